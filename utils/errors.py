@@ -1,0 +1,27 @@
+"""What a user can fix, told in plain lines: raised anywhere, printed once by the script, exit code 2."""
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """One or more things the user can fix, one line each: what is wrong, where, what to do."""
+
+    def __init__(self, *problems: str):
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Call `main`; a UserError is printed alone and ends with code 2, Ctrl-C with code 130."""
+    try:
+        main()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("Interrupted. What was finished is on disk; the same command goes on from there.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:   # the reader of our output went away (`| head`): not an error of this program
+        sys.stderr.close()
+        sys.exit(1)

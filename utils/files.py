@@ -1,0 +1,119 @@
+"""Files that are either whole or absent: write under a temporary name, flush, then rename."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from utils.errors import UserError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success flush it to disk and rename it to `path`.
+
+    On any failure the temporary file is removed and what stood at `path` before is untouched.
+    Raises UserError if the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    # the suffix is kept last because encoders choose the container by it; the dot hides it from listings
+    partial = path.with_name(f".{path.stem[:100]}.{os.getpid()}.partial{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        flush(partial)
+        os.replace(partial, path)
+        flush(path.parent)
+    except OSError as error:
+        raise UserError(f"{path}: could not be written ({error.strerror or error}). {free_space(path)}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `path`; on success flush its files and rename it to `path`.
+
+    A folder that already stands at `path` is replaced. Raises UserError like `replacing`.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    except OSError as error:
+        raise UserError(f"{path}: could not be written ({error.strerror or error}). {free_space(path)}") from error
+    try:
+        yield partial
+        for file in partial.rglob("*"):
+            flush(file)
+        partial.chmod(0o755)   # mkdtemp makes it private
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(partial, path)
+        flush(path.parent)
+    except OSError as error:
+        raise UserError(f"{path}: could not be written ({error.strerror or error}). {free_space(path)}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def flush(path: Path) -> None:
+    """Make the operating system write `path`, a file or a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def free_space(path: Path) -> str:
+    """Return a sentence on the space left where `path` would lie."""
+    return f"{format_bytes(free_bytes(path))} are free there."
+
+
+def free_bytes(path: Path) -> int:
+    """Return the bytes free on the disk of `path`, or of its nearest folder that exists."""
+    folder = Path(path).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def format_bytes(num_bytes: float) -> str:
+    """Return `num_bytes` for a person: 512 bytes, 3.4 MB, 1.14 GB (powers of 1000)."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= size:
+            return f"{num_bytes / size:.3g} {unit}"
+    return f"{num_bytes:.0f} bytes"
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as readable UTF-8 JSON, whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of the file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of(content: Any) -> str:
+    """Return the SHA-256 of `content`, which is plain JSON material; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def check_writable(folder: Path) -> list[str]:
+    """Return the problems, if any, with creating files in `folder`, which is created if it is missing."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return []
+    except OSError as error:
+        return [f"{folder}: cannot be written ({error.strerror or error}). Choose another folder."]
