@@ -1,0 +1,296 @@
+"""The training configuration: every key with its meaning, and loading that reports everything wrong at once.
+
+Defaults are those of the paper's published recipe; YAML files and `key=value` overrides hold differences. A key the
+published implementation had without effect is accepted and reported; any other unknown key is an error.
+"""
+
+import difflib
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from utils.errors import UserError
+
+LR_SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
+CHOICES = {
+    "mixed_precision": (None, "no", "fp16", "bf16"),
+    "motion_dtype": ("fp16", "fp32"),
+    "report_to": (None, "tensorboard", "wandb"),
+    "lr_scheduler": LR_SCHEDULERS,
+    "train_data.sampling": ("uniform", "high-level", "low-level"),
+    "train_data.train_weights": ("all", "spatial"),
+}
+DATASET_TYPES = ("folder", "single_video", "image")
+WITHOUT_EFFECT = (
+    "initializer_token", "kwargs", "extra_unet_params", "enable_xformers_memory_efficient_attention",
+    "enable_torch_2_attn", "cache_latents", "train_data.sample_start_idx", "train_data.frame_step",
+    "train_data.add_token", "validation_data.sample_preview",
+)
+POSITIVE = (
+    "max_train_steps", "learning_rate", "train_batch_size", "gradient_accumulation_steps", "adam_epsilon",
+    "max_grad_norm", "lr_num_cycles", "lr_power", "train_data.width", "train_data.height",
+    "train_data.n_sample_frames", "train_data.fps", "validation_data.num_frames", "validation_data.width",
+    "validation_data.height", "validation_data.num_inference_steps", "validation_data.batch_size",
+)
+NOT_NEGATIVE = ("prior_lambda", "lr_warmup_steps", "adam_weight_decay", "seed", "offset_noise_strength",
+                "validation_data.guidance_scale")
+SECTIONS = ("train_data", "validation_data")
+STEP_LISTS = ("checkpointing_steps", "validation_steps")
+NAME_LISTS = ("trainable_modules", "dataset_types")
+TEXT_LISTS = ("train_data.fallback_prompt", "train_data.class_prompt", "validation_data.prompt")
+
+
+@dataclass
+class TrainData:
+    """The clips, and how training windows are cut from them."""
+
+    path: str | None = None        # exemplar clips: a folder; a file for dataset_types: [single_video]
+    class_path: str | None = None  # regularization clips; null trains without them and says so
+    width: int = 384               # pixels; with use_bucketing only the area width * height counts
+    height: int = 384              # pixels
+    n_sample_frames: int = 16      # frames per training window
+    fps: float = 24                # frames per second; clips recorded faster are subsampled
+    use_bucketing: bool = True     # keep each clip's aspect ratio; false: centre-crop to width x height
+    fallback_prompt: Any = None    # caption, or list of captions, of exemplars that have none
+    class_prompt: Any = None       # the same for regularization clips
+    sampling: str = "high-level"   # timesteps: uniform, high-level (favours noisy), low-level (favours clean)
+    train_weights: str = "all"     # all; spatial: train on single frames, for appearance
+    allow_short_clips: bool = False  # repeat the last frame of clips that are shorter than a window
+
+
+@dataclass
+class ValidationData:
+    """The videos rendered while training, through the same code as generate_pretrained.py."""
+
+    prompt: Any = None             # a file of "seed,prompt" lines, a prompt, or a list of prompts; null: no samples
+    negative_prompt: str = ""
+    num_frames: int = 16
+    width: int = 384               # pixels
+    height: int = 384              # pixels
+    num_inference_steps: int = 25
+    guidance_scale: float = 9.0
+    batch_size: int = 1            # videos rendered at once; more is faster and equal within rounding
+
+
+@dataclass
+class Config:
+    """One training run."""
+
+    pretrained_model_path: str = "cerspense/zeroscope_v2_576w"  # base: diffusers folder or hub id
+    output_dir: str = "results"    # parent of the run folders
+    subject: str = "best"          # name of the run: output_dir/{subject}-{time}
+    placeholder_token: str = "sks"  # what V* in captions and prompts becomes; its embedding is not trained
+    dataset_types: list[str] = field(default_factory=lambda: ["folder"])  # folder, single_video, image
+    train_data: TrainData = field(default_factory=TrainData)
+    validation_data: ValidationData = field(default_factory=ValidationData)
+
+    # what trains: the union of named groups (cross, self, temporal, temp_attentions, temp_convs, all); any other
+    # string names the modules whose name contains it
+    trainable_modules: list[str] = field(default_factory=lambda: ["cross", "temporal", "temp_convs"])
+    prior_preservation: bool = True  # train on the regularization clips too
+    prior_lambda: float = 0.5      # loss = exemplar + prior_lambda * regularization
+    temporal_dropout: float = 0.0  # inside the temporal convolutions; diffusers' own is 0.1, the paper's code has none
+    use_offset_noise: bool = False  # noise + strength * randn(b, c, f, 1, 1)
+    offset_noise_strength: float = 0.1
+
+    max_train_steps: int = 3000    # optimizer steps
+    train_batch_size: int = 1      # exemplar windows a step, and as many regularization windows
+    gradient_accumulation_steps: int = 1
+    seed: int = 64
+
+    learning_rate: float = 5e-6
+    scale_lr: bool = False         # multiply learning_rate by batch, accumulation and processes
+    lr_scheduler: str = "constant"  # constant, constant_with_warmup, linear, cosine, cosine_with_restarts, polynomial
+    lr_warmup_steps: int = 0       # optimizer steps
+    lr_num_cycles: int = 1         # of cosine_with_restarts
+    lr_power: float = 1.0          # of polynomial
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_weight_decay: float = 1e-2
+    adam_epsilon: float = 1e-8
+    max_grad_norm: float = 1.0     # the gradient of all trained tensors together is clipped to this norm
+    use_8bit_adam: bool = False    # needs the package bitsandbytes and an NVIDIA GPU
+
+    mixed_precision: str | None = None  # no, fp16, bf16; null: the best the device has
+    gradient_checkpointing: bool = True  # recompute activations in the backward pass: slower, far less memory
+
+    # steps at which to write a checkpoint to resume from, or to render validation_data.prompt: a list of steps, or
+    # one number for every so many steps. Step 0, the untuned base, is rendered whenever anything is.
+    checkpointing_steps: Any = field(default_factory=lambda: [1000, 2000, 3000])
+    validation_steps: Any = field(default_factory=lambda: [1000, 2000, 3000])
+    motion_dtype: str = "fp16"     # of motion.safetensors; fp32 is twice the size
+    resume_from_checkpoint: str | None = None  # null, latest, or the folder of a run; the same as --resume
+    cached_latent_dir: str | None = None  # null: output_dir/cache. Caching is always on and keyed by content
+    report_to: str | None = None   # tensorboard or wandb, through accelerate; log.jsonl is always written
+
+
+def load_config(path: str | Path, overrides: list[str] = ()) -> tuple[Config, list[str]]:
+    """Read a YAML file and `key=value` overrides into a checked Config; also return notes for the user.
+
+    Raises UserError with one line for everything that is wrong, each naming the file or the command line.
+    """
+    given = [(str(path), key, value) for key, value in _leaves(_read_yaml(path))]
+    for override in overrides:
+        key, equals, _ = override.partition("=")
+        if not equals:
+            raise UserError(f"command line: {override!r} is not of the form key=value.")
+        try:
+            given += [("command line", k, v) for k, v in _leaves(OmegaConf.from_dotlist([override]))]
+        except (OmegaConfBaseException, YAMLError) as error:
+            raise UserError(f"command line: {override!r} cannot be read: {_first_line(error)}") from None
+
+    config, problems, notes = OmegaConf.structured(Config), [], []
+    known = list(_keys(config))
+    for source, key, value in given:
+        if _is_without_effect(key):
+            notes.append(f"{source}: {key} has no effect.")
+        elif key in SECTIONS and value is None:
+            continue
+        elif key in SECTIONS:
+            problems.append(f"{source}: {key} is {value!r}. It is a section; its keys go below it, indented.")
+        elif key not in known:
+            problems.append(f"{source}: {key} is not a key.{_suggestion(key, known)}")
+        else:
+            problems += _set(config, source, key, value)
+    sources = {key: source for source, key, _ in given}
+    problems += [f"{sources.get(key, path)}: {key}{text}" for key, text in _impossible(config)]
+    if problems:
+        raise UserError(*problems)
+    return OmegaConf.to_object(config), notes
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write the resolved config as YAML."""
+    path.write_text(config_yaml(config), encoding="utf-8")
+
+
+def config_yaml(config: Config) -> str:
+    """Return the resolved config as YAML text."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def flat_config(config: Config) -> dict[str, Any]:
+    """Return {dotted key: value}, for comparing two configs."""
+    return dict(_leaves(OmegaConf.structured(config)))
+
+
+def is_due(step: int, steps: int | list[int] | None) -> bool:
+    """Say whether `step` is one of `steps`, a list of steps or one number for every so many."""
+    if not steps:
+        return False
+    return step % steps == 0 if isinstance(steps, int) else step in steps
+
+
+def _read_yaml(path: str | Path) -> DictConfig:
+    try:
+        content = OmegaConf.create(Path(path).read_text(encoding="utf-8-sig"))
+        OmegaConf.resolve(content)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}). Give the path of a YAML config.") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not UTF-8 text. Save it as UTF-8.") from None
+    except (YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"{path}: is not valid YAML: {_first_line(error)}") from None
+    if not isinstance(content, DictConfig):
+        raise UserError(f"{path}: holds a {type(content).__name__}, not `key: value` lines.")
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:   # of a YAML error the line number is what helps
+        return f"line {mark.line + 1}, {error.problem}."
+    return str(error).splitlines()[0].strip()
+
+
+def _leaves(config: DictConfig, prefix: str = ""):
+    """Yield (dotted key, value); sections are entered, lists are values."""
+    for key, value in OmegaConf.to_container(config, resolve=True).items() if prefix == "" else config.items():
+        dotted = f"{prefix}{key}"
+        if isinstance(value, dict) and not _is_without_effect(dotted):
+            yield from _leaves(value, f"{dotted}.")
+        else:
+            yield dotted, value
+
+
+def _keys(config: DictConfig):
+    for key, _ in _leaves(config):
+        yield key
+
+
+def _is_without_effect(key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in WITHOUT_EFFECT)
+
+
+def _suggestion(key: str, known: list[str]) -> str:
+    by_last_part = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    nearest = by_last_part or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    return f" Did you mean {nearest[0]}?" if nearest else ""
+
+
+def _set(config: DictConfig, source: str, key: str, value: Any) -> list[str]:
+    """Set one key, converting as the schema says; return the problems instead of raising them."""
+    try:
+        if key in STEP_LISTS:
+            value = _steps(value)
+        elif key in TEXT_LISTS:
+            value = _texts(value)
+        elif key in NAME_LISTS and isinstance(value, str):
+            value = [value]
+        elif key == "mixed_precision" and value is False:   # YAML 1.1 reads a bare no as false
+            value = "no"
+        OmegaConf.update(config, key, value)
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
+        return [f"{source}: {key}: {_first_line(error).removesuffix('.')}."]
+    return []
+
+
+def _steps(value: Any) -> int | list[int] | None:
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    if any(isinstance(step, bool) or not isinstance(step, int) or step < 0 for step in values):
+        raise ValueError(f"{value!r} is neither a list of steps nor one whole number of steps")
+    return value
+
+
+def _texts(value: Any) -> list[str]:
+    values = value if isinstance(value, list) else [] if value is None or value == "" else [value]
+    if any(isinstance(text, (dict, list)) for text in values):
+        raise ValueError(f"{value!r} is neither a text nor a list of texts")
+    return [str(text).strip() for text in values]
+
+
+def _impossible(config: DictConfig):
+    """Yield (key, what is wrong) for values that have the right type and cannot be."""
+    for key, choices in CHOICES.items():
+        value = OmegaConf.select(config, key)
+        if value not in choices:
+            names = ", ".join(choice for choice in choices if choice)
+            nearest = difflib.get_close_matches(str(value), [choice for choice in choices if choice], n=1)
+            yield key, f" is {value!r}. It can be {names}.{f' Did you mean {nearest[0]}?' if nearest else ''}"
+    for key in POSITIVE + NOT_NEGATIVE:
+        value = OmegaConf.select(config, key)
+        if value is None or not math.isfinite(value) or (value <= 0 if key in POSITIVE else value < 0):
+            yield key, f" is {value}. It must be {'above zero' if key in POSITIVE else 'zero or above'}."
+    for key, low, high in (("temporal_dropout", 0, 1), ("adam_beta1", 0, 1), ("adam_beta2", 0, 1)):
+        if not low <= OmegaConf.select(config, key) < high:
+            yield key, f" is {OmegaConf.select(config, key)}. It must be at least {low} and below {high}."
+    for name in config.dataset_types:
+        if name not in DATASET_TYPES:
+            yield "dataset_types", f" has {name!r}. It can have {', '.join(DATASET_TYPES)}."
+    if not config.dataset_types:
+        yield "dataset_types", f" is empty. Name at least one of {', '.join(DATASET_TYPES)}."
+    if not config.trainable_modules:
+        yield "trainable_modules", " is empty, so nothing would train. The paper's set: [cross, temporal, temp_convs]."
+    if not config.train_data.path:
+        yield "train_data.path", " is not set. Name the folder of your exemplar clips."
+    if not config.pretrained_model_path:
+        yield "pretrained_model_path", " is not set. Name a diffusers folder or a hub id."
+    if not config.placeholder_token or any(c.isspace() for c in config.placeholder_token):
+        yield "placeholder_token", f" is {config.placeholder_token!r}. It must be one word."
+    if not config.subject or config.subject != Path(config.subject).name or config.subject.startswith((".", "-")):
+        yield "subject", f" is {config.subject!r}. It names a folder: no slashes, no leading dot or dash."
