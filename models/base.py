@@ -1,0 +1,101 @@
+"""Loading a base text-to-video model, and its frozen encoders: frames -> latents, prompts -> embeddings.
+
+Shapes: f frames, c latent channels, h w latent cells (of pixels where uint8), n tokens, d text width.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet3DConditionModel
+from diffusers.utils import logging as diffusers_logging
+from einops import rearrange
+from transformers.utils import logging as transformers_logging
+
+from models.base_folder import find_base, weight_variant
+from utils.errors import UserError
+
+FINGERPRINT_VALUES = 1024   # of each tensor; any training changes some of them in every tensor it touches
+
+
+@dataclass(frozen=True)
+class Base:
+    """A pretrained text-to-video model, in float32 on the CPU as loaded."""
+
+    name: str                  # as the user gave it
+    folder: Path
+    pipeline: DiffusionPipeline
+    fingerprint: str           # of the UNet
+
+    @property
+    def unet(self) -> UNet3DConditionModel:
+        return self.pipeline.unet
+
+    @property
+    def vae(self) -> AutoencoderKL:
+        return self.pipeline.vae
+
+
+def load_base(name: str) -> Base:
+    """Load a diffusers folder or hub id of a TextToVideoSDPipeline, everything frozen and in eval mode.
+
+    Raises UserError if it is incomplete or another kind of model.
+    """
+    folder = find_base(name)
+    diffusers_logging.set_verbosity_error()   # that the pipeline class is deprecated helps nobody who wants to train
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    try:
+        pipeline = DiffusionPipeline.from_pretrained(
+            folder, use_safetensors=True, variant=weight_variant(folder), dtype=torch.float32,
+            low_cpu_mem_usage=True, local_files_only=True)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise UserError(f"{folder}: cannot be loaded as a base ({str(error).splitlines()[0]}).") from error
+    for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+        part.requires_grad_(False).eval()
+    pipeline.set_progress_bar_config(disable=True)
+    # one frame at a time: flat memory, and a frame's pixels do not depend on how many are decoded with it
+    pipeline.vae.enable_slicing()
+    return Base(name, folder, pipeline, fingerprint(pipeline.unet))
+
+
+def fingerprint(module: torch.nn.Module) -> str:
+    """Return a hash of a module's tensors: names, shapes and the first values of each."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten()[:FINGERPRINT_VALUES].float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def training_scheduler(base: Base) -> DDPMScheduler:
+    """Return a scheduler that adds noise as the base was trained with; the base's own keeps sampling state."""
+    return DDPMScheduler.from_config(base.pipeline.scheduler.config)
+
+
+@torch.no_grad()
+def encode_frames(vae: AutoencoderKL, frames: np.ndarray) -> dict[str, torch.Tensor]:
+    """Return mean and std (f c h w), float32 on the CPU, of the posterior of uint8 frames (f h w c).
+
+    Both carry the VAE's scaling factor: a latent is mean + std * eps.
+    """
+    pixels = torch.from_numpy(frames).to(vae.device, vae.dtype) / 127.5 - 1
+    posterior = vae.encode(rearrange(pixels, "f h w c -> f c h w")).latent_dist
+    scale = vae.config.scaling_factor
+    return {"mean": (posterior.mean * scale).float().cpu(), "std": (posterior.std * scale).float().cpu()}
+
+
+@torch.no_grad()
+def encode_prompt(pipeline: DiffusionPipeline, prompt: str) -> torch.Tensor:
+    """Return the embedding (n d) of a prompt, float32 on the CPU, by the encoding that generation uses."""
+    prompt_embeds, _ = pipeline.encode_prompt(prompt, pipeline.text_encoder.device, 1, False)
+    return prompt_embeds[0].float().cpu()
+
+
+def text_fingerprint(pipeline: DiffusionPipeline) -> str:
+    """Return a hash of what turns a prompt into an embedding: the text encoder and the tokenizer."""
+    vocabulary = json.dumps(pipeline.tokenizer.get_vocab(), sort_keys=True)
+    return hashlib.sha256((fingerprint(pipeline.text_encoder) + vocabulary).encode()).hexdigest()

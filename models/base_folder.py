@@ -1,0 +1,146 @@
+"""What a base model's folder says without loading a weight: is it whole, is it text-to-video, which tensors it has.
+
+A base is a diffusers folder of TextToVideoSDPipeline (ModelScope text-to-video-ms-1.7b, ZeroScope v2, fine-tunes), or
+the id of one on the Hugging Face hub. Only safetensors are read: other formats can carry code.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from utils.errors import UserError
+from utils.tensor_files import read_shapes
+
+HUB_ALIASES = {"zs": "cerspense/zeroscope_v2_576w"}
+PARTS = {   # part of the pipeline -> the files it cannot do without
+    "unet": ("config.json",),
+    "vae": ("config.json",),
+    "text_encoder": ("config.json",),
+    "tokenizer": ("tokenizer_config.json",),
+    "scheduler": ("scheduler_config.json",),
+}
+WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+
+
+def is_hub_id(base: str) -> bool:
+    """Say whether `base` is to be looked up on the hub: it is no path here and has the form of an id."""
+    return not Path(base).exists() and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", base) is not None
+
+
+def find_base(base: str, download: bool = True) -> Path | None:
+    """Return the local folder of `base`, downloading a hub id if need be; HF_HUB_OFFLINE is honoured.
+
+    Without `download`, None stands for a hub id that has not been downloaded yet. Raises UserError with every part
+    that is missing, or if `base` is not a text-to-video model this program can train.
+    """
+    base = HUB_ALIASES.get(base, base)
+    if is_hub_id(base):
+        folder = _hub_folder(base, download)
+        if folder is None:
+            return None
+    else:
+        folder = Path(base)
+        if not folder.is_dir():
+            raise UserError(f"{base}: does not exist. Name a diffusers folder or a hub id such as "
+                            f"{HUB_ALIASES['zs']}.")
+    problems = check_base_folder(folder)
+    if problems:
+        raise UserError(*problems)
+    return folder
+
+
+def check_base_folder(folder: Path) -> list[str]:
+    """Return what keeps `folder` from being used as a base, a line each."""
+    index_path = folder / "model_index.json"
+    if not index_path.is_file():
+        return [f"{folder}: has no model_index.json, so it is not a diffusers pipeline folder."]
+    try:
+        index = json.loads(index_path.read_text(encoding="utf-8"))
+        unet_class = index["unet"][1]
+    except (ValueError, KeyError, IndexError, TypeError):
+        return [f"{index_path}: does not describe a pipeline with a unet. It is not a text-to-video model."]
+    if index.get("_class_name") != "TextToVideoSDPipeline" or unet_class != "UNet3DConditionModel":
+        return [f"{folder}: is a {index.get('_class_name')} with a {unet_class}. This program trains "
+                f"TextToVideoSDPipeline with a UNet3DConditionModel (ModelScope, ZeroScope and their fine-tunes)."]
+    problems = []
+    for part, files in PARTS.items():
+        missing = [name for name in files if not (folder / part / name).is_file()]
+        problems += [f"{folder / part / name}: is missing. Copy the whole base again." for name in missing]
+        if part in WEIGHTS and not missing:
+            problems += _check_weights(folder / part, WEIGHTS[part])
+    return problems
+
+
+def weight_files(part_folder: Path) -> list[Path]:
+    """Return the safetensors of a part: one file, several shards, or, where there is no other, its fp16 variant."""
+    files = sorted(part_folder.glob("*.safetensors"))
+    plain = [path for path in files if ".fp16" not in path.name]
+    return plain or files
+
+
+def weight_variant(folder: Path) -> str | None:
+    """Return "fp16" where a base has its weights only in that variant."""
+    files = [path for part in WEIGHTS for path in weight_files(folder / part)]
+    return "fp16" if all(".fp16" in path.name for path in files) else None
+
+
+def tensor_sizes(folder: Path, part: str) -> dict[str, int]:
+    """Return {name: number of elements} of a part's tensors, read from the headers of its files."""
+    sizes = {}
+    for path in weight_files(folder / part):
+        for name, (shape, _) in read_shapes(path).items():
+            sizes[name] = 1
+            for side in shape:
+                sizes[name] *= side
+    return sizes
+
+
+def pixel_strides(folder: Path) -> tuple[int, int]:
+    """Return the pixels per latent cell, and the pixels per cell of the UNet's coarsest level."""
+    vae_levels = len(_config(folder, "vae")["block_out_channels"])
+    unet_levels = len(_config(folder, "unet")["block_out_channels"])
+    return 2 ** (vae_levels - 1), 2 ** (vae_levels - 1 + unet_levels - 1)
+
+
+def native_size(folder: Path) -> int:
+    """Return the side in pixels that the base was made for."""
+    return _config(folder, "unet")["sample_size"] * pixel_strides(folder)[0]
+
+
+def _config(folder: Path, part: str) -> dict:
+    return json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
+
+
+def _check_weights(part_folder: Path, stem: str) -> list[str]:
+    if weight_files(part_folder):
+        return []
+    if list(part_folder.glob("*.bin")) or list(part_folder.glob("*.ckpt")):
+        return [f"{part_folder}: has its weights only as pickle (.bin), which can carry code and is not loaded. "
+                f"Convert a base you trust with: python -c \"from diffusers import DiffusionPipeline as P; "
+                f"P.from_pretrained('{part_folder.parent}', use_safetensors=False).save_pretrained('converted')\""]
+    return [f"{part_folder / stem}.safetensors: is missing. Copy the whole base again."]
+
+
+def _hub_folder(base: str, download: bool) -> Path | None:
+    from huggingface_hub import hf_hub_download   # imported late: local bases never need it
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        index = hf_hub_download(base, "model_index.json", local_files_only=not download)
+        if not download:
+            folder = Path(index).parent
+            return folder if not check_base_folder(folder) else None
+        from diffusers import DiffusionPipeline
+
+        return Path(DiffusionPipeline.download(base, use_safetensors=True))
+    except LocalEntryNotFoundError as error:
+        if not download:
+            return None
+        raise UserError(f"{base}: is not on this machine, and the hub cannot be reached. Check the network and "
+                        f"HF_HUB_OFFLINE, or name a local folder.") from error
+    except RepositoryNotFoundError as error:
+        raise UserError(f"{base}: there is no such folder here and no such model on the hub.") from error
+    except EntryNotFoundError as error:
+        raise UserError(f"{base}: has no model_index.json on the hub, so it is not a diffusers pipeline.") from error
+    except OSError as error:
+        raise UserError(f"{base}: could not be downloaded ({str(error).splitlines()[0]}).") from error

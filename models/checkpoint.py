@@ -1,0 +1,76 @@
+"""Checkpoints to resume from: trained tensors in float32, optimizer state, gradient scaler, and what made them.
+
+There is no random state: every random choice is a function of the step. No pickle either: tensors in
+state.safetensors, the rest in state.json.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from models.motion_weights import MotionInfo, save_motion
+from utils.errors import UserError
+from utils.files import replacing_folder, write_json
+from utils.run_folder import MOTION_NAME
+from utils.tensor_files import read_tensors, write_tensors
+
+TENSORS_NAME, STATE_NAME = "state.safetensors", "state.json"
+
+
+def save_checkpoint(folder: Path, trained: Mapping[str, Tensor], optimizer: Optimizer, info: MotionInfo,
+                    motion_dtype: str, state: dict[str, Any]) -> None:
+    """Write a checkpoint folder, whole or not at all.
+
+    `trained`: the trained parameters, in the order the optimizer has them. `state`: plain JSON material.
+    """
+    tensors, scalars = {f"weight/{name}": tensor.detach() for name, tensor in trained.items()}, {}
+    for index, entries in optimizer.state_dict()["state"].items():
+        for key, value in entries.items():
+            name = f"optimizer/{index}/{key}"
+            if isinstance(value, Tensor):
+                tensors[name] = value
+            else:
+                scalars[name] = value
+    with replacing_folder(folder) as partial:
+        write_tensors(partial / TENSORS_NAME, tensors)
+        save_motion(partial / MOTION_NAME, trained, info, motion_dtype)
+        write_json(partial / STATE_NAME, {**state, "step": info.step, "optimizer": scalars})
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Return the JSON part of a checkpoint. Raises UserError if it is damaged."""
+    try:
+        state = json.loads((folder / STATE_NAME).read_text(encoding="utf-8"))
+        return state if isinstance(state["step"], int) else _damaged(folder)
+    except (OSError, ValueError, KeyError, TypeError):
+        _damaged(folder)
+
+
+def load_checkpoint(folder: Path, trained: Mapping[str, Tensor], optimizer: Optimizer) -> dict[str, Any]:
+    """Set the trained parameters and the optimizer to what `folder` holds; return its JSON part.
+
+    Raises UserError, and sets nothing, if the checkpoint is damaged or of other tensors.
+    """
+    state, tensors = read_state(folder), read_tensors(folder / TENSORS_NAME)
+    weights = {name.removeprefix("weight/"): t for name, t in tensors.items() if name.startswith("weight/")}
+    if set(weights) != set(trained) or any(weights[name].shape != trained[name].shape for name in trained):
+        raise UserError(f"{folder}: holds other tensors than this run trains. Resume with the run's own config.")
+    optimizer_state: dict[int, dict[str, Any]] = {}
+    for name, value in {**state["optimizer"], **tensors}.items():
+        if name.startswith("optimizer/"):
+            _, index, key = name.split("/", 2)
+            optimizer_state.setdefault(int(index), {})[key] = value
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            parameter.copy_(weights[name])
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": optimizer_state})
+    return state
+
+
+def _damaged(folder: Path):
+    raise UserError(f"{folder}: is damaged. Remove it; the run then resumes from the checkpoint before it.")

@@ -1,0 +1,137 @@
+"""The file a tuning run produces: the trained tensors and everything needed to use them.
+
+Only what changed is kept, as safetensors with the description in the header's metadata. Applying checks first and
+touches the network only when everything fits.
+"""
+
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from models.base_folder import weight_files
+from models.tunable import select_tunable, union
+from utils.errors import UserError
+from utils.run_folder import MOTION_NAME, checkpoints
+from utils.tensor_files import iter_tensors, read_metadata, read_tensors, write_tensors
+
+FORMAT = "motion-weights-1"
+DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
+LIBRARIES = ("torch", "diffusers", "transformers", "accelerate")
+
+
+@dataclass(frozen=True)
+class MotionInfo:
+    """What a motion weights file says about itself."""
+
+    base: str                # folder or hub id, as the user gave it
+    base_fingerprint: str    # of the base's UNet
+    groups: list[str]        # trainable_modules
+    placeholder_token: str
+    step: int                # optimizer steps trained
+    config: str              # the resolved training config, YAML
+    versions: dict[str, str]
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of what computes the weights."""
+    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+
+
+def save_motion(path: Path, tensors: Mapping[str, Tensor], info: MotionInfo, dtype: str) -> None:
+    """Write the trained tensors in `dtype` (fp16 or fp32). Raises UserError if a value does not fit into it."""
+    stored = {name: tensor.detach().to("cpu", DTYPES[dtype]) for name, tensor in tensors.items()}
+    broken = [name for name, tensor in stored.items() if not tensor.isfinite().all()]
+    if broken:
+        raise UserError(f"{path}: {broken[0]} has values that are not finite in {dtype}, and {len(broken)} tensors "
+                        f"in all. Nothing was written. Try motion_dtype: fp32 or a lower learning rate.")
+    fields = {name: value if isinstance(value, str) else json.dumps(value) for name, value in vars(info).items()}
+    write_tensors(path, stored, {"format": FORMAT, **fields})
+
+
+def find_motion(path: str | Path) -> Path | None:
+    """Return the motion weights that `path` means: the file, or that of a run or checkpoint folder; None if it is
+    none of these. A run that has not finished has those of its newest checkpoint."""
+    path = Path(path)
+    if path.is_file():
+        return path
+    if (path / MOTION_NAME).is_file():
+        return path / MOTION_NAME
+    saved = checkpoints(path)
+    return saved[-1] / MOTION_NAME if saved else None
+
+
+def read_motion_info(path: Path) -> MotionInfo:
+    """Return what a motion weights file says about itself. Raises UserError if it is no such file."""
+    metadata = read_metadata(path)
+    if metadata.get("format") != FORMAT:
+        raise UserError(f"{path}: holds no motion weights of this program ({FORMAT}). "
+                        f"Give a run folder, a checkpoint folder or a motion.safetensors.")
+    try:
+        fields = {name: metadata[name] for name in MotionInfo.__dataclass_fields__}
+        parsed = {name: json.loads(fields[name]) for name in ("groups", "step", "versions")}
+        return MotionInfo(**{**fields, **parsed})
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: its description is damaged ({error}). Copy the file again.") from None
+
+
+def apply_motion(unet: nn.Module, base_fingerprint: str, path: Path, strength: float = 1.0) -> MotionInfo:
+    """Set the tuned tensors of `unet` to base + strength * (tuned - base); return the file's description.
+
+    Raises UserError, and leaves `unet` as it was, if the file is of another base, lacks tensors of its groups, or has
+    tensors of another shape or values that are not finite.
+    """
+    info, tuned = read_motion_info(path), read_tensors(path)
+    if info.base_fingerprint != base_fingerprint:
+        raise UserError(f"{path}: was trained on {info.base}, and this base has other weights. "
+                        f"Use the base it was trained on.")
+    parameters = dict(unet.named_parameters())
+    problems = _misfits(path, tuned, parameters, info.groups)
+    if problems:
+        raise UserError(*problems)
+    for name, tensor in tuned.items():
+        parameter = parameters[name].data
+        tensor = tensor.to(parameter.dtype)
+        # strength 1 is the tuned tensor itself, not base + (tuned - base), which rounds
+        parameter.copy_(tensor if strength == 1 else parameter + strength * (tensor - parameter))
+    return info
+
+
+def movement(base_folder: Path, tensors: Mapping[str, Tensor], selected: Mapping[str, list[str]]) -> dict[str, float]:
+    """Return per group how far training moved it from the base: norm of the change / norm of the base.
+
+    The base's tensors are read from its files one at a time.
+    """
+    changes, norms = {}, {}
+    for name, before in iter_tensors(weight_files(base_folder / "unet"), tensors):
+        before = before.double()
+        changes[name] = (tensors[name].detach().cpu().double() - before).square().sum().item()
+        norms[name] = before.square().sum().item()
+
+    def relative(names: Iterable[str]) -> float:
+        names = list(names)
+        return (sum(changes[name] for name in names) / max(sum(norms[name] for name in names), 1e-30)) ** 0.5
+
+    return {group: relative(names) for group, names in selected.items()}
+
+
+def _misfits(path: Path, tuned: Mapping[str, Tensor], parameters: Mapping[str, Tensor], groups: list[str]) -> list[str]:
+    expected = set(union(select_tunable(parameters, groups)))
+    problems = []
+    missing, unknown = sorted(expected - set(tuned)), sorted(set(tuned) - expected)
+    if missing:
+        problems.append(f"{path}: lacks {len(missing)} tensors of {groups}, the first {missing[0]}. Copy it again.")
+    if unknown:
+        problems.append(f"{path}: has {len(unknown)} tensors that are not of {groups}, the first {unknown[0]}.")
+    for name in sorted(expected & set(tuned)):
+        if tuned[name].shape != parameters[name].shape:
+            problems.append(f"{path}: {name} has shape {tuple(tuned[name].shape)}, the base "
+                            f"{tuple(parameters[name].shape)}.")
+        elif not tuned[name].is_floating_point() or not tuned[name].isfinite().all():
+            problems.append(f"{path}: {name} has values that are not finite numbers. Copy the file again.")
+    return problems[:10]

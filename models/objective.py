@@ -1,0 +1,71 @@
+"""The training objective: timesteps, noise, target, and the error of the network's prediction.
+
+Shapes: b clips, c latent channels, f frames, h w latent cells, n tokens, d text width.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from utils.errors import UserError
+
+SKEW = {"uniform": 0.0, "high-level": 0.5, "low-level": -0.5}
+
+
+def sample_timesteps(num: int, num_train_timesteps: int, skew: float, generator: torch.Generator) -> Tensor:
+    """Draw `num` integer timesteps (b), favouring noisy ones the more `skew` is above 0, clean ones below.
+
+    Density proportional to 1 - skew * cos(pi t / T). High noise decides layout and motion, so it is where motion
+    is learned. Source: Materzynska et al. 2023, arXiv 2312.04966.
+    Raises UserError if skew is outside [-1, 1].
+    """
+    if not -1 <= skew <= 1:
+        raise UserError(f"The skew of timestep sampling is {skew}. It must lie between -1 and 1.")
+    t = torch.arange(num_train_timesteps, dtype=torch.float64)
+    density = 1 - skew * torch.cos(torch.pi * t / num_train_timesteps)
+    return torch.multinomial(density, num, replacement=True, generator=generator)
+
+
+def sample_noise(shape: tuple[int, ...], generator: torch.Generator, offset_strength: float = 0.0) -> Tensor:
+    """Draw noise (b c f h w); with an offset, each frame's channels are shifted as a whole too.
+
+    The shift lets the network learn brightness. Source: N. Guttenberg 2023, "Diffusion with offset noise".
+    """
+    noise = torch.randn(shape, generator=generator)
+    if offset_strength:
+        noise = noise + offset_strength * torch.randn((*shape[:3], 1, 1), generator=generator)
+    return noise
+
+
+def denoising_target(scheduler, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    """Return what the base's network is trained to predict, as its scheduler says. All (b c f h w)."""
+    prediction_type = scheduler.config.prediction_type
+    if prediction_type == "epsilon":
+        return noise
+    if prediction_type == "v_prediction":
+        return scheduler.get_velocity(latents, noise, timesteps)
+    if prediction_type == "sample":
+        return latents
+    raise UserError(f"The base's scheduler has prediction_type {prediction_type!r}; this program trains epsilon, "
+                    f"v_prediction and sample.")
+
+
+def clip_losses(unet: Callable, scheduler, latents: Tensor, noise: Tensor, timesteps: Tensor,
+                prompt_embeds: Tensor) -> Tensor:
+    """Return the mean squared error of each clip (b), float32.
+
+    latents, noise (b c f h w) float32; timesteps (b); prompt_embeds (b n d).
+    """
+    noisy_latents = scheduler.add_noise(latents, noise, timesteps)              # (b c f h w)
+    target = denoising_target(scheduler, latents, noise, timesteps)             # (b c f h w)
+    prediction = unet(noisy_latents, timesteps, prompt_embeds).sample           # (b c f h w)
+    return (prediction.float() - target.float()).square().flatten(1).mean(dim=1)
+
+
+def total_loss(exemplar_losses: Tensor, regularization_losses: Tensor | None, prior_lambda: float) -> Tensor:
+    """Return mean exemplar loss + prior_lambda * mean regularization loss. Source: arXiv 2312.04966."""
+    loss = exemplar_losses.mean()
+    if regularization_losses is None:
+        return loss
+    return loss + prior_lambda * regularization_losses.mean()

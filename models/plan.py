@@ -1,0 +1,173 @@
+"""What a training run will do, with everything that can be wrong found before a weight is loaded."""
+
+import importlib.util
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from models.base_folder import find_base, pixel_strides, tensor_sizes
+from models.tunable import select_tunable, selection_report, union
+from utils.clips import Clip, clip_report, find_clips
+from utils.config import Config, is_due
+from utils.errors import UserError
+from utils.files import check_writable, format_bytes, free_bytes
+from utils.prompts import Prompt, read_prompts, with_token
+from utils.video import IMAGE_SUFFIXES
+
+OPTIONAL_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
+TYPICAL_STRIDES = (8, 64)   # of ModelScope and ZeroScope, for clips looked at before their base is downloaded
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training run, checked."""
+
+    config: Config
+    base_folder: Path | None          # None: a hub id that is not downloaded yet, only without `download`
+    exemplars: list[Clip]
+    regularization: list[Clip]
+    prompts: list[Prompt]             # of the samples
+    selected: dict[str, list[str]]    # group -> names of the tensors it trains
+    num_elements: dict[str, int]      # of every tensor of the UNet
+    strides: tuple[int, int]          # pixels per latent cell, and per cell of the UNet's coarsest level
+
+    @property
+    def trained_names(self) -> list[str]:
+        return union(self.selected)
+
+
+def make_plan(config: Config, download: bool = True) -> Plan:
+    """Check everything a run of `config` depends on. Raises UserError with a line for all that is wrong."""
+    problems, found = [], {}
+
+    def attempt(name: str, check, default):
+        try:
+            found[name] = check()
+        except UserError as error:
+            problems.extend(error.problems)
+            found[name] = default
+        return found[name]
+
+    folder = attempt("base_folder", lambda: find_base(config.pretrained_model_path, download), None)
+    num_elements = attempt("num_elements", lambda: tensor_sizes(folder, "unet") if folder else {}, {})
+    attempt("selected", lambda: select_tunable(num_elements, config.trainable_modules) if num_elements else {}, {})
+    strides = attempt("strides", lambda: pixel_strides(folder) if folder else TYPICAL_STRIDES, TYPICAL_STRIDES)
+    exemplars, regularization = attempt("clips", lambda: find_clips(config, strides[1]), ([], []))
+    prompts = attempt("prompts", lambda: sample_prompts(config), [])
+    problems += check_sizes(config, strides) + check_packages(config) + check_writable(Path(config.output_dir))
+    if problems:
+        raise UserError(*dict.fromkeys(problems))
+    plan = Plan(config, folder, exemplars, regularization, prompts, found["selected"], num_elements, strides)
+    problems = check_disk(plan)
+    if problems:
+        raise UserError(*problems)
+    return plan
+
+
+def resolve_precision(config: Config) -> tuple[Config, list[str]]:
+    """Return the config with the precision this machine trains in, and notes for the user."""
+    has_gpu = torch.cuda.is_available()
+    if config.mixed_precision is None:
+        best = "no" if not has_gpu else "bf16" if torch.cuda.is_bf16_supported(False) else "fp16"
+        return replace(config, mixed_precision=best), []
+    if config.mixed_precision == "fp16" and not (has_gpu or torch.backends.mps.is_available()):
+        return replace(config, mixed_precision="no"), ["mixed_precision: fp16 needs a GPU; training in float32."]
+    return config, []
+
+
+def sample_prompts(config: Config) -> list[Prompt]:
+    """Return what is rendered at validation_steps, the motion identifier replaced; nothing if it is never due."""
+    if not config.validation_steps:
+        return []
+    prompts = [prompt for given in config.validation_data.prompt or ()
+               for prompt in read_prompts(given, seed=config.seed)]
+    return [replace(prompt, text=with_token(prompt.text, config.placeholder_token)) for prompt in prompts]
+
+
+def check_sizes(config: Config, strides: tuple[int, int]) -> list[str]:
+    """Return the sizes that the network cannot take."""
+    cell, coarsest = strides
+    wanted = [("validation_data", config.validation_data.width, config.validation_data.height, cell)]
+    if not config.train_data.use_bucketing:
+        wanted.append(("train_data", config.train_data.width, config.train_data.height, coarsest))
+    return [f"{section}: {width}x{height} pixels: both must be multiples of {multiple} for this base."
+            for section, width, height, multiple in wanted if width % multiple or height % multiple]
+
+
+def check_packages(config: Config) -> list[str]:
+    """Return the optional packages that the config needs and this machine lacks."""
+    needed = [(f"report_to: {config.report_to}", OPTIONAL_PACKAGES.get(config.report_to))]
+    if config.use_8bit_adam:
+        needed.append(("use_8bit_adam: true", "bitsandbytes"))
+    problems = [f"{key} needs the package {package}. Install it: pip install {package}"
+                for key, package in needed if package and importlib.util.find_spec(package) is None]
+    if config.use_8bit_adam and not torch.cuda.is_available():
+        problems.append("use_8bit_adam: true needs an NVIDIA GPU, and there is none here. Set it to false.")
+    return problems
+
+
+def disk_needs(plan: Plan) -> tuple[int, int]:
+    """Return the bytes a run writes at most: (cache, results without videos)."""
+    if not plan.num_elements:
+        return 0, 0
+    cell = plan.strides[0]
+    latent_values = 4 * sum(len(clip.frames) * (clip.size[0] // cell) * (clip.size[1] // cell)
+                            for clip in plan.exemplars + plan.regularization)
+    num_trained = sum(plan.num_elements[name] for name in plan.trained_names)
+    motion = num_trained * {"fp16": 2, "fp32": 4}[plan.config.motion_dtype]
+    num_checkpoints = sum(is_due(step, plan.config.checkpointing_steps)
+                          for step in range(1, plan.config.max_train_steps + 1))
+    # a checkpoint: weights and the two moments of Adam in float32, and the motion weights
+    return latent_values * 2 * 4, num_checkpoints * (num_trained * 12 + motion) + motion
+
+
+def check_disk(plan: Plan) -> list[str]:
+    """Return a problem if the results will not fit on the disk."""
+    needed, free = sum(disk_needs(plan)), free_bytes(Path(plan.config.output_dir))
+    if needed <= free:
+        return []
+    return [f"{plan.config.output_dir}: the run will write {format_bytes(needed)} and {format_bytes(free)} are free. "
+            f"Make room, or write fewer checkpoints (checkpointing_steps)."]
+
+
+def plan_report(plan: Plan) -> str:
+    """Return what a user reads before training: the clips, and what trains."""
+    config, lines = plan.config, [clip_report(plan.exemplars, plan.regularization)]
+    if not config.prior_preservation:
+        lines.append("prior_preservation is off: training without regularization")
+    elif not plan.regularization:
+        lines.append("train_data.class_path is not set: training without regularization, which forgets more of "
+                     "what the base knows")
+    slower = {clip.fps for clip in plan.exemplars if not clip.path.suffix.lower() in IMAGE_SUFFIXES}
+    if slower:
+        lines.append(f"motion is learned at {', '.join(f'{fps:.4g}' for fps in sorted(slower))} frames per second; "
+                     f"samples are written at {sample_fps(plan):.4g}")
+    if plan.selected:
+        lines.append(selection_report(plan.selected, plan.num_elements))
+    return "\n".join(lines)
+
+
+def sample_fps(plan: Plan) -> float:
+    """Return the frames per second at which samples play at the speed of the exemplars."""
+    rates = sorted(clip.fps for clip in plan.exemplars)
+    return round(rates[len(rates) // 2], 3)
+
+
+def estimate_report(plan: Plan) -> str:
+    """Return the estimates of a dry run."""
+    if plan.base_folder is None:
+        return f"{plan.config.pretrained_model_path} is not on this machine yet, so memory and disk are not estimated."
+    from models.footprint import training_footprint   # it needs diffusers, which takes seconds to import
+
+    config, clips = plan.config, plan.exemplars + plan.regularization
+    largest = max(clips, key=lambda clip: clip.window * clip.size[0] * clip.size[1])
+    batch = config.train_batch_size * (2 if plan.regularization else 1)
+    footprint = training_footprint(
+        plan.base_folder, plan.trained_names, batch, largest.window,
+        (largest.size[1] // plan.strides[0], largest.size[0] // plan.strides[0]), config.mixed_precision,
+        config.gradient_checkpointing, config.use_8bit_adam)
+    cache, results = disk_needs(plan)
+    free = format_bytes(free_bytes(Path(config.output_dir)))
+    return (f"{footprint.report()}\ndisk, at most: cache {format_bytes(cache)}, checkpoints and motion weights "
+            f"{format_bytes(results)}; {free} are free")

@@ -1,0 +1,62 @@
+"""Which weights train: named groups of the temporal and cross-attention layers of a text-to-video UNet.
+
+Names are those of diffusers' UNet3DConditionModel. On the ZeroScope-size UNet (1,480 tensors, 1,411 M parameters)
+the paper's set [cross, temporal, temp_convs] is 826 tensors and 570,882,176 parameters.
+Source: Materzynska et al. 2023, arXiv 2312.04966.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from utils.errors import UserError
+
+_IN_TEMPORAL = r"(^|\.)(temp_attentions|transformer_in)\."
+GROUPS = {
+    "cross": r"\.attn2\.to_[kv]\.",          # keys and values of the spatial transformers' attention to the text
+    "self": r"\.attn1\.to_[kv]\.",           # the same of their attention to the picture itself
+    "temporal": _IN_TEMPORAL,                # attention along time, whole modules, and transformer_in
+    "temp_attentions": r"(^|\.)temp_attentions\.",
+    "temp_convs": r"(^|\.)temp_convs\.",     # convolutions along time
+    "all": r"",
+}
+_SPATIAL_ONLY = ("cross", "self")   # temporal attention has attn1 and attn2 too, which these do not mean
+
+
+def select_tunable(names: Iterable[str], groups: list[str]) -> dict[str, list[str]]:
+    """Return {group: the parameter names it trains}; the union over the groups is what trains.
+
+    A group that is not in GROUPS names the modules whose name contains it. Raises UserError, for all such groups
+    at once, if a group matches nothing.
+    """
+    names = list(names)
+    selected = {group: [name for name in names if _belongs(name, group)] for group in dict.fromkeys(groups)}
+    problems = [f"trainable_modules: {group!r} matches no weight of the base. Known groups: {', '.join(GROUPS)}."
+                for group, matched in selected.items() if not matched]
+    if problems:
+        raise UserError(*problems)
+    return selected
+
+
+def union(selected: Mapping[str, list[str]]) -> list[str]:
+    """Return the selected names once each, sorted: the order of the groups changes nothing."""
+    return sorted(set().union(*selected.values()))
+
+
+def selection_report(selected: Mapping[str, list[str]], num_elements: Mapping[str, int]) -> str:
+    """Return a table of tensors, parameters and share of the network per group. `num_elements`: of every tensor."""
+    total = sum(num_elements.values())
+
+    def line(title: str, names: list[str]) -> str:
+        num_parameters = sum(num_elements[name] for name in names)
+        return f"  {title:<16} {len(names):>5} tensors {num_parameters:>14,} parameters {num_parameters / total:7.1%}"
+
+    lines = [line(group, names) for group, names in selected.items()]
+    return "\n".join(["training", *lines, line("together", union(selected)), line("the network", list(num_elements))])
+
+
+def _belongs(name: str, group: str) -> bool:
+    if group not in GROUPS:   # a string: modules whose name contains it, so the parameter's own name does not count
+        return group in name.rpartition(".")[0]
+    if group in _SPATIAL_ONLY and re.search(_IN_TEMPORAL, name):
+        return False
+    return re.search(GROUPS[group], name) is not None

@@ -1,0 +1,108 @@
+"""Teach a text-to-video model a motion from a few clips.
+
+    python train_model.py --config config.yaml [key=value ...] [--resume [RUN]] [--dry-run]
+
+The config is checked, the clips are listed, and only then the base is loaded: frozen, but for the weights that
+trainable_modules names. The result is motion.safetensors in a new folder under output_dir.
+Source: Materzynska et al. 2023, arXiv 2312.04966.
+"""
+
+import argparse
+import os
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+# torch, diffusers and what needs them are imported in the functions that use them: --help and config errors
+# should not wait for them
+from utils.config import Config, load_config
+from utils.errors import UserError, run_script
+from utils.run_folder import CONFIG_NAME, create_run, find_run
+
+
+def main() -> None:
+    args = parse_args()
+    config, notes = load_config(config_path(args), args.overrides)
+    from models.plan import estimate_report, make_plan, plan_report, resolve_precision
+
+    config, more_notes = resolve_precision(config)
+    wanted_run = args.resume or config.resume_from_checkpoint
+    run = find_run(config, wanted_run) if wanted_run else None
+    plan = make_plan(config, download=not args.dry_run)
+    if is_first_process():
+        print("\n".join([*notes, *more_notes, plan_report(plan)]), flush=True)
+    if args.dry_run:
+        print(estimate_report(plan))
+        return
+
+    accelerator, run = start(config, run)
+    from models.training import train
+
+    accelerator.print(f"results: {run}")
+    motion_path = train(plan, accelerator, run)
+    accelerator.print(f"learned: {motion_path}\nsee it with\n  {next_command(config, run)}")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Teach a text-to-video model a motion from a few clips.",
+        epilog="Every key of the config, with its meaning, is in utils/config.py.")
+    parser.add_argument("--config", metavar="FILE", help="YAML config; with --resume RUN, default that run's own")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. train_data.fps=8 max_train_steps=100")
+    parser.add_argument("--resume", nargs="?", const="latest", metavar="RUN",
+                        help="go on with the newest unfinished run of this subject, or with the run folder named")
+    parser.add_argument("--dry-run", action="store_true",
+                        help="check everything, list the clips, estimate memory and disk, and stop")
+    args = parser.parse_args()
+    if args.resume and "=" in args.resume and not Path(args.resume).exists():
+        # `--resume key=value`: argparse cannot know that RUN was left out
+        args.overrides, args.resume = [args.resume, *args.overrides], "latest"
+    return args
+
+
+def config_path(args: argparse.Namespace) -> Path:
+    """Return the config to load: the one named, or the own one of the run to resume."""
+    if args.config:
+        return Path(args.config)
+    if args.resume in (None, "latest"):
+        raise UserError("--config is missing. Name a YAML config, such as config.yaml.")
+    run = Path(args.resume)
+    return (run.parent if run.name.startswith("checkpoint-") else run) / CONFIG_NAME
+
+
+def is_first_process() -> bool:
+    """Say whether this process reports; `accelerate launch` numbers its processes before they have met."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def start(config: Config, run: Path | None):
+    """Return the accelerator and the run folder, a new one unless a run is resumed."""
+    from accelerate import Accelerator, PartialState
+    from accelerate.utils import broadcast_object_list
+
+    state = PartialState(cpu=not has_accelerator())
+    agreed = [str(run or create_run(config)) if state.is_main_process else None]
+    if state.num_processes > 1:
+        broadcast_object_list(agreed)
+    run = Path(agreed[0])
+    accelerator = Accelerator(mixed_precision=config.mixed_precision, log_with=config.report_to, project_dir=run)
+    if config.report_to:
+        accelerator.init_trackers(config.subject, config={"subject": config.subject, "run": run.name})
+    return accelerator, run
+
+
+def has_accelerator() -> bool:
+    import torch
+
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
+def next_command(config: Config, run: Path) -> str:
+    """Return the command that renders the learned motion."""
+    given = config.validation_data.prompt or ["a person doing the V* motion"]
+    arguments = ["python", "generate_pretrained.py", "-m", str(run), "-o", str(run / "videos"), "-p", "|".join(given)]
+    return shlex.join(arguments)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,126 @@
+"""The folder of one training run: its name, its config, its log, its checkpoints, and which one to resume.
+
+    output_dir/{subject}-{time}/
+      config.yaml  log.jsonl  samples/step_01000/  checkpoint-1000/  motion.safetensors
+
+motion.safetensors is written last, so a run without it has not finished.
+"""
+
+import json
+import re
+import shutil
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from utils.config import Config, flat_config, load_config, save_config
+from utils.errors import UserError
+from utils.files import replacing
+
+CONFIG_NAME, LOG_NAME, MOTION_NAME = "config.yaml", "log.jsonl", "motion.safetensors"
+# what may differ between a run and its continuation without changing what is learned
+FREE_TO_CHANGE = (
+    "output_dir", "checkpointing_steps", "validation_steps", "validation_data.", "report_to", "cached_latent_dir",
+    "resume_from_checkpoint", "motion_dtype", "gradient_checkpointing",
+)
+
+
+def create_run(config: Config) -> Path:
+    """Make a new folder for a run of `config`, with the resolved config in it."""
+    time = datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
+    for attempt in range(1, 1000):
+        run = Path(config.output_dir) / (f"{config.subject}-{time}" + (f"-{attempt}" if attempt > 1 else ""))
+        try:
+            run.mkdir(parents=True)   # two runs started in the same second get a folder each
+        except FileExistsError:
+            continue
+        with replacing(run / CONFIG_NAME) as partial:
+            save_config(config, partial)
+        return run
+    raise UserError(f"{config.output_dir}: a thousand runs of this second. Clear some away.")
+
+
+def find_run(config: Config, named: str | None) -> Path:
+    """Return the run to resume: the one `named` (a run or a checkpoint folder), or the newest unfinished of the
+    config's subject. Raises UserError if there is none, or it was made with another configuration."""
+    if named in (None, "latest"):
+        runs = [run for run in runs_of(config.output_dir, config.subject) if not (run / MOTION_NAME).exists()]
+        if not runs:
+            raise UserError(f"{config.output_dir}: has no unfinished run of {config.subject!r} to resume. "
+                            f"Start one without --resume.")
+        run = runs[-1]
+    else:
+        run = Path(named)
+        run = run.parent if run.name.startswith("checkpoint-") else run
+        if not (run / CONFIG_NAME).is_file():
+            raise UserError(f"{named}: is not the folder of a run. Runs are in output_dir, named subject-time.")
+        if (run / MOTION_NAME).exists():
+            raise UserError(f"{run}: has finished; its result is {run / MOTION_NAME}. Nothing to resume.")
+    differences = config_differences(load_config(run / CONFIG_NAME)[0], config)
+    if differences:
+        raise UserError(*(f"{run}: was made with another configuration: {difference}." for difference in differences),
+                        f"Resume with --config {run / CONFIG_NAME}, or start a new run without --resume.")
+    return run
+
+
+def runs_of(output_dir: str | Path, subject: str) -> list[Path]:
+    """Return the run folders of `subject`, oldest first."""
+    pattern = re.compile(re.escape(subject) + r"-(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d)(?:-(\d+))?")
+    found = []
+    for folder in Path(output_dir).glob("*"):
+        match = pattern.fullmatch(folder.name)
+        if match and (folder / CONFIG_NAME).is_file():
+            found.append((match[1], int(match[2] or 1), folder))
+    return [folder for _, _, folder in sorted(found)]
+
+
+def config_differences(before: Config, now: Config) -> list[str]:
+    """Return a line for each key that differs and would change what is learned."""
+    before, now = flat_config(before), flat_config(now)
+    return [f"{key} was {before[key]}, is {now[key]}" for key in now
+            if before[key] != now[key] and not key.startswith(FREE_TO_CHANGE)]
+
+
+def checkpoint_dir(run: Path, step: int) -> Path:
+    return run / f"checkpoint-{step}"
+
+
+def samples_dir(run: Path, step: int) -> Path:
+    return run / "samples" / f"step_{step:05d}"
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """Return the checkpoint folders of a run, in the order of their steps."""
+    found = [folder for folder in run.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", folder.name)]
+    return sorted(found, key=lambda folder: int(folder.name.partition("-")[2]))
+
+
+def remove_leftovers(run: Path) -> None:
+    """Remove what a killed process left half-written."""
+    for leftover in run.rglob(".*.partial*"):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+
+def append_log(run: Path, entry: dict[str, Any]) -> None:
+    """Add a line to log.jsonl."""
+    with open(run / LOG_NAME, "a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """Return the entries of log.jsonl; a last line that a kill cut off is left out."""
+    entries = []
+    path = run / LOG_NAME
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            break
+    return entries
+
+
+def rewind_log(run: Path, step: int) -> None:
+    """Drop the entries after `step`, which a resumed run writes again."""
+    kept = [json.dumps(entry) + "\n" for entry in read_log(run) if entry["step"] <= step]
+    with replacing(run / LOG_NAME) as partial:
+        partial.write_text("".join(kept), encoding="utf-8")
