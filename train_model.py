@@ -16,7 +16,7 @@ from pathlib import Path
 # torch, diffusers and what needs them are imported in the functions that use them: --help and config errors
 # should not wait for them
 from utils.config import Config, load_config
-from utils.errors import UserError, run_script
+from utils.errors import UserError, plain_errors, run_script
 from utils.run_folder import CONFIG_NAME, create_run, find_run
 
 
@@ -44,9 +44,9 @@ def main() -> None:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = plain_errors(argparse.ArgumentParser(
         description="Teach a text-to-video model a motion from a few clips.",
-        epilog="Every key of the config, with its meaning, is in utils/config.py.")
+        epilog="Every key of the config, with its meaning, is in utils/config.py."))
     parser.add_argument("--config", metavar="FILE", help="YAML config; with --resume RUN, default that run's own")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. train_data.fps=8 max_train_steps=100")
     parser.add_argument("--resume", nargs="?", const="latest", metavar="RUN",

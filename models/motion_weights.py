@@ -34,6 +34,7 @@ class MotionInfo:
     groups: list[str]        # trainable_modules
     placeholder_token: str
     step: int                # optimizer steps trained
+    fps: float               # frames per second at which the motion was learned
     config: str              # the resolved training config, YAML
     versions: dict[str, str]
 
@@ -74,7 +75,7 @@ def read_motion_info(path: Path) -> MotionInfo:
                         f"Give a run folder, a checkpoint folder or a motion.safetensors.")
     try:
         fields = {name: metadata[name] for name in MotionInfo.__dataclass_fields__}
-        parsed = {name: json.loads(fields[name]) for name in ("groups", "step", "versions")}
+        parsed = {name: json.loads(fields[name]) for name in ("groups", "step", "fps", "versions")}
         return MotionInfo(**{**fields, **parsed})
     except (KeyError, ValueError) as error:
         raise UserError(f"{path}: its description is damaged ({error}). Copy the file again.") from None

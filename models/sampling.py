@@ -56,9 +56,12 @@ def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Re
     The folder is then a data folder too (its captions in text.json) and has the gallery in it.
     `made_with`: base and motion weights, written into each file beside prompt, seed and `how`.
     """
-    missing = [prompt for prompt in prompts
-               if not _is_made(folder / file_name(prompt), _metadata(prompt, how, fps, made_with))]
-    remarks = []
+    made = {prompt: _is_made(folder / file_name(prompt), _metadata(prompt, how, fps, made_with)) for prompt in prompts}
+    missing = [prompt for prompt in prompts if not made[prompt]]
+    remarks = [f"{file_name(prompt)}: was made in another way, and is made again" for prompt in missing
+               if (folder / file_name(prompt)).exists()]
+    if len(missing) < len(prompts):
+        remarks.append(f"{len(prompts) - len(missing)} of {len(prompts)} videos are there already")
     for batch in progress([missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]):
         for prompt, frames in zip(batch, render(pipeline, batch, how)):
             remarks += [f"{file_name(prompt)}: {fault}" for fault in faults(frames)]

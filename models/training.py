@@ -307,7 +307,7 @@ def motion_description(plan: Plan, base: Base) -> Callable[[int], MotionInfo]:
     """Return what the motion weights of a step say about themselves, as a function of the step."""
     config, versions = plan.config, library_versions()
     return lambda step: MotionInfo(config.pretrained_model_path, base.fingerprint, config.trainable_modules,
-                                   config.placeholder_token, step, config_yaml(config), versions)
+                                   config.placeholder_token, step, sample_fps(plan), config_yaml(config), versions)
 
 
 def movement_report(plan: Plan, trained: Mapping[str, Tensor]) -> str:

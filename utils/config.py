@@ -134,7 +134,18 @@ def load_config(path: str | Path, overrides: list[str] = ()) -> tuple[Config, li
 
     Raises UserError with one line for everything that is wrong, each naming the file or the command line.
     """
-    given = [(str(path), key, value) for key, value in _leaves(_read_yaml(path))]
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}). Give the path of a YAML config.") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not UTF-8 text. Save it as UTF-8.") from None
+    return parse_config(text, str(path), overrides)
+
+
+def parse_config(text: str, source: str, overrides: list[str] = ()) -> tuple[Config, list[str]]:
+    """Do what `load_config` does for YAML text; `source` is what errors call it."""
+    given = [(source, key, value) for key, value in _leaves(_parse_yaml(text, source))]
     for override in overrides:
         key, equals, _ = override.partition("=")
         if not equals:
@@ -146,19 +157,19 @@ def load_config(path: str | Path, overrides: list[str] = ()) -> tuple[Config, li
 
     config, problems, notes = OmegaConf.structured(Config), [], []
     known = list(_keys(config))
-    for source, key, value in given:
+    for origin, key, value in given:
         if _is_without_effect(key):
-            notes.append(f"{source}: {key} has no effect.")
+            notes.append(f"{origin}: {key} has no effect.")
         elif key in SECTIONS and value is None:
             continue
         elif key in SECTIONS:
-            problems.append(f"{source}: {key} is {value!r}. It is a section; its keys go below it, indented.")
+            problems.append(f"{origin}: {key} is {value!r}. It is a section; its keys go below it, indented.")
         elif key not in known:
-            problems.append(f"{source}: {key} is not a key.{_suggestion(key, known)}")
+            problems.append(f"{origin}: {key} is not a key.{_suggestion(key, known)}")
         else:
-            problems += _set(config, source, key, value)
-    sources = {key: source for source, key, _ in given}
-    problems += [f"{sources.get(key, path)}: {key}{text}" for key, text in _impossible(config)]
+            problems += _set(config, origin, key, value)
+    sources = {key: origin for origin, key, _ in given}
+    problems += [f"{sources.get(key, source)}: {key}{wrong}" for key, wrong in _impossible(config)]
     if problems:
         raise UserError(*problems)
     return OmegaConf.to_object(config), notes
@@ -186,18 +197,14 @@ def is_due(step: int, steps: int | list[int] | None) -> bool:
     return step % steps == 0 if isinstance(steps, int) else step in steps
 
 
-def _read_yaml(path: str | Path) -> DictConfig:
+def _parse_yaml(text: str, source: str) -> DictConfig:
     try:
-        content = OmegaConf.create(Path(path).read_text(encoding="utf-8-sig"))
+        content = OmegaConf.create(text)
         OmegaConf.resolve(content)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}). Give the path of a YAML config.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text. Save it as UTF-8.") from None
     except (YAMLError, OmegaConfBaseException, ValueError) as error:
-        raise UserError(f"{path}: is not valid YAML: {_first_line(error)}") from None
+        raise UserError(f"{source}: is not valid YAML: {_first_line(error)}") from None
     if not isinstance(content, DictConfig):
-        raise UserError(f"{path}: holds a {type(content).__name__}, not `key: value` lines.")
+        raise UserError(f"{source}: holds a {type(content).__name__}, not `key: value` lines.")
     return content
 
 

@@ -1,5 +1,6 @@
 """What a user can fix, told in plain lines: raised anywhere, printed once by the script, exit code 2."""
 
+import argparse
 import sys
 from collections.abc import Callable
 
@@ -10,6 +11,15 @@ class UserError(Exception):
     def __init__(self, *problems: str):
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+def plain_errors(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Make wrong arguments a UserError, one line like all others, instead of a page of usage."""
+    def report(message: str):
+        raise UserError(f"{message}. See {parser.prog} --help.")
+
+    parser.error = report
+    return parser
 
 
 def run_script(main: Callable[[], None]) -> None:

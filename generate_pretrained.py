@@ -1,0 +1,231 @@
+"""Render prompts with a learned motion, or with a base as it is.
+
+    python generate_pretrained.py -m RUN -o FOLDER -p data/prompts/PROMPTS.txt
+    python generate_pretrained.py -m RUN -o FOLDER -p "a robot doing the V* dance|two cats doing it" -s random
+    python generate_pretrained.py -m RUN --export DIR
+
+Each prompt becomes FOLDER/{prompt}_seed{seed}.mp4; open video_lightbox.html in FOLDER to see them.
+"""
+
+import argparse
+import math
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+# torch and diffusers are imported in the functions that use them: --help and wrong arguments should not wait for them
+from utils.config import Config, parse_config
+from utils.errors import UserError, plain_errors, run_script
+from utils.files import check_writable, file_digest
+from utils.prompts import MAX_SEED, Prompt, read_prompts, with_token
+
+DEFAULT_SEED, DEFAULT_NUM_FRAMES, DEFAULT_FPS = 0, 16, 8.0
+
+
+def main() -> None:
+    args = parse_args()
+    problems = check_arguments(args)
+    prompts = read_or_report(lambda: read_prompts(args.prompt, args.seed) if args.prompt else [], problems, [])
+    source = read_or_report(lambda: find_model(args.model), problems, None)
+    if problems:
+        raise UserError(*dict.fromkeys(problems))
+
+    from models.base_folder import find_base, native_size, pixel_strides
+
+    folder = find_base(source.base)
+    size = args.res or source.size or (native_size(folder),) * 2
+    if any(side % pixel_strides(folder)[0] for side in size):
+        raise UserError(f"--res {size[0]}x{size[1]}: both must be multiples of {pixel_strides(folder)[0]} for this "
+                        f"base.")
+    pipeline, made_with = load(source, args.strength, None if args.export else precision(args, source))
+    if args.export:
+        export(pipeline, args.export)
+        return
+    prompts = [replace(prompt, text=with_token(prompt.text, source.placeholder_token)) for prompt in prompts]
+    generate(pipeline, prompts, source, size, made_with, args)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the weights come from, and what they say about how to render with them."""
+
+    base: str                     # diffusers folder or hub id
+    motion: Path | None           # motion weights; None: the base as it is
+    config: Config | None         # they were trained with
+    fps: float | None             # frames per second at which the motion was learned
+    placeholder_token: str
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height in pixels of the samples of the training run."""
+        wanted = self.config and self.config.validation_data
+        return (wanted.width, wanted.height) if wanted else None
+
+
+def parse_args() -> argparse.Namespace:
+    parser = plain_errors(argparse.ArgumentParser(
+        description="Render prompts with a learned motion, or with a base as it is."))
+    add = parser.add_argument
+    add("-m", "--model", required=True, help="run folder, checkpoint folder, motion.safetensors, diffusers folder, "
+                                             "or hub id (zs: cerspense/zeroscope_v2_576w)")
+    add("-p", "--prompt", help="a .txt file of `seed,prompt` lines, one prompt, or several joined by |")
+    add("-o", "--output-dir", type=Path, default=Path("outputs"), help="folder of the videos (default: outputs)")
+    add("-s", "--seed", type=seed, default=DEFAULT_SEED, help="of prompts without one: a number, or random (default: "
+                                                              f"{DEFAULT_SEED})")
+    add("-n", "--negative-prompt", default="", help="what not to show")
+    add("-r", "--res", type=resolution, help="pixels, 384 or 576x320 (default: as trained)")
+    add("-d", "--duration", type=positive(int), metavar="FRAMES", help="frames a video (default: as trained)")
+    add("--steps", type=positive(int), default=50, help="denoising steps (default: 50)")
+    add("--guidance-scale", type=positive(float), default=9.0, help="how strictly to follow the prompt (default: 9)")
+    add("--fps", type=positive(float), help="frames per second of the videos (default: the rate the motion was "
+                                            f"learned at; {DEFAULT_FPS:g} for a base)")
+    add("--strength", type=finite, default=1.0, help="1: as learned, 0: the base; also between and beyond")
+    add("--batch-size", type=positive(int), default=1, help="videos rendered at once (default: 1)")
+    add("--precision", choices=("no", "fp16", "bf16"), help="default: that of the training, where this device has it")
+    add("--export", type=Path, metavar="DIR", help="write a full diffusers pipeline folder instead of videos")
+    return parser.parse_args()
+
+
+def seed(text: str) -> int | None:
+    """Parse --seed; None stands for random."""
+    if text == "random":
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) > MAX_SEED:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number of 0 or above nor random")
+    return int(text)
+
+
+def resolution(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,5})(?:[xX](\d{1,5}))?", text)
+    if not match or not int(match[1]) or match[2] and not int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of pixels nor WIDTHxHEIGHT")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def finite(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return number
+
+
+def positive(kind: type):
+    def parse(text: str):
+        try:
+            number = kind(text)
+        except ValueError:
+            number = 0
+        if not 0 < number < math.inf:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number above zero")
+        return number
+
+    return parse
+
+
+def check_arguments(args: argparse.Namespace) -> list[str]:
+    """Return what is wrong with the arguments together."""
+    if args.export:
+        if args.export.exists() and (not args.export.is_dir() or any(args.export.iterdir())):
+            return [f"{args.export}: is there already and not an empty folder. Name a new one."]
+        return check_writable(args.export.absolute().parent)
+    if args.prompt is None:
+        return ["-p/--prompt is missing. Give a prompt, or a .txt file of `seed,prompt` lines."]
+    return check_writable(args.output_dir)
+
+
+def read_or_report(read, problems: list[str], default: Any) -> Any:
+    """Return what `read` returns; what is wrong goes to `problems`, so that all of it is reported at once."""
+    try:
+        return read()
+    except UserError as error:
+        problems += error.problems
+        return default
+
+
+def find_model(given: str) -> Source:
+    """Say what -m means. Raises UserError if it is neither motion weights nor a base."""
+    from models.base_folder import check_base_folder, is_hub_id
+    from models.motion_weights import find_motion, read_motion_info
+
+    motion = find_motion(given)
+    if motion:
+        info = read_motion_info(motion)
+        config, _ = parse_config(info.config, f"the config in {motion}")
+        return Source(info.base, motion, config, info.fps, info.placeholder_token)
+    if Path(given).is_dir():
+        problems = check_base_folder(Path(given))
+        if problems and not (Path(given) / "model_index.json").exists():
+            raise UserError(f"{given}: holds neither motion weights nor a diffusers pipeline.")
+        if problems:
+            raise UserError(*problems)
+    elif not is_hub_id(given) and given not in ("zs",):
+        raise UserError(f"{given}: does not exist. Name a run folder, a motion.safetensors, a base or a hub id.")
+    return Source(given, None, None, None, Config.placeholder_token)
+
+
+def precision(args: argparse.Namespace, source: Source) -> str:
+    """Return the precision to compute in: the one asked for, else that of the training, as far as the device goes."""
+    from models.plan import resolve_precision
+
+    wanted = args.precision or (source.config and source.config.mixed_precision)
+    config, notes = resolve_precision(replace(source.config or Config(), mixed_precision=wanted))
+    print("\n".join(notes), end="\n" * bool(notes))
+    return config.mixed_precision
+
+
+def load(source: Source, strength: float, precision: str | None):
+    """Return the pipeline with the motion applied, and what to write into the videos.
+
+    `precision` None leaves it in float32 on the CPU, exact.
+    """
+    from accelerate import PartialState
+
+    from models.base import load_base
+    from models.motion_weights import apply_motion
+    from models.sampling import COMPUTE_DTYPES
+
+    base = load_base(source.base)
+    made_with = {"base": source.base, "base_fingerprint": base.fingerprint, "precision": precision}
+    if source.motion:
+        info = apply_motion(base.unet, base.fingerprint, source.motion, strength)
+        made_with |= {"motion": str(source.motion), "motion_digest": file_digest(source.motion), "step": info.step,
+                      "strength": strength}
+    if precision is not None:
+        base.pipeline.to(PartialState().device, COMPUTE_DTYPES[precision])
+    return base.pipeline, made_with
+
+
+def export(pipeline, folder: Path) -> None:
+    """Write the pipeline as a folder that stock diffusers loads."""
+    from utils.files import replacing_folder
+
+    with replacing_folder(folder) as partial:
+        pipeline.save_pretrained(partial, safe_serialization=True)
+    print(f"exported: {folder}\nload it with\n  DiffusionPipeline.from_pretrained({str(folder)!r})")
+
+
+def generate(pipeline, prompts: list[Prompt], source: Source, size: tuple[int, int], made_with: dict[str, Any],
+             args: argparse.Namespace) -> None:
+    """Render all prompts into the output folder."""
+    from tqdm import tqdm
+
+    from models.sampling import Rendering, render_to_folder
+
+    trained = source.config and source.config.validation_data
+    num_frames = args.duration or (trained.num_frames if trained else DEFAULT_NUM_FRAMES)
+    fps = args.fps or source.fps or DEFAULT_FPS
+    how = Rendering(*size, num_frames, args.steps, args.guidance_scale, args.negative_prompt)
+    print(f"{len(prompts)} videos of {num_frames} frames, {size[0]}x{size[1]}, at {fps:g} frames per second")
+    remarks = render_to_folder(pipeline, prompts, how, args.output_dir, fps, args.batch_size, made_with,
+                               lambda batches: tqdm(batches, desc="generating", dynamic_ncols=True))
+    for remark in remarks:
+        print(f"note: {remark}")
+    print(f"open {(args.output_dir / 'video_lightbox.html').absolute().as_uri()}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,147 @@
+"""What several test files share: a small random base in diffusers format, small real clips, and running a script."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+
+
+def draw_frames(num_frames: int, width: int, height: int, seed: int = 0) -> np.ndarray:
+    """Return a coloured square crossing a textured background: uint8 (f h w c)."""
+    rng = np.random.default_rng(seed)
+    background = np.kron(rng.integers(0, 255, (height // 8 + 1, width // 8 + 1, 3)), np.ones((8, 8, 1)))
+    frames = np.repeat(background[None, :height, :width].astype(np.uint8), num_frames, axis=0)
+    for index, frame in enumerate(frames):
+        left = (index * 3 + seed * 5) % max(1, width - 12)
+        frame[height // 3 : height // 3 + 12, left : left + 12] = rng.integers(0, 255, 3) // 2 + 100
+    return frames
+
+
+def write_clip(path: Path, num_frames: int = 14, width: int = 64, height: int = 64, fps: float = 8, seed: int = 0,
+               caption: str | None = None) -> Path:
+    """Write a small real mp4, and its caption beside it."""
+    from utils.video import write_video
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_video(path, draw_frames(num_frames, width, height, seed), fps, {})
+    if caption is not None:
+        path.with_suffix(".txt").write_text(caption + "\n", encoding="utf-8")
+    return path
+
+
+def make_base(folder: Path, seed: int = 0, prediction_type: str = "epsilon") -> Path:
+    """Write a random text-to-video base: every class and file of ZeroScope, 1.3 M parameters."""
+    from diffusers import AutoencoderKL, DDIMScheduler, TextToVideoSDPipeline, UNet3DConditionModel
+    from diffusers.utils import logging
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    torch.manual_seed(seed)
+    tokenizer_dir = folder / "tokenizer"
+    tokenizer_dir.mkdir(parents=True)
+    # byte-level, as CLIP's: printable bytes stand for themselves, the others for code points from 256 on
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    letters = [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(others))]
+    words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    (tokenizer_dir / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}))
+    (tokenizer_dir / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = CLIPTokenizer(str(tokenizer_dir / "vocab.json"), str(tokenizer_dir / "merges.txt"),
+                              model_max_length=77)
+    text_encoder = CLIPTextModel(CLIPTextConfig(
+        vocab_size=len(words), hidden_size=32, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=77, bos_token_id=512, eos_token_id=513, pad_token_id=513))
+    vae = AutoencoderKL(
+        block_out_channels=(16,) * 4, latent_channels=4, norm_num_groups=8, layers_per_block=1,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4)
+    unet = UNet3DConditionModel(
+        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"), up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
+        cross_attention_dim=32, attention_head_dim=8, norm_num_groups=8)
+    # diffusers starts these at zero, where a network without motion hides mistakes in motion
+    for name, parameter in unet.named_parameters():
+        if "temp_convs" in name and "conv4" in name or "proj_out" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
+                              set_alpha_to_one=False, steps_offset=1, prediction_type=prediction_type)
+    TextToVideoSDPipeline(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet,
+                          scheduler=scheduler).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory) -> Path:
+    return make_base(tmp_path_factory.mktemp("bases") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def other_base(tmp_path_factory) -> Path:
+    """The same architecture with other weights, predicting v."""
+    return make_base(tmp_path_factory.mktemp("bases") / "other", seed=1, prediction_type="v_prediction")
+
+
+@pytest.fixture(scope="session")
+def clip_folders(tmp_path_factory) -> tuple[Path, Path]:
+    """Three exemplars, one of them landscape, and two regularization clips."""
+    folder = tmp_path_factory.mktemp("clips")
+    exemplars, regularization = folder / "exemplars", folder / "regularization"
+    write_clip(exemplars / "spin_1.mp4", seed=1, caption="a man doing the V* spin")
+    write_clip(exemplars / "spin_2.mp4", seed=2, num_frames=12, caption="a woman doing the V* spin")
+    write_clip(exemplars / "spin_3.mp4", seed=3, width=96, height=64, num_frames=30, fps=24,
+               caption="a robot doing the V* spin")
+    write_clip(regularization / "a_man_walking.mp4", seed=4)
+    write_clip(regularization / "a_dog_running.mp4", seed=5, caption="a dog running in the park")
+    return exemplars, regularization
+
+
+@pytest.fixture
+def write_config(tmp_path, tiny_base, clip_folders):
+    """Return a function that writes a config for a run of seconds, with `key=value` changes, and returns its path."""
+    from omegaconf import OmegaConf
+
+    def write(*changes: str, name: str = "config.yaml") -> Path:
+        exemplars, regularization = clip_folders
+        config = OmegaConf.create({
+            "pretrained_model_path": str(tiny_base), "output_dir": str(tmp_path / "results"), "subject": "spin",
+            "max_train_steps": 4, "learning_rate": 1e-3, "checkpointing_steps": 2, "validation_steps": None,
+            "mixed_precision": "no", "gradient_checkpointing": False,
+            "train_data": {"path": str(exemplars), "class_path": str(regularization), "width": 64, "height": 64,
+                           "n_sample_frames": 4, "fps": 8},
+            "validation_data": {"prompt": "a cat doing the V* spin", "num_frames": 4, "width": 64, "height": 64,
+                                "num_inference_steps": 2},
+        })
+        config = OmegaConf.merge(config, OmegaConf.from_dotlist(list(changes)))
+        path = tmp_path / name
+        OmegaConf.save(config, path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def run_main(monkeypatch, capsys):
+    """Return a function that runs a script's main in this process: (exit code, stdout, stderr)."""
+    from utils.errors import run_script
+
+    def run(script: str, *arguments: str | Path) -> tuple[int, str, str]:
+        main = __import__(script).main
+        monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
+        code = 0
+        try:
+            run_script(main)
+        except SystemExit as error:
+            code = error.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
