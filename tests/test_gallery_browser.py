@@ -79,7 +79,7 @@ def write_clip(path: Path, size: int = 64, num_frames: int = 8, shade: int = 90)
 
 @pytest.fixture(scope="session")
 def run_dir(tmp_path_factory):
-    """A run: the untuned base and step 500, four prompts; the last clip of the base lasts twice as long."""
+    """A run: the untuned base and step 500, the same four and one more; one of the base lasts twice as long."""
     run_dir = tmp_path_factory.mktemp("gallery") / "spin-20260101"
     names = ["a_man_seed7.mp4", "a_man_seed8.mp4", "markup_seed7.mp4", "100% #1? ünï_seed7.mp4"]
     for step, shade in (("00000", 60), ("00500", 120)):
@@ -90,7 +90,7 @@ def run_dir(tmp_path_factory):
         scores = {"motion": int(step) / 1000 + 0.25}
         write_json(folder / "videos.json", {"a_man_seed7.mp4": {"scores": scores}})
     write_clip(run_dir / "samples" / "step_00000" / names[3], num_frames=16)
-    write_clip(run_dir / "samples" / "step_00500" / "only_here_seed1.mp4", size=176)
+    write_clip(run_dir / "samples" / "step_00500" / "a_man_seed1.mp4", size=176)
     write_gallery(run_dir)
     return run_dir
 
@@ -144,7 +144,7 @@ def test_videos_play_from_disk(open_page, run_dir):
     page = open_page(run_dir / PAGE_NAME, viewport={"width": 1600, "height": 1400})
     wait_until_playing(page)
     sizes = page.eval_on_selector_all("#grid video", "all => all.map(v => [v.videoWidth, v.className])")
-    assert sizes == [[64, "tiny"]] * 8 + [[176, ""]]
+    assert sizes == [[64, "tiny"]] * 5 + [[176, ""]] + [[64, "tiny"]] * 3
     assert page.inner_text("#title") == page.title() == "spin-20260101"
     assert page.inner_text("#count") == "9 videos"
     assert listed(page) == list_videos(run_dir)
@@ -199,7 +199,7 @@ def test_lightbox_works_from_the_keyboard(open_page, run_dir):
     wait_until_playing(page, "#shown")
     assert page.inner_text("#shown-prompt") == "a man" and "2 of 9" in page.inner_text("#shown-facts")
     assert page.evaluate("[...document.querySelectorAll('#grid video')].every(player => player.paused)")
-    for key, where in (("ArrowRight", "3 of 9"), ("ArrowLeft", "2 of 9"), ("ArrowDown", "6 of 9"),
+    for key, where in (("ArrowRight", "3 of 9"), ("ArrowLeft", "2 of 9"), ("ArrowDown", "7 of 9"),
                        ("End", "9 of 9"), ("ArrowRight", "1 of 9"), ("ArrowLeft", "9 of 9"),
                        ("Home", "1 of 9")):
         page.keyboard.press(key)
