@@ -26,6 +26,7 @@ from models.recompute import recompute_activations
 from models.sampling import COMPUTE_DTYPES, Rendering, render_to_folder
 from utils.config import Config, config_yaml, is_due
 from utils.errors import UserError
+from utils.gallery import write_gallery
 from utils.run_folder import (
     MOTION_NAME,
     append_log,
@@ -266,6 +267,7 @@ def write_samples(plan: Plan, base: Base, run: Path, step: int) -> None:
     remarks = render_to_folder(
         base.pipeline, plan.prompts, how, samples_dir(run, step), sample_fps(plan), wanted.batch_size, made_with,
         lambda batches: tqdm(batches, desc=f"samples of step {step}", leave=False, dynamic_ncols=True))
+    write_gallery(run)   # of all steps, side by side
     for remark in remarks:
         tqdm.write(f"samples of step {step}: {remark}")
 

@@ -134,6 +134,9 @@ def run_main(monkeypatch, capsys):
     from utils.errors import run_script
 
     def run(script: str, *arguments: str | Path) -> tuple[int, str, str]:
+        from accelerate.state import AcceleratorState
+
+        AcceleratorState._reset_state(reset_partial_state=True)   # one per process, where scripts are one per process
         main = __import__(script).main
         monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
         code = 0

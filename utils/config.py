@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from utils.errors import UserError
+from utils.prompts import MAX_SEED
 
 LR_SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
 CHOICES = {
@@ -56,8 +57,8 @@ class TrainData:
     n_sample_frames: int = 16      # frames per training window
     fps: float = 24                # frames per second; clips recorded faster are subsampled
     use_bucketing: bool = True     # keep each clip's aspect ratio; false: centre-crop to width x height
-    fallback_prompt: Any = None    # caption, or list of captions, of exemplars that have none
-    class_prompt: Any = None       # the same for regularization clips
+    fallback_prompt: Any = field(default_factory=list)  # caption, or list of captions, of exemplars that have none
+    class_prompt: Any = field(default_factory=list)  # the same for regularization clips
     sampling: str = "high-level"   # timesteps: uniform, high-level (favours noisy), low-level (favours clean)
     train_weights: str = "all"     # all; spatial: train on single frames, for appearance
     allow_short_clips: bool = False  # repeat the last frame of clips that are shorter than a window
@@ -67,7 +68,7 @@ class TrainData:
 class ValidationData:
     """The videos rendered while training, through the same code as generate_pretrained.py."""
 
-    prompt: Any = None             # a file of "seed,prompt" lines, a prompt, or a list of prompts; null: no samples
+    prompt: Any = field(default_factory=list)  # a file of "seed,prompt" lines, a prompt, or a list of prompts; none: no samples
     negative_prompt: str = ""
     num_frames: int = 16
     width: int = 384               # pixels
@@ -134,33 +135,47 @@ def load_config(path: str | Path, overrides: list[str] = ()) -> tuple[Config, li
 
     Raises UserError with one line for everything that is wrong, each naming the file or the command line.
     """
+    config, notes, problems = examine_config(path, overrides)
+    if problems:
+        raise UserError(*problems)
+    return config, notes
+
+
+def parse_config(text: str, source: str, overrides: list[str] = ()) -> tuple[Config, list[str]]:
+    """Do what `load_config` does for YAML text; `source` is what errors call it."""
+    config, notes, problems = _examine(text, source, overrides)
+    if problems:
+        raise UserError(*problems)
+    return config, notes
+
+
+def examine_config(path: str | Path, overrides: list[str] = ()) -> tuple[Config, list[str], list[str]]:
+    """Do what `load_config` does, returning (config, notes, problems) so that more can be checked before raising.
+
+    Where there are problems, the config has defaults in place of what is wrong, and is good for looking only.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}). Give the path of a YAML config.") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not UTF-8 text. Save it as UTF-8.") from None
-    return parse_config(text, str(path), overrides)
+    return _examine(text, str(path), overrides)
 
 
-def parse_config(text: str, source: str, overrides: list[str] = ()) -> tuple[Config, list[str]]:
-    """Do what `load_config` does for YAML text; `source` is what errors call it."""
+def _examine(text: str, source: str, overrides: list[str]) -> tuple[Config, list[str], list[str]]:
+    config, problems, notes = OmegaConf.structured(Config), [], []
+    defaults, known = OmegaConf.structured(Config), list(_keys(config))
     given = [(source, key, value) for key, value in _leaves(_parse_yaml(text, source))]
     for override in overrides:
-        key, equals, _ = override.partition("=")
-        if not equals:
-            raise UserError(f"command line: {override!r} is not of the form key=value.")
         try:
-            given += [("command line", k, v) for k, v in _leaves(OmegaConf.from_dotlist([override]))]
-        except (OmegaConfBaseException, YAMLError) as error:
-            raise UserError(f"command line: {override!r} cannot be read: {_first_line(error)}") from None
-
-    config, problems, notes = OmegaConf.structured(Config), [], []
-    known = list(_keys(config))
+            given += [("command line", key, value) for key, value in _parse_override(override)]
+        except ValueError as error:
+            problems.append(f"command line: {error}")
     for origin, key, value in given:
         if _is_without_effect(key):
             notes.append(f"{origin}: {key} has no effect.")
-        elif key in SECTIONS and value is None:
+        elif key in SECTIONS and value in (None, {}):
             continue
         elif key in SECTIONS:
             problems.append(f"{origin}: {key} is {value!r}. It is a section; its keys go below it, indented.")
@@ -169,10 +184,13 @@ def parse_config(text: str, source: str, overrides: list[str] = ()) -> tuple[Con
         else:
             problems += _set(config, origin, key, value)
     sources = {key: origin for origin, key, _ in given}
-    problems += [f"{sources.get(key, source)}: {key}{wrong}" for key, wrong in _impossible(config)]
-    if problems:
-        raise UserError(*problems)
-    return OmegaConf.to_object(config), notes
+    for key, wrong in list(_impossible(config)):
+        problems.append(f"{sources.get(key, source)}: {key}{wrong}")
+        OmegaConf.update(config, key, OmegaConf.select(defaults, key))
+    if any("train_data" in problem for problem in problems):
+        # how long a window is may be among what is wrong, and no clip should be called too short by mistake
+        config.train_data.allow_short_clips = True
+    return OmegaConf.to_object(config), notes, problems
 
 
 def save_config(config: Config, path: Path) -> None:
@@ -203,9 +221,24 @@ def _parse_yaml(text: str, source: str) -> DictConfig:
         OmegaConf.resolve(content)
     except (YAMLError, OmegaConfBaseException, ValueError) as error:
         raise UserError(f"{source}: is not valid YAML: {_first_line(error)}") from None
+    except AssertionError:   # how the library meets a text that is one number
+        content = None
     if not isinstance(content, DictConfig):
-        raise UserError(f"{source}: holds a {type(content).__name__}, not `key: value` lines.")
+        raise UserError(f"{source}: does not hold `key: value` lines.")
     return content
+
+
+def _parse_override(override: str) -> list[tuple[str, Any]]:
+    """Return the (dotted key, value) pairs of `key=value`. Raises ValueError with the reason if it cannot be read."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ValueError(f"{override!r} is not of the form key=value.")
+    if key in TEXT_LISTS and text != "null" and not text.startswith(("[", '"', "'")):
+        return [(key, text)]   # a prompt is taken as typed: `a cat: V* dance` and `*` are no YAML
+    try:
+        return list(_leaves(OmegaConf.from_dotlist([override])))
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ValueError(f"{override!r} cannot be read: {_first_line(error)}") from None
 
 
 def _first_line(error: Exception) -> str:
@@ -219,7 +252,7 @@ def _leaves(config: DictConfig, prefix: str = ""):
     """Yield (dotted key, value); sections are entered, lists are values."""
     for key, value in OmegaConf.to_container(config, resolve=True).items() if prefix == "" else config.items():
         dotted = f"{prefix}{key}"
-        if isinstance(value, dict) and not _is_without_effect(dotted):
+        if value and isinstance(value, dict) and not _is_without_effect(dotted):
             yield from _leaves(value, f"{dotted}.")
         else:
             yield dotted, value
@@ -253,6 +286,8 @@ def _set(config: DictConfig, source: str, key: str, value: Any) -> list[str]:
             value = "no"
         OmegaConf.update(config, key, value)
     except (OmegaConfBaseException, ValueError, TypeError) as error:
+        if value is None:
+            return [f"{source}: {key} has no value. Give it one, or leave the key out."]
         return [f"{source}: {key}: {_first_line(error).removesuffix('.')}."]
     return []
 
@@ -268,7 +303,7 @@ def _texts(value: Any) -> list[str]:
     values = value if isinstance(value, list) else [] if value is None or value == "" else [value]
     if any(isinstance(text, (dict, list)) for text in values):
         raise ValueError(f"{value!r} is neither a text nor a list of texts")
-    return [str(text).strip() for text in values]
+    return [str(text).strip() for text in values if text is not None and str(text).strip()]
 
 
 def _impossible(config: DictConfig):
@@ -283,6 +318,8 @@ def _impossible(config: DictConfig):
         value = OmegaConf.select(config, key)
         if value is None or not math.isfinite(value) or (value <= 0 if key in POSITIVE else value < 0):
             yield key, f" is {value}. It must be {'above zero' if key in POSITIVE else 'zero or above'}."
+    if config.seed > MAX_SEED:
+        yield "seed", f" is {config.seed}. It must be at most {MAX_SEED}."
     for key, low, high in (("temporal_dropout", 0, 1), ("adam_beta1", 0, 1), ("adam_beta2", 0, 1)):
         if not low <= OmegaConf.select(config, key) < high:
             yield key, f" is {OmegaConf.select(config, key)}. It must be at least {low} and below {high}."

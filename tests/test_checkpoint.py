@@ -1,0 +1,71 @@
+"""Checkpoints come back as they were, or are refused."""
+
+import pytest
+import torch
+
+from models.checkpoint import load_checkpoint, read_state, save_checkpoint
+from models.motion_weights import MotionInfo
+from utils.errors import UserError
+
+INFO = MotionInfo("base", "print", ["all"], "sks", 3, 8.0, "", {})
+
+
+def network(seed: int):
+    torch.manual_seed(seed)
+    parameters = {"a.weight": torch.nn.Parameter(torch.randn(3, 2)), "b.bias": torch.nn.Parameter(torch.randn(2))}
+    return parameters, torch.optim.AdamW(parameters.values(), lr=0.1)
+
+
+def step(parameters, optimizer):
+    sum(parameter.square().sum() for parameter in parameters.values()).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def test_training_goes_on_bit_for_bit(tmp_path):
+    parameters, optimizer = network(0)
+    step(parameters, optimizer)
+    save_checkpoint(tmp_path / "checkpoint-3", parameters, optimizer, INFO, "fp16", {"clips": {}})
+    step(parameters, optimizer)
+    restored, restored_optimizer = network(1)
+    assert load_checkpoint(tmp_path / "checkpoint-3", restored, restored_optimizer)["step"] == 3
+    step(restored, restored_optimizer)
+    assert all(torch.equal(parameters[name], restored[name]) for name in parameters)
+
+
+def test_state_given_is_state_returned(tmp_path):
+    parameters, optimizer = network(0)
+    save_checkpoint(tmp_path / "c", parameters, optimizer, INFO, "fp16", {"clips": {"a": "b"}, "num_processes": 2})
+    assert read_state(tmp_path / "c")["clips"] == {"a": "b"}
+
+
+def test_other_tensors_are_refused_and_nothing_is_set(tmp_path):
+    parameters, optimizer = network(0)
+    save_checkpoint(tmp_path / "c", parameters, optimizer, INFO, "fp16", {})
+    others, other_optimizer = network(1)
+    others["b.bias"] = torch.nn.Parameter(torch.zeros(5))
+    before = others["a.weight"].clone()
+    with pytest.raises(UserError, match="other tensors"):
+        load_checkpoint(tmp_path / "c", others, other_optimizer)
+    assert torch.equal(others["a.weight"], before)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"step": "x"}'])
+def test_damaged_state_is_refused(tmp_path, content):
+    (tmp_path / "state.json").write_text(content)
+    with pytest.raises(UserError, match="is damaged"):
+        read_state(tmp_path)
+
+
+def test_failed_save_leaves_the_checkpoint_before_it(tmp_path, monkeypatch):
+    parameters, optimizer = network(0)
+    save_checkpoint(tmp_path / "c", parameters, optimizer, INFO, "fp16", {"clips": {}})
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("models.checkpoint.write_json", full)
+    with pytest.raises(UserError, match=r"c: could not be written \(No space left on device\).*are free there"):
+        save_checkpoint(tmp_path / "c", parameters, optimizer, INFO, "fp16", {"clips": {}})
+    assert read_state(tmp_path / "c")["step"] == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]

@@ -1,0 +1,225 @@
+"""Rendering: the same prompt and seed are the same frames, whatever else is rendered, and the files say what they are."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.base import load_base
+from models.sampling import Rendering, faults, render
+from tests.conftest import ROOT
+from utils.prompts import Prompt
+from utils.video import probe, read_frames, read_metadata
+
+HOW = Rendering(64, 64, 4, 2, 9.0)
+PROMPTS = [Prompt(3, "a cat"), Prompt(4, "a dog running"), Prompt(3, "a robot")]
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_base):
+    return load_base(str(tiny_base)).pipeline
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tiny_base, clip_folders) -> Path:
+    """A finished run with a sample at its last step."""
+    folder = tmp_path_factory.mktemp("run")
+    command = [
+        sys.executable, str(ROOT / "train_model.py"), "--config", "/dev/null", f"pretrained_model_path={tiny_base}",
+        f"output_dir={folder}", "max_train_steps=2", "learning_rate=1e-2", "checkpointing_steps=1",
+        "validation_steps=2", f"train_data.path={clip_folders[0]}", "train_data.width=64", "train_data.height=64",
+        "train_data.n_sample_frames=4", "train_data.fps=8", "validation_data.width=64", "validation_data.height=64",
+        "validation_data.num_frames=4", "validation_data.num_inference_steps=2",
+        "validation_data.prompt=a cat doing the V* spin"]
+    subprocess.run(command, check=True, capture_output=True)
+    return next(folder.glob("best-*"))
+
+
+def all_frames(path: Path) -> np.ndarray:
+    return read_frames(path, range(probe(path).num_frames))
+
+
+def test_alone_in_a_list_and_in_any_order_are_equal(pipeline):
+    alone = [render(pipeline, [prompt], HOW)[0] for prompt in PROMPTS]
+    backwards = [render(pipeline, [prompt], HOW)[0] for prompt in PROMPTS[::-1]][::-1]
+    assert all(np.array_equal(first, second) for first, second in zip(alone, backwards))
+
+
+def test_batch_of_another_size_is_equal_within_rounding(pipeline):
+    alone = np.stack([render(pipeline, [prompt], HOW)[0] for prompt in PROMPTS])
+    together = render(pipeline, PROMPTS, HOW)
+    assert np.abs(alone.astype(int) - together).max() <= 2
+
+
+def test_seed_and_prompt_both_matter(pipeline):
+    frames = [render(pipeline, [prompt], HOW) for prompt in (Prompt(3, "a cat"), Prompt(4, "a cat"), Prompt(3, "a dog"))]
+    assert not np.array_equal(frames[0], frames[1]) and not np.array_equal(frames[0], frames[2])
+
+
+def test_negative_prompt_matters(pipeline):
+    from dataclasses import replace
+
+    plain = render(pipeline, PROMPTS[:1], HOW)
+    assert not np.array_equal(plain, render(pipeline, PROMPTS[:1], replace(HOW, negative_prompt="blurry")))
+
+
+def test_samples_of_training_are_the_videos_of_generation(run, run_main, tmp_path, tiny_base):
+    for model, step in ((run, 2), (tiny_base, 0)):
+        out = tmp_path / str(step)
+        code, _, err = run_main("generate_pretrained", "-m", model, "-o", out, "-p", "a cat doing the V* spin", "-s", "64",
+                                "--steps", "2", "-r", "64", "-d", "4", "--fps", "8")
+        assert code == 0, err
+        name = "a_cat_doing_the_sks_spin_seed64.mp4"
+        sample = run / "samples" / f"step_{step:05d}" / name
+        assert np.array_equal(all_frames(sample), all_frames(out / name))
+
+
+def test_size_length_and_rate_default_to_those_of_the_training(run, run_main, tmp_path):
+    run_main("generate_pretrained", "-m", run, "-o", tmp_path, "-p", "a cat", "--steps", "1")
+    info = probe(tmp_path / "a_cat_seed0.mp4")
+    assert (info.width, info.height, info.num_frames, info.fps) == (64, 64, 4, 8.0)
+
+
+def test_strength_zero_is_the_base(run, run_main, tmp_path, tiny_base):
+    arguments = ["-p", "a cat", "--steps", "2", "-r", "64", "-d", "4"]
+    run_main("generate_pretrained", "-m", run, "-o", tmp_path / "zero", "--strength", "0", *arguments)
+    run_main("generate_pretrained", "-m", run, "-o", tmp_path / "one", *arguments)
+    run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path / "base", *arguments)
+    zero, one, base = (all_frames(tmp_path / name / "a_cat_seed0.mp4") for name in ("zero", "one", "base"))
+    assert np.array_equal(zero, base) and not np.array_equal(one, base)
+
+
+def test_list_with_seeds_is_rendered_with_its_own_seeds(tiny_base, run_main, tmp_path):
+    (tmp_path / "list.txt").write_text("# cats\r\n7,a cat, sleeping\r\n\r\na dog\r\n8,a cat, sleeping", newline="")
+    arguments = ["--steps", "1", "-r", "64x48", "-d", "2", "-s", "5"]
+    code, out, _ = run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path / "out", "-p", tmp_path / "list.txt",
+                            *arguments)
+    assert code == 0 and "3 videos of 2 frames, 64x48" in out
+    names = {path.name for path in (tmp_path / "out").glob("*.mp4")}
+    assert names == {"a_cat,_sleeping_seed7.mp4", "a_cat,_sleeping_seed8.mp4", "a_dog_seed5.mp4"}
+    run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path / "alone", "-p", "a cat, sleeping", "-s", "8",
+             *arguments[:-2])
+    name = "a_cat,_sleeping_seed8.mp4"
+    assert np.array_equal(all_frames(tmp_path / "out" / name), all_frames(tmp_path / "alone" / name))
+
+
+def test_random_seed_is_the_one_in_the_name(tiny_base, run_main, tmp_path):
+    run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path, "-p", "a cat|a dog", "-s", "random", "--steps", "1",
+             "-r", "64", "-d", "2")
+    paths = sorted(tmp_path.glob("*.mp4"))
+    seeds = [int(path.stem.rpartition("_seed")[2]) for path in paths]
+    assert [read_metadata(path)["seed"] for path in paths] == seeds and seeds[0] != seeds[1]
+
+
+def test_file_carries_how_it_was_made(run, run_main, tmp_path, tiny_base):
+    run_main("generate_pretrained", "-m", run, "-o", tmp_path, "-p", "a V* cat", "--steps", "1")
+    made = read_metadata(tmp_path / "a_sks_cat_seed0.mp4")
+    assert (made["prompt"], made["seed"], made["base"]) == ("a sks cat", 0, str(tiny_base))
+    assert (made["motion"], made["step"]) == (str(run / "motion.safetensors"), 2)
+
+
+def test_what_is_there_is_kept_and_what_changed_is_made_again(tiny_base, run_main, tmp_path):
+    arguments = ["-m", tiny_base, "-o", tmp_path, "-r", "64", "-d", "2", "--steps"]
+    run_main("generate_pretrained", *arguments, "1", "-p", "a cat")
+    before = (tmp_path / "a_cat_seed0.mp4").stat().st_mtime_ns
+    _, out, _ = run_main("generate_pretrained", *arguments, "1", "-p", "a cat|a dog")
+    assert "1 of 2 videos are there already" in out and (tmp_path / "a_dog_seed0.mp4").exists()
+    assert (tmp_path / "a_cat_seed0.mp4").stat().st_mtime_ns == before
+    _, out, _ = run_main("generate_pretrained", *arguments, "2", "-p", "a cat")
+    assert "was made in another way, and is made again" in out
+    assert read_metadata(tmp_path / "a_cat_seed0.mp4")["num_inference_steps"] == 2
+
+
+def test_output_folder_is_a_data_folder(tiny_base, run_main, tmp_path, write_config):
+    run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path / "made", "-p", 'a "cat"/dog|a man walking', "-r", "64",
+             "-d", "6", "--steps", "1")
+    assert set(json.loads((tmp_path / "made" / "text.json").read_text()).values()) == {'a "cat"/dog', "a man walking"}
+    code, out, err = run_main("train_model", "--config", write_config(f"train_data.class_path={tmp_path / 'made'}"),
+                              "--dry-run")
+    assert code == 0, err
+    assert '"a "cat"/dog"' in out and '"a man walking"' in out
+
+
+@pytest.mark.slow
+def test_export_loads_in_stock_diffusers_and_equals_the_base_elsewhere(run, run_main, tmp_path, tiny_base):
+    code, out, err = run_main("generate_pretrained", "-m", run, "--export", tmp_path / "full")
+    assert code == 0, err
+    program = ("import sys, torch; from diffusers import DiffusionPipeline\n"
+               "pipe = DiffusionPipeline.from_pretrained(sys.argv[1])\n"
+               "out = pipe('a cat', height=64, width=64, num_frames=2, num_inference_steps=1, output_type='np')\n"
+               "print(type(pipe).__name__, out.frames.shape)")
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "full")], capture_output=True, text=True,
+                          cwd=tmp_path)
+    assert done.stdout.split() == ["TextToVideoSDPipeline", "(1,", "2,", "64,", "64,", "3)"], done.stderr
+    tuned = load_file(run / "motion.safetensors")
+    for part in ("unet", "vae", "text_encoder"):
+        name = next((tiny_base / part).glob("*.safetensors")).name
+        before, after = load_file(tiny_base / part / name), load_file(tmp_path / "full" / part / name)
+        assert before.keys() == after.keys()
+        for key in before:
+            expected = tuned[key].float() if part == "unet" and key in tuned else before[key]
+            assert torch.equal(after[key], expected), key
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["-p", "x", "-m", "nowhere"], "nowhere: does not exist"),
+    (["-m", "{base}"], "-p/--prompt is missing"),
+    (["-p", "x", "-m", "{base}", "-r", "65"], "must be multiples of 8"),
+    (["-p", "x", "-m", "{base}", "-r", "64x"], "neither a number of pixels nor WIDTHxHEIGHT"),
+    (["-p", "x", "-m", "{base}", "-s", "1.5"], "neither a whole number"),
+    (["-p", "x", "-m", "{base}", "-d", "0"], "not a number above zero"),
+    (["-p", "missing.txt", "-m", "{base}"], "missing.txt: cannot be read"),
+    (["-p", "|", "-m", "{base}"], "The prompt is empty"),
+    (["-p", "x", "-m", "{base}", "-o", "{base}/model_index.json"], "cannot be written"),
+    (["-m", "{base}", "--export", "{base}"], "is there already"),
+    (["-p", "x", "-m", "{base}", "--strength", "nan"], "is not a number"),
+])
+def test_wrong_arguments_are_one_line_and_code_2(run_main, tiny_base, arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run_main("generate_pretrained", *[part.format(base=tiny_base) for part in arguments])
+    assert code == 2 and words in err and len(err.strip().splitlines()) == 1
+
+
+def test_everything_wrong_is_said_at_once(run_main, tmp_path):
+    (tmp_path / "list.txt").write_text("x1.5,fine\n1.5,a cat\n-2,a dog\n")
+    code, _, err = run_main("generate_pretrained", "-m", tmp_path / "nowhere", "-p", tmp_path / "list.txt")
+    assert code == 2 and "line 2" in err and "line 3" in err and "nowhere" in err
+
+
+@pytest.mark.parametrize("part", ["unet/config.json", "vae", "tokenizer", "scheduler/scheduler_config.json"])
+def test_base_that_lacks_a_part_is_refused(run_main, tiny_base, tmp_path, part):
+    import shutil
+
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    shutil.rmtree(base / part) if (base / part).is_dir() else (base / part).unlink()
+    code, _, err = run_main("generate_pretrained", "-m", base, "-p", "a cat", "-o", tmp_path / "out")
+    assert code == 2 and "is missing" in err and part.split("/")[0] in err
+
+
+def test_base_that_is_not_text_to_video_is_refused(run_main, tiny_base, tmp_path):
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline", "unet": ["a", "UNet2D"]}')
+    code, _, err = run_main("generate_pretrained", "-m", tmp_path, "-p", "a cat", "-o", tmp_path / "out")
+    assert code == 2 and "is a StableDiffusionPipeline with a UNet2D" in err
+
+
+def test_base_of_pickles_is_refused_with_the_way_to_convert(run_main, tiny_base, tmp_path):
+    import shutil
+
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    weights = next((base / "unet").glob("*.safetensors"))
+    weights.rename(weights.with_suffix(".bin"))
+    code, _, err = run_main("generate_pretrained", "-m", base, "-p", "a cat", "-o", tmp_path / "out")
+    assert code == 2 and "only as pickle" in err and "save_pretrained" in err
+
+
+def test_black_and_frozen_videos_are_noticed():
+    black = np.zeros((4, 8, 8, 3), np.uint8)
+    picture = np.random.default_rng(0).integers(0, 255, (1, 8, 8, 3), np.uint8)
+    assert "one flat colour" in faults(black)[0]
+    assert "does not move" in faults(np.repeat(picture, 4, axis=0))[0]
+    assert faults(np.concatenate([picture, picture[:, ::-1]])) == []

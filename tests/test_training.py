@@ -1,0 +1,323 @@
+"""Training end to end on a tiny base: what trains, what repeats exactly, and what stops it."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.tunable import select_tunable, union
+from tests.conftest import ROOT
+from utils.run_folder import checkpoints, read_log
+
+
+def run_of(config: Path) -> Path:
+    """The newest run folder of a config written by `write_config`."""
+    return sorted((config.parent / "results").glob("spin-*"), key=lambda path: path.stat().st_mtime)[-1]
+
+
+def assert_equal(first: Path, second: Path) -> None:
+    first, second = load_file(first / "motion.safetensors"), load_file(second / "motion.safetensors")
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+@pytest.fixture
+def train(run_main):
+    def run(config: Path, *arguments: str) -> Path:
+        code, out, err = run_main("train_model", "--config", config, *arguments)
+        assert code == 0, out + err
+        return run_of(config)
+
+    return run
+
+
+def test_exactly_the_named_groups_train(train, write_config, tiny_base):
+    run = train(write_config())
+    base = load_file(tiny_base / "unet" / "diffusion_pytorch_model.safetensors")
+    tuned = load_file(run / "motion.safetensors")
+    assert sorted(tuned) == union(select_tunable(base, ["cross", "temporal", "temp_convs"]))
+    assert all(not torch.equal(tuned[name], base[name].half()) for name in tuned)
+
+
+def test_run_folder_has_what_is_promised(train, write_config):
+    run = train(write_config("validation_steps=2"))
+    assert {path.name for path in run.iterdir()} == {
+        "config.yaml", "log.jsonl", "samples", "checkpoint-2", "checkpoint-4", "motion.safetensors",
+        "video_lightbox.html"}
+    assert [path.name for path in sorted((run / "samples").iterdir())] == ["step_00000", "step_00002", "step_00004"]
+    for folder in (run / "samples").iterdir():
+        assert {path.name for path in folder.iterdir()} == {
+            "a_cat_doing_the_sks_spin_seed64.mp4", "text.json", "video_lightbox.html"}
+
+
+def test_log_has_a_line_per_step_with_both_losses(train, write_config):
+    log = read_log(train(write_config()))
+    assert [entry["step"] for entry in log] == [1, 2, 3, 4]
+    for entry in log:
+        assert entry["loss"] == pytest.approx(entry["exemplar"] + 0.5 * entry["regularization"], rel=1e-5)
+        assert entry["lr"] == 1e-3 and entry["grad_norm"] > 0 and entry["seconds"] > 0
+
+
+def test_ends_with_movement_and_the_next_command(run_main, write_config):
+    code, out, _ = run_main("train_model", "--config", write_config())
+    assert code == 0
+    assert [line.split()[0] for line in out.partition("moved from the base")[2].splitlines()[1:4]] == [
+        "cross", "temporal", "temp_convs"]
+    command = out.strip().splitlines()[-1]
+    assert command.split()[:3] == ["python", "generate_pretrained.py", "-m"]
+    assert "-p 'a cat doing the V* spin'" in command
+
+
+def test_same_seed_same_weights_and_another_seed_others(train, write_config):
+    config = write_config()
+    first, second = train(config), train(config)
+    assert first != second
+    assert_equal(first, second)
+    with pytest.raises(AssertionError):
+        assert_equal(first, train(config, "seed=65"))
+
+
+def test_warm_cache_changes_nothing(train, write_config, monkeypatch):
+    """The first run encodes; the second reads what the first wrote; the third encodes at every step."""
+    from models import inputs, training
+    from models.base import load_base
+    from models.inputs import encode_clip, latents_from
+
+    config = write_config()
+    cold, warm = train(config), train(config)
+    pipeline = load_base(str(load_config_path(config))).pipeline
+
+    def encode_now(_, window):
+        posterior = encode_clip(pipeline, window.clip)
+        stop = window.start + window.clip.window
+        return latents_from({name: rows[window.start:stop] for name, rows in posterior.items()}, window.generator)
+
+    monkeypatch.setattr(training, "sample_latents", encode_now)
+    monkeypatch.setattr(inputs, "sample_latents", encode_now)
+    assert_equal(cold, warm)
+    assert_equal(cold, train(config))
+
+
+def load_config_path(config: Path) -> str:
+    from utils.config import load_config
+
+    return load_config(config)[0].pretrained_model_path
+
+
+def test_samples_do_not_disturb_training(train, write_config):
+    plain = train(write_config("temporal_dropout=0.1"))
+    assert_equal(plain, train(write_config("temporal_dropout=0.1", "validation_steps=1")))
+
+
+def test_gradient_checkpointing_changes_nothing(train, write_config):
+    plain = train(write_config("temporal_dropout=0.1"))
+    assert_equal(plain, train(write_config("temporal_dropout=0.1", "gradient_checkpointing=true")))
+
+
+def test_accumulation_is_the_batch_in_pieces(train, write_config):
+    """Two micro-steps of one example and one step of two see the same examples, timesteps and noise."""
+    pieces = train(write_config("gradient_accumulation_steps=2", "max_train_steps=1", "motion_dtype=fp32"))
+    whole = train(write_config("train_batch_size=2", "max_train_steps=1", "motion_dtype=fp32"))
+    assert read_log(pieces)[0]["loss"] == pytest.approx(read_log(whole)[0]["loss"], rel=1e-5)
+    assert read_log(pieces)[0]["grad_norm"] == pytest.approx(read_log(whole)[0]["grad_norm"], rel=1e-4)
+
+
+@pytest.mark.parametrize("changes", [
+    ["train_data.sampling=uniform"], ["train_data.sampling=low-level"], ["use_offset_noise=true"],
+    ["train_data.train_weights=spatial"], ["train_batch_size=3"], ["prior_preservation=false"],
+    ["train_data.use_bucketing=false"], ["lr_scheduler=cosine", "lr_warmup_steps=1"], ["mixed_precision=bf16"],
+    ["trainable_modules=[all]"], ["temporal_dropout=0.5"], ["prior_lambda=2"], ["train_data.class_path=null"],
+])
+def test_every_option_trains_and_matters(train, write_config, changes):
+    plain, changed = train(write_config()), train(write_config(*changes))
+    assert len(read_log(changed)) == 4
+    with pytest.raises(AssertionError):
+        assert_equal(plain, changed)
+
+
+def test_v_prediction_base_trains(train, write_config, other_base):
+    run = train(write_config(f"pretrained_model_path={other_base}"))
+    assert [0.01 < entry["exemplar"] < 3 for entry in read_log(run)] == [True] * 4
+
+
+def test_loss_falls_on_one_clip(train, write_config, tmp_path):
+    """Fifty steps on a still picture: if the target or the noise were wrong the loss would stay where it was."""
+    run = train(write_config("max_train_steps=50", "learning_rate=5e-3", "trainable_modules=[all]",
+                             "train_batch_size=4", "train_data.class_path=null", "checkpointing_steps=null"))
+    log = read_log(run)
+    early, late = (sum(entry["exemplar"] for entry in part) / 10 for part in (log[:10], log[-10:]))
+    assert late < 0.7 * early
+
+
+def test_learning_rate_follows_the_schedule(train, write_config):
+    run = train(write_config("lr_scheduler=linear", "lr_warmup_steps=2"))
+    assert [entry["lr"] for entry in read_log(run)] == pytest.approx([0, 5e-4, 1e-3, 5e-4])
+
+
+def test_scale_lr_counts_batch_and_accumulation_once(train, write_config):
+    run = train(write_config("scale_lr=true", "train_batch_size=2", "gradient_accumulation_steps=3",
+                             "max_train_steps=1"))
+    assert read_log(run)[0]["lr"] == pytest.approx(6e-3)
+
+
+def test_stop_and_resume_equals_no_stop(train, run_main, write_config):
+    changes = ["temporal_dropout=0.1", "gradient_accumulation_steps=2", "lr_scheduler=cosine", "validation_steps=3"]
+    whole = train(write_config(*changes))
+    config = write_config(*changes, name="again.yaml")
+    run = train(config)
+    # as a kill after step 3 leaves it
+    (run / "motion.safetensors").unlink()
+    (run / "checkpoint-4" / "state.json").parent.rename(run / ".checkpoint-4.x.partial")
+    assert train(config, "--resume") == run
+    assert_equal(whole, run)
+    assert [entry["loss"] for entry in read_log(run)] == [entry["loss"] for entry in read_log(whole)]
+    assert not list(run.glob(".*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attempt", range(2))
+def test_killed_at_a_random_step_and_resumed(train, write_config, attempt):
+    changes = ["temporal_dropout=0.1", "gradient_accumulation_steps=2", "checkpointing_steps=3", "max_train_steps=12",
+               "validation_steps=4"]
+    whole = train(write_config(*changes))
+    config = write_config(*changes, name="killed.yaml")
+    command = [sys.executable, str(ROOT / "train_model.py"), "--config", str(config)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    after = random.Random(attempt + 7).randrange(3, 11)
+    known = {whole}
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        started = [run for run in (config.parent / "results").glob("spin-*") if run not in known]
+        if started and len(read_log(started[0])) >= after:
+            break
+        time.sleep(0.01)
+    assert process.poll() is None, "it ended before it could be killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    run = started[0]
+    assert not (run / "motion.safetensors").exists()
+    assert train(config, "--resume") == run
+    assert_equal(whole, run)
+    assert [entry["step"] for entry in read_log(run)] == list(range(1, 13))
+
+
+def test_sigterm_finishes_the_step_and_saves(train, write_config):
+    changes = ["max_train_steps=10000", "checkpointing_steps=null"]
+    config = write_config(*changes)
+    command = [sys.executable, str(ROOT / "train_model.py"), "--config", str(config)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not any(
+            len(read_log(run)) >= 2 for run in (config.parent / "results").glob("spin-*")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    run = run_of(config)
+    steps = len(read_log(run))
+    assert process.returncode == 128 + signal.SIGTERM
+    assert [path.name for path in checkpoints(run)] == [f"checkpoint-{steps}"]
+    assert f"Stopped after step {steps}, and saved." in out and f"--resume {run}" in out
+
+
+def test_resume_without_a_run_says_so(run_main, write_config):
+    code, _, err = run_main("train_model", "--config", write_config(), "--resume")
+    assert code == 2 and "has no unfinished run of 'spin' to resume" in err
+
+
+def test_resume_with_another_config_names_the_keys(train, run_main, write_config):
+    config = write_config()
+    (train(config) / "motion.safetensors").unlink()
+    code, _, err = run_main("train_model", "--config", config, "--resume", "learning_rate=5", "train_data.fps=7")
+    assert code == 2
+    assert "learning_rate was 0.001, is 5.0" in err and "train_data.fps was 8.0, is 7.0" in err
+
+
+def test_resume_with_an_edited_clip_names_it(train, run_main, write_config, clip_folders, tmp_path):
+    import shutil
+
+    from tests.conftest import write_clip
+
+    exemplars = shutil.copytree(clip_folders[0], tmp_path / "exemplars")
+    config = write_config(f"train_data.path={exemplars}")
+    (train(config) / "motion.safetensors").unlink()
+    write_clip(exemplars / "spin_2.mp4", seed=9)
+    code, _, err = run_main("train_model", "--config", config, "--resume")
+    assert code == 2 and "was trained on other clips: exemplar/spin_2.mp4" in err
+
+
+def test_loss_that_is_not_finite_stops_before_the_weights(run_main, write_config, monkeypatch):
+    from models import training
+
+    losses = training.clip_losses
+    calls = []
+
+    def broken(*arguments):
+        calls.append(1)
+        return losses(*arguments) * (torch.nan if len(calls) > 2 else 1)
+
+    monkeypatch.setattr(training, "clip_losses", broken)
+    config = write_config("train_batch_size=1", "train_data.use_bucketing=false")
+    code, _, err = run_main("train_model", "--config", config)
+    run = run_of(config)
+    assert code == 2 and "the loss is not finite" in err and "Try a lower learning_rate" in err
+    assert len(read_log(run)) == 2 and "step 3:" in err and "spin_" in err
+    assert [path.name for path in checkpoints(run)] == ["checkpoint-2"]
+    assert not (run / "motion.safetensors").exists()
+
+
+def test_disk_that_fills_keeps_the_checkpoint_before(run_main, write_config, monkeypatch):
+    from models import checkpoint
+
+    write = checkpoint.write_tensors
+
+    def full_at_step_4(path, tensors, metadata=None):
+        if "checkpoint-4" in str(path):
+            raise OSError(28, "No space left on device")
+        write(path, tensors, metadata)
+
+    monkeypatch.setattr(checkpoint, "write_tensors", full_at_step_4)
+    config = write_config()
+    code, _, err = run_main("train_model", "--config", config)
+    assert code == 2 and "checkpoint-4: could not be written (No space left on device)" in err
+    assert [path.name for path in checkpoints(run_of(config))] == ["checkpoint-2"]
+    monkeypatch.undo()
+
+
+def test_dry_run_writes_nothing_but_a_report(run_main, write_config):
+    config = write_config()
+    code, out, _ = run_main("train_model", "--config", config, "--dry-run")
+    assert code == 0 and "memory, estimated:" in out and "disk, at most:" in out
+    assert all(name in out for name in ("spin_1.mp4", "spin_2.mp4", "spin_3.mp4", "a_man_walking.mp4"))
+    assert not list((config.parent / "results").iterdir())
+
+
+def test_missing_tensorboard_is_said_before_anything_slow(run_main, write_config, monkeypatch):
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    code, _, err = run_main("train_model", "--config", write_config(), "report_to=tensorboard")
+    assert code == 2 and "pip install tensorboard" in err
+
+
+def test_metadata_of_the_result_says_how_it_was_made(train, write_config, tiny_base):
+    from models.motion_weights import read_motion_info
+    from utils.config import parse_config
+
+    info = read_motion_info(train(write_config()) / "motion.safetensors")
+    assert (info.base, info.step, info.fps, info.placeholder_token) == (str(tiny_base), 4, 8.0, "sks")
+    assert info.groups == ["cross", "temporal", "temp_convs"] and "torch" in info.versions
+    assert parse_config(info.config, "motion")[0].learning_rate == 1e-3
+
+
+def test_checkpoint_state_is_plain_json(train, write_config):
+    state = json.loads((train(write_config()) / "checkpoint-2" / "state.json").read_text())
+    assert state["step"] == 2 and state["num_processes"] == 1
+    assert sorted(state["clips"])[0] == "exemplar/spin_1.mp4"
