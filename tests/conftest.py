@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -104,6 +105,21 @@ def clip_folders(tmp_path_factory) -> tuple[Path, Path]:
     return exemplars, regularization
 
 
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory, tiny_base, clip_folders) -> Path:
+    """The folder of a finished run of two steps, without regularization, with samples of steps 0 and 2."""
+    folder = tmp_path_factory.mktemp("run")
+    command = [
+        sys.executable, str(ROOT / "train_model.py"), "--config", os.devnull, f"pretrained_model_path={tiny_base}",
+        f"output_dir={folder}", "max_train_steps=2", "learning_rate=1e-2", "checkpointing_steps=1",
+        "validation_steps=2", f"train_data.path={clip_folders[0]}", "train_data.width=64", "train_data.height=64",
+        "train_data.n_sample_frames=4", "train_data.fps=8", "validation_data.width=64", "validation_data.height=64",
+        "validation_data.num_frames=4", "validation_data.num_inference_steps=2",
+        "validation_data.prompt=a cat doing the V* spin"]
+    subprocess.run(command, check=True, capture_output=True)
+    return next(folder.glob("best-*"))
+
+
 @pytest.fixture
 def write_config(tmp_path, tiny_base, clip_folders):
     """Return a function that writes a config for a run of seconds, with `key=value` changes, and returns its path."""
@@ -148,3 +164,21 @@ def run_main(monkeypatch, capsys):
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def full_disk():
+    """Return a context in which no file can grow beyond 4 kB, in this process and in those it starts."""
+    import resource
+    from contextlib import contextmanager
+
+    @contextmanager
+    def limit():
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit

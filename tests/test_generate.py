@@ -25,19 +25,9 @@ def pipeline(tiny_base):
     return load_base(str(tiny_base)).pipeline
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, tiny_base, clip_folders) -> Path:
-    """A finished run with a sample at its last step."""
-    folder = tmp_path_factory.mktemp("run")
-    command = [
-        sys.executable, str(ROOT / "train_model.py"), "--config", "/dev/null", f"pretrained_model_path={tiny_base}",
-        f"output_dir={folder}", "max_train_steps=2", "learning_rate=1e-2", "checkpointing_steps=1",
-        "validation_steps=2", f"train_data.path={clip_folders[0]}", "train_data.width=64", "train_data.height=64",
-        "train_data.n_sample_frames=4", "train_data.fps=8", "validation_data.width=64", "validation_data.height=64",
-        "validation_data.num_frames=4", "validation_data.num_inference_steps=2",
-        "validation_data.prompt=a cat doing the V* spin"]
-    subprocess.run(command, check=True, capture_output=True)
-    return next(folder.glob("best-*"))
+@pytest.fixture
+def run(finished_run) -> Path:
+    return finished_run
 
 
 def all_frames(path: Path) -> np.ndarray:

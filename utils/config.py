@@ -69,12 +69,12 @@ class ValidationData:
     """The videos rendered while training, through the same code as generate_pretrained.py."""
 
     prompt: Any = field(default_factory=list)  # a file of "seed,prompt" lines, a prompt, or a list of prompts; none: no samples
-    negative_prompt: str = ""
-    num_frames: int = 16
+    negative_prompt: str = ""      # what not to show
+    num_frames: int = 16           # frames per video
     width: int = 384               # pixels
     height: int = 384              # pixels
-    num_inference_steps: int = 25
-    guidance_scale: float = 9.0
+    num_inference_steps: int = 25  # denoising steps
+    guidance_scale: float = 9.0    # how strictly to follow the prompt
     batch_size: int = 1            # videos rendered at once; more is faster and equal within rounding
 
 
@@ -87,8 +87,8 @@ class Config:
     subject: str = "best"          # name of the run: output_dir/{subject}-{time}
     placeholder_token: str = "sks"  # what V* in captions and prompts becomes; its embedding is not trained
     dataset_types: list[str] = field(default_factory=lambda: ["folder"])  # folder, single_video, image
-    train_data: TrainData = field(default_factory=TrainData)
-    validation_data: ValidationData = field(default_factory=ValidationData)
+    train_data: TrainData = field(default_factory=TrainData)  # the clips
+    validation_data: ValidationData = field(default_factory=ValidationData)  # the samples
 
     # what trains: the union of named groups (cross, self, temporal, temp_attentions, temp_convs, all); any other
     # string names the modules whose name contains it
@@ -97,23 +97,23 @@ class Config:
     prior_lambda: float = 0.5      # loss = exemplar + prior_lambda * regularization
     temporal_dropout: float = 0.0  # inside the temporal convolutions; diffusers' own is 0.1, the paper's code has none
     use_offset_noise: bool = False  # noise + strength * randn(b, c, f, 1, 1)
-    offset_noise_strength: float = 0.1
+    offset_noise_strength: float = 0.1  # that strength
 
     max_train_steps: int = 3000    # optimizer steps
     train_batch_size: int = 1      # exemplar windows a step, and as many regularization windows
-    gradient_accumulation_steps: int = 1
-    seed: int = 64
+    gradient_accumulation_steps: int = 1  # batches whose gradients are averaged for one optimizer step
+    seed: int = 64                 # of everything random; the same seed gives the same run
 
-    learning_rate: float = 5e-6
+    learning_rate: float = 5e-6    # of AdamW, for all that trains
     scale_lr: bool = False         # multiply learning_rate by batch, accumulation and processes
     lr_scheduler: str = "constant"  # constant, constant_with_warmup, linear, cosine, cosine_with_restarts, polynomial
     lr_warmup_steps: int = 0       # optimizer steps
     lr_num_cycles: int = 1         # of cosine_with_restarts
     lr_power: float = 1.0          # of polynomial
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.999
-    adam_weight_decay: float = 1e-2
-    adam_epsilon: float = 1e-8
+    adam_beta1: float = 0.9        # decay of the running mean of gradients
+    adam_beta2: float = 0.999      # decay of the running mean of their squares
+    adam_weight_decay: float = 1e-2  # decoupled, times the learning rate
+    adam_epsilon: float = 1e-8     # keeps the division by small gradients finite
     max_grad_norm: float = 1.0     # the gradient of all trained tensors together is clipped to this norm
     use_8bit_adam: bool = False    # needs the package bitsandbytes and an NVIDIA GPU
 
@@ -122,8 +122,8 @@ class Config:
 
     # steps at which to write a checkpoint to resume from, or to render validation_data.prompt: a list of steps, or
     # one number for every so many steps. Step 0, the untuned base, is rendered whenever anything is.
-    checkpointing_steps: Any = field(default_factory=lambda: [1000, 2000, 3000])
-    validation_steps: Any = field(default_factory=lambda: [1000, 2000, 3000])
+    checkpointing_steps: Any = field(default_factory=lambda: [1000, 2000, 3000])  # of saving
+    validation_steps: Any = field(default_factory=lambda: [1000, 2000, 3000])  # of rendering
     motion_dtype: str = "fp16"     # of motion.safetensors; fp32 is twice the size
     resume_from_checkpoint: str | None = None  # null, latest, or the folder of a run; the same as --resume
     cached_latent_dir: str | None = None  # null: output_dir/cache. Caching is always on and keyed by content
@@ -175,7 +175,7 @@ def _examine(text: str, source: str, overrides: list[str]) -> tuple[Config, list
     for origin, key, value in given:
         if _is_without_effect(key):
             notes.append(f"{origin}: {key} has no effect.")
-        elif key in SECTIONS and value in (None, {}):
+        elif key in SECTIONS and value in (None, {}) or value == "???":   # ???: to be filled in
             continue
         elif key in SECTIONS:
             problems.append(f"{origin}: {key} is {value!r}. It is a section; its keys go below it, indented.")
@@ -268,6 +268,7 @@ def _is_without_effect(key: str) -> bool:
 
 
 def _suggestion(key: str, known: list[str]) -> str:
+    known = [*known, *SECTIONS]
     by_last_part = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
     nearest = by_last_part or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     return f" Did you mean {nearest[0]}?" if nearest else ""
