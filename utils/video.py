@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.containers import is_cut_off
 from utils.errors import UserError
 from utils.files import free_space, replacing
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".gif")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-ISO_SUFFIXES = (".mp4", ".mov")
 CRF = 14   # H.264 quality; 18 already shows on flat colours at 64x64
 
 
@@ -35,12 +35,15 @@ class VideoInfo:
 def probe(path: Path) -> VideoInfo:
     """Return what the container says of a video or an image. Raises UserError if it is not one that can be read."""
     path = Path(path)
-    if path.stat().st_size == 0:
-        raise UserError(f"{path}: is empty (0 bytes). Remove it or copy it again.")
-    if path.suffix.lower() in ISO_SUFFIXES and _is_cut_off(path):
-        raise UserError(f"{path}: is cut off: the file ends before the video does. Copy it again.")
+    try:
+        if path.stat().st_size == 0:
+            raise UserError(f"{path}: is empty (0 bytes). Remove it or copy it again.")
+        if is_cut_off(path):
+            raise UserError(f"{path}: is cut off: the file ends before the video does. Copy it again.")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
     frames, fps = _open(path)
-    height, width, _ = frames[0].shape if isinstance(frames, np.ndarray) else frames[0].asnumpy().shape
+    height, width, _ = _pick(frames, [0], path)[0].shape
     return VideoInfo(len(frames), fps, width, height)
 
 
@@ -59,12 +62,7 @@ def iter_frames(
     """Yield the frames of `read_frames` in pieces of `chunk`, so that a long clip never lies in memory whole."""
     frames, _ = _open(path)
     for first in range(0, len(indices), chunk):
-        wanted = list(indices[first : first + chunk])
-        try:
-            pixels = frames[wanted] if isinstance(frames, np.ndarray) else frames.get_batch(wanted).asnumpy()
-        except (RuntimeError, IndexError, _decord_error()) as error:
-            raise UserError(f"{path}: frames {wanted[0]} to {wanted[-1]} cannot be decoded. Copy the file again or "
-                            f"re-encode it.") from error
+        pixels = _pick(frames, list(indices[first : first + chunk]), path)
         yield pixels if size is None else np.stack([resize_and_crop(frame, size) for frame in pixels])
 
 
@@ -126,10 +124,12 @@ def write_video(path: Path, frames: np.ndarray, fps: float, metadata: dict) -> N
         try:
             for frame in frames:
                 writer.append_data(frame)
+        except OSError as error:   # a page of its log; what the user can do something about is the place
+            raise UserError(f"{path}: the encoder stopped. {free_space(path)}") from error
         finally:
             writer.close()
         # the encoder may have died after its last frame was accepted (disk full): only reading it back tells
-        if not partial.exists() or not partial.stat().st_size or probe(partial).num_frames != len(frames):
+        if _num_readable(partial) != len(frames):
             raise UserError(f"{path}: the encoder did not write the whole video. {free_space(path)}")
 
 
@@ -145,6 +145,13 @@ def read_metadata(path: Path) -> dict:
     except ValueError:
         return {}
     return metadata if isinstance(metadata, dict) else {}
+
+
+def _num_readable(path: Path) -> int:
+    try:
+        return probe(path).num_frames
+    except UserError:
+        return 0
 
 
 def _open(path: Path):
@@ -167,6 +174,15 @@ def _open(path: Path):
         raise UserError(f"{path}: is not a video that can be read. Remove it, or re-encode it as H.264.") from error
 
 
+def _pick(frames, indices: list[int], path: Path) -> np.ndarray:
+    """Return the frames of `_open` at `indices`, (f h w c)."""
+    try:
+        return frames[indices] if isinstance(frames, np.ndarray) else frames.get_batch(indices).asnumpy()
+    except (RuntimeError, IndexError, _decord_error()) as error:
+        raise UserError(f"{path}: frames {indices[0]} to {indices[-1]} cannot be decoded. Copy the file again or "
+                        f"re-encode it.") from error
+
+
 @contextmanager
 def _quiet_stderr() -> Iterator[None]:
     """Silence what the decoder's C++ prints; the exception that follows says the same in our words."""
@@ -181,14 +197,16 @@ def _quiet_stderr() -> Iterator[None]:
 
 
 def _open_with_pillow(path: Path) -> tuple[np.ndarray, float]:
-    from PIL import Image, ImageSequence, UnidentifiedImageError
+    from PIL import Image, ImageSequence
 
     try:
         with Image.open(path) as image:
-            frames = np.stack([np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)])
-            milliseconds = image.info.get("duration") or 100   # what browsers do with a GIF that gives none
-        return frames, 1000 / milliseconds
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+            frames, milliseconds = [], []
+            for frame in ImageSequence.Iterator(image):
+                frames.append(np.asarray(frame.convert("RGB")))
+                milliseconds.append(frame.info.get("duration") or 100)   # as browsers do where a GIF gives none
+        return np.stack(frames), 1000 * len(frames) / sum(milliseconds)
+    except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path}: is not a picture that can be read. Remove it or save it again.") from error
 
 
@@ -197,21 +215,3 @@ def _decord_error() -> type[Exception]:
     from decord import DECORDError
 
     return DECORDError
-
-
-def _is_cut_off(path: Path) -> bool:
-    """Say whether an ISO media file (mp4, mov) ends before its last box does. decord reads such files in part."""
-    size, position = path.stat().st_size, 0
-    with open(path, "rb") as file:
-        while position + 8 <= size:
-            file.seek(position)
-            header = file.read(16)
-            length = int.from_bytes(header[:4], "big")
-            if not header[4:8].isalnum():   # not a box: leave the verdict to the decoder
-                return False
-            if length == 1:    # a 64-bit length follows
-                length = int.from_bytes(header[8:16], "big")
-            if length == 0:    # reaches to the end of the file
-                return False
-            position += max(length, 8)
-    return position > size
