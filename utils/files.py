@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"{path}: could not be written ({error.strerror or error}). {free_space(path)}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):   # what went wrong before says more
+            partial.unlink()
 
 
 @contextmanager
@@ -47,19 +48,21 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     except OSError as error:
         raise UserError(f"{path}: could not be written ({error.strerror or error}). {free_space(path)}") from error
+    replaced = partial.with_name(f"{partial.name}-replaced")
     try:
         yield partial
         for file in partial.rglob("*"):
             flush(file)
         partial.chmod(0o755)   # mkdtemp makes it private
-        if path.exists():
-            shutil.rmtree(path)
+        if path.exists():   # set aside in one step: a kill while deleting must not leave half a folder at `path`
+            os.replace(path, replaced)
         os.replace(partial, path)
         flush(path.parent)
     except OSError as error:
         raise UserError(f"{path}: could not be written ({error.strerror or error}). {free_space(path)}") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        for folder in (partial, replaced):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def flush(path: Path) -> None:
