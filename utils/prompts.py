@@ -25,6 +25,8 @@ def read_prompts(given: str, seed: int | None = None) -> list[Prompt]:
     `seed` is for prompts that name none; None draws a random one for each. A prompt given twice with one seed is
     returned once. Raises UserError naming every line that is wrong.
     """
+    if any("\ud800" <= letter <= "\udfff" for letter in given):   # how bytes that are no UTF-8 arrive in arguments
+        raise UserError(f"{given!r} is not UTF-8 text.")
     if given.lower().endswith(".txt"):
         prompts = _read_prompt_file(Path(given), seed)
     else:
@@ -38,7 +40,7 @@ def read_prompts(given: str, seed: int | None = None) -> list[Prompt]:
 def parse_prompt_line(line: str) -> tuple[int | None, str]:
     """Split `seed,prompt` at its first comma; a line that does not begin with a seed is all prompt.
 
-    Raises ValueError with the reason if what stands before the comma looks like a seed and is none.
+    Raises ValueError with the reason if what stands before the comma is a number and no seed (`3D, ...` is a prompt).
     """
     head, comma, tail = (part.strip() for part in line.partition(","))
     if comma and head.isascii() and head.isdigit():
@@ -47,7 +49,11 @@ def parse_prompt_line(line: str) -> tuple[int | None, str]:
         if not tail:
             raise ValueError(f"the seed {head} has no prompt behind it")
         return int(head), tail
-    if comma and re.fullmatch(r"[-+.]?\d\S*", head):
+    if comma and not head:   # a table with an empty seed column
+        if not tail:
+            raise ValueError("there is no prompt behind the comma")
+        return None, tail
+    if comma and re.fullmatch(r"[-+.]?\d[\d.eE_+-]*", head):
         raise ValueError(f"{head!r} is not a whole number of 0 or above; a line is `seed,prompt` or a prompt alone")
     return None, line.strip()
 
