@@ -27,23 +27,27 @@ def main() -> None:
     args = parse_args()
     problems = check_arguments(args)
     prompts = read_or_report(lambda: read_prompts(args.prompt, args.seed) if args.prompt else [], problems, [])
-    source = read_or_report(lambda: find_model(args.model), problems, None)
+    source = read_or_report(lambda: find_model(args.model, args.base), problems, None)
     if problems:
         raise UserError(*dict.fromkeys(problems))
 
+    from models.base import enough_memory
     from models.base_folder import find_base, native_size, pixel_strides
 
-    folder = find_base(source.base)
+    folder = read_or_report(lambda: find_base(source.base), problems, None)
+    if problems:
+        moved = " If it has moved, say where with --base." if source.motion and not args.base else ""
+        raise UserError(*(problem + moved for problem in problems))
     size = args.res or source.size or (native_size(folder),) * 2
     if any(side % pixel_strides(folder)[0] for side in size):
         raise UserError(f"--res {size[0]}x{size[1]}: both must be multiples of {pixel_strides(folder)[0]} for this "
                         f"base.")
-    pipeline, made_with = load(source, args.strength, None if args.export else precision(args, source))
     if args.export:
-        export(pipeline, args.export)
+        export(source, args)
         return
     prompts = [replace(prompt, text=with_token(prompt.text, source.placeholder_token)) for prompt in prompts]
-    generate(pipeline, prompts, source, size, made_with, args)
+    with enough_memory("Lower --batch-size, --res or --duration."):
+        generate(source, prompts, size, args)
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument
     add("-m", "--model", required=True, help="run folder, checkpoint folder, motion.safetensors, diffusers folder, "
                                              "or hub id (zs: cerspense/zeroscope_v2_576w)")
+    add("-b", "--base", help="the base that a motion was trained on, if it is not where it was then")
     add("-p", "--prompt", help="a .txt file of `seed,prompt` lines, one prompt, or several joined by |")
     add("-o", "--output-dir", type=Path, default=Path("outputs"), help="folder of the videos (default: outputs)")
     add("-s", "--seed", type=seed, default=DEFAULT_SEED, help="of prompts without one: a number, or random (default: "
@@ -146,8 +151,8 @@ def read_or_report(read, problems: list[str], default: Any) -> Any:
         return default
 
 
-def find_model(given: str) -> Source:
-    """Say what -m means. Raises UserError if it is neither motion weights nor a base."""
+def find_model(given: str, moved_base: str | None) -> Source:
+    """Say what -m means, and --base where a motion's base has moved. Raises UserError if it is neither motion weights nor a base."""
     from models.base_folder import check_base_folder, is_hub_id
     from models.motion_weights import find_motion, read_motion_info
 
@@ -155,7 +160,7 @@ def find_model(given: str) -> Source:
     if motion:
         info = read_motion_info(motion)
         config, _ = parse_config(info.config, f"the config in {motion}")
-        return Source(info.base, motion, config, info.fps, info.placeholder_token)
+        return Source(moved_base or info.base, motion, config, info.fps, info.placeholder_token)
     if Path(given).is_dir():
         problems = check_base_folder(Path(given))
         if problems and not (Path(given) / "model_index.json").exists():
@@ -177,50 +182,51 @@ def precision(args: argparse.Namespace, source: Source) -> str:
     return config.mixed_precision
 
 
-def load(source: Source, strength: float, precision: str | None):
-    """Return the pipeline with the motion applied, and what to write into the videos.
-
-    `precision` None leaves it in float32 on the CPU, exact.
-    """
-    from accelerate import PartialState
-
+def load(source: Source, strength: float):
+    """Return the base, in float32 on the CPU, with the motion applied, and what to write into its videos."""
     from models.base import load_base
     from models.motion_weights import apply_motion
-    from models.sampling import COMPUTE_DTYPES
 
     base = load_base(source.base)
-    made_with = {"base": source.base, "base_fingerprint": base.fingerprint, "precision": precision}
+    made_with = {"base": source.base, "base_fingerprint": base.fingerprint}
     if source.motion:
         info = apply_motion(base.unet, base.fingerprint, source.motion, strength)
         made_with |= {"motion": str(source.motion), "motion_digest": file_digest(source.motion), "step": info.step,
                       "strength": strength}
-    if precision is not None:
-        base.pipeline.to(PartialState().device, COMPUTE_DTYPES[precision])
-    return base.pipeline, made_with
+    return base, made_with
 
 
-def export(pipeline, folder: Path) -> None:
-    """Write the pipeline as a folder that stock diffusers loads."""
+def export(source: Source, args: argparse.Namespace) -> None:
+    """Write a pipeline folder that stock diffusers loads; what the motion did not change equals the base's files."""
+    from models.base import restore_stored_precision
     from utils.files import replacing_folder
 
-    with replacing_folder(folder) as partial:
-        pipeline.save_pretrained(partial, safe_serialization=True)
-    print(f"exported: {folder}\nload it with\n  DiffusionPipeline.from_pretrained({str(folder)!r})")
+    base, _ = load(source, args.strength)
+    restore_stored_precision(base)
+    with replacing_folder(args.export) as partial:
+        base.pipeline.save_pretrained(partial, safe_serialization=True)
+    print(f"exported: {args.export}\nload it with\n  DiffusionPipeline.from_pretrained({str(args.export)!r})")
 
 
-def generate(pipeline, prompts: list[Prompt], source: Source, size: tuple[int, int], made_with: dict[str, Any],
-             args: argparse.Namespace) -> None:
+def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], args: argparse.Namespace) -> None:
     """Render all prompts into the output folder."""
+    from accelerate import PartialState
     from tqdm import tqdm
 
-    from models.sampling import Rendering, render_to_folder
+    from models.sampling import COMPUTE_DTYPES, Rendering, render_to_folder
 
     trained = source.config and source.config.validation_data
     num_frames = args.duration or (trained.num_frames if trained else DEFAULT_NUM_FRAMES)
     fps = args.fps or source.fps or DEFAULT_FPS
     how = Rendering(*size, num_frames, args.steps, args.guidance_scale, args.negative_prompt)
-    print(f"{len(prompts)} videos of {num_frames} frames, {size[0]}x{size[1]}, at {fps:g} frames per second")
-    remarks = render_to_folder(pipeline, prompts, how, args.output_dir, fps, args.batch_size, made_with,
+    print(f"{len(prompts)} video{'s' * (len(prompts) != 1)} of {num_frames} frames, {size[0]}x{size[1]}, "
+          f"at {fps:g} frames per second")
+
+    computed_in = precision(args, source)
+    base, made_with = load(source, args.strength)
+    base.pipeline.to(PartialState().device, COMPUTE_DTYPES[computed_in])
+    remarks = render_to_folder(base.pipeline, prompts, how, args.output_dir, fps, args.batch_size,
+                               made_with | {"precision": computed_in},
                                lambda batches: tqdm(batches, desc="generating", dynamic_ncols=True))
     for remark in remarks:
         print(f"note: {remark}")

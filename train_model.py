@@ -15,16 +15,18 @@ from pathlib import Path
 
 # torch, diffusers and what needs them are imported in the functions that use them: --help and config errors
 # should not wait for them
-from utils.config import Config, load_config
+from utils.config import Config, examine_config
 from utils.errors import UserError, plain_errors, run_script
 from utils.run_folder import CONFIG_NAME, create_run, find_run
 
 
 def main() -> None:
     args = parse_args()
-    config, notes = load_config(config_path(args), args.overrides)
+    config, notes, problems = examine_config(config_path(args), args.overrides)
     from models.plan import estimate_report, make_plan, plan_report, resolve_precision
 
+    if problems:   # look at all the rest too, and report everything at once
+        make_plan(config, download=False, known_problems=problems)
     config, more_notes = resolve_precision(config)
     wanted_run = args.resume or config.resume_from_checkpoint
     run = find_run(config, wanted_run) if wanted_run else None
@@ -36,10 +38,13 @@ def main() -> None:
         return
 
     accelerator, run = start(config, run)
+    from models.base import enough_memory
     from models.training import train
 
     accelerator.print(f"results: {run}")
-    motion_path = train(plan, accelerator, run)
+    with enough_memory("Lower train_data.width, .height or .n_sample_frames, keep gradient_checkpointing: true, or "
+                       "set use_8bit_adam: true."):
+        motion_path = train(plan, accelerator, run)
     accelerator.print(f"learned: {motion_path}\nsee it with\n  {next_command(config, run)}")
 
 

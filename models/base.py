@@ -5,6 +5,8 @@ Shapes: f frames, c latent channels, h w latent cells (of pixels where uint8), n
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +17,11 @@ from diffusers.utils import logging as diffusers_logging
 from einops import rearrange
 from transformers.utils import logging as transformers_logging
 
-from models.base_folder import find_base, weight_variant
+from models.base_folder import WEIGHTS, find_base, weight_files, weight_variant
 from utils.errors import UserError
+from utils.tensor_files import read_shapes
 
+STORED_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
 FINGERPRINT_VALUES = 1024   # of each tensor; any training changes some of them in every tensor it touches
 
 
@@ -99,3 +103,30 @@ def text_fingerprint(pipeline: DiffusionPipeline) -> str:
     """Return a hash of what turns a prompt into an embedding: the text encoder and the tokenizer."""
     vocabulary = json.dumps(pipeline.tokenizer.get_vocab(), sort_keys=True)
     return hashlib.sha256((fingerprint(pipeline.text_encoder) + vocabulary).encode()).hexdigest()
+
+
+def unseen_words(pipeline: DiffusionPipeline, prompt: str) -> str:
+    """Return the end of a prompt that the text encoder does not see, because it takes so many tokens and no more."""
+    tokenizer = pipeline.tokenizer
+    limit = tokenizer.model_max_length - 2   # two are taken by the marks of start and end
+    tokens = tokenizer(prompt, add_special_tokens=False).input_ids
+    return tokenizer.decode(tokens[limit:]).strip() if len(tokens) > limit else ""
+
+
+def restore_stored_precision(base: Base) -> None:
+    """Give every tensor the precision it has in the base's files, so that an export equals the base bit for bit."""
+    for part in WEIGHTS:
+        module = getattr(base.pipeline, part)
+        stored = {name: dtype for path in weight_files(base.folder / part) for name, (_, dtype) in
+                  read_shapes(path).items()}
+        for name, parameter in module.named_parameters():
+            parameter.data = parameter.data.to(STORED_DTYPES.get(stored.get(name), parameter.dtype))
+
+
+@contextmanager
+def enough_memory(advice: str) -> Iterator[None]:
+    """Turn running out of the device's memory into a UserError with `advice`."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"The device has too little memory ({str(error).splitlines()[0]}) {advice}") from error

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 
+from models.base import unseen_words
 from utils.captions import add_captions
 from utils.gallery import write_gallery
 from utils.prompts import Prompt, file_name
@@ -60,6 +61,8 @@ def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Re
     missing = [prompt for prompt in prompts if not made[prompt]]
     remarks = [f"{file_name(prompt)}: was made in another way, and is made again" for prompt in missing
                if (folder / file_name(prompt)).exists()]
+    remarks += [f"{file_name(prompt)}: the prompt is too long for the text encoder, not seen: \"{unseen}\""
+                for prompt in missing if (unseen := unseen_words(pipeline, prompt.text))]
     if len(missing) < len(prompts):
         remarks.append(f"{len(prompts) - len(missing)} of {len(prompts)} videos are there already")
     for batch in progress([missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]):

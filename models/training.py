@@ -16,7 +16,7 @@ from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from models.base import Base, load_base, training_scheduler
+from models.base import Base, load_base, training_scheduler, unseen_words
 from models.checkpoint import load_checkpoint, read_state, save_checkpoint
 from models.inputs import Inputs, encode_inputs, prompt_embeds, sample_latents
 from models.motion_weights import DTYPES, MotionInfo, library_versions, movement, save_motion
@@ -221,6 +221,10 @@ def cache_inputs(plan: Plan, base: Base, accelerator) -> Inputs:
     encoders = base.vae, base.pipeline.text_encoder
     for encoder in encoders:
         encoder.to(accelerator.device)
+    if accelerator.is_main_process:
+        for caption in dict.fromkeys(c for clip in plan.exemplars + plan.regularization for c in clip.captions):
+            if unseen := unseen_words(base.pipeline, caption):
+                print(f"caption too long for the text encoder, not seen: \"{unseen}\"")
     with accelerator.main_process_first():   # the others then find everything there
         inputs = encode_inputs(base.pipeline, plan.exemplars + plan.regularization, cache_dir,
                                lambda jobs: tqdm(jobs, desc="encoding clips and captions", dynamic_ncols=True,

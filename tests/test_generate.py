@@ -136,6 +136,46 @@ def test_output_folder_is_a_data_folder(tiny_base, run_main, tmp_path, write_con
 
 
 @pytest.mark.slow
+def test_export_keeps_the_precision_of_the_bases_files(finished_run, run_main, tmp_path, tiny_base):
+    """A base in fp16, as most are: the export is not twice as large, and what was not tuned is equal bit for bit."""
+    import shutil
+
+    from safetensors.torch import save_file
+
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    for path in base.rglob("*.safetensors"):
+        save_file({name: tensor.half() for name, tensor in load_file(path).items()}, path)
+    code, _, err = run_main("generate_pretrained", "-m", base, "--export", tmp_path / "full")
+    assert code == 0, err
+    for path in base.rglob("*.safetensors"):
+        before, after = load_file(path), load_file(tmp_path / "full" / path.relative_to(base))
+        assert {name: tensor.dtype for name, tensor in after.items()} == {name: torch.float16 for name in before}
+        assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_base_that_has_moved_can_be_named(finished_run, run_main, tmp_path, tiny_base):
+    import shutil
+
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    motion = tmp_path / "motion.safetensors"
+    with safe_open(finished_run / "motion.safetensors", "pt") as file:
+        save_file(load_file(finished_run / "motion.safetensors"), motion, {**file.metadata(), "base": "/gone"})
+    arguments = ["-m", motion, "-p", "a cat", "-o", tmp_path / "out", "--steps", "1"]
+    code, _, err = run_main("generate_pretrained", *arguments)
+    assert code == 2 and "/gone: does not exist" in err and "--base" in err
+    shutil.copytree(tiny_base, tmp_path / "moved")
+    assert run_main("generate_pretrained", *arguments, "--base", tmp_path / "moved")[0] == 0
+
+
+def test_end_of_a_prompt_that_the_encoder_does_not_see_is_said(tiny_base, run_main, tmp_path):
+    code, out, _ = run_main("generate_pretrained", "-m", tiny_base, "-p", "cat " * 40 + "END", "-o", tmp_path, "-r", "64",
+                            "-d", "2", "--steps", "1")
+    assert code == 0 and "too long for the text encoder, not seen:" in out and 'end"' in out
+
+
+@pytest.mark.slow
 def test_export_loads_in_stock_diffusers_and_equals_the_base_elsewhere(run, run_main, tmp_path, tiny_base):
     code, out, err = run_main("generate_pretrained", "-m", run, "--export", tmp_path / "full")
     assert code == 0, err

@@ -227,6 +227,32 @@ def test_sigterm_finishes_the_step_and_saves(train, write_config):
     assert f"Stopped after step {steps}, and saved." in out and f"--resume {run}" in out
 
 
+def test_run_named_to_resume_brings_its_own_config(train, run_main, write_config):
+    whole, run = train(write_config()), train(write_config())
+    (run / "motion.safetensors").unlink()
+    (run / "checkpoint-4").rename(run / ".checkpoint-4.x.partial")
+    code, out, err = run_main("train_model", "--resume", run)
+    assert code == 0, err
+    assert f"resuming {run} after step 2" in out
+    assert_equal(whole, run)
+
+
+def test_finished_run_is_not_resumed(train, run_main, write_config):
+    run = train(write_config())
+    code, _, err = run_main("train_model", "--resume", run)
+    assert code == 2 and f"{run}: has finished" in err
+
+
+def test_config_mistakes_and_broken_clips_are_reported_together(run_main, write_config, tmp_path):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "broken.mp4").write_bytes(b"")
+    config = write_config(f"train_data.path={tmp_path / 'clips'}", "pretrained_model_path=/nowhere")
+    code, _, err = run_main("train_model", "--config", config, "max_steps=3", "seed=many")
+    assert code == 2
+    for words in ("max_steps is not a key", "seed", "broken.mp4: is empty", "/nowhere: does not exist"):
+        assert words in err, err
+
+
 def test_resume_without_a_run_says_so(run_main, write_config):
     code, _, err = run_main("train_model", "--config", write_config(), "--resume")
     assert code == 2 and "has no unfinished run of 'spin' to resume" in err

@@ -1,6 +1,7 @@
 """What a user can fix, told in plain lines: raised anywhere, printed once by the script, exit code 2."""
 
 import argparse
+import errno
 import sys
 from collections.abc import Callable
 
@@ -29,9 +30,14 @@ def run_script(main: Callable[[], None]) -> None:
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("Interrupted. What was finished is on disk; the same command goes on from there.", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:   # the reader of our output went away (`| head`): not an error of this program
-        sys.stderr.close()
+    except BrokenPipeError:   # the reader of our output went away (`| head`)
+        sys.stdout = None     # or the interpreter would try to flush it, and complain
         sys.exit(1)
+    except OSError as error:   # what no code below expected of the disk; other OSErrors are our own mistakes
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        print(f"{error.filename or 'A file'}: {error.strerror}.", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("Interrupted. What was finished is on disk.", file=sys.stderr)
+        sys.exit(130)
