@@ -20,6 +20,7 @@ from utils.video import (
     trained_size,
 )
 
+COMPANION_SUFFIXES = (".txt", ".json", ".html", ".md")   # captions, galleries and notes beside the clips
 FROZEN = 0.02   # mean absolute difference, of 255, below which two frames show the same picture
 
 
@@ -62,7 +63,7 @@ def find_clips(config: Config, stride: int) -> tuple[list[Clip], list[Clip]]:
             problems += error.problems
     if problems:
         raise UserError(*dict.fromkeys(problems))
-    exemplars, regularization = found["exemplar"], found.get("regularization", [])
+    exemplars, regularization = found.get("exemplar", []), found.get("regularization", [])
     return exemplars, _mark_repeats(exemplars, regularization)
 
 
@@ -82,7 +83,7 @@ def clip_report(exemplars: list[Clip], regularization: list[Clip]) -> str:
 
 
 def _sources(config: Config) -> dict[str, Path]:
-    sources = {"exemplar": Path(config.train_data.path)}
+    sources = {"exemplar": Path(config.train_data.path)} if config.train_data.path else {}
     if config.prior_preservation and config.train_data.class_path:
         sources["regularization"] = Path(config.train_data.class_path)
     return sources
@@ -111,27 +112,37 @@ def _read_clips(path: Path, role: str, config: Config, stride: int, fallback: tu
     if problems:
         raise UserError(*problems)
     unused = sorted(set(index.captions) - {p.name for p in paths} - {p.stem for p in paths})
-    if unused:
-        remark = f"{index.path.name} also has captions for {', '.join(unused)}, which are not here"
-        clips[-1] = replace(clips[-1], remarks=(*clips[-1].remarks, remark))
+    strangers = _strangers(path, paths)
+    remarks = [f"{index.path.name} also has captions for {', '.join(unused)}, which are not here"] * bool(unused) \
+        + [f"also in this folder and not used: {', '.join(strangers)}"] * bool(strangers)
+    clips[-1] = replace(clips[-1], remarks=(*clips[-1].remarks, *remarks))
     return clips
+
+
+def _strangers(path: Path, used: list[Path]) -> list[str]:
+    """Return what else lies in a data folder, for nothing in it to be left out in silence."""
+    if not path.is_dir():
+        return []
+    return sorted(p.name for p in path.iterdir()
+                  if p not in used and not p.name.startswith(".") and p.suffix.lower() not in COMPANION_SUFFIXES)
 
 
 def _clip_paths(path: Path, role: str, dataset_types: list[str]) -> list[Path]:
     key = "train_data.path" if role == "exemplar" else "train_data.class_path"
     suffixes = (VIDEO_SUFFIXES if {"folder", "single_video"} & set(dataset_types) else ()) \
         + (IMAGE_SUFFIXES if "image" in dataset_types else ())
-    if path.is_file():
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+        entries = sorted(path.iterdir()) if is_folder else []
+        paths = [p for p in entries if p.suffix.lower() in suffixes and not p.name.startswith(".") and p.is_file()]
+    except OSError as error:
+        raise UserError(f"{key}: {path} cannot be read ({error.strerror}).") from None
+    if is_file:
         if role == "exemplar" and not {"single_video", "image"} & set(dataset_types):
             raise UserError(f"{key}: {path} is a file. Name its folder, or set dataset_types: [single_video].")
         return [path]
-    if not path.is_dir():
+    if not is_folder:
         raise UserError(f"{key}: {path} does not exist. Name a folder of clips.")
-    try:
-        paths = sorted(p for p in path.iterdir()
-                       if p.suffix.lower() in suffixes and not p.name.startswith(".") and p.is_file())
-    except OSError as error:
-        raise UserError(f"{key}: {path} cannot be read ({error.strerror}).") from None
     if not paths:
         raise UserError(f"{key}: {path} holds no clips ({', '.join(suffixes)}).")
     if role == "exemplar" and dataset_types == ["single_video"] and len(paths) > 1:
