@@ -15,7 +15,7 @@ from typing import Any
 
 from utils.config import Config, flat_config, load_config, save_config
 from utils.errors import UserError
-from utils.files import replacing
+from utils.files import free_space, replacing
 
 CONFIG_NAME, LOG_NAME, MOTION_NAME = "config.yaml", "log.jsonl", "motion.safetensors"
 # what may differ between a run and its continuation without changing what is learned
@@ -50,17 +50,29 @@ def find_run(config: Config, named: str | None) -> Path:
                             f"Start one without --resume.")
         run = runs[-1]
     else:
-        run = Path(named)
+        run = checkpoint = Path(named)
         run = run.parent if run.name.startswith("checkpoint-") else run
         if not (run / CONFIG_NAME).is_file():
             raise UserError(f"{named}: is not the folder of a run. Runs are in output_dir, named subject-time.")
         if (run / MOTION_NAME).exists():
             raise UserError(f"{run}: has finished; its result is {run / MOTION_NAME}. Nothing to resume.")
+        if checkpoint != run:
+            _check_is_newest(checkpoint)
     differences = config_differences(load_config(run / CONFIG_NAME)[0], config)
     if differences:
         raise UserError(*(f"{run}: was made with another configuration: {difference}." for difference in differences),
                         f"Resume with --config {run / CONFIG_NAME}, or start a new run without --resume.")
     return run
+
+
+def _check_is_newest(checkpoint: Path) -> None:
+    """Raise UserError unless `checkpoint` is where its run goes on from, the newest."""
+    names = [folder.name for folder in checkpoints(checkpoint.parent)]
+    if checkpoint.name not in names:
+        raise UserError(f"{checkpoint}: does not exist. The run has {', '.join(names) or 'no checkpoints'}.")
+    if checkpoint.name != names[-1]:
+        raise UserError(f"{checkpoint}: a run goes on from its newest checkpoint, {names[-1]}. To go back further, "
+                        f"remove the newer ones.")
 
 
 def runs_of(output_dir: str | Path, subject: str) -> list[Path]:
@@ -97,14 +109,17 @@ def checkpoints(run: Path) -> list[Path]:
 
 def remove_leftovers(run: Path) -> None:
     """Remove what a killed process left half-written."""
-    for leftover in run.rglob(".*.partial*"):
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    for leftover in list(run.rglob(".*.partial*")):   # a list first: some may lie inside others
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
 
 def append_log(run: Path, entry: dict[str, Any]) -> None:
-    """Add a line to log.jsonl."""
-    with open(run / LOG_NAME, "a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+    """Add a line to log.jsonl. Raises UserError if the disk is full."""
+    try:
+        with open(run / LOG_NAME, "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+    except OSError as error:
+        raise UserError(f"{run / LOG_NAME}: could not be written ({error.strerror}). {free_space(run)}") from error
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
