@@ -1,8 +1,10 @@
 """What a training run will do, with everything that can be wrong found before a weight is loaded."""
 
 import importlib.util
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -37,32 +39,46 @@ class Plan:
         return union(self.selected)
 
 
-def make_plan(config: Config, download: bool = True) -> Plan:
-    """Check everything a run of `config` depends on. Raises UserError with a line for all that is wrong."""
-    problems, found = [], {}
+def make_plan(config: Config, download: bool = True, known_problems: Sequence[str] = ()) -> Plan:
+    """Check everything a run of `config` depends on. Raises UserError with a line for all that is wrong.
 
-    def attempt(name: str, check, default):
-        try:
-            found[name] = check()
-        except UserError as error:
-            problems.extend(error.problems)
-            found[name] = default
-        return found[name]
-
-    folder = attempt("base_folder", lambda: find_base(config.pretrained_model_path, download), None)
-    num_elements = attempt("num_elements", lambda: tensor_sizes(folder, "unet") if folder else {}, {})
-    attempt("selected", lambda: select_tunable(num_elements, config.trainable_modules) if num_elements else {}, {})
-    strides = attempt("strides", lambda: pixel_strides(folder) if folder else TYPICAL_STRIDES, TYPICAL_STRIDES)
-    exemplars, regularization = attempt("clips", lambda: find_clips(config, strides[1]), ([], []))
-    prompts = attempt("prompts", lambda: sample_prompts(config), [])
-    problems += check_sizes(config, strides) + check_packages(config) + check_writable(Path(config.output_dir))
-    if problems:
-        raise UserError(*dict.fromkeys(problems))
-    plan = Plan(config, folder, exemplars, regularization, prompts, found["selected"], num_elements, strides)
+    `known_problems`: those of the config itself, to be reported together with the rest. A base on the hub is
+    downloaded last: nobody wants to wait for gigabytes to learn of a broken clip.
+    """
+    problems = list(known_problems)
+    folder = _attempt(lambda: find_base(config.pretrained_model_path, download=False), None, problems)
+    plan = _checked_plan(config, folder, problems)
+    if folder is None and download:
+        plan = _checked_plan(config, find_base(config.pretrained_model_path), problems)
     problems = check_disk(plan)
     if problems:
         raise UserError(*problems)
     return plan
+
+
+def _checked_plan(config: Config, folder: Path | None, problems: list[str]) -> Plan:
+    """Return the plan for a base in `folder`. Raises UserError with `problems` and all that are found."""
+    num_elements = _attempt(lambda: tensor_sizes(folder, "unet") if folder else {}, {}, problems)
+    selected = _attempt(lambda: select_tunable(num_elements, config.trainable_modules) if num_elements else {}, {},
+                        problems)
+    strides = _attempt(lambda: pixel_strides(folder) if folder else TYPICAL_STRIDES, TYPICAL_STRIDES, problems)
+    exemplars, regularization = _attempt(lambda: find_clips(config, strides[1]), ([], []), problems)
+    prompts = _attempt(lambda: sample_prompts(config), [], problems)
+    problems = problems + check_sizes(config, strides) + check_packages(config)
+    for written in (config.output_dir, config.cached_latent_dir):
+        problems += check_writable(Path(written)) if written else []
+    if problems:
+        raise UserError(*dict.fromkeys(problems))
+    return Plan(config, folder, exemplars, regularization, prompts, selected, num_elements, strides)
+
+
+def _attempt(check: Callable[[], Any], default: Any, problems: list[str]) -> Any:
+    """Return what `check` returns, or else `default`; what is wrong goes to `problems`."""
+    try:
+        return check()
+    except UserError as error:
+        problems += error.problems
+        return default
 
 
 def resolve_precision(config: Config) -> tuple[Config, list[str]]:
