@@ -5,6 +5,7 @@ the id of one on the Hugging Face hub. Only safetensors are read: other formats 
 """
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -19,12 +20,13 @@ PARTS = {   # part of the pipeline -> the files it cannot do without
     "tokenizer": ("tokenizer_config.json",),
     "scheduler": ("scheduler_config.json",),
 }
+LEVELS = "block_out_channels"   # of a network's config: one entry per level, each half the size of the one before
 WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 
 
 def is_hub_id(base: str) -> bool:
     """Say whether `base` is to be looked up on the hub: it is no path here and has the form of an id."""
-    return not Path(base).exists() and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", base) is not None
+    return not os.path.exists(base) and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", base) is not None
 
 
 def find_base(base: str, download: bool = True) -> Path | None:
@@ -40,7 +42,7 @@ def find_base(base: str, download: bool = True) -> Path | None:
             return None
     else:
         folder = Path(base)
-        if not folder.is_dir():
+        if not os.path.isdir(folder):   # unlike Path.is_dir, no error where a name is too long to be one
             raise UserError(f"{base}: does not exist. Name a diffusers folder or a hub id such as "
                             f"{HUB_ALIASES['zs']}.")
     problems = check_base_folder(folder)
@@ -68,6 +70,7 @@ def check_base_folder(folder: Path) -> list[str]:
         problems += [f"{folder / part / name}: is missing. Copy the whole base again." for name in missing]
         if part in WEIGHTS and not missing:
             problems += _check_weights(folder / part, WEIGHTS[part])
+        problems += _check_json(folder / part, [name for name in files if name not in missing])
     return problems
 
 
@@ -97,8 +100,8 @@ def tensor_sizes(folder: Path, part: str) -> dict[str, int]:
 
 def pixel_strides(folder: Path) -> tuple[int, int]:
     """Return the pixels per latent cell, and the pixels per cell of the UNet's coarsest level."""
-    vae_levels = len(_config(folder, "vae")["block_out_channels"])
-    unet_levels = len(_config(folder, "unet")["block_out_channels"])
+    vae_levels = len(_config(folder, "vae")[LEVELS])
+    unet_levels = len(_config(folder, "unet")[LEVELS])
     return 2 ** (vae_levels - 1), 2 ** (vae_levels - 1 + unet_levels - 1)
 
 
@@ -113,7 +116,7 @@ def _config(folder: Path, part: str) -> dict:
 
 def _check_weights(part_folder: Path, stem: str) -> list[str]:
     if weight_files(part_folder):
-        return []
+        return _unreadable(weight_files(part_folder))
     if list(part_folder.glob("*.bin")) or list(part_folder.glob("*.ckpt")):
         return [f"{part_folder}: has its weights only as pickle (.bin), which can carry code and is not loaded. "
                 f"Convert a base you trust with: python -c \"from diffusers import DiffusionPipeline as P; "
@@ -121,9 +124,37 @@ def _check_weights(part_folder: Path, stem: str) -> list[str]:
     return [f"{part_folder / stem}.safetensors: is missing. Copy the whole base again."]
 
 
+def _unreadable(weights: list[Path]) -> list[str]:
+    problems = []
+    for path in weights:
+        try:
+            read_shapes(path)
+        except UserError as error:
+            problems += error.problems
+    return problems
+
+
+def _check_json(part_folder: Path, names: list[str]) -> list[str]:
+    needed = LEVELS if part_folder.name in ("unet", "vae") else None
+    problems = []
+    for name in names:
+        try:
+            content = json.loads((part_folder / name).read_text(encoding="utf-8"))
+            if not isinstance(content, dict) or needed and not isinstance(content.get(needed), list):
+                raise ValueError
+        except (OSError, ValueError):
+            problems.append(f"{part_folder / name}: is damaged. Copy the whole base again.")
+    return problems
+
+
 def _hub_folder(base: str, download: bool) -> Path | None:
     from huggingface_hub import hf_hub_download   # imported late: local bases never need it
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     try:
         index = hf_hub_download(base, "model_index.json", local_files_only=not download)
@@ -133,6 +164,8 @@ def _hub_folder(base: str, download: bool) -> Path | None:
         from diffusers import DiffusionPipeline
 
         return Path(DiffusionPipeline.download(base, use_safetensors=True))
+    except HFValidationError as error:
+        raise UserError(f"{base}: is neither a folder here nor the id of a model on the hub.") from error
     except LocalEntryNotFoundError as error:
         if not download:
             return None

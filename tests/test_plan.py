@@ -158,8 +158,24 @@ def test_base_that_is_not_text_to_video_is_said(config, own_base):
     assert f"{own_base}: is a StableDiffusionPipeline with a UNet2DConditionModel. This program trains" in problem
 
 
-def test_base_with_cut_off_weights_is_said(config, own_base):
-    weights = own_base / "unet" / "diffusion_pytorch_model.safetensors"
+@pytest.mark.parametrize("part", ["unet/config.json", "vae/config.json", "scheduler/scheduler_config.json"])
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
+def test_damaged_part_of_the_base_is_named(config, own_base, part, content):
+    (own_base / part).write_bytes(content)
+    (problem,) = problems_of(replace(config, pretrained_model_path=str(own_base)))
+    assert problem == f"{own_base / part}: is damaged. Copy the whole base again."
+
+
+@pytest.mark.parametrize("base", ["x" * 300, "x" * 5000, "a/b--c..d"])
+def test_base_that_cannot_be_a_name_is_said(config, base):
+    (problem,) = problems_of(replace(config, pretrained_model_path=base))
+    assert problem.startswith(f"{base}: ") and ("does not exist" in problem or "neither a folder" in problem)
+
+
+@pytest.mark.parametrize("weights", ["unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors",
+                                     "vae/diffusion_pytorch_model.safetensors"])
+def test_base_with_cut_off_weights_is_said(config, own_base, weights):
+    weights = own_base / weights
     weights.write_bytes(weights.read_bytes()[:-8])
     (problem,) = problems_of(replace(config, pretrained_model_path=str(own_base)))
     assert problem.startswith(f"{weights}: cannot be read")
