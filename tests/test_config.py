@@ -113,6 +113,13 @@ def test_published_config_names_each_key_without_effect():
     assert set(notes) == {f"config.yaml: {key} has no effect." for key in WITHOUT_EFFECT}
 
 
+def test_warm_up_that_the_schedule_ignores_is_noted():
+    text = "train_data.path: clips\nlr_warmup_steps: 5"
+    assert parse_config(text, "c.yaml")[1] == [
+        "c.yaml: lr_warmup_steps has no effect with lr_scheduler: constant; constant_with_warmup has a warm-up."]
+    assert parse_config(text, "c.yaml", ["lr_scheduler=constant_with_warmup"])[1] == []
+
+
 def test_defaults_are_the_published_values():
     published = flat_config(parse_config(PUBLISHED, "config.yaml")[0])
     defaults = flat_config(Config())

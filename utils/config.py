@@ -68,7 +68,8 @@ class TrainData:
 class ValidationData:
     """The videos rendered while training, through the same code as generate_pretrained.py."""
 
-    prompt: Any = field(default_factory=list)  # a file of "seed,prompt" lines, a prompt, or a list of prompts; none: no samples
+    # a file of "seed,prompt" lines, a prompt, or a list of prompts; none: no samples
+    prompt: Any = field(default_factory=list)
     negative_prompt: str = ""      # what not to show
     num_frames: int = 16           # frames per video
     width: int = 384               # pixels
@@ -187,6 +188,9 @@ def _examine(text: str, source: str, overrides: list[str]) -> tuple[Config, list
     for key, wrong in list(_impossible(config)):
         problems.append(f"{sources.get(key, source)}: {key}{wrong}")
         OmegaConf.update(config, key, OmegaConf.select(defaults, key))
+    if config.lr_warmup_steps and config.lr_scheduler == "constant":
+        notes.append(f"{sources['lr_warmup_steps']}: lr_warmup_steps has no effect with lr_scheduler: constant; "
+                     f"constant_with_warmup has a warm-up.")
     if any("train_data" in problem for problem in problems):
         # how long a window is may be among what is wrong, and no clip should be called too short by mistake
         config.train_data.allow_short_clips = True
