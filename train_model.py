@@ -10,7 +10,6 @@ Source: Materzynska et al. 2023, arXiv 2312.04966.
 import argparse
 import os
 import shlex
-from dataclasses import replace
 from pathlib import Path
 
 # torch, diffusers and what needs them are imported in the functions that use them: --help and config errors

@@ -1,32 +1,37 @@
 """The training run: load -> freeze all -> select -> cache -> prepare -> loop -> motion weights.
 
 Everything random is a function of (seed, step), so a run stopped anywhere and resumed continues as if it had not been.
-Shapes: b clips, c latent channels, f frames, h w latent cells, n tokens, d text width.
 """
 
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from diffusers.optimization import get_scheduler
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from models.base import Base, load_base, training_scheduler, unseen_words
 from models.checkpoint import load_checkpoint, read_state, save_checkpoint
-from models.inputs import Inputs, encode_inputs, prompt_embeds, sample_latents
-from models.motion_weights import DTYPES, MotionInfo, library_versions, movement, save_motion
-from models.objective import SKEW, clip_losses, sample_noise, sample_timesteps, total_loss
+from models.inputs import Inputs, encode_inputs
+from models.motion_weights import MotionInfo, library_versions, movement, save_motion
+from models.optimization import (
+    hold_frozen_weights_in,
+    learning_rate_schedule,
+    make_optimizer,
+    select_parameters,
+    set_temporal_dropout,
+)
 from models.plan import Plan, sample_fps
 from models.recompute import recompute_activations
-from models.sampling import COMPUTE_DTYPES, Rendering, render_to_folder
-from utils.config import Config, config_yaml, is_due
+from models.sampling import COMPUTE_DTYPES
+from models.step import optimizer_step
+from models.validation import as_generation_sees, write_samples
+from utils.config import config_yaml, is_due
 from utils.errors import UserError
-from utils.gallery import write_gallery
 from utils.run_folder import (
     MOTION_NAME,
     append_log,
@@ -34,10 +39,7 @@ from utils.run_folder import (
     checkpoints,
     remove_leftovers,
     rewind_log,
-    samples_dir,
 )
-from utils.seeds import seed_for
-from utils.windows import Window, draw_window, turns
 
 
 def train(plan: Plan, accelerator, run: Path) -> Path:
@@ -108,113 +110,6 @@ def train(plan: Plan, accelerator, run: Path) -> Path:
     return run / MOTION_NAME
 
 
-def optimizer_step(plan: Plan, unet: nn.Module, scheduler, inputs: Inputs, optimizer, trained: Mapping[str, Tensor],
-                   accelerator, step: int) -> dict:
-    """Take optimizer step `step`, counted from 0; return its log entry.
-
-    Raises UserError before the optimizer touches a weight if a loss or the gradient is not finite.
-    """
-    config, means = plan.config, []
-    num_micro_steps = config.gradient_accumulation_steps
-    for micro_step in range(num_micro_steps):
-        rank, num_ranks = accelerator.process_index, accelerator.num_processes
-        turn_range = turns(step, micro_step, num_micro_steps, rank, num_ranks, config.train_batch_size)
-        windows = [draw_window(plan.exemplars, "exemplar", config.seed, turn) for turn in turn_range]
-        if plan.regularization:
-            windows += [draw_window(plan.regularization, "regularization", config.seed, turn) for turn in turn_range]
-        torch.manual_seed(seed_for("dropout", config.seed, step, micro_step, rank))   # the only use of global state
-
-        is_last = micro_step == num_micro_steps - 1
-        with nullcontext() if is_last else accelerator.no_sync(unet):
-            losses = window_losses(unet, scheduler, inputs, windows, config, accelerator.device)   # (b)
-            exemplar, regularization = losses.split([len(turn_range), len(windows) - len(turn_range)])
-            loss = total_loss(exemplar, regularization if plan.regularization else None, config.prior_lambda)
-            if not torch.isfinite(loss):
-                raise UserError(not_finite("loss", step, windows))
-            accelerator.backward(loss / num_micro_steps)
-        means.append(torch.stack([exemplar.mean(), regularization.mean(), loss]).detach())   # mean of none: nan
-
-    grad_norm = accelerator.clip_grad_norm_(list(trained.values()), config.max_grad_norm)
-    if accelerator.scaler is None and not torch.isfinite(grad_norm):
-        raise UserError(not_finite("gradient", step, windows))
-    optimizer.step()   # in fp16 the scaler leaves out steps whose gradient overflowed, and lowers its scale
-    if accelerator.scaler is not None and accelerator.scaler.get_scale() < 1:
-        raise UserError(not_finite("gradient", step, windows))
-    optimizer.zero_grad()
-    exemplar, regularization, loss = accelerator.reduce(torch.stack(means).mean(dim=0), "mean").tolist()
-    return {"step": step + 1, "loss": loss, "exemplar": exemplar,
-            "regularization": regularization if plan.regularization else None, "grad_norm": float(grad_norm)}
-
-
-def window_losses(unet: Callable, scheduler, inputs: Inputs, windows: list[Window], config: Config,
-                  device: torch.device) -> Tensor:
-    """Return the loss of each training example (b). Examples of one shape go through the network together."""
-    data = config.train_data
-    offset = config.offset_noise_strength if config.use_offset_noise else 0.0
-    batches: dict[tuple[int, ...], list[int]] = {}
-    latents, timesteps, noise = [], [], []
-    for index, window in enumerate(windows):
-        latents.append(sample_latents(inputs, window)[None])                                      # (1 c f h w)
-        timesteps.append(sample_timesteps(1, scheduler.config.num_train_timesteps, SKEW[data.sampling],
-                                          window.generator))                                      # (1)
-        noise.append(sample_noise(latents[-1].shape, window.generator, offset))                   # (1 c f h w)
-        batches.setdefault(tuple(latents[-1].shape), []).append(index)
-
-    def gathered(parts: list[Tensor], indices: list[int]) -> Tensor:
-        return torch.cat([parts[index] for index in indices]).to(device)
-
-    embeds = [prompt_embeds(inputs, window)[None] for window in windows]                          # (1 n d)
-    losses = {}
-    for indices in batches.values():
-        batch = [gathered(parts, indices) for parts in (latents, noise, timesteps, embeds)]
-        losses |= zip(indices, clip_losses(unet, scheduler, *batch))
-    return torch.stack([losses[index] for index in range(len(windows))])
-
-
-def select_parameters(unet: nn.Module, names: list[str]) -> dict[str, nn.Parameter]:
-    """Freeze the network but for `names`; return those, by name."""
-    parameters = dict(unet.named_parameters())
-    unet.requires_grad_(False)
-    return {name: parameters[name].requires_grad_(True) for name in names}
-
-
-def set_temporal_dropout(unet: nn.Module, probability: float) -> None:
-    """Set the dropout inside the temporal convolutions, where diffusers has 0.1 whatever the base's config says."""
-    for name, module in unet.named_modules():
-        if isinstance(module, nn.Dropout) and ".temp_convs." in f".{name}":
-            module.p = probability
-
-
-def hold_frozen_weights_in(unet: nn.Module, dtype: torch.dtype) -> None:
-    """Keep what does not train in the compute precision; what trains stays a float32 master."""
-    for parameter in unet.parameters():
-        if not parameter.requires_grad:
-            parameter.data = parameter.data.to(dtype)
-
-
-def make_optimizer(config: Config, trained: Mapping[str, nn.Parameter], accelerator) -> torch.optim.Optimizer:
-    """Return AdamW over the trained tensors alone, as one group."""
-    arguments = {"betas": (config.adam_beta1, config.adam_beta2), "weight_decay": config.adam_weight_decay,
-                 "eps": config.adam_epsilon, "lr": learning_rate_schedule(config, accelerator.num_processes)(0)}
-    if config.use_8bit_adam:
-        from bitsandbytes.optim import AdamW8bit   # optional; models/plan.py has checked that it is there
-
-        return AdamW8bit(list(trained.values()), **arguments)
-    return torch.optim.AdamW(list(trained.values()), **arguments)
-
-
-def learning_rate_schedule(config: Config, num_processes: int) -> Callable[[int], float]:
-    """Return the learning rate as a function of the optimizer step, so that resuming has nothing to restore."""
-    rate = config.learning_rate
-    if config.scale_lr:
-        rate *= config.train_batch_size * config.gradient_accumulation_steps * num_processes
-    carrier = torch.optim.SGD([torch.zeros(1)], lr=rate)   # the library wants an optimizer to attach to
-    schedule = get_scheduler(config.lr_scheduler, carrier, num_warmup_steps=config.lr_warmup_steps,
-                             num_training_steps=config.max_train_steps, num_cycles=config.lr_num_cycles,
-                             power=config.lr_power)
-    return lambda step: rate * schedule.lr_lambdas[0](step)
-
-
 def cache_inputs(plan: Plan, base: Base, accelerator) -> Inputs:
     """Encode clips and captions on the accelerator; afterwards both encoders leave it."""
     cache_dir = Path(plan.config.cached_latent_dir or Path(plan.config.output_dir) / "cache")
@@ -232,48 +127,6 @@ def cache_inputs(plan: Plan, base: Base, accelerator) -> Inputs:
     for encoder in encoders:
         encoder.to("cpu")
     return inputs
-
-
-@contextmanager
-def as_generation_sees(base: Base, trained: Mapping[str, nn.Parameter], plain_forward: Callable, config: Config,
-                       step: int) -> Iterator[None]:
-    """Make the pipeline what generation will load from the motion weights of this step, and undo it afterwards.
-
-    The trained tensors are rounded as the file rounds them (at step 0 there is no file: the base is as it is), and
-    everything is in the compute precision without autocast. That is what makes samples equal to generated videos.
-    """
-    dtype, unet, device = COMPUTE_DTYPES[config.mixed_precision], base.unet, next(iter(trained.values())).device
-    masters = {name: parameter.data for name, parameter in trained.items()}
-    prepared_forward, encoders = unet.forward, (base.vae, base.pipeline.text_encoder)
-    try:
-        for parameter in trained.values():
-            parameter.data = (parameter.data.to(DTYPES[config.motion_dtype]) if step else parameter.data).to(dtype)
-        for encoder in encoders:
-            encoder.to(device, dtype)
-        unet.forward = plain_forward
-        unet.eval()
-        yield
-    finally:
-        unet.forward = prepared_forward
-        unet.train()
-        for encoder in encoders:
-            encoder.to("cpu")
-        for name, parameter in trained.items():
-            parameter.data = masters[name]
-
-
-def write_samples(plan: Plan, base: Base, run: Path, step: int) -> None:
-    """Render the sample prompts into samples/step_N of the run, with a gallery."""
-    wanted = plan.config.validation_data
-    how = Rendering(wanted.width, wanted.height, wanted.num_frames, wanted.num_inference_steps, wanted.guidance_scale,
-                    wanted.negative_prompt)
-    made_with = {"base": base.name, "motion": run.name if step else None, "step": step, "strength": 1.0}
-    remarks = render_to_folder(
-        base.pipeline, plan.prompts, how, samples_dir(run, step), sample_fps(plan), wanted.batch_size, made_with,
-        lambda batches: tqdm(batches, desc=f"samples of step {step}", leave=False, dynamic_ncols=True))
-    write_gallery(run)   # of all steps, side by side
-    for remark in remarks:
-        tqdm.write(f"samples of step {step}: {remark}")
 
 
 def resume(plan: Plan, run: Path, trained: Mapping[str, Tensor], optimizer, accelerator) -> int:
@@ -321,12 +174,6 @@ def movement_report(plan: Plan, trained: Mapping[str, Tensor]) -> str:
     moved = movement(plan.base_folder, trained, plan.selected)
     lines = [f"  {group:<16} {distance:.3%}" for group, distance in moved.items()]
     return "\n".join(["moved from the base, relative to its norm", *lines])
-
-
-def not_finite(what: str, step: int, windows: list[Window]) -> str:
-    clips = ", ".join(window.clip.path.name for window in windows)
-    return (f"step {step + 1}: the {what} is not finite, so training stopped before the weights were touched "
-            f"(clips: {clips}). Try a lower learning_rate, or mixed_precision: bf16 or no, and look at these clips.")
 
 
 @contextmanager

@@ -87,7 +87,7 @@ def test_same_seed_same_weights_and_another_seed_others(train, write_config):
 
 def test_warm_cache_changes_nothing(train, write_config, monkeypatch):
     """The first run encodes; the second reads what the first wrote; the third encodes at every step."""
-    from models import inputs, training
+    from models import step
     from models.base import load_base
     from models.inputs import encode_clip, latents_from
 
@@ -100,8 +100,7 @@ def test_warm_cache_changes_nothing(train, write_config, monkeypatch):
         stop = window.start + window.clip.window
         return latents_from({name: rows[window.start:stop] for name, rows in posterior.items()}, window.generator)
 
-    monkeypatch.setattr(training, "sample_latents", encode_now)
-    monkeypatch.setattr(inputs, "sample_latents", encode_now)
+    monkeypatch.setattr(step, "sample_latents", encode_now)
     assert_equal(cold, warm)
     assert_equal(cold, train(config))
 
@@ -280,16 +279,16 @@ def test_resume_with_an_edited_clip_names_it(train, run_main, write_config, clip
 
 
 def test_loss_that_is_not_finite_stops_before_the_weights(run_main, write_config, monkeypatch):
-    from models import training
+    from models import step
 
-    losses = training.clip_losses
+    losses = step.clip_losses
     calls = []
 
     def broken(*arguments):
         calls.append(1)
         return losses(*arguments) * (torch.nan if len(calls) > 2 else 1)
 
-    monkeypatch.setattr(training, "clip_losses", broken)
+    monkeypatch.setattr(step, "clip_losses", broken)
     config = write_config("train_batch_size=1", "train_data.use_bucketing=false")
     code, _, err = run_main("train_model", "--config", config)
     run = run_of(config)

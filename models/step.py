@@ -1,0 +1,87 @@
+"""One step of the optimizer: draw the examples, sum the gradients of the micro-steps, stop if a number is not finite.
+
+Shapes: b clips, c latent channels, f frames, h w latent cells, n tokens, d text width.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from models.inputs import Inputs, prompt_embeds, sample_latents
+from models.objective import SKEW, clip_losses, sample_noise, sample_timesteps, total_loss
+from models.plan import Plan
+from utils.config import Config
+from utils.errors import UserError
+from utils.seeds import seed_for
+from utils.windows import Window, draw_window, turns
+
+
+def optimizer_step(plan: Plan, unet: nn.Module, scheduler, inputs: Inputs, optimizer, trained: Mapping[str, Tensor],
+                   accelerator, step: int) -> dict:
+    """Take optimizer step `step`, counted from 0; return its log entry.
+
+    Raises UserError before the optimizer touches a weight if a loss or the gradient is not finite.
+    """
+    config, means = plan.config, []
+    num_micro_steps = config.gradient_accumulation_steps
+    for micro_step in range(num_micro_steps):
+        rank, num_ranks = accelerator.process_index, accelerator.num_processes
+        turn_range = turns(step, micro_step, num_micro_steps, rank, num_ranks, config.train_batch_size)
+        windows = [draw_window(plan.exemplars, "exemplar", config.seed, turn) for turn in turn_range]
+        if plan.regularization:
+            windows += [draw_window(plan.regularization, "regularization", config.seed, turn) for turn in turn_range]
+        torch.manual_seed(seed_for("dropout", config.seed, step, micro_step, rank))   # the only use of global state
+
+        is_last = micro_step == num_micro_steps - 1
+        with nullcontext() if is_last else accelerator.no_sync(unet):
+            losses = window_losses(unet, scheduler, inputs, windows, config, accelerator.device)   # (b)
+            exemplar, regularization = losses.split([len(turn_range), len(windows) - len(turn_range)])
+            loss = total_loss(exemplar, regularization if plan.regularization else None, config.prior_lambda)
+            if not torch.isfinite(loss):
+                raise UserError(not_finite("loss", step, windows))
+            accelerator.backward(loss / num_micro_steps)
+        means.append(torch.stack([exemplar.mean(), regularization.mean(), loss]).detach())   # mean of none: nan
+
+    grad_norm = accelerator.clip_grad_norm_(list(trained.values()), config.max_grad_norm)
+    if accelerator.scaler is None and not torch.isfinite(grad_norm):
+        raise UserError(not_finite("gradient", step, windows))
+    optimizer.step()   # in fp16 the scaler leaves out steps whose gradient overflowed, and lowers its scale
+    if accelerator.scaler is not None and accelerator.scaler.get_scale() < 1:
+        raise UserError(not_finite("gradient", step, windows))
+    optimizer.zero_grad()
+    exemplar, regularization, loss = accelerator.reduce(torch.stack(means).mean(dim=0), "mean").tolist()
+    return {"step": step + 1, "loss": loss, "exemplar": exemplar,
+            "regularization": regularization if plan.regularization else None, "grad_norm": float(grad_norm)}
+
+
+def window_losses(unet: Callable, scheduler, inputs: Inputs, windows: list[Window], config: Config,
+                  device: torch.device) -> Tensor:
+    """Return the loss of each training example (b). Examples of one shape go through the network together."""
+    data = config.train_data
+    offset = config.offset_noise_strength if config.use_offset_noise else 0.0
+    batches: dict[tuple[int, ...], list[int]] = {}
+    latents, timesteps, noise = [], [], []
+    for index, window in enumerate(windows):
+        latents.append(sample_latents(inputs, window)[None])                                      # (1 c f h w)
+        timesteps.append(sample_timesteps(1, scheduler.config.num_train_timesteps, SKEW[data.sampling],
+                                          window.generator))                                      # (1)
+        noise.append(sample_noise(latents[-1].shape, window.generator, offset))                   # (1 c f h w)
+        batches.setdefault(tuple(latents[-1].shape), []).append(index)
+
+    def gathered(parts: list[Tensor], indices: list[int]) -> Tensor:
+        return torch.cat([parts[index] for index in indices]).to(device)
+
+    embeds = [prompt_embeds(inputs, window)[None] for window in windows]                          # (1 n d)
+    losses = {}
+    for indices in batches.values():
+        batch = [gathered(parts, indices) for parts in (latents, noise, timesteps, embeds)]
+        losses |= zip(indices, clip_losses(unet, scheduler, *batch))
+    return torch.stack([losses[index] for index in range(len(windows))])
+
+
+def not_finite(what: str, step: int, windows: list[Window]) -> str:
+    clips = ", ".join(window.clip.path.name for window in windows)
+    return (f"step {step + 1}: the {what} is not finite, so training stopped before the weights were touched "
+            f"(clips: {clips}). Try a lower learning_rate, or mixed_precision: bf16 or no, and look at these clips.")
