@@ -24,12 +24,14 @@ def main() -> None:
     config, notes, problems = examine_config(config_path(args), args.overrides)
     from models.plan import estimate_report, make_plan, plan_report, resolve_precision
 
-    if problems:   # look at all the rest too, and report everything at once
-        make_plan(config, download=False, known_problems=problems)
     config, more_notes = resolve_precision(config)
-    wanted_run = args.resume or config.resume_from_checkpoint
-    run = find_run(config, wanted_run) if wanted_run else None
-    plan = make_plan(config, download=not args.dry_run)
+    wanted_run, run = args.resume or config.resume_from_checkpoint, None
+    if wanted_run and not problems:
+        try:
+            run = find_run(config, wanted_run)
+        except UserError as error:
+            problems += error.problems
+    plan = make_plan(config, download=not (args.dry_run or problems), known_problems=problems)
     if is_first_process():
         print("\n".join([*notes, *more_notes, plan_report(plan)]), flush=True)
     if args.dry_run:

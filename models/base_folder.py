@@ -56,14 +56,8 @@ def check_base_folder(folder: Path) -> list[str]:
     index_path = folder / "model_index.json"
     if not index_path.is_file():
         return [f"{folder}: has no model_index.json, so it is not a diffusers pipeline folder."]
-    try:
-        index = json.loads(index_path.read_text(encoding="utf-8"))
-        unet_class = index["unet"][1]
-    except (ValueError, KeyError, IndexError, TypeError):
-        return [f"{index_path}: does not describe a pipeline with a unet. It is not a text-to-video model."]
-    if index.get("_class_name") != "TextToVideoSDPipeline" or unet_class != "UNet3DConditionModel":
-        return [f"{folder}: is a {index.get('_class_name')} with a {unet_class}. This program trains "
-                f"TextToVideoSDPipeline with a UNet3DConditionModel (ModelScope, ZeroScope and their fine-tunes)."]
+    if problems := _check_kind(index_path, str(folder)):
+        return problems
     problems = []
     for part, files in PARTS.items():
         missing = [name for name in files if not (folder / part / name).is_file()]
@@ -108,6 +102,19 @@ def pixel_strides(folder: Path) -> tuple[int, int]:
 def native_size(folder: Path) -> int:
     """Return the side in pixels that the base was made for."""
     return _config(folder, "unet")["sample_size"] * pixel_strides(folder)[0]
+
+
+def _check_kind(index_path: Path, base: str) -> list[str]:
+    try:
+        index = json.loads(index_path.read_text(encoding="utf-8"))
+        unet_class = index["unet"][1]
+    except (ValueError, KeyError, IndexError, TypeError):
+        return [f"{base}: its model_index.json does not describe a pipeline with a unet. It is not a text-to-video "
+                f"model."]
+    if index.get("_class_name") != "TextToVideoSDPipeline" or unet_class != "UNet3DConditionModel":
+        return [f"{base}: is a {index.get('_class_name')} with a {unet_class}. This program trains "
+                f"TextToVideoSDPipeline with a UNet3DConditionModel (ModelScope, ZeroScope and their fine-tunes)."]
+    return []
 
 
 def _config(folder: Path, part: str) -> dict:
@@ -161,6 +168,8 @@ def _hub_folder(base: str, download: bool) -> Path | None:
         if not download:
             folder = Path(index).parent
             return folder if not check_base_folder(folder) else None
+        if problems := _check_kind(Path(index), base):   # before gigabytes are downloaded
+            raise UserError(*problems)
         from diffusers import DiffusionPipeline
 
         return Path(DiffusionPipeline.download(base, use_safetensors=True))

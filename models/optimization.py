@@ -46,7 +46,9 @@ def learning_rate_schedule(config: Config, num_processes: int) -> Callable[[int]
     rate = config.learning_rate
     if config.scale_lr:
         rate *= config.train_batch_size * config.gradient_accumulation_steps * num_processes
-    carrier = torch.optim.SGD([torch.zeros(1)], lr=rate)   # the library wants an optimizer to attach to
+    # the library wants an optimizer to attach to, and its polynomial ends at 1e-7, which must lie below the start;
+    # what it returns are factors, so the carrier's own rate is free
+    carrier = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     schedule = get_scheduler(config.lr_scheduler, carrier, num_warmup_steps=config.lr_warmup_steps,
                              num_training_steps=config.max_train_steps, num_cycles=config.lr_num_cycles,
                              power=config.lr_power)

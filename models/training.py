@@ -61,6 +61,9 @@ def train(plan: Plan, accelerator, run: Path) -> Path:
     prepared.train()
 
     start = resume(plan, run, trained, optimizer, accelerator) if checkpoints(run) else 0
+    if accelerator.is_main_process:   # what a killed process left: half-written files, steps after its checkpoint
+        remove_leftovers(run)
+        rewind_log(run, start)
     learning_rate_at = learning_rate_schedule(config, accelerator.num_processes)
     describe = motion_description(plan, base)
 
@@ -143,11 +146,7 @@ def resume(plan: Plan, run: Path, trained: Mapping[str, Tensor], optimizer, acce
     state = load_checkpoint(folder, trained, optimizer.optimizer)
     if accelerator.scaler is not None and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
-    if accelerator.is_main_process:
-        remove_leftovers(run)
-        rewind_log(run, state["step"])
-        print(f"resuming {run} after step {state['step']}")
-    accelerator.wait_for_everyone()
+    accelerator.print(f"resuming {run} after step {state['step']}")
     return state["step"]
 
 

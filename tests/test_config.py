@@ -6,6 +6,7 @@ import inspect
 import pytest
 
 from utils import config as config_module
+from utils import config_checks
 from utils.config import (
     Config,
     TrainData,
@@ -317,7 +318,7 @@ def test_steps_are_due_by_list_and_by_interval():
 
 def test_no_list_of_keys_names_a_key_that_is_not_there():
     known = set(flat_config(Config()))
-    named = {*config_module.CHOICES, *config_module.POSITIVE, *config_module.NOT_NEGATIVE, *config_module.STEP_LISTS,
+    named = {*config_checks.CHOICES, *config_checks.POSITIVE, *config_checks.NOT_NEGATIVE, *config_module.STEP_LISTS,
              *config_module.NAME_LISTS, *config_module.TEXT_LISTS}
     assert named <= known
     assert not known & set(config_module.WITHOUT_EFFECT)

@@ -5,7 +5,6 @@ published implementation had without effect is accepted and reported; any other 
 """
 
 import difflib
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,32 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from utils.config_checks import impossible_values
 from utils.errors import UserError
-from utils.prompts import MAX_SEED
 
-LR_SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
-CHOICES = {
-    "mixed_precision": (None, "no", "fp16", "bf16"),
-    "motion_dtype": ("fp16", "fp32"),
-    "report_to": (None, "tensorboard", "wandb"),
-    "lr_scheduler": LR_SCHEDULERS,
-    "train_data.sampling": ("uniform", "high-level", "low-level"),
-    "train_data.train_weights": ("all", "spatial"),
-}
-DATASET_TYPES = ("folder", "single_video", "image")
 WITHOUT_EFFECT = (
     "initializer_token", "kwargs", "extra_unet_params", "enable_xformers_memory_efficient_attention",
     "enable_torch_2_attn", "cache_latents", "train_data.sample_start_idx", "train_data.frame_step",
     "train_data.add_token", "validation_data.sample_preview",
 )
-POSITIVE = (
-    "max_train_steps", "learning_rate", "train_batch_size", "gradient_accumulation_steps", "adam_epsilon",
-    "max_grad_norm", "lr_num_cycles", "lr_power", "train_data.width", "train_data.height",
-    "train_data.n_sample_frames", "train_data.fps", "validation_data.num_frames", "validation_data.width",
-    "validation_data.height", "validation_data.num_inference_steps", "validation_data.batch_size",
-)
-NOT_NEGATIVE = ("prior_lambda", "lr_warmup_steps", "adam_weight_decay", "seed", "offset_noise_strength",
-                "validation_data.guidance_scale")
 SECTIONS = ("train_data", "validation_data")
 STEP_LISTS = ("checkpointing_steps", "validation_steps")
 NAME_LISTS = ("trainable_modules", "dataset_types")
@@ -185,7 +166,7 @@ def _examine(text: str, source: str, overrides: list[str]) -> tuple[Config, list
         else:
             problems += _set(config, origin, key, value)
     sources = {key: origin for origin, key, _ in given}
-    for key, wrong in list(_impossible(config)):
+    for key, wrong in list(impossible_values(dict(_leaves(config)))):
         problems.append(f"{sources.get(key, source)}: {key}{wrong}")
         OmegaConf.update(config, key, OmegaConf.select(defaults, key))
     if config.lr_warmup_steps and config.lr_scheduler == "constant":
@@ -309,37 +290,3 @@ def _texts(value: Any) -> list[str]:
     if any(isinstance(text, (dict, list)) for text in values):
         raise ValueError(f"{value!r} is neither a text nor a list of texts")
     return [str(text).strip() for text in values if text is not None and str(text).strip()]
-
-
-def _impossible(config: DictConfig):
-    """Yield (key, what is wrong) for values that have the right type and cannot be."""
-    for key, choices in CHOICES.items():
-        value = OmegaConf.select(config, key)
-        if value not in choices:
-            names = ", ".join(choice for choice in choices if choice)
-            nearest = difflib.get_close_matches(str(value), [choice for choice in choices if choice], n=1)
-            yield key, f" is {value!r}. It can be {names}.{f' Did you mean {nearest[0]}?' if nearest else ''}"
-    for key in POSITIVE + NOT_NEGATIVE:
-        value = OmegaConf.select(config, key)
-        if value is None or not math.isfinite(value) or (value <= 0 if key in POSITIVE else value < 0):
-            yield key, f" is {value}. It must be {'above zero' if key in POSITIVE else 'zero or above'}."
-    if config.seed > MAX_SEED:
-        yield "seed", f" is {config.seed}. It must be at most {MAX_SEED}."
-    for key, low, high in (("temporal_dropout", 0, 1), ("adam_beta1", 0, 1), ("adam_beta2", 0, 1)):
-        if not low <= OmegaConf.select(config, key) < high:
-            yield key, f" is {OmegaConf.select(config, key)}. It must be at least {low} and below {high}."
-    for name in config.dataset_types:
-        if name not in DATASET_TYPES:
-            yield "dataset_types", f" has {name!r}. It can have {', '.join(DATASET_TYPES)}."
-    if not config.dataset_types:
-        yield "dataset_types", f" is empty. Name at least one of {', '.join(DATASET_TYPES)}."
-    if not config.trainable_modules:
-        yield "trainable_modules", " is empty, so nothing would train. The paper's set: [cross, temporal, temp_convs]."
-    if not config.train_data.path:
-        yield "train_data.path", " is not set. Name the folder of your exemplar clips."
-    if not config.pretrained_model_path:
-        yield "pretrained_model_path", " is not set. Name a diffusers folder or a hub id."
-    if not config.placeholder_token or any(c.isspace() for c in config.placeholder_token):
-        yield "placeholder_token", f" is {config.placeholder_token!r}. It must be one word."
-    if not config.subject or config.subject != Path(config.subject).name or config.subject.startswith((".", "-")):
-        yield "subject", f" is {config.subject!r}. It names a folder: no slashes, no leading dot or dash."
