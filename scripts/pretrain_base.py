@@ -1,0 +1,438 @@
+"""Makes the bundled base model, models/puppet-theatre, from clips of data/puppet_theatre.py and nothing else.
+
+Four stages, each continued by the same command from its last checkpoint in --work-dir: autoencoder (frames <->
+latents), text (the encoder learns to sum up a caption in its last tokens), video (UNet and text encoder together,
+on latents), export (the averaged weights as a diffusers folder). Trains on the GPU if there is one; on a CPU two
+processes of one thread are faster than one of two, above all when the machine is busy:
+
+    export ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1
+    torchrun --nproc_per_node 2 scripts/pretrain_base.py --work-dir WORK --stage autoencoder
+    torchrun --nproc_per_node 2 scripts/pretrain_base.py --work-dir WORK --stage text
+    torchrun --nproc_per_node 2 scripts/pretrain_base.py --work-dir WORK --stage video --minutes 60
+    python scripts/pretrain_base.py --work-dir WORK --stage export
+
+Shapes: b batch, f frames, c channels, h w height and width (pixels or latent cells), n tokens.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from diffusers import AutoencoderKL, TextToVideoSDPipeline
+from einops import rearrange
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from data import puppet_theatre as world  # noqa: E402
+from models import puppet_networks as networks  # noqa: E402
+from models.puppet_networks import LATENT_CHANNELS, SIZE  # noqa: E402
+from utils.errors import UserError, plain_errors, run_script  # noqa: E402
+
+TRAINING_SEED, FRAME_SEED, HELD_OUT_SEED = 2312, 2313, 4966      # of the clips; the last only to measure on
+NUM_FRAMES = 8
+
+# Words of the tokenizer that no caption of pretraining has: the placeholder and names of motions to be taught.
+EXTRA_WORDS = ("sks", "dance", "dab", "windmill", "three", "dancing")
+LABEL_COUNTS = (len(world.CHARACTERS), 2, len(world.EVERYDAY_MOTIONS) + 1, len(world.PLACES) + 1)
+
+FRAME_STEPS = 64                                  # autoencoder steps for which frames are drawn at once
+NORMALIZING_FRAMES, PSNR_CLIPS = 1024, 64         # to scale the latents by, and to measure the autoencoder on
+SHARD_CLIPS = 1024
+FIRST_SHARDS, STEPS_PER_TWO_SHARDS = 6, 512       # the video stage draws new clips all the time
+
+
+def parse_args() -> argparse.Namespace:
+    parser = plain_errors(argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
+    parser.add_argument("--stage", choices=["autoencoder", "text", "video", "export"], required=True)
+    parser.add_argument("--work-dir", type=Path, required=True, help="checkpoints, latents and logs")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop, with a checkpoint, after so long")
+    parser.add_argument("--steps", type=int, help="last step of the stage (video: endless)")
+    parser.add_argument("--batch-size", type=int, default=16, help="frames, or clips, of all processes together")
+    parser.add_argument("--learning-rate", type=float, help="at its highest; autoencoder 2e-3, else 1e-3")
+    parser.add_argument("--checkpoint-steps", type=int, default=250)
+    parser.add_argument("--mixed-precision", choices=["no", "bf16"], default="bf16")
+    parser.add_argument("--export-dir", type=Path, default=Path("models/puppet-theatre"))
+    parser.add_argument("--seed", type=int, default=64, help="of weights, noise, and the order of clips")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    accelerator = Accelerator(mixed_precision=args.mixed_precision)
+    if args.batch_size % accelerator.num_processes:
+        raise UserError(f"--batch-size {args.batch_size} cannot be shared by {accelerator.num_processes} processes.")
+    if args.stage == "autoencoder":
+        train_autoencoder(accelerator, args)
+    elif args.stage == "text":
+        train_text(accelerator, args)
+    elif args.stage == "video":
+        train_video(accelerator, args)
+    elif accelerator.is_main_process:
+        export(args.work_dir, args.export_dir)
+
+
+# ------------------------------------------------------------------------------------------- autoencoder
+
+def train_autoencoder(accelerator: Accelerator, args: argparse.Namespace) -> None:
+    """Train frames -> latents -> frames; the rate falls along a cosine to 0 at the last step."""
+    num_steps, peak = args.steps or 5000, args.learning_rate or 2e-3
+    torch.manual_seed(args.seed)
+    model = networks.FrameCoder(networks.build_autoencoder().to(memory_format=torch.channels_last))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-4)
+    run = Run(accelerator, args, "autoencoder", model, optimizer)
+    shard, frames = -1, None
+    while run.step < num_steps and run.has_time():
+        step = run.step
+        # two quarters of a frame at first: nearly all is convolution, so they teach as much and cost a quarter
+        side, num_windows = (SIZE // 2, 2) if step < 0.85 * num_steps else (SIZE, 1)
+        if step // FRAME_STEPS != shard:
+            shard = step // FRAME_STEPS
+            frames = draw_frames(shard, FRAME_STEPS * args.batch_size // num_windows)            # (n h w c)
+        at = step % FRAME_STEPS * args.batch_size // num_windows
+        generator = torch.Generator().manual_seed(args.seed * 1_000_003 + step)
+        corners = torch.randint(0, SIZE - side + 1, (num_windows, 2), generator=generator).tolist()
+        windows = [frames[at:at + args.batch_size // num_windows, y:y + side, x:x + side] for x, y in corners]
+        pixels = networks.to_pixels(np.concatenate(windows)[run.mine])
+        eps = torch.randn(args.batch_size, LATENT_CHANNELS, side // 8, side // 8, generator=generator)[run.mine]
+        pixels = pixels.to(accelerator.device)                                                   # (b c h w)
+        decoded, kl = run.model(pixels, eps.to(accelerator.device))
+        loss = autoencoder_loss(decoded, pixels) + 1e-4 * kl
+        rate = peak * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * step / num_steps))
+        run.update(loss, rate, average_decay=0.998)
+        if run.step % 25 == 0:
+            psnr = -10 * math.log10(((decoded.detach().clamp(-1, 1) - pixels) ** 2).mean().item() / 4)
+            run.log(loss=loss.item(), kl=kl.item(), psnr=psnr, learning_rate=rate)
+    run.save()
+
+
+def autoencoder_loss(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """Absolute and squared error, and the absolute error of horizontal and vertical differences: edges."""
+    edges = sum((decoded.diff(dim=dim) - pixels.diff(dim=dim)).abs().mean() for dim in (2, 3))
+    return (decoded - pixels).abs().mean() + 4 * F.mse_loss(decoded, pixels) + 0.5 * edges
+
+
+def draw_frames(shard: int, num: int) -> np.ndarray:
+    """Frames to train the autoencoder on, uint8 (num h w c): four moments each of num / 4 clips, shuffled."""
+    rng = np.random.default_rng((TRAINING_SEED, 1, shard))
+    clips = world.draw_clips(num // 4, FRAME_SEED, first=shard * num // 4, num_frames=4, fps=2.9)
+    return rng.permutation(rearrange(clips.frames, "n f h w c -> (n f) h w c"))
+
+
+def load_autoencoder(work_dir: Path, device: torch.device) -> AutoencoderKL:
+    """The averaged autoencoder, its latents normalized on the first training frames."""
+    vae = networks.build_autoencoder().to(device).eval().requires_grad_(False)
+    load_average(work_dir / "autoencoder.pt", networks.FrameCoder(vae))
+    networks.normalize_latents(vae, networks.to_pixels(draw_frames(0, NORMALIZING_FRAMES)))
+    return vae
+
+
+@torch.no_grad()
+def measure_psnr(vae: AutoencoderKL) -> float:
+    """Mean PSNR in dB over the frames of clips that were never trained on."""
+    frames = rearrange(world.draw_clips(PSNR_CLIPS, HELD_OUT_SEED).frames, "n f h w c -> (n f) h w c")
+    psnrs = []
+    for pixels in networks.to_pixels(frames).split(64):                                          # (b c h w)
+        latents, _ = networks.encode_pixels(vae, pixels)
+        decoded = vae.decode(latents.to(vae.device)).sample.float().cpu().clamp(-1, 1)
+        psnrs.append(-10 * (((decoded - pixels) ** 2).mean(dim=(1, 2, 3)) / 4).log10())
+    return torch.cat(psnrs).mean().item()
+
+
+# --------------------------------------------------------------------------------------------------- text
+
+def train_text(accelerator: Accelerator, args: argparse.Namespace) -> None:
+    """Teach the text encoder to sum up a caption: its labels, read from every token from the end mark on.
+
+    It stands in for CLIP's contrastive training. Most keys of the UNet's cross-attention are such padding tokens,
+    so the UNet finds character, number, motion and place in them from its first step.
+    """
+    num_steps, peak = args.steps or 400, args.learning_rate or 1e-3
+    torch.manual_seed(args.seed)
+    tokenizer = networks.build_tokenizer(world_words())
+    model = networks.CaptionReader(networks.build_text_encoder(tokenizer), LABEL_COUNTS)
+    run = Run(accelerator, args, "text", model, torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=1e-2))
+    while run.step < num_steps and run.has_time():
+        rng = np.random.default_rng((args.seed, 2, run.step))
+        scenes = [world.draw_scene(rng) for _ in range(64)]
+        captions, says_motion = zip(*(write_training_caption(scene, rng) for scene in scenes))
+        labels = caption_labels(scenes, captions, says_motion).to(accelerator.device)            # (b 4)
+        input_ids = networks.tokenize(tokenizer, list(captions)).to(accelerator.device)          # (b n)
+        logits = run.model(input_ids)                                                            # 4 x (b n k)
+        summing = input_ids == tokenizer.eos_token_id                                            # (b n)
+        loss = sum(F.cross_entropy(logit.float()[summing], labels[:, i, None].expand_as(input_ids)[summing])
+                   for i, logit in enumerate(logits))
+        rate = peak * min(1, (run.step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * run.step / num_steps))
+        run.update(loss, rate, average_decay=0.99)
+        if run.step % 25 == 0:
+            character, number, motion, place = (
+                (logit[:, -1].argmax(-1) == labels[:, i]).float().mean().item() for i, logit in enumerate(logits))
+            run.log(loss=loss.item(), character=character, number=number, motion=motion, place=place)
+    run.save()
+
+
+def world_words() -> list[str]:
+    """Every word a caption of pretraining can have, and EXTRA_WORDS."""
+    tables = (world.MOTION_PHRASES, world.PLACE_PHRASES)
+    phrases = [phrase for table in tables for phrases in table.values() for phrase in phrases]
+    phrases += [*world.PLURALS.keys(), *world.PLURALS.values(), "a an two is are video of"]
+    return sorted({word for phrase in phrases for word in phrase.split()} | set(EXTRA_WORDS))
+
+
+def write_training_caption(scene: world.Scene, rng: np.random.Generator) -> tuple[str, bool]:
+    """A caption, and whether it says the motion: one in twenty has a made-up word there instead.
+
+    So a word the model has never met (`sks`, later) does not shake the rest of what the caption says.
+    """
+    caption = world.write_caption(scene, rng)
+    made_up = "".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), size=rng.integers(3, 6)))
+    if rng.random() >= 0.05 or made_up in EXTRA_WORDS:
+        return caption, True
+    phrase = max((p for p in world.MOTION_PHRASES[scene.motion] if p in caption), key=len)
+    return caption.replace(phrase, f"doing the {made_up}"), False
+
+
+def caption_labels(scenes, captions, says_motion) -> torch.Tensor:
+    """Character, number, motion, place as integers (b 4); the last of motions and of places means unsaid."""
+    rows = []
+    for scene, caption, says in zip(scenes, captions, says_motion):
+        placed = any(phrase in caption for phrase in world.PLACE_PHRASES[scene.place])
+        rows.append((world.CHARACTERS.index(scene.character), scene.num_characters - 1,
+                     world.EVERYDAY_MOTIONS.index(scene.motion) if says else len(world.EVERYDAY_MOTIONS),
+                     world.PLACES.index(scene.place) if placed else len(world.PLACES)))
+    return torch.tensor(rows)
+
+
+# -------------------------------------------------------------------------------------------------- video
+
+def train_video(accelerator: Accelerator, args: argparse.Namespace) -> None:
+    """Train UNet and text encoder on v-prediction; the rate falls with the root of the step, so there is no end."""
+    num_steps, peak = args.steps or 10**9, args.learning_rate or 1e-3
+    torch.manual_seed(args.seed)
+    tokenizer, scheduler = networks.build_tokenizer(world_words()), networks.build_scheduler()
+    vae = load_autoencoder(args.work_dir, accelerator.device)
+    model = networks.build_text_to_video(tokenizer)
+    load_average(args.work_dir / "text.pt", networks.CaptionReader(model.text_encoder, LABEL_COUNTS))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-2)
+    run = Run(accelerator, args, "video", model, optimizer)
+    shards, losses = [], []
+    while run.step < num_steps and run.has_time():
+        num_shards = FIRST_SHARDS + 2 * (run.step // STEPS_PER_TWO_SHARDS)
+        if len(shards) < num_shards:
+            shards += load_latent_shards(accelerator, args.work_dir, range(len(shards), num_shards), vae)
+        rng = np.random.default_rng((args.seed, 3, run.step))
+        latents, captions = draw_batch(shards, args.batch_size, rng)                             # (b c f h w)
+        generator = torch.Generator().manual_seed(args.seed * 1_000_003 + run.step)
+        noise = torch.randn(latents.shape, generator=generator)                                  # (b c f h w)
+        timesteps = spread_timesteps(args.batch_size, scheduler.config.num_train_timesteps, generator)
+        noisy_latents = scheduler.add_noise(latents, noise, timesteps)                           # (b c f h w)
+        target = scheduler.get_velocity(latents, noise, timesteps)                               # (b c f h w)
+        input_ids = networks.tokenize(tokenizer, captions)                                       # (b n)
+        inputs = [part[run.mine].to(accelerator.device) for part in (noisy_latents, timesteps, input_ids)]
+        loss = F.mse_loss(run.model(*inputs).float(), target[run.mine].to(accelerator.device))
+        rate = peak * min(1, (run.step + 1) / 200) / math.sqrt(max(1, run.step / 1500))
+        run.update(loss, rate, average_decay=0.9995)
+        losses.append(loss.item())
+        if run.step % 25 == 0:
+            run.log(loss=np.mean(losses[-25:]), learning_rate=rate, clip_steps=run.step * args.batch_size)
+    run.save()
+
+
+def spread_timesteps(num: int, num_train_timesteps: int, generator: torch.Generator) -> torch.Tensor:
+    """One uniform timestep from each of `num` equal parts of the range: every batch sees all levels of noise."""
+    return ((torch.rand(num, generator=generator) + torch.arange(num)) / num * num_train_timesteps).long()
+
+
+def load_latent_shards(accelerator: Accelerator, work_dir: Path, indices: range, vae: AutoencoderKL) -> list[dict]:
+    """Shards of latents: mean and std (n c f h w), float16, and scenes. The processes share the making of them.
+
+    A shard depends on its index and the autoencoder only, so a missing file is simply made again.
+    """
+    paths = [work_dir / "latents" / f"{index:05d}.pt" for index in indices]
+    for index, path in zip(indices, paths):
+        if not path.exists() and index % accelerator.num_processes == accelerator.process_index:
+            make_latent_shard(path, index, vae)
+    accelerator.wait_for_everyone()
+    return [torch.load(path, weights_only=True) for path in paths]
+
+
+def make_latent_shard(path: Path, index: int, vae: AutoencoderKL) -> None:
+    """Draw and encode clips 1024 i, ..., 1024 i + 1023."""
+    path.parent.mkdir(exist_ok=True)
+    clips = world.draw_clips(SHARD_CLIPS, TRAINING_SEED, first=index * SHARD_CLIPS, num_frames=NUM_FRAMES)
+    means, stds = [], []
+    for frames in np.array_split(clips.frames, max(1, SHARD_CLIPS // 16)):
+        pixels = networks.to_pixels(rearrange(frames, "n f h w c -> (n f) h w c"))
+        mean, std = networks.encode_pixels(vae, pixels)
+        means.append(rearrange(mean, "(n f) c h w -> n c f h w", f=NUM_FRAMES).half())
+        stds.append(rearrange(std, "(n f) c h w -> n c f h w", f=NUM_FRAMES).half())
+    scenes = [list(dataclasses.astuple(scene)) for scene in clips.scenes]
+    save_atomically({"mean": torch.cat(means), "std": torch.cat(stds), "scenes": scenes}, path)
+
+
+def draw_batch(shards: list[dict], num: int, rng: np.random.Generator) -> tuple[torch.Tensor, list[str]]:
+    """Latents (b c f h w) and captions of clips drawn from all shards; every tenth caption is left empty."""
+    latents, captions = [], []
+    for _ in range(num):
+        shard, i = shards[rng.integers(len(shards))], int(rng.integers(SHARD_CLIPS))
+        mean, std = shard["mean"][i].float(), shard["std"][i].float()                            # (c f h w)
+        latents.append(mean + std * torch.from_numpy(rng.standard_normal(mean.shape, dtype=np.float32)))
+        caption, _ = write_training_caption(world.Scene(*shard["scenes"][i]), rng)
+        captions.append("" if rng.random() < 0.1 else caption)
+    return torch.stack(latents), captions
+
+
+# ------------------------------------------------------------------------------------------------- export
+
+def export(work_dir: Path, export_dir: Path) -> None:
+    """Write the averaged weights as a diffusers folder in half precision, with a model card."""
+    words = world_words()
+    tokenizer = networks.build_tokenizer(words)
+    vae = load_autoencoder(work_dir, torch.device("cpu"))
+    model = networks.build_text_to_video(tokenizer)
+    load_average(work_dir / "video.pt", model)
+    psnr = measure_psnr(vae)
+    pipeline = TextToVideoSDPipeline(vae=vae.half(), text_encoder=model.text_encoder.half(), tokenizer=tokenizer,
+                                     unet=model.unet.half(), scheduler=networks.build_scheduler())
+    pipeline.save_pretrained(export_dir)
+    networks.write_vocabulary(words, export_dir / "tokenizer")
+    # transformers loads a network in the type its config names, diffusers in float32: make them agree
+    config_path = export_dir / "text_encoder" / "config.json"
+    config = json.loads(config_path.read_text(encoding="utf-8")) | {"dtype": "float32"}
+    config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (export_dir / "README.md").write_text(write_model_card(work_dir, psnr), encoding="utf-8")
+
+
+def write_model_card(work_dir: Path, psnr: float) -> str:
+    """The README of the model: what it is, how it was made, what was measured and what was not."""
+    rows = []
+    for stage in ("autoencoder", "text", "video"):
+        state = torch.load(work_dir / f"{stage}.pt", map_location="cpu", weights_only=True)
+        rows.append(f"| {stage} | {state['step']:,} | {state['batch_size']} | {state['seconds'] / 60:.0f} |")
+        clip_steps = state["step"] * state["batch_size"]
+    hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+    return f"""\
+---
+license: apache-2.0
+pipeline_tag: text-to-video
+library_name: diffusers
+language: en
+---
+# Puppet theatre
+
+A small text-to-video model in the classes and folder layout of ZeroScope (`TextToVideoSDPipeline`), trained from
+scratch on clips drawn by `data/puppet_theatre.py`: 64x64 pixels, 8 frames at 8 frames a second. It renders
+{len(world.CHARACTERS)} kinds of puppets, one or two of a kind, in {len(world.PLACES)} places, doing one of
+{len(world.EVERYDAY_MOTIONS)} everyday motions. It knows nothing else; it exists so that a motion can be taught and
+measured on a laptop. Never seen in training: the motions {", ".join(world.KEPT_OUT_MOTIONS)}, the word `sks`, and
+{len(world.HELD_OUT_COMBINATIONS)} combinations of character, motion and place.
+
+Characters: {", ".join(world.CHARACTERS)}. Places: {", ".join(world.PLACES)}.
+Motions: {", ".join(world.EVERYDAY_MOTIONS)}.
+
+## How it was made
+
+`scripts/pretrain_base.py` (its first lines are the commands), seed 64, clips from seeds {TRAINING_SEED} and
+{FRAME_SEED}, on {hardware} ({platform.machine()}, PyTorch {torch.__version__}), beside other work on the same machine.
+
+| stage | steps | batch | minutes |
+|---|---|---|---|
+{chr(10).join(rows)}
+
+The UNet saw {clip_steps:,} clips, counting repeats. It predicts v on a noise schedule that ends in pure noise.
+All weights are running averages, stored in half precision.
+
+## What was measured
+
+| | |
+|---|---|
+| autoencoder, PSNR on {PSNR_CLIPS} clips of seed {HELD_OUT_SEED} | {psnr:.1f} dB |
+| character, place, number, everyday motion right | not yet measured |
+| held-out combinations | not yet measured |
+"""
+
+
+# ------------------------------------------------------------------------------------------------ helpers
+
+class Run:
+    """One stage under way: model, optimizer, running average and step, and their checkpoint in the work folder."""
+
+    def __init__(self, accelerator: Accelerator, args: argparse.Namespace, stage: str, model: nn.Module, optimizer):
+        self.accelerator, self.args, self.stage = accelerator, args, stage
+        self.path = args.work_dir / f"{stage}.pt"
+        self.step, seconds = 0, 0.0
+        average = [p.detach().clone() for p in model.parameters()]
+        if self.path.exists():
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            self.step, seconds, average = state["step"], state["seconds"], state["average"]
+        self.average = [p.to(accelerator.device) for p in average]
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.started, self.deadline = time.time() - seconds, time.time() + 60 * args.minutes
+        rank, num = accelerator.process_index, accelerator.num_processes
+        self.mine = slice(rank * args.batch_size // num, (rank + 1) * args.batch_size // num)
+
+    def has_time(self) -> bool:
+        """Whether to go on: asked of the main process, so that all stop at the same step."""
+        late = torch.tensor(float(time.time() > self.deadline), device=self.accelerator.device)
+        return self.accelerator.gather(late).max().item() == 0
+
+    def update(self, loss: torch.Tensor, rate: float, average_decay: float) -> None:
+        """One optimizer step; the memory of the average grows from 10 steps to 1 / (1 - average_decay)."""
+        if not torch.isfinite(loss):
+            raise UserError(f"{self.stage}: the loss is not finite at step {self.step}. Lower --learning-rate.")
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        decay = min(average_decay, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.model.parameters()], 1 - decay)
+        if self.step % self.args.checkpoint_steps == 0:
+            self.save()
+
+    def log(self, **numbers: float) -> None:
+        if self.accelerator.is_main_process:
+            numbers = {"step": self.step, **numbers, "seconds": time.time() - self.started}
+            with (self.args.work_dir / f"{self.stage}.jsonl").open("a", encoding="utf-8") as log:
+                log.write(json.dumps({name: float(f"{number:.6g}") for name, number in numbers.items()}) + "\n")
+
+    def save(self) -> None:
+        if self.accelerator.is_main_process:
+            save_atomically({
+                "step": self.step, "seconds": time.time() - self.started, "batch_size": self.args.batch_size,
+                "model": self.accelerator.unwrap_model(self.model).state_dict(),
+                "optimizer": self.optimizer.state_dict(), "average": self.average,
+            }, self.path)
+
+
+def save_atomically(state: dict, path: Path) -> None:
+    torch.save(state, path.with_suffix(".tmp"))
+    os.replace(path.with_suffix(".tmp"), path)
+
+
+def load_average(path: Path, model: nn.Module) -> None:
+    """Load the averaged weights of a checkpoint into `model`."""
+    if not path.exists():
+        raise UserError(f"{path}: does not exist. Run --stage {path.stem} first.")
+    average = torch.load(path, map_location="cpu", weights_only=True)["average"]
+    for parameter, value in zip(model.parameters(), average, strict=True):
+        parameter.data.copy_(value)
+
+
+if __name__ == "__main__":
+    run_script(main)

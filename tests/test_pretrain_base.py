@@ -1,0 +1,135 @@
+"""The maker of the bundled base: its tokenizer, its captions, exact resuming, and a folder stock diffusers loads."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data import puppet_theatre as world
+from models import puppet_networks as networks
+from utils.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("pretrain_base", ROOT / "scripts" / "pretrain_base.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.SHARD_CLIPS, module.FIRST_SHARDS, module.FRAME_STEPS = 4, 1, 4
+    module.NORMALIZING_FRAMES, module.PSNR_CLIPS = 16, 2
+    return module
+
+
+@pytest.fixture(scope="module")
+def tokenizer(script):
+    return networks.build_tokenizer(script.world_words())
+
+
+@pytest.fixture
+def run_stage(script, monkeypatch):
+    """Run a stage of the script in this process, with small batches and, for speed, small networks."""
+    def small_unet():
+        from diffusers import UNet3DConditionModel
+
+        return UNet3DConditionModel(
+            sample_size=8, in_channels=8, out_channels=8, block_out_channels=(32, 32), layers_per_block=1,
+            attention_head_dim=16, norm_num_groups=8, cross_attention_dim=networks.TEXT_WIDTH,
+            down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"), up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"))
+
+    monkeypatch.setattr(networks, "build_unet", small_unet)
+
+    def run(work_dir: Path, stage: str, steps: int, *more: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["pretrain_base.py", "--work-dir", str(work_dir), "--stage", stage, "--steps",
+                                          str(steps), "--batch-size", "2", "--mixed-precision", "no", *more])
+        script.main()
+
+    return run
+
+
+def weights(work_dir: Path, stage: str) -> list[torch.Tensor]:
+    state = torch.load(work_dir / f"{stage}.pt", weights_only=True)
+    return [*state["model"].values(), *state["average"]]
+
+
+def test_every_word_of_the_world_is_one_token(script, tokenizer):
+    for word in script.world_words():
+        assert len(tokenizer.tokenize(word)) == 1, word
+
+
+def test_any_text_has_tokens_that_spell_it(tokenizer):
+    for text in ("V* dance", "Zażółć gęślą jaźń", "漢字 🤖", "a%$#@!"):
+        tokens = tokenizer(text).input_ids
+        assert tokenizer.unk_token_id not in tokens[1:-1]
+        assert tokenizer.decode(tokens, skip_special_tokens=True).replace(" ", "") == text.lower().replace(" ", "")
+
+
+def test_the_placeholder_is_one_token_that_pretraining_never_uses(script, tokenizer):
+    (placeholder,) = tokenizer("sks").input_ids[1:-1]
+    rng = np.random.default_rng(0)
+    captions = [script.write_training_caption(world.draw_scene(rng), rng)[0] for _ in range(2000)]
+    assert not (networks.tokenize(tokenizer, captions) == placeholder).any()
+
+
+def test_made_up_words_replace_the_motion_and_nothing_else(script):
+    rng = np.random.default_rng(0)
+    unsaid = []
+    for _ in range(1000):
+        scene = world.draw_scene(rng)
+        caption, says_motion = script.write_training_caption(scene, rng)
+        if not says_motion:
+            unsaid.append(caption)
+            assert scene.character in caption or world.PLURALS[scene.character] in caption
+            assert not any(phrase in caption for phrase in world.MOTION_PHRASES[scene.motion])
+    assert 20 < len(unsaid) < 90
+
+
+def test_normalized_latents_decode_to_the_same_frames():
+    torch.manual_seed(0)
+    vae = networks.build_autoencoder().eval().requires_grad_(False)
+    pixels = networks.to_pixels(world.draw_clips(8, seed=0, num_frames=2).frames.reshape(-1, 64, 64, 3))
+    before, std = networks.encode_pixels(vae, pixels)
+    decoded = vae.decode(before).sample
+    networks.normalize_latents(vae, pixels)
+    latents, new_std = networks.encode_pixels(vae, pixels)
+    assert latents.mean(dim=(0, 2, 3)).abs().max() < 1e-3
+    assert (latents.std(dim=(0, 2, 3)) - 1).abs().max() < 1e-2
+    assert torch.allclose(vae.decode(latents).sample, decoded, atol=1e-4)
+    spread = before.std(dim=(0, 2, 3))[None, :, None, None]
+    assert torch.allclose(new_std, std / spread, rtol=1e-2)
+
+
+def test_stopping_and_going_on_equals_training_through(run_stage, tmp_path):
+    through, stopped = tmp_path / "through", tmp_path / "stopped"
+    for work_dir, stops in ((through, (2,)), (stopped, (1, 2))):
+        run_stage(work_dir, "autoencoder", 1)
+        run_stage(work_dir, "text", 1)
+        for steps in stops:
+            run_stage(work_dir, "video", steps)
+    for a, b in zip(weights(through, "video"), weights(stopped, "video"), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_exported_folder_loads_and_renders_in_stock_diffusers(run_stage, tmp_path):
+    from diffusers import DiffusionPipeline
+
+    for stage in ("autoencoder", "text", "video", "export"):
+        run_stage(tmp_path, stage, 1, "--export-dir", str(tmp_path / "base"))
+    pipeline = DiffusionPipeline.from_pretrained(tmp_path / "base")
+    kinds = {name: type(getattr(pipeline, name)).__name__ for name in pipeline.components}
+    assert kinds == {"vae": "AutoencoderKL", "text_encoder": "CLIPTextModel", "tokenizer": "CLIPTokenizer",
+                     "unet": "UNet3DConditionModel", "scheduler": "DDIMScheduler"}
+    frames = pipeline(["a man waving"], num_frames=8, num_inference_steps=2, output_type="np").frames
+    assert frames.shape == (1, 8, 64, 64, 3) and np.isfinite(frames).all()
+    assert {path.name for path in (tmp_path / "base" / "tokenizer").iterdir()} >= {"vocab.json", "merges.txt"}
+    assert "not yet measured" in (tmp_path / "base" / "README.md").read_text()
+
+
+def test_a_stage_whose_predecessor_is_missing_says_which_to_run(run_stage, tmp_path):
+    with pytest.raises(UserError) as error:
+        run_stage(tmp_path, "export", 1)
+    assert str(error.value) == f"{tmp_path / 'autoencoder.pt'}: does not exist. Run --stage autoencoder first."
