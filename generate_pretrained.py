@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-# torch and diffusers are imported in the functions that use them: --help and wrong arguments should not wait for them
+# torch and diffusers are imported in the functions that use them: --help and wrong arguments should not wait
+# for them
 from utils.config import Config, parse_config
 from utils.errors import UserError, plain_errors, run_script
 from utils.files import check_writable, file_digest
@@ -152,7 +153,8 @@ def read_or_report(read, problems: list[str], default: Any) -> Any:
 
 
 def find_model(given: str, moved_base: str | None) -> Source:
-    """Say what -m means, and --base where a motion's base has moved. Raises UserError if it is neither motion weights nor a base."""
+    """Say what -m means, and --base where a motion's base has moved. Raises UserError if it is neither motion
+    weights nor a base."""
     from models.base_folder import check_base_folder, is_hub_id
     from models.motion_weights import find_motion, read_motion_info
 
@@ -173,7 +175,8 @@ def find_model(given: str, moved_base: str | None) -> Source:
 
 
 def precision(args: argparse.Namespace, source: Source) -> str:
-    """Return the precision to compute in: the one asked for, else that of the training, as far as the device goes."""
+    """Return the precision to compute in: the one asked for, else that of the training, as far as the device
+    goes."""
     from models.plan import resolve_precision
 
     wanted = args.precision or (source.config and source.config.mixed_precision)
@@ -197,7 +200,8 @@ def load(source: Source, strength: float):
 
 
 def export(source: Source, args: argparse.Namespace) -> None:
-    """Write a pipeline folder that stock diffusers loads; what the motion did not change equals the base's files."""
+    """Write a pipeline folder that stock diffusers loads; what the motion did not change equals the base's
+    files."""
     from models.base import restore_stored_precision
     from utils.files import replacing_folder
 

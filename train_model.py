@@ -2,8 +2,8 @@
 
     python train_model.py --config config.yaml [key=value ...] [--resume [RUN]] [--dry-run]
 
-The config is checked, the clips are listed, and only then the base is loaded: frozen, but for the weights that
-trainable_modules names. The result is motion.safetensors in a new folder under output_dir.
+The config is checked, the clips are listed, and only then the base is loaded: frozen, but for the weights
+that trainable_modules names. The result is motion.safetensors in a new folder under output_dir.
 Source: Materzynska et al. 2023, arXiv 2312.04966.
 """
 

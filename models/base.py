@@ -76,7 +76,8 @@ def fingerprint(module: torch.nn.Module) -> str:
 
 
 def training_scheduler(base: Base) -> DDPMScheduler:
-    """Return a scheduler that adds noise as the base was trained with; the base's own keeps sampling state."""
+    """Return a scheduler that adds noise as the base was trained with; the base's own keeps sampling
+    state."""
     return DDPMScheduler.from_config(base.pipeline.scheduler.config)
 
 
@@ -106,7 +107,8 @@ def text_fingerprint(pipeline: DiffusionPipeline) -> str:
 
 
 def unseen_words(pipeline: DiffusionPipeline, prompt: str) -> str:
-    """Return the end of a prompt that the text encoder does not see, because it takes so many tokens and no more."""
+    """Return the end of a prompt that the text encoder does not see, because it takes so many tokens and no
+    more."""
     tokenizer = pipeline.tokenizer
     limit = tokenizer.model_max_length - 2   # two are taken by the marks of start and end
     tokens = tokenizer(prompt, add_special_tokens=False).input_ids
@@ -114,7 +116,8 @@ def unseen_words(pipeline: DiffusionPipeline, prompt: str) -> str:
 
 
 def restore_stored_precision(base: Base) -> None:
-    """Give every tensor the precision it has in the base's files, so that an export equals the base bit for bit."""
+    """Give every tensor the precision it has in the base's files, so that an export equals the base bit for
+    bit."""
     for part in WEIGHTS:
         module = getattr(base.pipeline, part)
         stored = {name: dtype for path in weight_files(base.folder / part) for name, (_, dtype) in

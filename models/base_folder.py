@@ -1,7 +1,9 @@
-"""What a base model's folder says without loading a weight: is it whole, is it text-to-video, which tensors it has.
+"""What a base model's folder says without loading a weight: is it whole, is it text-to-video, which tensors
+it has.
 
-A base is a diffusers folder of TextToVideoSDPipeline (ModelScope text-to-video-ms-1.7b, ZeroScope v2, fine-tunes), or
-the id of one on the Hugging Face hub. Only safetensors are read: other formats can carry code.
+A base is a diffusers folder of TextToVideoSDPipeline (ModelScope text-to-video-ms-1.7b, ZeroScope v2,
+fine-tunes), or the id of one on the Hugging Face hub. Only safetensors are read: other formats can carry
+code.
 """
 
 import json
@@ -32,8 +34,8 @@ def is_hub_id(base: str) -> bool:
 def find_base(base: str, download: bool = True) -> Path | None:
     """Return the local folder of `base`, downloading a hub id if need be; HF_HUB_OFFLINE is honoured.
 
-    Without `download`, None stands for a hub id that has not been downloaded yet. Raises UserError with every part
-    that is missing, or if `base` is not a text-to-video model this program can train.
+    Without `download`, None stands for a hub id that has not been downloaded yet. Raises UserError with every
+    part that is missing, or if `base` is not a text-to-video model this program can train.
     """
     base = HUB_ALIASES.get(base, base)
     if is_hub_id(base):
@@ -69,7 +71,8 @@ def check_base_folder(folder: Path) -> list[str]:
 
 
 def weight_files(part_folder: Path) -> list[Path]:
-    """Return the safetensors of a part: one file, several shards, or, where there is no other, its fp16 variant."""
+    """Return the safetensors of a part: one file, several shards, or, where there is no other, its fp16
+    variant."""
     files = sorted(part_folder.glob("*.safetensors"))
     plain = [path for path in files if ".fp16" not in path.name]
     return plain or files

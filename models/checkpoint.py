@@ -1,4 +1,5 @@
-"""Checkpoints to resume from: trained tensors in float32, optimizer state, gradient scaler, and what made them.
+"""Checkpoints to resume from: trained tensors in float32, optimizer state, gradient scaler, and what made
+them.
 
 There is no random state: every random choice is a function of the step. No pickle either: tensors in
 state.safetensors, the rest in state.json.

@@ -1,7 +1,7 @@
 """What a run will need of memory and disk, told before it starts.
 
-Activations are counted by running the UNet's forward on tensors that have shapes and no values, and adding up what
-autograd keeps. It is an estimate: allocators round, and kernels take workspace.
+Activations are counted by running the UNet's forward on tensors that have shapes and no values, and adding up
+what autograd keeps. It is an estimate: allocators round, and kernels take workspace.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,8 @@ class Footprint:
 
 def training_footprint(folder: Path, trained: list[str], batch_size: int, num_frames: int, cells: tuple[int, int],
                        precision: str, recompute: bool, use_8bit_adam: bool) -> Footprint:
-    """Estimate the memory of a training step on a batch of windows of `num_frames` of `cells` (h, w) latent cells."""
+    """Estimate the memory of a training step on a batch of windows of `num_frames` of `cells` (h, w) latent
+    cells."""
     sizes = tensor_sizes(folder, "unet")
     num_trained = sum(sizes[name] for name in trained)
     return Footprint(
@@ -55,7 +56,8 @@ def training_footprint(folder: Path, trained: list[str], batch_size: int, num_fr
 def activation_bytes(folder: Path, trained: list[str], shape: tuple[int, int, int, int], recompute: bool) -> int:
     """Count the bytes autograd keeps for the backward pass of latents of `shape` (b, f, h, w), in float32.
 
-    With `recompute`, only the inputs of the recomputed blocks are kept, and what the largest of them needs inside.
+    With `recompute`, only the inputs of the recomputed blocks are kept, and what the largest of them needs
+    inside.
     """
     config = UNet3DConditionModel.load_config(folder / "unet")
     kept, inside, current = {}, {}, []   # storage -> bytes kept; block -> its storages; the block being run

@@ -1,8 +1,9 @@
-"""What the network is trained on, encoded once: latent posteriors of clips and embeddings of captions, on disk.
+"""What the network is trained on, encoded once: latent posteriors of clips and embeddings of captions, on
+disk.
 
-The VAE works frame by frame, so a training window is a slice of its clip's cache, and `mean + std * eps` drawn at
-every step is the distribution that encoding at every step would give. Shapes: f frames, c latent channels, h w
-latent cells, n tokens, d text width.
+The VAE works frame by frame, so a training window is a slice of its clip's cache, and `mean + std * eps`
+drawn at every step is the distribution that encoding at every step would give. Shapes: f frames, c latent
+channels, h w latent cells, n tokens, d text width.
 """
 
 from collections.abc import Callable, Iterable
@@ -32,7 +33,8 @@ class Inputs:
 
 def encode_inputs(pipeline: DiffusionPipeline, clips: list[Clip], cache_dir: Path,
                   progress: Callable[[Iterable], Iterable] = iter) -> Inputs:
-    """Encode every clip and caption that the cache does not hold yet. `progress` wraps the list of what is left."""
+    """Encode every clip and caption that the cache does not hold yet. `progress` wraps the list of what is
+    left."""
     jobs = {}
     vae, text = fingerprint(pipeline.vae), text_fingerprint(pipeline)
     latent_paths, prompt_paths = {}, {}
@@ -56,7 +58,8 @@ def encode_clip(pipeline: DiffusionPipeline, clip: Clip) -> dict[str, Tensor]:
 
 
 def sample_latents(inputs: Inputs, window: Window) -> Tensor:
-    """Draw the latents (c f h w) of a window from their posterior; only the window's frames are read from disk."""
+    """Draw the latents (c f h w) of a window from their posterior; only the window's frames are read from
+    disk."""
     posterior = read_rows(inputs.latent_paths[str(window.clip.path)], window.start, window.start + window.clip.window)
     return latents_from(posterior, window.generator)
 

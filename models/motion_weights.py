@@ -1,7 +1,7 @@
 """The file a tuning run produces: the trained tensors and everything needed to use them.
 
-Only what changed is kept, as safetensors with the description in the header's metadata. Applying checks first and
-touches the network only when everything fits.
+Only what changed is kept, as safetensors with the description in the header's metadata. Applying checks first
+and touches the network only when everything fits.
 """
 
 import json
@@ -45,7 +45,8 @@ def library_versions() -> dict[str, str]:
 
 
 def save_motion(path: Path, tensors: Mapping[str, Tensor], info: MotionInfo, dtype: str) -> None:
-    """Write the trained tensors in `dtype` (fp16 or fp32). Raises UserError if a value does not fit into it."""
+    """Write the trained tensors in `dtype` (fp16 or fp32). Raises UserError if a value does not fit into
+    it."""
     stored = {name: tensor.detach().to("cpu", DTYPES[dtype]) for name, tensor in tensors.items()}
     broken = [name for name, tensor in stored.items() if not tensor.isfinite().all()]
     if broken:
@@ -56,8 +57,8 @@ def save_motion(path: Path, tensors: Mapping[str, Tensor], info: MotionInfo, dty
 
 
 def find_motion(path: str | Path) -> Path | None:
-    """Return the motion weights that `path` means: the file, or that of a run or checkpoint folder; None if it is
-    none of these. A run that has not finished has those of its newest checkpoint."""
+    """Return the motion weights that `path` means: the file, or that of a run or checkpoint folder; None if
+    it is none of these. A run that has not finished has those of its newest checkpoint."""
     path = Path(path)
     if path.is_file():
         return path
@@ -84,8 +85,8 @@ def read_motion_info(path: Path) -> MotionInfo:
 def apply_motion(unet: nn.Module, base_fingerprint: str, path: Path, strength: float = 1.0) -> MotionInfo:
     """Set the tuned tensors of `unet` to base + strength * (tuned - base); return the file's description.
 
-    Raises UserError, and leaves `unet` as it was, if the file is of another base, lacks tensors of its groups, or has
-    tensors of another shape or values that are not finite.
+    Raises UserError, and leaves `unet` as it was, if the file is of another base, lacks tensors of its
+    groups, or has tensors of another shape or values that are not finite.
     """
     info, tuned = read_motion_info(path), read_tensors(path)
     if info.base_fingerprint != base_fingerprint:

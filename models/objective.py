@@ -16,8 +16,8 @@ SKEW = {"uniform": 0.0, "high-level": 0.5, "low-level": -0.5}
 def sample_timesteps(num: int, num_train_timesteps: int, skew: float, generator: torch.Generator) -> Tensor:
     """Draw `num` integer timesteps (b), favouring noisy ones the more `skew` is above 0, clean ones below.
 
-    Density proportional to 1 - skew * cos(pi t / T). High noise decides layout and motion, so it is where motion
-    is learned. Source: Materzynska et al. 2023, arXiv 2312.04966.
+    Density proportional to 1 - skew * cos(pi t / T). High noise decides layout and motion, so it is where
+    motion is learned. Source: Materzynska et al. 2023, arXiv 2312.04966.
     Raises UserError if skew is outside [-1, 1].
     """
     if not -1 <= skew <= 1:

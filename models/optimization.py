@@ -1,4 +1,5 @@
-"""What trains, and how: choosing parameters, the precision they are held in, the optimizer and its learning rate."""
+"""What trains, and how: choosing parameters, the precision they are held in, the optimizer and its learning
+rate."""
 
 from collections.abc import Callable, Mapping
 
@@ -17,7 +18,8 @@ def select_parameters(unet: nn.Module, names: list[str]) -> dict[str, nn.Paramet
 
 
 def set_temporal_dropout(unet: nn.Module, probability: float) -> None:
-    """Set the dropout inside the temporal convolutions, where diffusers has 0.1 whatever the base's config says."""
+    """Set the dropout inside the temporal convolutions, where diffusers has 0.1 whatever the base's config
+    says."""
     for name, module in unet.named_modules():
         if isinstance(module, nn.Dropout) and ".temp_convs." in f".{name}":
             module.p = probability
@@ -42,12 +44,13 @@ def make_optimizer(config: Config, trained: Mapping[str, nn.Parameter], accelera
 
 
 def learning_rate_schedule(config: Config, num_processes: int) -> Callable[[int], float]:
-    """Return the learning rate as a function of the optimizer step, so that resuming has nothing to restore."""
+    """Return the learning rate as a function of the optimizer step, so that resuming has nothing to
+    restore."""
     rate = config.learning_rate
     if config.scale_lr:
         rate *= config.train_batch_size * config.gradient_accumulation_steps * num_processes
-    # the library wants an optimizer to attach to, and its polynomial ends at 1e-7, which must lie below the start;
-    # what it returns are factors, so the carrier's own rate is free
+    # the library wants an optimizer to attach to, and its polynomial ends at 1e-7, which must lie below the
+    # start; what it returns are factors, so the carrier's own rate is free
     carrier = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     schedule = get_scheduler(config.lr_scheduler, carrier, num_warmup_steps=config.lr_warmup_steps,
                              num_training_steps=config.max_train_steps, num_cycles=config.lr_num_cycles,

@@ -93,7 +93,8 @@ def resolve_precision(config: Config) -> tuple[Config, list[str]]:
 
 
 def sample_prompts(config: Config) -> list[Prompt]:
-    """Return what is rendered at validation_steps, the motion identifier replaced; nothing if it is never due."""
+    """Return what is rendered at validation_steps, the motion identifier replaced; nothing if it is never
+    due."""
     if not config.validation_steps:
         return []
     prompts = [prompt for given in config.validation_data.prompt or ()

@@ -14,7 +14,8 @@ RECOMPUTED = (ResnetBlock2D, TemporalConvLayer, Transformer2DModel, TransformerT
 
 
 def recompute_activations(unet: nn.Module) -> int:
-    """Wrap the leaf blocks of `unet`; loss and gradients stay bit-equal. Return how many blocks were wrapped."""
+    """Wrap the leaf blocks of `unet`; loss and gradients stay bit-equal. Return how many blocks were
+    wrapped."""
     blocks = [module for module in unet.modules() if isinstance(module, RECOMPUTED)]
     for block in blocks:
         block.forward = _recomputed(block.forward)

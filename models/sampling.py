@@ -1,4 +1,5 @@
-"""Rendering prompts: the one way from text to video files, for samples during training and for generation alike."""
+"""Rendering prompts: the one way from text to video files, for samples during training and for generation
+alike."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -34,8 +35,8 @@ class Rendering:
 def render(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Rendering) -> np.ndarray:
     """Return a uint8 video (f h w c) for each prompt: (b f h w c).
 
-    Each video has a generator of its own, seeded by its prompt's seed, on the CPU: its noise is the same on every
-    device and whatever else is in the batch.
+    Each video has a generator of its own, seeded by its prompt's seed, on the CPU: its noise is the same on
+    every device and whatever else is in the batch.
     """
     generators = [torch.Generator("cpu").manual_seed(prompt.seed) for prompt in prompts]
     video = pipeline(
@@ -75,7 +76,8 @@ def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Re
 
 
 def faults(frames: np.ndarray) -> list[str]:
-    """Return what is plainly wrong with a rendered video (f h w c): a single colour throughout, or no motion."""
+    """Return what is plainly wrong with a rendered video (f h w c): a single colour throughout, or no
+    motion."""
     if np.ptp(frames) <= 2:
         return ["is one flat colour. In fp16, weights can overflow: try mixed_precision bf16 or no."]
     if len(frames) > 1 and not np.any(frames[1:] != frames[:-1]):

@@ -1,4 +1,5 @@
-"""One step of the optimizer: draw the examples, sum the gradients of the micro-steps, stop if a number is not finite.
+"""One step of the optimizer: draw the examples, sum the gradients of the micro-steps, stop if a number is not
+finite.
 
 Shapes: b clips, c latent channels, f frames, h w latent cells, n tokens, d text width.
 """

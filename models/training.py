@@ -1,6 +1,7 @@
 """The training run: load -> freeze all -> select -> cache -> prepare -> loop -> motion weights.
 
-Everything random is a function of (seed, step), so a run stopped anywhere and resumed continues as if it had not been.
+Everything random is a function of (seed, step), so a run stopped anywhere and resumed continues as if it had
+not been.
 """
 
 import signal
@@ -43,7 +44,8 @@ from utils.run_folder import (
 
 
 def train(plan: Plan, accelerator, run: Path) -> Path:
-    """Carry out `plan` in the folder `run`, from its newest checkpoint if it has any; return the motion weights."""
+    """Carry out `plan` in the folder `run`, from its newest checkpoint if it has any; return the motion
+    weights."""
     config = plan.config
     base = load_base(config.pretrained_model_path)
     unet, scheduler = base.unet, training_scheduler(base)
@@ -177,7 +179,8 @@ def movement_report(plan: Plan, trained: Mapping[str, Tensor]) -> str:
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list instead of dying, so that the step under way is finished and saved."""
+    """Collect SIGINT and SIGTERM in a list instead of dying, so that the step under way is finished and
+    saved."""
     received: list[int] = []
     before = {number: signal.signal(number, lambda number, _: received.append(number))
               for number in (signal.SIGINT, signal.SIGTERM)}

@@ -1,7 +1,7 @@
 """Which weights train: named groups of the temporal and cross-attention layers of a text-to-video UNet.
 
-Names are those of diffusers' UNet3DConditionModel. On the ZeroScope-size UNet (1,480 tensors, 1,411 M parameters)
-the paper's set [cross, temporal, temp_convs] is 826 tensors and 570,882,176 parameters.
+Names are those of diffusers' UNet3DConditionModel. On the ZeroScope-size UNet (1,480 tensors, 1,411 M
+parameters) the paper's set [cross, temporal, temp_convs] is 826 tensors and 570,882,176 parameters.
 Source: Materzynska et al. 2023, arXiv 2312.04966.
 """
 
@@ -25,8 +25,8 @@ _SPATIAL_ONLY = ("cross", "self")   # temporal attention has attn1 and attn2 too
 def select_tunable(names: Iterable[str], groups: list[str]) -> dict[str, list[str]]:
     """Return {group: the parameter names it trains}; the union over the groups is what trains.
 
-    A group that is not in GROUPS names the modules whose name contains it. Raises UserError, for all such groups
-    at once, if a group matches nothing.
+    A group that is not in GROUPS names the modules whose name contains it. Raises UserError, for all such
+    groups at once, if a group matches nothing.
     """
     names = list(names)
     selected = {group: [name for name in names if _belongs(name, group)] for group in dict.fromkeys(groups)}
@@ -43,7 +43,8 @@ def union(selected: Mapping[str, list[str]]) -> list[str]:
 
 
 def selection_report(selected: Mapping[str, list[str]], num_elements: Mapping[str, int]) -> str:
-    """Return a table of tensors, parameters and share of the network per group. `num_elements`: of every tensor."""
+    """Return a table of tensors, parameters and share of the network per group. `num_elements`: of every
+    tensor."""
     total = sum(num_elements.values())
 
     def line(title: str, names: list[str]) -> str:

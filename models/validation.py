@@ -19,10 +19,12 @@ from utils.run_folder import samples_dir
 @contextmanager
 def as_generation_sees(base: Base, trained: Mapping[str, nn.Parameter], plain_forward: Callable, config: Config,
                        step: int) -> Iterator[None]:
-    """Make the pipeline what generation will load from the motion weights of this step, and undo it afterwards.
+    """Make the pipeline what generation will load from the motion weights of this step, and undo it
+    afterwards.
 
-    The trained tensors are rounded as the file rounds them (at step 0 there is no file: the base is as it is), and
-    everything is in the compute precision without autocast. That is what makes samples equal to generated videos.
+    The trained tensors are rounded as the file rounds them (at step 0 there is no file: the base is as it
+    is), and everything is in the compute precision without autocast. That is what makes samples equal to
+    generated videos.
     """
     dtype, unet, device = COMPUTE_DTYPES[config.mixed_precision], base.unet, next(iter(trained.values())).device
     masters = {name: parameter.data for name, parameter in trained.items()}

@@ -1,4 +1,5 @@
-"""What several test files share: a small random base in diffusers format, small real clips, and running a script."""
+"""What several test files share: a small random base in diffusers format, small real clips, and running a
+script."""
 
 import json
 import os
@@ -122,7 +123,8 @@ def finished_run(tmp_path_factory, tiny_base, clip_folders) -> Path:
 
 @pytest.fixture
 def write_config(tmp_path, tiny_base, clip_folders):
-    """Return a function that writes a config for a run of seconds, with `key=value` changes, and returns its path."""
+    """Return a function that writes a config for a run of seconds, with `key=value` changes, and returns its
+    path."""
     from omegaconf import OmegaConf
 
     def write(*changes: str, name: str = "config.yaml") -> Path:

@@ -1,4 +1,5 @@
-"""Clips: every file in the folders is accounted for, and nothing is stretched, mirrored, padded or dropped in silence."""
+"""Clips: every file in the folders is accounted for, and nothing is stretched, mirrored, padded or dropped in
+silence."""
 
 import os
 import shutil
@@ -50,7 +51,8 @@ def add(folder: Path, *names: str, clip: str = "spin.mp4") -> None:
         (folder / name).with_suffix(".txt").write_text("the V* spin")
 
 
-# --------------------------------------------------------------------------------------------------- finding them
+# --------------------------------------------------------------------------------------------------- finding
+# them
 
 def test_clips_are_sorted_whatever_the_folder_lists_first(folder, monkeypatch):
     add(folder, "c.mp4", "a.mp4", "b.mp4")
@@ -106,7 +108,8 @@ def test_training_on_single_frames_makes_every_frame_a_window(folder):
     assert (found.window, found.num_windows) == (1, 10)
 
 
-# ------------------------------------------------------------------------------------------- sizes, rates, windows
+# ------------------------------------------------------------------------------------------- sizes, rates,
+# windows
 
 @pytest.mark.parametrize("width, height, size", [(160, 90, (80, 48)), (90, 160, (48, 80)), (74, 74, (64, 64)),
                                                  (66, 50, (80, 64)), (128, 64, (96, 48))])
@@ -166,7 +169,8 @@ def test_one_frame_padded_to_a_window_has_a_rate(tmp_path):
     assert found.frames == (0, 0, 0, 0) and found.fps == 8
 
 
-# -------------------------------------------------------------------------------------------------- what is odd
+# -------------------------------------------------------------------------------------------------- what is
+# odd
 
 def test_clip_in_order_has_no_remarks(folder):
     assert find(folder)[0][0].remarks == ()
@@ -216,7 +220,8 @@ def test_captions_of_clips_that_are_not_here_are_named(folder):
     assert find(folder)[0][0].remarks == ("text.json also has captions for jump.mp4, walk, which are not here",)
 
 
-# ---------------------------------------------------------------------------------------------------- captions
+# ----------------------------------------------------------------------------------------------------
+# captions
 
 def test_identifier_in_captions_becomes_the_placeholder(folder):
     assert find(folder)[0][0].captions == ("a man doing the sks spin",)
@@ -244,7 +249,8 @@ def test_exemplar_without_a_caption_is_refused_even_if_its_name_says_something(f
                                    f"fallback in the config."]
 
 
-# ------------------------------------------------------------------------------------------------- what is wrong
+# ------------------------------------------------------------------------------------------------- what is
+# wrong
 
 def test_missing_folder_is_named(tmp_path):
     assert problems_of(tmp_path / "nowhere") == [
@@ -319,7 +325,8 @@ def test_index_that_is_not_json_is_reported_with_the_clips(folder):
     assert len(problems) == 2 and "text.json: is not JSON" in problems[0] and "none.mp4: is empty" in problems[1]
 
 
-# --------------------------------------------------------------------------------------------------- the report
+# --------------------------------------------------------------------------------------------------- the
+# report
 
 def test_report_has_a_line_for_every_clip(folder, tmp_path):
     write_clip(folder / "wide.mp4", 13, 160, 90, fps=24, caption="a cat doing the V* spin")

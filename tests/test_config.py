@@ -1,4 +1,5 @@
-"""Configs: every key of the published implementation means what it did, and everything wrong is said at once."""
+"""Configs: every key of the published implementation means what it did, and everything wrong is said at
+once."""
 
 import dataclasses
 import inspect

@@ -1,4 +1,5 @@
-"""The whole way, as a user goes it: train on clips, generate, open the gallery from disk in a real browser."""
+"""The whole way, as a user goes it: train on clips, generate, open the gallery from disk in a real
+browser."""
 
 import os
 import shutil

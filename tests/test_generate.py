@@ -1,4 +1,5 @@
-"""Rendering: the same prompt and seed are the same frames, whatever else is rendered, and the files say what they are."""
+"""Rendering: the same prompt and seed are the same frames, whatever else is rendered, and the files say what
+they are."""
 
 import json
 import subprocess
@@ -137,7 +138,8 @@ def test_output_folder_is_a_data_folder(tiny_base, run_main, tmp_path, write_con
 
 @pytest.mark.slow
 def test_export_keeps_the_precision_of_the_bases_files(finished_run, run_main, tmp_path, tiny_base):
-    """A base in fp16, as most are: the export is not twice as large, and what was not tuned is equal bit for bit."""
+    """A base in fp16, as most are: the export is not twice as large, and what was not tuned is equal bit for
+    bit."""
     import shutil
 
     from safetensors.torch import save_file

@@ -1,4 +1,5 @@
-"""Imports run one way, standard library -> third party -> utils -> models -> scripts, and each is in requirements.txt."""
+"""Imports run one way, standard library -> third party -> utils -> models -> scripts, and each is in
+requirements.txt."""
 
 import ast
 import functools

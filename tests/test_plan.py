@@ -1,4 +1,5 @@
-"""Plans: all that is wrong is said at once and before a weight is loaded; the dry run estimates what a run needs."""
+"""Plans: all that is wrong is said at once and before a weight is loaded; the dry run estimates what a run
+needs."""
 
 import json
 import shutil
@@ -56,7 +57,8 @@ def with_data(config: Config, **changes) -> Config:
     return replace(config, train_data=replace(config.train_data, **changes))
 
 
-# ------------------------------------------------------------------------------------------- everything at once
+# ------------------------------------------------------------------------------------------- everything at
+# once
 
 def test_everything_wrong_is_said_at_once(write_config, own_clips, own_base, tmp_path):
     exemplars, regularization = own_clips
@@ -129,7 +131,8 @@ def test_dry_run_does_not_fetch_a_base(config, monkeypatch):
     assert estimate_report(plan) == f"{HUB_ID} is not on this machine yet, so memory and disk are not estimated."
 
 
-# ---------------------------------------------------------------------------------------- one problem at a time
+# ---------------------------------------------------------------------------------------- one problem at a
+# time
 
 def test_group_that_matches_nothing_is_said(config):
     (problem,) = problems_of(replace(config, trainable_modules=["cross", "temporl"]))
@@ -231,7 +234,8 @@ def test_disk_too_small_for_the_run_is_said(config, monkeypatch):
     assert "5 kB are free. Make room, or write fewer checkpoints (checkpointing_steps)." in problem
 
 
-# ------------------------------------------------------------------------------------------------------ the plan
+# ------------------------------------------------------------------------------------------------------ the
+# plan
 
 def test_plan_selects_the_groups_of_the_base(config):
     plan = make_plan(config)
@@ -309,7 +313,8 @@ def test_published_config_starts_apart_from_its_paths(tmp_path, tiny_base, run_m
     assert "-> 448x336 @ 24 fps, 17 frames, 2 windows" in out and "kwargs has no effect." in out
 
 
-# ------------------------------------------------------------------------------------------------- the estimates
+# ------------------------------------------------------------------------------------------------- the
+# estimates
 
 def test_disk_need_grows_with_checkpoints_and_precision(config):
     plan = make_plan(replace(config, checkpointing_steps=None))
@@ -352,7 +357,8 @@ def test_memory_estimate_counts_what_trains(config):
     assert full.activations / 2 < half.activations   # recomputing keeps less
 
 
-# ------------------------------------------------------------------------------------------------- the precision
+# ------------------------------------------------------------------------------------------------- the
+# precision
 
 @pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="this machine has a GPU")
 def test_precision_without_a_gpu(config):

@@ -1,4 +1,5 @@
-"""The maker of the bundled base: its tokenizer, its captions, exact resuming, and a folder stock diffusers loads."""
+"""The maker of the bundled base: its tokenizer, its captions, exact resuming, and a folder stock diffusers
+loads."""
 
 import importlib.util
 import sys

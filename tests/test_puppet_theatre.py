@@ -1,4 +1,5 @@
-"""The puppet theatre draws the same clips from the same seed, keeps out what it promises, and says what it shows."""
+"""The puppet theatre draws the same clips from the same seed, keeps out what it promises, and says what it
+shows."""
 
 import json
 import re

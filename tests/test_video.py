@@ -165,7 +165,8 @@ def test_picture_is_a_clip_of_one_frame(tmp_path):
     assert (info.num_frames, info.width, info.height) == (1, 40, 24)
 
 
-# ------------------------------------------------------------------------------------------------ sizes and rates
+# ------------------------------------------------------------------------------------------------ sizes and
+# rates
 
 @pytest.mark.parametrize("native, fps, step", [(24, 24, 1), (24, 8, 3), (30, 24, 1), (60, 24, 2), (30, 8, 4),
                                                (8, 24, 1), (29.97, 10, 3), (23.976, 24, 1)])
@@ -238,7 +239,8 @@ def test_frame_of_the_trained_size_is_untouched():
     assert np.array_equal(resize_and_crop(frame, (64, 48)), frame)
 
 
-# -------------------------------------------------------------------------------------------------------- writing
+# --------------------------------------------------------------------------------------------------------
+# writing
 
 def test_written_video_has_the_frames_in_order(tmp_path):
     frames = draw_frames(9, 64, 48)

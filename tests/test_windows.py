@@ -1,4 +1,5 @@
-"""Training examples: a function of (seed, role, turn), every clip equally often, windows and captions varying."""
+"""Training examples: a function of (seed, role, turn), every clip equally often, windows and captions
+varying."""
 
 from collections import Counter
 from pathlib import Path

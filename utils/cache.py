@@ -1,7 +1,7 @@
 """A folder of tensors that were costly to make, each under a hash of all that made it.
 
-A changed clip, size, rate or encoder has another hash, so nothing stale is ever found. Files are written whole;
-one that cannot be read is made again.
+A changed clip, size, rate or encoder has another hash, so nothing stale is ever found. Files are written
+whole; one that cannot be read is made again.
 """
 
 import json

@@ -50,8 +50,8 @@ class Clip:
 def find_clips(config: Config, stride: int) -> tuple[list[Clip], list[Clip]]:
     """Return the exemplar clips and the regularization clips of a run, each sorted by name.
 
-    `stride`: pixels per cell of the network's coarsest level. Raises UserError with a line for everything that is
-    wrong with any of them.
+    `stride`: pixels per cell of the network's coarsest level. Raises UserError with a line for everything
+    that is wrong with any of them.
     """
     data, problems = config.train_data, []
     found = {}
@@ -184,7 +184,8 @@ def _read_clip(path: Path, role: str, captions: tuple[str, ...], config: Config,
 
 
 def _num_frozen(path: Path, frames: tuple[int, ...]) -> int:
-    """Count frames like the one before. Decodes every frame, so a damaged one is found here, before training."""
+    """Count frames like the one before. Decodes every frame, so a damaged one is found here, before
+    training."""
     num_frozen, before = 0, None
     for pixels in iter_frames(path, frames):
         pixels = pixels.astype(np.int16)

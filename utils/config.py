@@ -1,7 +1,8 @@
 """The training configuration: every key with its meaning, and loading that reports everything wrong at once.
 
-Defaults are those of the paper's published recipe; YAML files and `key=value` overrides hold differences. A key the
-published implementation had without effect is accepted and reported; any other unknown key is an error.
+Defaults are those of the paper's published recipe; YAML files and `key=value` overrides hold differences. A
+key the published implementation had without effect is accepted and reported; any other unknown key is an
+error.
 """
 
 import difflib
@@ -72,8 +73,8 @@ class Config:
     train_data: TrainData = field(default_factory=TrainData)  # the clips
     validation_data: ValidationData = field(default_factory=ValidationData)  # the samples
 
-    # what trains: the union of named groups (cross, self, temporal, temp_attentions, temp_convs, all); any other
-    # string names the modules whose name contains it
+    # what trains: the union of named groups (cross, self, temporal, temp_attentions, temp_convs, all); any
+    # other string names the modules whose name contains it
     trainable_modules: list[str] = field(default_factory=lambda: ["cross", "temporal", "temp_convs"])
     prior_preservation: bool = True  # train on the regularization clips too
     prior_lambda: float = 0.5      # loss = exemplar + prior_lambda * regularization
@@ -102,8 +103,9 @@ class Config:
     mixed_precision: str | None = None  # no, fp16, bf16; null: the best the device has
     gradient_checkpointing: bool = True  # recompute activations in the backward pass: slower, far less memory
 
-    # steps at which to write a checkpoint to resume from, or to render validation_data.prompt: a list of steps, or
-    # one number for every so many steps. Step 0, the untuned base, is rendered whenever anything is.
+    # steps at which to write a checkpoint to resume from, or to render validation_data.prompt: a list of
+    # steps, or one number for every so many steps. Step 0, the untuned base, is rendered whenever anything
+    # is.
     checkpointing_steps: Any = field(default_factory=lambda: [1000, 2000, 3000])  # of saving
     validation_steps: Any = field(default_factory=lambda: [1000, 2000, 3000])  # of rendering
     motion_dtype: str = "fp16"     # of motion.safetensors; fp32 is twice the size
@@ -132,7 +134,8 @@ def parse_config(text: str, source: str, overrides: list[str] = ()) -> tuple[Con
 
 
 def examine_config(path: str | Path, overrides: list[str] = ()) -> tuple[Config, list[str], list[str]]:
-    """Do what `load_config` does, returning (config, notes, problems) so that more can be checked before raising.
+    """Do what `load_config` does, returning (config, notes, problems) so that more can be checked before
+    raising.
 
     Where there are problems, the config has defaults in place of what is wrong, and is good for looking only.
     """
@@ -214,7 +217,8 @@ def _parse_yaml(text: str, source: str) -> DictConfig:
 
 
 def _parse_override(override: str) -> list[tuple[str, Any]]:
-    """Return the (dotted key, value) pairs of `key=value`. Raises ValueError with the reason if it cannot be read."""
+    """Return the (dotted key, value) pairs of `key=value`. Raises ValueError with the reason if it cannot be
+    read."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ValueError(f"{override!r} is not of the form key=value.")

@@ -1,4 +1,5 @@
-"""Whether a video file is whole, by the lengths its container states. decord reads a file that was cut off in part."""
+"""Whether a video file is whole, by the lengths its container states. decord reads a file that was cut off in
+part."""
 
 from pathlib import Path
 
@@ -7,7 +8,8 @@ EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
 def is_cut_off(path: Path) -> bool:
-    """Say whether the file ends before its container does. False where the container does not say, or is unknown."""
+    """Say whether the file ends before its container does. False where the container does not say, or is
+    unknown."""
     size = path.stat().st_size
     with open(path, "rb") as file:
         head = file.read(64)
@@ -44,7 +46,8 @@ def _matroska_end(head: bytes) -> int:
 
 
 def _vint(data: bytes, position: int) -> tuple[int, int]:
-    """Return the number of variable length at `position`, and where it ends. Unknown, all ones, counts as 0."""
+    """Return the number of variable length at `position`, and where it ends. Unknown, all ones, counts as
+    0."""
     first = data[position] if position < len(data) else 0
     num_bytes = 9 - first.bit_length()
     mask = (1 << 7 * num_bytes) - 1

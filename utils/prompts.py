@@ -1,4 +1,5 @@
-"""Prompts: reading lists of `seed,prompt` lines, the motion identifier, and file names for what they render."""
+"""Prompts: reading lists of `seed,prompt` lines, the motion identifier, and file names for what they
+render."""
 
 import hashlib
 import re
@@ -22,8 +23,8 @@ class Prompt:
 def read_prompts(given: str, seed: int | None = None) -> list[Prompt]:
     """Return the prompts of a .txt file of `seed,prompt` lines, or of one or several prompts joined by `|`.
 
-    `seed` is for prompts that name none; None draws a random one for each. A prompt given twice with one seed is
-    returned once. Raises UserError naming every line that is wrong.
+    `seed` is for prompts that name none; None draws a random one for each. A prompt given twice with one seed
+    is returned once. Raises UserError naming every line that is wrong.
     """
     if any("\ud800" <= letter <= "\udfff" for letter in given):   # how bytes that are no UTF-8 arrive in arguments
         raise UserError(f"{given!r} is not UTF-8 text.")
@@ -40,7 +41,8 @@ def read_prompts(given: str, seed: int | None = None) -> list[Prompt]:
 def parse_prompt_line(line: str) -> tuple[int | None, str]:
     """Split `seed,prompt` at its first comma; a line that does not begin with a seed is all prompt.
 
-    Raises ValueError with the reason if what stands before the comma is a number and no seed (`3D, ...` is a prompt).
+    Raises ValueError with the reason if what stands before the comma is a number and no seed (`3D, ...` is a
+    prompt).
     """
     head, comma, tail = (part.strip() for part in line.partition(","))
     if comma and head.isascii() and head.isdigit():

@@ -41,8 +41,8 @@ def create_run(config: Config) -> Path:
 
 
 def find_run(config: Config, named: str | None) -> Path:
-    """Return the run to resume: the one `named` (a run or a checkpoint folder), or the newest unfinished of the
-    config's subject. Raises UserError if there is none, or it was made with another configuration."""
+    """Return the run to resume: the one `named` (a run or a checkpoint folder), or the newest unfinished of
+    the config's subject. Raises UserError if there is none, or it was made with another configuration."""
     if named in (None, "latest"):
         runs = [run for run in runs_of(config.output_dir, config.subject) if not (run / MOTION_NAME).exists()]
         if not runs:

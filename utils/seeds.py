@@ -1,7 +1,7 @@
 """Randomness as a pure function of where it is used, so that resuming needs no saved state.
 
-Every random choice of a run is drawn from a generator seeded by (seed, what for, step, rank, ...). Source of the
-habit: NVlabs/edm2.
+Every random choice of a run is drawn from a generator seeded by (seed, what for, step, rank, ...). Source of
+the habit: NVlabs/edm2.
 """
 
 import hashlib

@@ -33,7 +33,8 @@ class VideoInfo:
 
 
 def probe(path: Path) -> VideoInfo:
-    """Return what the container says of a video or an image. Raises UserError if it is not one that can be read."""
+    """Return what the container says of a video or an image. Raises UserError if it is not one that can be
+    read."""
     path = Path(path)
     try:
         if path.stat().st_size == 0:
@@ -50,7 +51,8 @@ def probe(path: Path) -> VideoInfo:
 def read_frames(path: Path, indices: Sequence[int], size: tuple[int, int] | None = None) -> np.ndarray:
     """Return the frames at `indices` as uint8 (f h w c), scaled and centre-cropped to `size` (width, height).
 
-    The picture is never stretched: the largest centred box of the new aspect ratio is scaled, with antialiasing.
+    The picture is never stretched: the largest centred box of the new aspect ratio is scaled, with
+    antialiasing.
     Raises UserError if a frame cannot be decoded.
     """
     return np.concatenate(list(iter_frames(path, indices, size, chunk=max(1, len(indices)))))
@@ -59,7 +61,8 @@ def read_frames(path: Path, indices: Sequence[int], size: tuple[int, int] | None
 def iter_frames(
     path: Path, indices: Sequence[int], size: tuple[int, int] | None = None, chunk: int = 16
 ) -> Iterator[np.ndarray]:
-    """Yield the frames of `read_frames` in pieces of `chunk`, so that a long clip never lies in memory whole."""
+    """Yield the frames of `read_frames` in pieces of `chunk`, so that a long clip never lies in memory
+    whole."""
     frames, _ = _open(path)
     for first in range(0, len(indices), chunk):
         pixels = _pick(frames, list(indices[first : first + chunk]), path)
@@ -67,7 +70,8 @@ def iter_frames(
 
 
 def resize_and_crop(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Scale the largest centred box of `frame` (h w c) with the aspect ratio of `size` (width, height) to `size`."""
+    """Scale the largest centred box of `frame` (h w c) with the aspect ratio of `size` (width, height) to
+    `size`."""
     from PIL import Image   # imported late: --help and config errors should not wait for it
 
     (height, width, _), (new_width, new_height) = frame.shape, size
@@ -86,8 +90,8 @@ def frame_step(native_fps: float, fps: float) -> int:
 def trained_size(width: int, height: int, target: tuple[int, int], stride: int, bucket: bool) -> tuple[int, int]:
     """Return the (width, height) at which a clip of `width` x `height` pixels is trained.
 
-    With `bucket` it has about the area of `target` and the clip's own aspect ratio, in multiples of `stride`, the
-    network's total downsampling; otherwise it is `target`.
+    With `bucket` it has about the area of `target` and the clip's own aspect ratio, in multiples of `stride`,
+    the network's total downsampling; otherwise it is `target`.
     """
     if not bucket:
         return target
@@ -134,7 +138,8 @@ def write_video(path: Path, frames: np.ndarray, fps: float, metadata: dict) -> N
 
 
 def read_metadata(path: Path) -> dict:
-    """Return what `write_video` stored in the file's comment field; empty if this program did not write it."""
+    """Return what `write_video` stored in the file's comment field; empty if this program did not write
+    it."""
     import imageio_ffmpeg
 
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-f", "ffmetadata", "-"]

@@ -1,7 +1,9 @@
-"""Which clip, window and caption a training example is, and all its randomness: a function of (seed, role, turn).
+"""Which clip, window and caption a training example is, and all its randomness: a function of (seed, role,
+turn).
 
-A turn counts the examples of one role (exemplar, regularization) over the whole run. Since it is the same number
-however a global batch is split over processes and accumulation, so are clip, caption, timestep and noise.
+A turn counts the examples of one role (exemplar, regularization) over the whole run. Since it is the same
+number however a global batch is split over processes and accumulation, so are clip, caption, timestep and
+noise.
 """
 
 from dataclasses import dataclass
@@ -23,7 +25,8 @@ class Window:
 
 
 def turns(step: int, micro_step: int, num_micro_steps: int, rank: int, num_ranks: int, batch_size: int) -> range:
-    """Return the turns of one process in one micro-step (a forward and backward pass) of optimizer step `step`."""
+    """Return the turns of one process in one micro-step (a forward and backward pass) of optimizer step
+    `step`."""
     first = ((step * num_micro_steps + micro_step) * num_ranks + rank) * batch_size
     return range(first, first + batch_size)
 
@@ -31,8 +34,8 @@ def turns(step: int, micro_step: int, num_micro_steps: int, rank: int, num_ranks
 def draw_window(clips: list[Clip], role: str, seed: int, turn: int) -> Window:
     """Draw the training example of one turn.
 
-    Clips are dealt like cards: every clip once, in an order shuffled anew for each round, so that all are seen
-    equally often however many there are of each role.
+    Clips are dealt like cards: every clip once, in an order shuffled anew for each round, so that all are
+    seen equally often however many there are of each role.
     """
     dealing, card = divmod(turn, len(clips))
     order = torch.randperm(len(clips), generator=generator_for("order", role, seed, dealing))
