@@ -1,14 +1,16 @@
 """Makes the bundled base model, models/puppet-theatre, from clips of data/puppet_theatre.py and nothing else.
 
-Four stages, each continued by the same command from its last checkpoint in --work-dir: autoencoder (frames <->
-latents), text (the encoder learns to sum up a caption in its last tokens), video (UNet and text encoder together,
-on latents), export (the averaged weights as a diffusers folder). Trains on the GPU if there is one; on a CPU two
-processes of one thread are faster than one of two, above all when the machine is busy:
+Stages, each continued by the same command from its last checkpoint in --work-dir: autoencoder (frames <-> latents),
+text (the encoder learns to sum up a caption in its last tokens), video (UNet and text encoder together, on latents),
+decoder (optional: sharper frames from the same latents), export (averaged weights as a diffusers folder).
+Trains on the GPU if there is one. On a CPU two processes of one thread are faster than one of two, above all when
+the machine is busy:
 
     export ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1
     torchrun --nproc_per_node 2 scripts/pretrain_base.py --work-dir WORK --stage autoencoder
     torchrun --nproc_per_node 2 scripts/pretrain_base.py --work-dir WORK --stage text
     torchrun --nproc_per_node 2 scripts/pretrain_base.py --work-dir WORK --stage video --minutes 60
+    torchrun --nproc_per_node 2 scripts/pretrain_base.py --work-dir WORK --stage decoder
     python scripts/pretrain_base.py --work-dir WORK --stage export
 
 Shapes: b batch, f frames, c channels, h w height and width (pixels or latent cells), n tokens.
@@ -54,7 +56,7 @@ FIRST_SHARDS, STEPS_PER_TWO_SHARDS = 6, 512       # the video stage draws new cl
 def parse_args() -> argparse.Namespace:
     parser = plain_errors(argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
-    parser.add_argument("--stage", choices=["autoencoder", "text", "video", "export"], required=True)
+    parser.add_argument("--stage", choices=["autoencoder", "text", "video", "decoder", "export"], required=True)
     parser.add_argument("--work-dir", type=Path, required=True, help="checkpoints, latents and logs")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop, with a checkpoint, after so long")
     parser.add_argument("--steps", type=int, help="last step of the stage (video: endless)")
@@ -73,8 +75,8 @@ def main() -> None:
     accelerator = Accelerator(mixed_precision=args.mixed_precision)
     if args.batch_size % accelerator.num_processes:
         raise UserError(f"--batch-size {args.batch_size} cannot be shared by {accelerator.num_processes} processes.")
-    if args.stage == "autoencoder":
-        train_autoencoder(accelerator, args)
+    if args.stage in ("autoencoder", "decoder"):
+        train_autoencoder(accelerator, args, decoder_only=args.stage == "decoder")
     elif args.stage == "text":
         train_text(accelerator, args)
     elif args.stage == "video":
@@ -85,31 +87,34 @@ def main() -> None:
 
 # ------------------------------------------------------------------------------------------- autoencoder
 
-def train_autoencoder(accelerator: Accelerator, args: argparse.Namespace) -> None:
-    """Train frames -> latents -> frames; the rate falls along a cosine to 0 at the last step."""
-    num_steps, peak = args.steps or 5000, args.learning_rate or 2e-3
+def train_autoencoder(accelerator: Accelerator, args: argparse.Namespace, decoder_only: bool = False) -> None:
+    """Train frames -> latents -> frames; the rate falls along a cosine to 0 at the last step.
+
+    With `decoder_only` the autoencoder there is gets a sharper decoder: its latents, and so all that a UNet learned
+    on them, stay as they are.
+    """
+    num_steps, peak = args.steps or 5000, args.learning_rate or (5e-4 if decoder_only else 2e-3)
     torch.manual_seed(args.seed)
     model = networks.FrameCoder(networks.build_autoencoder().to(memory_format=torch.channels_last))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-4)
-    run = Run(accelerator, args, "autoencoder", model, optimizer)
+    if decoder_only:
+        load_average(args.work_dir / "autoencoder.pt", model)
+        model.vae.encoder.requires_grad_(False)
+        model.vae.quant_conv.requires_grad_(False)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=peak, betas=(0.9, 0.99), weight_decay=1e-4)
+    run = Run(accelerator, args, "decoder" if decoder_only else "autoencoder", model, optimizer)
     shard, frames = -1, None
     while run.step < num_steps and run.has_time():
-        step = run.step
-        # two quarters of a frame at first: nearly all is convolution, so they teach as much and cost a quarter
-        side, num_windows = (SIZE // 2, 2) if step < 0.85 * num_steps else (SIZE, 1)
-        if step // FRAME_STEPS != shard:
-            shard = step // FRAME_STEPS
-            frames = draw_frames(shard, FRAME_STEPS * args.batch_size // num_windows)            # (n h w c)
-        at = step % FRAME_STEPS * args.batch_size // num_windows
-        generator = torch.Generator().manual_seed(args.seed * 1_000_003 + step)
-        corners = torch.randint(0, SIZE - side + 1, (num_windows, 2), generator=generator).tolist()
-        windows = [frames[at:at + args.batch_size // num_windows, y:y + side, x:x + side] for x, y in corners]
-        pixels = networks.to_pixels(np.concatenate(windows)[run.mine])
-        eps = torch.randn(args.batch_size, LATENT_CHANNELS, side // 8, side // 8, generator=generator)[run.mine]
-        pixels = pixels.to(accelerator.device)                                                   # (b c h w)
-        decoded, kl = run.model(pixels, eps.to(accelerator.device))
+        if run.step // FRAME_STEPS != shard:
+            shard = run.step // FRAME_STEPS
+            frames = draw_frames(shard, FRAME_STEPS * args.batch_size)                           # (n h w c)
+        at = run.step % FRAME_STEPS * args.batch_size
+        pixels = networks.to_pixels(frames[at:at + args.batch_size][run.mine]).to(accelerator.device)
+        generator = torch.Generator().manual_seed(args.seed * 1_000_003 + run.step)
+        eps = torch.randn(args.batch_size, LATENT_CHANNELS, SIZE // 8, SIZE // 8, generator=generator)[run.mine]
+        decoded, kl = run.model(pixels, eps.to(accelerator.device))                              # (b c h w)
         loss = autoencoder_loss(decoded, pixels) + 1e-4 * kl
-        rate = peak * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * step / num_steps))
+        rate = peak * min(1, (run.step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * run.step / num_steps))
         run.update(loss, rate, average_decay=0.998)
         if run.step % 25 == 0:
             psnr = -10 * math.log10(((decoded.detach().clamp(-1, 1) - pixels) ** 2).mean().item() / 4)
@@ -133,7 +138,8 @@ def draw_frames(shard: int, num: int) -> np.ndarray:
 def load_autoencoder(work_dir: Path, device: torch.device) -> AutoencoderKL:
     """The averaged autoencoder, its latents normalized on the first training frames."""
     vae = networks.build_autoencoder().to(device).eval().requires_grad_(False)
-    load_average(work_dir / "autoencoder.pt", networks.FrameCoder(vae))
+    sharper_path = work_dir / "decoder.pt"
+    load_average(sharper_path if sharper_path.exists() else work_dir / "autoencoder.pt", networks.FrameCoder(vae))
     networks.normalize_latents(vae, networks.to_pixels(draw_frames(0, NORMALIZING_FRAMES)))
     return vae
 
@@ -317,7 +323,9 @@ def export(work_dir: Path, export_dir: Path) -> None:
 def write_model_card(work_dir: Path, psnr: float) -> str:
     """The README of the model: what it is, how it was made, what was measured and what was not."""
     rows = []
-    for stage in ("autoencoder", "text", "video"):
+    for stage in ("autoencoder", "decoder", "text", "video"):
+        if not (work_dir / f"{stage}.pt").exists():
+            continue
         state = torch.load(work_dir / f"{stage}.pt", map_location="cpu", weights_only=True)
         rows.append(f"| {stage} | {state['step']:,} | {state['batch_size']} | {state['seconds'] / 60:.0f} |")
         clip_steps = state["step"] * state["batch_size"]

@@ -115,6 +115,17 @@ def test_stopping_and_going_on_equals_training_through(run_stage, tmp_path):
         assert torch.equal(a, b)
 
 
+def test_a_sharper_decoder_leaves_the_latents_as_they_are(script, run_stage, tmp_path):
+    run_stage(tmp_path, "autoencoder", 1)
+    before = script.load_autoencoder(tmp_path, torch.device("cpu"))
+    run_stage(tmp_path, "decoder", 1)
+    after = script.load_autoencoder(tmp_path, torch.device("cpu"))
+    pixels = networks.to_pixels(world.draw_clips(2, seed=0, num_frames=1).frames[:, 0])
+    latents, new_latents = (networks.encode_pixels(vae, pixels)[0] for vae in (before, after))
+    assert torch.equal(latents, new_latents)
+    assert not torch.equal(before.decode(latents).sample, after.decode(latents).sample)
+
+
 def test_exported_folder_loads_and_renders_in_stock_diffusers(run_stage, tmp_path):
     from diffusers import DiffusionPipeline
 
