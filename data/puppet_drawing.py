@@ -21,13 +21,13 @@ class Brush:
         self.canvas, self.rows, self.size, self.unit = canvas, rows, size, size / 64
 
     def bar(self, start, end, start_radius, end_radius, colour, square=False, opacity=1.0, only=None) -> None:
-        """A bar from start to end (n f 2) whose radius tapers; round ends, or square ones; `only` picks rows (n)."""
+        """A tapering bar from start to end (n f 2) with round ends, or square ones; `only` picks rows (n)."""
         shape = (len(self.rows), self.canvas.shape[1])
         keep = np.ones(shape[0], bool) if only is None else only
         if not keep.any():
             return
         flat = lambda value, *tail: np.broadcast_to(value, (*shape, *tail))[keep].reshape(-1, *tail)
-        start, end = flat(start, 2) * self.unit, flat(end, 2) * self.unit                               # (m 2)
+        start, end = flat(start, 2) * self.unit, flat(end, 2) * self.unit                              # (m 2)
         start_radius, end_radius = flat(start_radius) * self.unit, flat(end_radius) * self.unit
         colour = flat(colour, 3)
 
@@ -43,9 +43,9 @@ class Brush:
         axis = end - start
         length = np.linalg.norm(axis, axis=1)
         axis = np.where(length[:, None] > 1e-4, axis / np.maximum(length, 1e-4)[:, None], (1.0, 0.0)).astype(np.float32)
-        dx = (columns + 0.5).astype(np.float32)[:, None, :] - start[:, 0, None, None]                   # (m 1 w)
-        dy = (lines + 0.5).astype(np.float32)[:, :, None] - start[:, 1, None, None]                     # (m h 1)
-        along = dx * axis[:, 0, None, None] + dy * axis[:, 1, None, None]                               # (m h w)
+        dx = (columns + 0.5).astype(np.float32)[:, None, :] - start[:, 0, None, None]                # (m 1 w)
+        dy = (lines + 0.5).astype(np.float32)[:, :, None] - start[:, 1, None, None]                  # (m h 1)
+        along = dx * axis[:, 0, None, None] + dy * axis[:, 1, None, None]                            # (m h w)
         across = np.abs(dy * axis[:, 0, None, None] - dx * axis[:, 1, None, None])
         beyond = np.maximum(-along, along - length[:, None, None])
         part = np.clip(along / np.maximum(length, 1e-4)[:, None, None], 0, 1)
@@ -194,7 +194,7 @@ def draw_puppet(look: Look, brush: "Brush", pose: Pose, scale: np.ndarray, x: np
     colours = {"skin": skin[:, None], "hair": hair[:, None]}
     tint = lambda colour: colours[colour] if isinstance(colour, str) else np.array(colour, np.float32) / 255
     side, narrow = pose.side, np.where(pose.sideways, 0.35, 1.0)
-    at = lambda px, py: np.stack(np.broadcast_arrays(px, py), axis=-1).astype(np.float32)               # (n f 2)
+    at = lambda px, py: np.stack(np.broadcast_arrays(px, py), axis=-1).astype(np.float32)            # (n f 2)
 
     root_x = x + side * pose.x
     floor = ground - pose.lift
@@ -294,7 +294,7 @@ def bend_knee(hip: np.ndarray, foot: np.ndarray, length: np.ndarray, bend: np.nd
 def draw_backdrop(place: str, brush: "Brush", decor: np.ndarray) -> None:
     """Paint a place; decor (n 4) in [-1, 1] moves its things and its light a little."""
     rgb = lambda r, g, b: np.clip(np.array([r, g, b]) / 255 + 0.025 * decor[:, None, 3:4], 0, 1)
-    a, b, c = (decor[:, i:i + 1] for i in range(3))                                                     # (n 1)
+    a, b, c = (decor[:, i:i + 1] for i in range(3))                                                    # (n 1)
     horizon = 44 + 2 * a
     box = lambda left, top, right, bottom, colour: brush.box(left, top, right, bottom, colour)
     disc = lambda x, y, radius, colour: brush.bar(pair(x, y), pair(x, y), radius, radius, colour)

@@ -1,4 +1,4 @@
-"""How the puppets of the puppet theatre move: the pose of every motion after so many cycles, in plain trigonometry.
+"""How the puppets of the puppet theatre move: the pose of every motion after so many cycles.
 
 Shapes: n puppets, f frames. Lengths are in pixels of a 64x64 frame unless said otherwise. Angles of limbs:
 0 hangs down, pi/2 points right, pi points up.
@@ -28,7 +28,7 @@ class Pose:
 
 
 def pose_puppets(motions: np.ndarray, cycles: np.ndarray, middle: np.ndarray, side: np.ndarray) -> Pose:
-    """Poses after `cycles` (n f) turns of each row's motion; `middle` are the cycles since the clip's middle."""
+    """Poses after `cycles` (n f) of each row's motion; `middle` are the cycles since the clip's middle."""
     zero = np.zeros_like(cycles)
     pose = Pose(np.zeros((len(motions), 1), bool), side[:, None], zero.copy(), zero.copy(), zero.copy(), zero.copy(),
                 zero.copy(), zero.copy(), np.zeros((*zero.shape, 2, 2), np.float32),

@@ -2,7 +2,8 @@
 
 Ten characters, seven places, one or two of a kind on the stage, eight everyday motions; three more motions
 are kept out of what the bundled base model is trained on, so that they can be taught to it. Every clip comes
-with a plain English caption and with its labels. Clip `i` of a seed is always the same, whatever is drawn with it.
+with a plain English caption and with its labels. Clip `i` of a seed is always the same, whatever is drawn with
+it.
 
     python data/puppet_theatre.py --demo --out data/puppets         # redraws the bundled demo clips
     python data/puppet_theatre.py --motion dab --out DIR            # exemplars of another kept-out motion
@@ -114,7 +115,7 @@ def draw_clips(num: int, seed: int, first: int = 0, num_frames: int = 8, fps: fl
 
 
 def draw_scene(rng: np.random.Generator, held_out: bool = False) -> Scene:
-    """Draw a scene with an everyday motion: one allowed in pretraining, or one of the held-out combinations."""
+    """Draw a scene with an everyday motion: one allowed in pretraining, or a held-out combination."""
     while True:
         scene = Scene(str(rng.choice(CHARACTERS)), str(rng.choice(EVERYDAY_MOTIONS)), str(rng.choice(PLACES)),
                       1 if rng.random() < 0.6 else 2)
@@ -146,7 +147,7 @@ def write_caption(scene: Scene, rng: np.random.Generator) -> str:
 
 def render(scenes: list[Scene], rngs: list[np.random.Generator], num_frames: int, fps: float,
            size: int) -> np.ndarray:
-    """Frames of the scenes, uint8 (n f h w c); position, size, phase and speed come from each clip's generator."""
+    """Frames of the scenes, uint8 (n f h w c); where, how big and how fast comes from each generator."""
     staging = [draw_staging(scene, rng) for scene, rng in zip(scenes, rngs)]
     column = lambda name: np.array([s[name] for s in staging], dtype=np.float32)
     canvas = np.zeros((len(scenes), num_frames, size, size, 3), dtype=np.float32)
@@ -230,7 +231,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def write_exemplars(motion: str, folder: Path) -> None:
-    """Six clips of two seconds: three characters, three places, one kept-out motion, captions in text.json."""
+    """Six clips of two seconds: three characters, three places, one kept-out motion."""
     scenes = [Scene(character, motion, place, 1) for character, place in EXEMPLAR_CAST]
     clips = draw_clips(len(scenes), EXEMPLAR_SEED, num_frames=16, scenes=scenes)
     captions = [f"a {s.character} {KEPT_OUT_PHRASES[motion]} {PLACE_PHRASES[s.place][0]}" for s in scenes]

@@ -90,7 +90,7 @@ def build_tokenizer(words: list[str]) -> CLIPTokenizer:
 
 
 def write_vocabulary(words: list[str], folder: Path) -> None:
-    """Write vocab.json and merges.txt, in the order of CLIP's: bytes, bytes ending a word, merges, two marks."""
+    """Write vocab.json and merges.txt in CLIP's order: bytes, bytes ending a word, merges, two marks."""
     merges = learn_merges(sorted(word for word in set(words) if len(word) > 1))
     letters = sorted(byte_letters())
     pieces = letters + [letter + "</w>" for letter in letters] + [a + b for a, b in merges]
@@ -101,7 +101,7 @@ def write_vocabulary(words: list[str], folder: Path) -> None:
 
 
 def learn_merges(words: list[str]) -> list[tuple[str, str]]:
-    """Byte pair merges after which each of the words is one token; frequent pairs first, then by the alphabet."""
+    """Byte pair merges after which each word is one token; frequent pairs first, then by the alphabet."""
     spelled = [[*word[:-1], word[-1] + "</w>"] for word in words]
     merges = []
     while any(len(pieces) > 1 for pieces in spelled):
@@ -140,7 +140,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 class CaptionReader(nn.Module):
-    """The text encoder and linear readers of its tokens, one for each kind of label; only the encoder is kept."""
+    """The text encoder and linear readers of its tokens, one a kind of label; only the encoder is kept."""
 
     def __init__(self, text_encoder: CLIPTextModel, label_counts: tuple[int, ...]):
         super().__init__()
@@ -149,7 +149,7 @@ class CaptionReader(nn.Module):
 
     def forward(self, input_ids: torch.Tensor) -> list[torch.Tensor]:
         tokens = self.text_encoder(input_ids).last_hidden_state                                  # (b n d)
-        return [reader(tokens) for reader in self.readers]                                       # each (b n k)
+        return [reader(tokens) for reader in self.readers]                                      # each (b n k)
 
 
 # -------------------------------------------------------------------------------------------------- video
@@ -165,7 +165,7 @@ def build_unet() -> UNet3DConditionModel:
 
 
 def build_scheduler() -> DDIMScheduler:
-    """ZeroScope's betas, predicting v, rescaled so that the last step is pure noise: else night is never dark.
+    """ZeroScope's betas, predicting v, rescaled to end in pure noise: else night is never dark.
 
     Source of the rescaling: Lin et al. 2023, arXiv 2305.08891.
     """
@@ -188,10 +188,10 @@ class TextToVideo(nn.Module):
 
 
 def build_text_to_video(tokenizer: CLIPTokenizer) -> TextToVideo:
-    """Untrained, without the dropout of the temporal convolutions: there is no end to the clips to learn from."""
+    """Untrained, without the dropout of the temporal convolutions: there is no end of clips to learn from."""
     model = TextToVideo(build_text_encoder(tokenizer), build_unet())
-    # PyTorch's fused attention is slow on a CPU for thousands of sequences of 8 frames: 0.100 s per clip and step
-    # on 2 cores, 0.082 s with this plain one
+    # PyTorch's fused attention is slow on a CPU for thousands of sequences of 8 frames: 0.100 s per clip and
+    # step on 2 cores, 0.082 s with this plain one
     if not torch.cuda.is_available():
         model.unet.set_attn_processor(AttnProcessor())
     for module in model.modules():

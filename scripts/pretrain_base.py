@@ -3,8 +3,8 @@
 Stages, each continued by the same command from its last checkpoint in --work-dir: autoencoder (frames <-> latents),
 text (the encoder learns to sum up a caption in its last tokens), video (UNet and text encoder together, on latents),
 decoder (optional: sharper frames from the same latents), export (averaged weights as a diffusers folder).
-Trains on the GPU if there is one. On a CPU two processes of one thread are faster than one of two, above all when
-the machine is busy:
+Trains on the GPU if there is one. On a CPU two processes of one thread are faster than one of two, above all
+when the machine is busy:
 
     export ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1
     torchrun --nproc_per_node 2 scripts/pretrain_base.py --work-dir WORK --stage autoencoder
@@ -43,7 +43,7 @@ from utils.errors import UserError, plain_errors, run_script  # noqa: E402
 TRAINING_SEED, FRAME_SEED, HELD_OUT_SEED = 2312, 2313, 4966      # of the clips; the last only to measure on
 NUM_FRAMES = 8
 
-# Words of the tokenizer that no caption of pretraining has: the placeholder and names of motions to be taught.
+# Words of the tokenizer that no caption of pretraining has: the placeholder, names of motions to be taught.
 EXTRA_WORDS = ("sks", "dance", "dab", "windmill", "three", "dancing")
 LABEL_COUNTS = (len(world.CHARACTERS), 2, len(world.EVERYDAY_MOTIONS) + 1, len(world.PLACES) + 1)
 
@@ -90,8 +90,8 @@ def main() -> None:
 def train_autoencoder(accelerator: Accelerator, args: argparse.Namespace, decoder_only: bool = False) -> None:
     """Train frames -> latents -> frames; the rate falls along a cosine to 0 at the last step.
 
-    With `decoder_only` the autoencoder there is gets a sharper decoder: its latents, and so all that a UNet learned
-    on them, stay as they are.
+    With `decoder_only` the autoencoder there is gets a sharper decoder: its latents, and so all that a UNet
+    learned on them, stay as they are.
     """
     num_steps, peak = args.steps or 5000, args.learning_rate or (5e-4 if decoder_only else 2e-3)
     torch.manual_seed(args.seed)
@@ -161,8 +161,8 @@ def measure_psnr(vae: AutoencoderKL) -> float:
 def train_text(accelerator: Accelerator, args: argparse.Namespace) -> None:
     """Teach the text encoder to sum up a caption: its labels, read from every token from the end mark on.
 
-    It stands in for CLIP's contrastive training. Most keys of the UNet's cross-attention are such padding tokens,
-    so the UNet finds character, number, motion and place in them from its first step.
+    It stands in for CLIP's contrastive training. Most keys of the UNet's cross-attention are such padding
+    tokens, so the UNet finds character, number, motion and place in them from its first step.
     """
     num_steps, peak = args.steps or 400, args.learning_rate or 1e-3
     torch.manual_seed(args.seed)
@@ -223,7 +223,7 @@ def caption_labels(scenes, captions, says_motion) -> torch.Tensor:
 # -------------------------------------------------------------------------------------------------- video
 
 def train_video(accelerator: Accelerator, args: argparse.Namespace) -> None:
-    """Train UNet and text encoder on v-prediction; the rate falls with the root of the step, so there is no end."""
+    """Train UNet and text encoder to predict v; the rate falls with the root of the step: there is no end."""
     num_steps, peak = args.steps or 10**9, args.learning_rate or 1e-3
     torch.manual_seed(args.seed)
     tokenizer, scheduler = networks.build_tokenizer(world_words()), networks.build_scheduler()
@@ -256,12 +256,12 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace) -> None:
 
 
 def spread_timesteps(num: int, num_train_timesteps: int, generator: torch.Generator) -> torch.Tensor:
-    """One uniform timestep from each of `num` equal parts of the range: every batch sees all levels of noise."""
+    """One timestep from each of `num` equal parts of the range: every batch sees all levels of noise."""
     return ((torch.rand(num, generator=generator) + torch.arange(num)) / num * num_train_timesteps).long()
 
 
 def load_latent_shards(accelerator: Accelerator, work_dir: Path, indices: range, vae: AutoencoderKL) -> list[dict]:
-    """Shards of latents: mean and std (n c f h w), float16, and scenes. The processes share the making of them.
+    """Shards of latents: mean and std (n c f h w), float16, and scenes. The processes share the making.
 
     A shard depends on its index and the autoencoder only, so a missing file is simply made again.
     """
@@ -374,7 +374,7 @@ All weights are running averages, stored in half precision.
 # ------------------------------------------------------------------------------------------------ helpers
 
 class Run:
-    """One stage under way: model, optimizer, running average and step, and their checkpoint in the work folder."""
+    """One stage under way: model, optimizer, running average, step, and their checkpoint on disk."""
 
     def __init__(self, accelerator: Accelerator, args: argparse.Namespace, stage: str, model: nn.Module, optimizer):
         self.accelerator, self.args, self.stage = accelerator, args, stage
