@@ -4,7 +4,6 @@ Shapes: f frames, c latent channels, h w latent cells (of pixels where uint8), n
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from models.base_folder import WEIGHTS, find_base, weight_files, weight_variant
 from utils.errors import UserError
+from utils.files import digest_of, file_digest
 from utils.tensor_files import read_shapes
 
 STORED_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
@@ -63,7 +63,20 @@ def load_base(name: str) -> Base:
     pipeline.set_progress_bar_config(disable=True)
     # one frame at a time: flat memory, and a frame's pixels do not depend on how many are decoded with it
     pipeline.vae.enable_slicing()
-    return Base(name, folder, pipeline, fingerprint(pipeline.unet))
+    # the width of a head is not seen in the shapes of the weights
+    heads = pipeline.unet.config.attention_head_dim
+    return Base(name, folder, pipeline, digest_of([fingerprint(pipeline.unet), heads]))
+
+
+def encoder_digests(base: Base) -> dict[str, str]:
+    """Return hashes of all that makes latents of frames and embeddings of prompts: weights and settings."""
+    folder, tokenizer = base.folder, sorted((base.folder / "tokenizer").iterdir())
+    return {
+        "latents": digest_of([fingerprint(base.vae), file_digest(folder / "vae" / "config.json")]),
+        "prompt": digest_of([fingerprint(base.pipeline.text_encoder),
+                             file_digest(folder / "text_encoder" / "config.json"),
+                             *(file_digest(path) for path in tokenizer if path.is_file())]),
+    }
 
 
 def fingerprint(module: torch.nn.Module) -> str:
@@ -98,12 +111,6 @@ def encode_prompt(pipeline: DiffusionPipeline, prompt: str) -> torch.Tensor:
     """Return the embedding (n d) of a prompt, float32 on the CPU, by the encoding that generation uses."""
     prompt_embeds, _ = pipeline.encode_prompt(prompt, pipeline.text_encoder.device, 1, False)
     return prompt_embeds[0].float().cpu()
-
-
-def text_fingerprint(pipeline: DiffusionPipeline) -> str:
-    """Return a hash of what turns a prompt into an embedding: the text encoder and the tokenizer."""
-    vocabulary = json.dumps(pipeline.tokenizer.get_vocab(), sort_keys=True)
-    return hashlib.sha256((fingerprint(pipeline.text_encoder) + vocabulary).encode()).hexdigest()
 
 
 def unseen_words(pipeline: DiffusionPipeline, prompt: str) -> str:

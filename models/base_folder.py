@@ -23,6 +23,7 @@ PARTS = {   # part of the pipeline -> the files it cannot do without
     "scheduler": ("scheduler_config.json",),
 }
 LEVELS = "block_out_channels"   # of a network's config: one entry per level, each half the size of the one before
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 
 
@@ -67,7 +68,7 @@ def check_base_folder(folder: Path) -> list[str]:
         if part in WEIGHTS and not missing:
             problems += _check_weights(folder / part, WEIGHTS[part])
         problems += _check_json(folder / part, [name for name in files if name not in missing])
-    return problems
+    return problems or _check_vocabulary(folder / "tokenizer") + _check_prediction(folder)
 
 
 def weight_files(part_folder: Path) -> list[Path]:
@@ -102,6 +103,11 @@ def pixel_strides(folder: Path) -> tuple[int, int]:
     return 2 ** (vae_levels - 1), 2 ** (vae_levels - 1 + unet_levels - 1)
 
 
+def num_timesteps(folder: Path) -> int:
+    """Return the number of noise levels the base was trained with: the most steps that sampling can take."""
+    return _config(folder, "scheduler").get("num_train_timesteps", 1000)
+
+
 def native_size(folder: Path) -> int:
     """Return the side in pixels that the base was made for."""
     return _config(folder, "unet")["sample_size"] * pixel_strides(folder)[0]
@@ -121,17 +127,32 @@ def _check_kind(index_path: Path, base: str) -> list[str]:
 
 
 def _config(folder: Path, part: str) -> dict:
-    return json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
+    return json.loads((folder / part / PARTS[part][0]).read_text(encoding="utf-8"))
 
 
 def _check_weights(part_folder: Path, stem: str) -> list[str]:
     if weight_files(part_folder):
         return _unreadable(weight_files(part_folder))
     if list(part_folder.glob("*.bin")) or list(part_folder.glob("*.ckpt")):
-        return [f"{part_folder}: has its weights only as pickle (.bin), which can carry code and is not loaded. "
-                f"Convert a base you trust with: python -c \"from diffusers import DiffusionPipeline as P; "
-                f"P.from_pretrained('{part_folder.parent}', use_safetensors=False).save_pretrained('converted')\""]
+        return [_convert(part_folder, part_folder.parent)]
     return [f"{part_folder / stem}.safetensors: is missing. Copy the whole base again."]
+
+
+def _check_vocabulary(tokenizer: Path) -> list[str]:
+    # the library makes an empty vocabulary of a missing one, and every caption becomes noise
+    if (tokenizer / "tokenizer.json").is_file() or (
+            (tokenizer / "vocab.json").is_file() and (tokenizer / "merges.txt").is_file()):
+        return []
+    return [f"{tokenizer}: its vocabulary is missing (vocab.json and merges.txt, or tokenizer.json). Copy the "
+            f"whole base again."]
+
+
+def _check_prediction(folder: Path) -> list[str]:
+    kind = _config(folder, "scheduler").get("prediction_type", PREDICTION_TYPES[0])
+    if kind in PREDICTION_TYPES:
+        return []
+    return [f"{folder / 'scheduler'}: has prediction_type {kind!r}; this program trains "
+            f"{', '.join(PREDICTION_TYPES)}."]
 
 
 def _unreadable(weights: list[Path]) -> list[str]:
@@ -157,6 +178,26 @@ def _check_json(part_folder: Path, names: list[str]) -> list[str]:
     return problems
 
 
+def _download(base: str) -> Path:
+    """Download the safetensors of a hub model, in its fp16 variant where there is no other."""
+    from diffusers import DiffusionPipeline
+
+    for variant in (None, "fp16"):
+        try:
+            return Path(DiffusionPipeline.download(base, use_safetensors=True, variant=variant))
+        except (OSError, ValueError) as error:   # how the library says that there are none of this kind
+            if "safetensors" not in str(error) and "variant" not in str(error):
+                raise
+    raise UserError(_convert(base, base))
+
+
+def _convert(where: object, base: object) -> str:
+    return (f"{where}: has its weights only as pickle (.bin), which can carry code and is not loaded. Convert a "
+            f"base you trust with: python -c \"from diffusers import DiffusionPipeline as P; "
+            f"P.from_pretrained('{base}', use_safetensors=False).save_pretrained('converted')\", and use "
+            f"converted as the base.")
+
+
 def _hub_folder(base: str, download: bool) -> Path | None:
     from huggingface_hub import hf_hub_download   # imported late: local bases never need it
     from huggingface_hub.errors import (
@@ -173,9 +214,7 @@ def _hub_folder(base: str, download: bool) -> Path | None:
             return folder if not check_base_folder(folder) else None
         if problems := _check_kind(Path(index), base):   # before gigabytes are downloaded
             raise UserError(*problems)
-        from diffusers import DiffusionPipeline
-
-        return Path(DiffusionPipeline.download(base, use_safetensors=True))
+        return _download(base)
     except HFValidationError as error:
         raise UserError(f"{base}: is neither a folder here nor the id of a model on the hub.") from error
     except LocalEntryNotFoundError as error:

@@ -6,7 +6,7 @@ state.safetensors, the rest in state.json.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,8 @@ def save_checkpoint(folder: Path, trained: Mapping[str, Tensor], optimizer: Opti
     `trained`: the trained parameters, in the order the optimizer has them. `state`: plain JSON material.
     """
     tensors, scalars = {f"weight/{name}": tensor.detach() for name, tensor in trained.items()}, {}
-    for index, entries in optimizer.state_dict()["state"].items():
-        for key, value in entries.items():
-            name = f"optimizer/{index}/{key}"
-            if isinstance(value, Tensor):
-                tensors[name] = value
-            else:
-                scalars[name] = value
+    for name, value in _flattened(optimizer.state_dict()["state"], "optimizer"):
+        (tensors if isinstance(value, Tensor) else scalars)[name] = value
     with replacing_folder(folder) as partial:
         write_tensors(partial / TENSORS_NAME, tensors)
         save_motion(partial / MOTION_NAME, trained, info, motion_dtype)
@@ -57,19 +52,41 @@ def load_checkpoint(folder: Path, trained: Mapping[str, Tensor], optimizer: Opti
 
     Raises UserError, and sets nothing, if the checkpoint is damaged or of other tensors.
     """
-    state, tensors = read_state(folder), read_tensors(folder / TENSORS_NAME)
+    state = read_state(folder)
+    try:
+        tensors = read_tensors(folder / TENSORS_NAME)
+    except UserError:
+        _damaged(folder)
     weights = {name.removeprefix("weight/"): t for name, t in tensors.items() if name.startswith("weight/")}
     if set(weights) != set(trained) or any(weights[name].shape != trained[name].shape for name in trained):
         raise UserError(f"{folder}: holds other tensors than this run trains. Resume with the run's own config.")
-    optimizer_state: dict[int, dict[str, Any]] = {}
-    for name, value in {**state["optimizer"], **tensors}.items():
-        if name.startswith("optimizer/"):
-            _, index, key = name.split("/", 2)
-            optimizer_state.setdefault(int(index), {})[key] = value
+    entries = {name: value for name, value in {**state["optimizer"], **tensors}.items()
+               if name.startswith("optimizer/")}
     with torch.no_grad():
         for name, parameter in trained.items():
             parameter.copy_(weights[name])
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": optimizer_state})
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": _nested(entries)})
+    return state
+
+
+def _flattened(entries: Mapping[Any, Any], path: str) -> Iterator[tuple[str, Any]]:
+    """Yield (path, value); 8-bit Adam has dictionaries within the state of a tensor, and shares tensors among them."""
+    for key, value in entries.items():
+        if isinstance(value, Mapping):
+            yield from _flattened(value, f"{path}/{key}")
+        else:
+            yield f"{path}/{key}", value.clone() if isinstance(value, Tensor) and value.dim() else value
+
+
+def _nested(entries: Mapping[str, Any]) -> dict[int, Any]:
+    """Undo `_flattened`: optimizer/0/exp_avg -> {0: {"exp_avg": ...}}."""
+    state: dict[int, Any] = {}
+    for path, value in entries.items():
+        _, index, *keys, last = path.split("/")
+        place = state.setdefault(int(index), {})
+        for key in keys:
+            place = place.setdefault(key, {})
+        place[last] = value
     return state
 
 

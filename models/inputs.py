@@ -15,7 +15,7 @@ from diffusers import DiffusionPipeline
 from einops import rearrange
 from torch import Tensor
 
-from models.base import encode_frames, encode_prompt, fingerprint, text_fingerprint
+from models.base import Base, encode_frames, encode_prompt, encoder_digests
 from utils.cache import cache_path, fill_cache, is_cached
 from utils.clips import Clip
 from utils.tensor_files import read_rows, read_tensors
@@ -31,19 +31,19 @@ class Inputs:
     prompt_paths: dict[str, Path]   # by caption
 
 
-def encode_inputs(pipeline: DiffusionPipeline, clips: list[Clip], cache_dir: Path,
+def encode_inputs(base: Base, clips: list[Clip], cache_dir: Path,
                   progress: Callable[[Iterable], Iterable] = iter) -> Inputs:
     """Encode every clip and caption that the cache does not hold yet. `progress` wraps the list of what is
     left."""
-    jobs = {}
-    vae, text = fingerprint(pipeline.vae), text_fingerprint(pipeline)
+    jobs, pipeline, made_by = {}, base.pipeline, encoder_digests(base)
     latent_paths, prompt_paths = {}, {}
     for clip in clips:
-        made_from = {"kind": "latents", "vae": vae, "clip": clip.digest, "size": clip.size, "frames": clip.frames}
+        made_from = {"kind": "latents", "by": made_by["latents"], "clip": clip.digest, "size": clip.size,
+                     "frames": clip.frames}
         latent_paths[str(clip.path)] = path = cache_path(cache_dir, made_from)
         jobs[path] = made_from, lambda clip=clip: encode_clip(pipeline, clip)
     for caption in dict.fromkeys(caption for clip in clips for caption in clip.captions):
-        made_from = {"kind": "prompt", "text_encoder": text, "prompt": caption}
+        made_from = {"kind": "prompt", "by": made_by["prompt"], "prompt": caption}
         prompt_paths[caption] = path = cache_path(cache_dir, made_from)
         jobs[path] = made_from, lambda caption=caption: {"prompt_embeds": encode_prompt(pipeline, caption)}
     for path in progress([path for path in jobs if not is_cached(path)]):

@@ -45,13 +45,17 @@ def library_versions() -> dict[str, str]:
 
 
 def save_motion(path: Path, tensors: Mapping[str, Tensor], info: MotionInfo, dtype: str) -> None:
-    """Write the trained tensors in `dtype` (fp16 or fp32). Raises UserError if a value does not fit into
-    it."""
+    """Write the trained tensors in `dtype` (fp16 or fp32); in fp32 if a value is too large for fp16.
+
+    Raises UserError, and writes nothing, if a value is not finite.
+    """
     stored = {name: tensor.detach().to("cpu", DTYPES[dtype]) for name, tensor in tensors.items()}
     broken = [name for name, tensor in stored.items() if not tensor.isfinite().all()]
+    if broken and dtype == "fp16":
+        return save_motion(path, tensors, info, "fp32")
     if broken:
-        raise UserError(f"{path}: {broken[0]} has values that are not finite in {dtype}, and {len(broken)} tensors "
-                        f"in all. Nothing was written. Try motion_dtype: fp32 or a lower learning rate.")
+        raise UserError(f"{path}: {len(broken)} tensors have values that are not finite, the first {broken[0]}. "
+                        f"Nothing was written. Try a lower learning_rate.")
     fields = {name: value if isinstance(value, str) else json.dumps(value) for name, value in vars(info).items()}
     write_tensors(path, stored, {"format": FORMAT, **fields})
 

@@ -126,7 +126,7 @@ def cache_inputs(plan: Plan, base: Base, accelerator) -> Inputs:
             if unseen := unseen_words(base.pipeline, caption):
                 print(f"caption too long for the text encoder, not seen: \"{unseen}\"")
     with accelerator.main_process_first():   # the others then find everything there
-        inputs = encode_inputs(base.pipeline, plan.exemplars + plan.regularization, cache_dir,
+        inputs = encode_inputs(base, plan.exemplars + plan.regularization, cache_dir,
                                lambda jobs: tqdm(jobs, desc="encoding clips and captions", dynamic_ncols=True,
                                                  disable=not jobs or not accelerator.is_main_process))
     for encoder in encoders:

@@ -69,3 +69,25 @@ def test_failed_save_leaves_the_checkpoint_before_it(tmp_path, monkeypatch):
         save_checkpoint(tmp_path / "c", parameters, optimizer, INFO, "fp16", {"clips": {}})
     assert read_state(tmp_path / "c")["step"] == 3
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_nested_and_shared_optimizer_state_comes_back(tmp_path):
+    """The layout of 8-bit Adam: a dictionary within each tensor's state, and one table that all of them share."""
+    parameters, optimizer = network(0)
+    table = torch.arange(4.0)
+    for parameter in parameters.values():
+        optimizer.state[parameter] = {"step": 3, "__quantized__": {"state1": torch.ones(2).byte(), "qmap1": table}}
+    save_checkpoint(tmp_path / "c", parameters, optimizer, INFO, "fp16", {})
+    restored, restored_optimizer = network(1)
+    load_checkpoint(tmp_path / "c", restored, restored_optimizer)
+    for parameter in restored.values():
+        state = restored_optimizer.state[parameter]
+        assert state["step"] == 3 and torch.equal(state["__quantized__"]["qmap1"], table)
+
+
+def test_checkpoint_without_its_tensors_says_what_to_remove(tmp_path):
+    parameters, optimizer = network(0)
+    save_checkpoint(tmp_path / "c", parameters, optimizer, INFO, "fp16", {})
+    (tmp_path / "c" / "state.safetensors").unlink()
+    with pytest.raises(UserError, match="c: is damaged. Remove it"):
+        load_checkpoint(tmp_path / "c", *network(1))

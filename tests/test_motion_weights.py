@@ -88,9 +88,17 @@ def test_fp16_is_half_the_size(tmp_path, base, tuned):
     assert sizes["fp32"] == 2 * sizes["fp16"]
 
 
-def test_value_too_large_for_fp16_is_said_and_nothing_written(tmp_path, base, tuned):
-    tuned[next(iter(tuned))].flatten()[0] = 1e6
-    with pytest.raises(UserError, match="motion_dtype: fp32"):
+def test_value_too_large_for_fp16_is_kept_in_fp32(tmp_path, base, tuned):
+    name = next(iter(tuned))
+    tuned[name] = torch.full_like(tuned[name], 1e6)
+    save_motion(tmp_path / "motion.safetensors", tuned, info(base), "fp16")
+    assert torch.equal(load_file(tmp_path / "motion.safetensors")[name], tuned[name])
+
+
+def test_value_that_is_not_finite_is_said_and_nothing_written(tmp_path, base, tuned):
+    name = next(iter(tuned))
+    tuned[name] = torch.full_like(tuned[name], torch.inf)
+    with pytest.raises(UserError, match="not finite"):
         save_motion(tmp_path / "motion.safetensors", tuned, info(base), "fp16")
     assert not list(tmp_path.iterdir())
 
