@@ -12,34 +12,38 @@ import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+
+from utils.captions import read_caption_index
 
 # torch and diffusers are imported in the functions that use them: --help and wrong arguments should not wait
 # for them
 from utils.config import Config, parse_config
-from utils.errors import UserError, plain_errors, run_script
-from utils.files import check_writable, file_digest
+from utils.errors import UserError, attempt, plain_errors, run_script
+from utils.files import check_writable, file_digest, write_json
 from utils.prompts import MAX_SEED, Prompt, read_prompts, with_token
 
+MAX_FPS = 1000
 DEFAULT_SEED, DEFAULT_NUM_FRAMES, DEFAULT_FPS = 0, 16, 8.0
 
 
 def main() -> None:
     args = parse_args()
     problems = check_arguments(args)
-    prompts = read_or_report(lambda: read_prompts(args.prompt, args.seed) if args.prompt else [], problems, [])
-    source = read_or_report(lambda: find_model(args.model, args.base), problems, None)
+    prompts = attempt(lambda: read_prompts(args.prompt, args.seed) if args.prompt is not None else [], [], problems)
+    source = attempt(lambda: find_model(args.model, args.base), None, problems)
     if problems:
         raise UserError(*dict.fromkeys(problems))
 
     from models.base import enough_memory
-    from models.base_folder import find_base, native_size, pixel_strides
+    from models.base_folder import find_base, native_size, num_timesteps, pixel_strides
 
-    folder = read_or_report(lambda: find_base(source.base), problems, None)
+    folder = attempt(lambda: find_base(source.base), None, problems)
     if problems:
         moved = " If it has moved, say where with --base." if source.motion and not args.base else ""
         raise UserError(*(problem + moved for problem in problems))
     size = args.res or source.size or (native_size(folder),) * 2
+    if args.steps > num_timesteps(folder):
+        raise UserError(f"--steps {args.steps}: this base takes at most {num_timesteps(folder)}.")
     if any(side % pixel_strides(folder)[0] for side in size):
         raise UserError(f"--res {size[0]}x{size[1]}: both must be multiples of {pixel_strides(folder)[0]} for this "
                         f"base.")
@@ -84,11 +88,12 @@ def parse_args() -> argparse.Namespace:
     add("-d", "--duration", type=positive(int), metavar="FRAMES", help="frames a video (default: as trained)")
     add("--steps", type=positive(int), default=50, help="denoising steps (default: 50)")
     add("--guidance-scale", type=positive(float), default=9.0, help="how strictly to follow the prompt (default: 9)")
-    add("--fps", type=positive(float), help="frames per second of the videos (default: the rate the motion was "
+    add("--fps", type=frame_rate, help="frames per second of the videos (default: the rate the motion was "
                                             f"learned at; {DEFAULT_FPS:g} for a base)")
     add("--strength", type=finite, default=1.0, help="1: as learned, 0: the base; also between and beyond")
     add("--batch-size", type=positive(int), default=1, help="videos rendered at once (default: 1)")
     add("--precision", choices=("no", "fp16", "bf16"), help="default: that of the training, where this device has it")
+    add("--overwrite", action="store_true", help="replace videos of the same name that were made in another way")
     add("--export", type=Path, metavar="DIR", help="write a full diffusers pipeline folder instead of videos")
     return parser.parse_args()
 
@@ -119,6 +124,13 @@ def finite(text: str) -> float:
     return number
 
 
+def frame_rate(text: str) -> float:
+    fps = positive(float)(text)
+    if fps > MAX_FPS:
+        raise argparse.ArgumentTypeError(f"{text!r} is above {MAX_FPS}")
+    return fps
+
+
 def positive(kind: type):
     def parse(text: str):
         try:
@@ -140,16 +152,9 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
         return check_writable(args.export.absolute().parent)
     if args.prompt is None:
         return ["-p/--prompt is missing. Give a prompt, or a .txt file of `seed,prompt` lines."]
-    return check_writable(args.output_dir)
-
-
-def read_or_report(read, problems: list[str], default: Any) -> Any:
-    """Return what `read` returns; what is wrong goes to `problems`, so that all of it is reported at once."""
-    try:
-        return read()
-    except UserError as error:
-        problems += error.problems
-        return default
+    problems = check_writable(args.output_dir)
+    attempt(lambda: read_caption_index(args.output_dir), None, problems)   # it is added to
+    return problems
 
 
 def find_model(given: str, moved_base: str | None) -> Source:
@@ -159,6 +164,8 @@ def find_model(given: str, moved_base: str | None) -> Source:
     from models.motion_weights import find_motion, read_motion_info
 
     motion = find_motion(given)
+    if motion and motion.suffix != ".safetensors":
+        raise UserError(f"{given}: is not a motion.safetensors. Name a run folder, or the motion.safetensors in it.")
     if motion:
         info = read_motion_info(motion)
         config, _ = parse_config(info.config, f"the config in {motion}")
@@ -205,10 +212,11 @@ def export(source: Source, args: argparse.Namespace) -> None:
     from models.base import restore_stored_precision
     from utils.files import replacing_folder
 
-    base, _ = load(source, args.strength)
+    base, made_with = load(source, args.strength)
     restore_stored_precision(base)
     with replacing_folder(args.export) as partial:
         base.pipeline.save_pretrained(partial, safe_serialization=True)
+        write_json(partial / "customized_motion.json", made_with)   # diffusers ignores it; it says what this is
     print(f"exported: {args.export}\nload it with\n  DiffusionPipeline.from_pretrained({str(args.export)!r})")
 
 
@@ -228,12 +236,16 @@ def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], args:
 
     computed_in = precision(args, source)
     base, made_with = load(source, args.strength)
-    base.pipeline.to(PartialState().device, COMPUTE_DTYPES[computed_in])
-    remarks = render_to_folder(base.pipeline, prompts, how, args.output_dir, fps, args.batch_size,
-                               made_with | {"precision": computed_in},
-                               lambda batches: tqdm(batches, desc="generating", dynamic_ncols=True))
+    state = PartialState()
+    base.pipeline.to(state.device, COMPUTE_DTYPES[computed_in])
+    mine = prompts[state.process_index :: state.num_processes]   # `accelerate launch` shares the prompts out
+    remarks = render_to_folder(base.pipeline, mine, how, args.output_dir, fps, args.batch_size,
+                               made_with | {"precision": computed_in}, args.overwrite,
+                               lambda batches: tqdm(batches, desc="generating", dynamic_ncols=True,
+                                                    disable=not state.is_main_process))
     for remark in remarks:
         print(f"note: {remark}")
+    state.wait_for_everyone()
     print(f"open {(args.output_dir / 'video_lightbox.html').absolute().as_uri()}")
 
 

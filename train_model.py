@@ -9,36 +9,40 @@ Source: Materzynska et al. 2023, arXiv 2312.04966.
 
 import argparse
 import os
-import shlex
 from pathlib import Path
+
+from utils.commands import script_command
 
 # torch, diffusers and what needs them are imported in the functions that use them: --help and config errors
 # should not wait for them
 from utils.config import Config, examine_config
-from utils.errors import UserError, plain_errors, run_script
-from utils.run_folder import CONFIG_NAME, create_run, find_run
+from utils.errors import UserError, attempt, plain_errors, run_script
+from utils.run_folder import CONFIG_NAME, create_run, find_run, hold_run, write_config
 
 
 def main() -> None:
     args = parse_args()
     config, notes, problems = examine_config(config_path(args), args.overrides)
     from models.plan import estimate_report, make_plan, plan_report, resolve_precision
+    from models.resuming import check_continuation
 
     config, more_notes = resolve_precision(config)
     wanted_run, run = args.resume or config.resume_from_checkpoint, None
     if wanted_run and not problems:
-        try:
-            run = find_run(config, wanted_run)
-        except UserError as error:
-            problems += error.problems
+        run = attempt(lambda: find_run(config, wanted_run), None, problems)
     plan = make_plan(config, download=not (args.dry_run or problems), known_problems=problems)
     if is_first_process():
         print("\n".join([*notes, *more_notes, plan_report(plan)]), flush=True)
+    if run:
+        check_continuation(run, plan, int(os.environ.get("WORLD_SIZE", "1")))
     if args.dry_run:
         print(estimate_report(plan))
         return
 
     accelerator, run = start(config, run)
+    if accelerator.is_main_process:
+        held = hold_run(run)   # noqa: F841 (as long as this process lives)
+        write_config(config, run)
     from models.base import enough_memory
     from models.training import train
 
@@ -73,6 +77,8 @@ def config_path(args: argparse.Namespace) -> Path:
     if args.resume in (None, "latest"):
         raise UserError("--config is missing. Name a YAML config, such as config.yaml.")
     run = Path(args.resume)
+    if not run.is_dir():
+        raise UserError(f"{run}: does not exist. Runs are folders in output_dir, named subject-time.")
     return (run.parent if run.name.startswith("checkpoint-") else run) / CONFIG_NAME
 
 
@@ -106,8 +112,10 @@ def has_accelerator() -> bool:
 def next_command(config: Config, run: Path) -> str:
     """Return the command that renders the learned motion."""
     given = config.validation_data.prompt or ["a person doing the V* motion"]
-    arguments = ["python", "generate_pretrained.py", "-m", str(run), "-o", str(run / "videos"), "-p", "|".join(given)]
-    return shlex.join(arguments)
+    files = [text for text in given if text.lower().endswith(".txt")]
+    prompts = files[0] if files else "|".join(given)
+    return script_command("generate_pretrained.py", "-m", run, "-o", run / "videos", "-p", prompts,
+                          "-s", config.seed)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet3DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    DiffusionPipeline,
+    UNet3DConditionModel,
+)
 from diffusers.utils import logging as diffusers_logging
 from einops import rearrange
 from transformers.utils import logging as transformers_logging

@@ -199,7 +199,9 @@ def _convert(where: object, base: object) -> str:
 
 
 def _hub_folder(base: str, download: bool) -> Path | None:
-    from huggingface_hub import hf_hub_download   # imported late: local bases never need it
+    from huggingface_hub import (
+        hf_hub_download,  # imported late: local bases never need it
+    )
     from huggingface_hub.errors import (
         EntryNotFoundError,
         HFValidationError,

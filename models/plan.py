@@ -1,18 +1,17 @@
 """What a training run will do, with everything that can be wrong found before a weight is loaded."""
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from models.base_folder import find_base, pixel_strides, tensor_sizes
+from models.base_folder import find_base, num_timesteps, pixel_strides, tensor_sizes
 from models.tunable import select_tunable, selection_report, union
 from utils.clips import Clip, clip_report, find_clips
-from utils.config import Config, is_due
-from utils.errors import UserError
+from utils.config import Config, num_due
+from utils.errors import UserError, attempt
 from utils.files import check_writable, format_bytes, free_bytes
 from utils.prompts import Prompt, read_prompts, with_token
 from utils.video import IMAGE_SUFFIXES
@@ -46,7 +45,7 @@ def make_plan(config: Config, download: bool = True, known_problems: Sequence[st
     downloaded last: nobody wants to wait for gigabytes to learn of a broken clip.
     """
     problems = list(known_problems)
-    folder = _attempt(lambda: find_base(config.pretrained_model_path, download=False), None, problems)
+    folder = attempt(lambda: find_base(config.pretrained_model_path, download=False), None, problems)
     plan = _checked_plan(config, folder, problems)
     if folder is None and download:
         plan = _checked_plan(config, find_base(config.pretrained_model_path), problems)
@@ -58,13 +57,16 @@ def make_plan(config: Config, download: bool = True, known_problems: Sequence[st
 
 def _checked_plan(config: Config, folder: Path | None, problems: list[str]) -> Plan:
     """Return the plan for a base in `folder`. Raises UserError with `problems` and all that are found."""
-    num_elements = _attempt(lambda: tensor_sizes(folder, "unet") if folder else {}, {}, problems)
-    selected = _attempt(lambda: select_tunable(num_elements, config.trainable_modules) if num_elements else {}, {},
+    num_elements = attempt(lambda: tensor_sizes(folder, "unet") if folder else {}, {}, problems)
+    selected = attempt(lambda: select_tunable(num_elements, config.trainable_modules) if num_elements else {}, {},
                         problems)
-    strides = _attempt(lambda: pixel_strides(folder) if folder else TYPICAL_STRIDES, TYPICAL_STRIDES, problems)
-    exemplars, regularization = _attempt(lambda: find_clips(config, strides[1]), ([], []), problems)
-    prompts = _attempt(lambda: sample_prompts(config), [], problems)
+    strides = attempt(lambda: pixel_strides(folder) if folder else TYPICAL_STRIDES, TYPICAL_STRIDES, problems)
+    exemplars, regularization = attempt(lambda: find_clips(config, strides[1]), ([], []), problems)
+    prompts = attempt(lambda: sample_prompts(config), [], problems)
     problems = problems + check_sizes(config, strides) + check_packages(config)
+    if folder and config.validation_data.num_inference_steps > num_timesteps(folder):
+        problems.append(f"validation_data.num_inference_steps is {config.validation_data.num_inference_steps}. This "
+                        f"base takes at most {num_timesteps(folder)}.")
     for written in (config.output_dir, config.cached_latent_dir):
         problems += check_writable(Path(written)) if written else []
     if problems:
@@ -72,23 +74,16 @@ def _checked_plan(config: Config, folder: Path | None, problems: list[str]) -> P
     return Plan(config, folder, exemplars, regularization, prompts, selected, num_elements, strides)
 
 
-def _attempt(check: Callable[[], Any], default: Any, problems: list[str]) -> Any:
-    """Return what `check` returns, or else `default`; what is wrong goes to `problems`."""
-    try:
-        return check()
-    except UserError as error:
-        problems += error.problems
-        return default
-
-
 def resolve_precision(config: Config) -> tuple[Config, list[str]]:
     """Return the config with the precision this machine trains in, and notes for the user."""
-    has_gpu = torch.cuda.is_available()
-    if config.mixed_precision is None:
-        best = "no" if not has_gpu else "bf16" if torch.cuda.is_bf16_supported(False) else "fp16"
-        return replace(config, mixed_precision=best), []
-    if config.mixed_precision == "fp16" and not (has_gpu or torch.backends.mps.is_available()):
-        return replace(config, mixed_precision="no"), ["mixed_precision: fp16 needs a GPU; training in float32."]
+    has_gpu, wanted = torch.cuda.is_available(), config.mixed_precision
+    has_bf16 = has_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    if wanted is None:
+        return replace(config, mixed_precision="no" if not has_gpu else "bf16" if has_bf16 else "fp16"), []
+    if wanted == "fp16" and not (has_gpu or torch.backends.mps.is_available()):
+        return replace(config, mixed_precision="no"), ["fp16 needs a GPU, and there is none: computing in float32."]
+    if wanted == "bf16" and has_gpu and not has_bf16:
+        return replace(config, mixed_precision="fp16"), ["This GPU has no bf16: computing in fp16."]
     return config, []
 
 
@@ -133,8 +128,7 @@ def disk_needs(plan: Plan) -> tuple[int, int]:
                             for clip in plan.exemplars + plan.regularization)
     num_trained = sum(plan.num_elements[name] for name in plan.trained_names)
     motion = num_trained * {"fp16": 2, "fp32": 4}[plan.config.motion_dtype]
-    num_checkpoints = sum(is_due(step, plan.config.checkpointing_steps)
-                          for step in range(1, plan.config.max_train_steps + 1))
+    num_checkpoints = num_due(plan.config.checkpointing_steps, plan.config.max_train_steps)
     # a checkpoint: weights and the two moments of Adam in float32, and the motion weights
     return latent_values * 2 * 4, num_checkpoints * (num_trained * 12 + motion) + motion
 
@@ -175,7 +169,9 @@ def estimate_report(plan: Plan) -> str:
     """Return the estimates of a dry run."""
     if plan.base_folder is None:
         return f"{plan.config.pretrained_model_path} is not on this machine yet, so memory and disk are not estimated."
-    from models.footprint import training_footprint   # it needs diffusers, which takes seconds to import
+    from models.footprint import (
+        training_footprint,  # it needs diffusers, which takes seconds to import
+    )
 
     config, clips = plan.config, plan.exemplars + plan.regularization
     largest = max(clips, key=lambda clip: clip.window * clip.size[0] * clip.size[1])

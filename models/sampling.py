@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
+from filelock import FileLock
 
 from models.base import unseen_words
 from utils.captions import add_captions
+from utils.errors import UserError
 from utils.gallery import write_gallery
 from utils.prompts import Prompt, file_name
 from utils.video import read_metadata, write_video
 
+PLACES = ("base", "motion")   # where weights lie, which may change; which ones they are, their fingerprints tell
 COMPUTE_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -46,33 +49,51 @@ def render(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Rendering) -
         num_inference_steps=how.num_inference_steps, guidance_scale=how.guidance_scale,
         generator=generators, output_type="np",
     ).frames                                                    # (b f h w c) in 0..1
-    return (np.asarray(video) * 255).round().astype(np.uint8)   # (b f h w c)
+    pixels = np.nan_to_num(np.asarray(video)) * 255             # what overflowed becomes black, and is noticed
+    return pixels.round().astype(np.uint8)                      # (b f h w c)
 
 
 def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Rendering, folder: Path, fps: float,
-                     batch_size: int, made_with: dict[str, Any],
-                     progress: Callable[[Iterable], Iterable] = iter) -> list[str]:
+                     batch_size: int, made_with: dict[str, Any], overwrite: bool = False,
+                     progress: Callable[[list], Iterable] = iter) -> list[str]:
     """Render each prompt to `folder`/{prompt}_seed{seed}.mp4, in batches; return remarks for the user.
 
-    Videos that are there already and were made in the same way are kept, so an interrupted list continues.
-    The folder is then a data folder too (its captions in text.json) and has the gallery in it.
-    `made_with`: base and motion weights, written into each file beside prompt, seed and `how`.
+    Videos that are there already and were made in the same way are kept, so an interrupted list continues. The
+    folder is then a data folder too (its captions in text.json) and has the gallery in it. `made_with`: base and
+    motion weights, written into each file beside prompt, seed and `how`.
+    Raises UserError if a video made in another way stands where one is to be written, unless `overwrite`.
     """
-    made = {prompt: _is_made(folder / file_name(prompt), _metadata(prompt, how, fps, made_with)) for prompt in prompts}
-    missing = [prompt for prompt in prompts if not made[prompt]]
-    remarks = [f"{file_name(prompt)}: was made in another way, and is made again" for prompt in missing
-               if (folder / file_name(prompt)).exists()]
+    facts = {prompt: {"prompt": prompt.text, "seed": prompt.seed, **asdict(how), "fps": fps, **made_with}
+             for prompt in prompts}
+    there = {prompt: read_metadata(folder / file_name(prompt)) for prompt in prompts
+             if (folder / file_name(prompt)).exists()}
+    kept = [prompt for prompt in there if _is_same(there[prompt], facts[prompt])]
+    others = [prompt for prompt in there if prompt not in kept]
+    if others and not overwrite:
+        first = others[0]
+        raise UserError(f"{folder / file_name(first)}: is there already and was made in another way "
+                        f"({_difference(there[first], facts[first])}), as {len(others)} of {len(prompts)}. "
+                        f"Choose another output folder.")
+    missing = [prompt for prompt in prompts if prompt not in kept]
+    remarks = [f"{len(kept)} of {len(prompts)} videos are there already"] if kept else []
     remarks += [f"{file_name(prompt)}: the prompt is too long for the text encoder, not seen: \"{unseen}\""
                 for prompt in missing if (unseen := unseen_words(pipeline, prompt.text))]
-    if len(missing) < len(prompts):
-        remarks.append(f"{len(prompts) - len(missing)} of {len(prompts)} videos are there already")
-    for batch in progress([missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]):
+    index_folder(folder, kept)
+    batches = [missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]
+    for batch in progress(batches) if batches else ():
         for prompt, frames in zip(batch, render(pipeline, batch, how)):
             remarks += [f"{file_name(prompt)}: {fault}" for fault in faults(frames)]
-            write_video(folder / file_name(prompt), frames, fps, _metadata(prompt, how, fps, made_with))
-        add_captions(folder, {file_name(prompt): prompt.text for prompt in batch})
-        write_gallery(folder)
+            write_video(folder / file_name(prompt), frames, fps, facts[prompt])
+        index_folder(folder, batch)
     return remarks
+
+
+def index_folder(folder: Path, prompts: list[Prompt]) -> None:
+    """Add the captions of `prompts` to the folder, and write its gallery; several processes may do so at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".index.lock"):
+        add_captions(folder, {file_name(prompt): prompt.text for prompt in prompts})
+        write_gallery(folder)
 
 
 def faults(frames: np.ndarray) -> list[str]:
@@ -85,9 +106,16 @@ def faults(frames: np.ndarray) -> list[str]:
     return []
 
 
-def _metadata(prompt: Prompt, how: Rendering, fps: float, made_with: dict[str, Any]) -> dict[str, Any]:
-    return {"prompt": prompt.text, "seed": prompt.seed, **asdict(how), "fps": fps, **made_with}
+def _is_same(there: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    return not _different_keys(there, wanted)
 
 
-def _is_made(path: Path, metadata: dict[str, Any]) -> bool:
-    return path.exists() and read_metadata(path) == metadata
+def _difference(there: dict[str, Any], wanted: dict[str, Any]) -> str:
+    if not there:
+        return "not by this program"
+    return ", ".join(f"{key} {there.get(key)}, not {wanted.get(key)}" for key in _different_keys(there, wanted)[:3])
+
+
+def _different_keys(there: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    keys = [*wanted, *(key for key in there if key not in wanted)]
+    return [key for key in keys if key not in PLACES and there.get(key) != wanted.get(key)]

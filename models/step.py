@@ -11,7 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from models.inputs import Inputs, prompt_embeds, sample_latents
-from models.objective import SKEW, clip_losses, sample_noise, sample_timesteps, total_loss
+from models.objective import (
+    SKEW,
+    clip_losses,
+    sample_noise,
+    sample_timesteps,
+    total_loss,
+)
 from models.plan import Plan
 from utils.config import Config
 from utils.errors import UserError
@@ -25,7 +31,7 @@ def optimizer_step(plan: Plan, unet: nn.Module, scheduler, inputs: Inputs, optim
 
     Raises UserError before the optimizer touches a weight if a loss or the gradient is not finite.
     """
-    config, means = plan.config, []
+    config, means, seen = plan.config, [], []
     num_micro_steps = config.gradient_accumulation_steps
     for micro_step in range(num_micro_steps):
         rank, num_ranks = accelerator.process_index, accelerator.num_processes
@@ -33,6 +39,7 @@ def optimizer_step(plan: Plan, unet: nn.Module, scheduler, inputs: Inputs, optim
         windows = [draw_window(plan.exemplars, "exemplar", config.seed, turn) for turn in turn_range]
         if plan.regularization:
             windows += [draw_window(plan.regularization, "regularization", config.seed, turn) for turn in turn_range]
+        seen += windows
         torch.manual_seed(seed_for("dropout", config.seed, step, micro_step, rank))   # the only use of global state
 
         is_last = micro_step == num_micro_steps - 1
@@ -40,21 +47,28 @@ def optimizer_step(plan: Plan, unet: nn.Module, scheduler, inputs: Inputs, optim
             losses = window_losses(unet, scheduler, inputs, windows, config, accelerator.device)   # (b)
             exemplar, regularization = losses.split([len(turn_range), len(windows) - len(turn_range)])
             loss = total_loss(exemplar, regularization if plan.regularization else None, config.prior_lambda)
-            if not torch.isfinite(loss):
+            if not all_finite(loss.detach(), accelerator):
                 raise UserError(not_finite("loss", step, windows))
             accelerator.backward(loss / num_micro_steps)
         means.append(torch.stack([exemplar.mean(), regularization.mean(), loss]).detach())   # mean of none: nan
 
     grad_norm = accelerator.clip_grad_norm_(list(trained.values()), config.max_grad_norm)
     if accelerator.scaler is None and not torch.isfinite(grad_norm):
-        raise UserError(not_finite("gradient", step, windows))
+        raise UserError(not_finite("gradient", step, seen))
     optimizer.step()   # in fp16 the scaler leaves out steps whose gradient overflowed, and lowers its scale
     if accelerator.scaler is not None and accelerator.scaler.get_scale() < 1:
-        raise UserError(not_finite("gradient", step, windows))
+        raise UserError(not_finite("gradient", step, seen))
     optimizer.zero_grad()
     exemplar, regularization, loss = accelerator.reduce(torch.stack(means).mean(dim=0), "mean").tolist()
     return {"step": step + 1, "loss": loss, "exemplar": exemplar,
-            "regularization": regularization if plan.regularization else None, "grad_norm": float(grad_norm)}
+            "regularization": regularization if plan.regularization else None, "grad_norm": float(grad_norm) if torch.isfinite(grad_norm) else None}
+
+
+def all_finite(loss: Tensor, accelerator) -> bool:
+    """Say whether the loss is finite on every process, so that all of them stop together."""
+    if accelerator.num_processes > 1:
+        loss = accelerator.reduce(loss, "sum")
+    return bool(torch.isfinite(loss))
 
 
 def window_losses(unet: Callable, scheduler, inputs: Inputs, windows: list[Window], config: Config,
@@ -83,6 +97,6 @@ def window_losses(unet: Callable, scheduler, inputs: Inputs, windows: list[Windo
 
 
 def not_finite(what: str, step: int, windows: list[Window]) -> str:
-    clips = ", ".join(window.clip.path.name for window in windows)
+    clips = ", ".join(dict.fromkeys(window.clip.path.name for window in windows))
     return (f"step {step + 1}: the {what} is not finite, so training stopped before the weights were touched "
             f"(clips: {clips}). Try a lower learning_rate, or mixed_precision: bf16 or no, and look at these clips.")

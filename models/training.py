@@ -4,19 +4,16 @@ Everything random is a function of (seed, step), so a run stopped anywhere and r
 not been.
 """
 
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from models.base import Base, load_base, training_scheduler, unseen_words
-from models.checkpoint import load_checkpoint, read_state, save_checkpoint
+from models.checkpoint import save_checkpoint
 from models.inputs import Inputs, encode_inputs
 from models.motion_weights import MotionInfo, library_versions, movement, save_motion
 from models.optimization import (
@@ -28,24 +25,27 @@ from models.optimization import (
 )
 from models.plan import Plan, sample_fps
 from models.recompute import recompute_activations
+from models.resuming import load_newest, run_state
 from models.sampling import COMPUTE_DTYPES
 from models.step import optimizer_step
+from models.stopping import exit_code, stop_requested, stop_signals
 from models.validation import as_generation_sees, write_samples
+from utils.commands import script_command
 from utils.config import config_yaml, is_due
-from utils.errors import UserError
 from utils.run_folder import (
     MOTION_NAME,
     append_log,
     checkpoint_dir,
-    checkpoints,
     remove_leftovers,
     rewind_log,
 )
 
 
 def train(plan: Plan, accelerator, run: Path) -> Path:
-    """Carry out `plan` in the folder `run`, from its newest checkpoint if it has any; return the motion
-    weights."""
+    """Carry out `plan` in the folder `run`, from its newest checkpoint if it has any; return the motion weights.
+
+    Asked to stop (Ctrl-C, SIGTERM), it saves a checkpoint and exits.
+    """
     config = plan.config
     base = load_base(config.pretrained_model_path)
     unet, scheduler = base.unet, training_scheduler(base)
@@ -62,30 +62,40 @@ def train(plan: Plan, accelerator, run: Path) -> Path:
     prepared, optimizer = accelerator.prepare(unet, optimizer)
     prepared.train()
 
-    start = resume(plan, run, trained, optimizer, accelerator) if checkpoints(run) else 0
+    start = load_newest(run, base, trained, optimizer, accelerator)
+    learning_rate_at = learning_rate_schedule(config, accelerator.num_processes)
+    describe = motion_description(plan, base)
     if accelerator.is_main_process:   # what a killed process left: half-written files, steps after its checkpoint
         remove_leftovers(run)
         rewind_log(run, start)
-    learning_rate_at = learning_rate_schedule(config, accelerator.num_processes)
-    describe = motion_description(plan, base)
 
-    def render_samples(step: int) -> None:
+    def save(step: int) -> None:
+        if accelerator.is_main_process and not checkpoint_dir(run, step).exists():
+            save_checkpoint(checkpoint_dir(run, step), trained, optimizer.optimizer, describe(step),
+                            config.motion_dtype, run_state(plan, base, accelerator))
+        accelerator.wait_for_everyone()
+
+    def render_samples(step: int, stop: list[int]) -> None:
         if plan.prompts and (step == 0 or is_due(step, config.validation_steps)):
             if accelerator.is_main_process:
                 with as_generation_sees(base, trained, plain_forward, config, step):
-                    write_samples(plan, base, run, step)
+                    write_samples(plan, base, run, step, stop)
             accelerator.wait_for_everyone()
 
-    def save(step: int) -> None:
-        if accelerator.is_main_process:
-            save_checkpoint(checkpoint_dir(run, step), trained, optimizer.optimizer, describe(step),
-                            config.motion_dtype, run_state(plan, accelerator))
-        accelerator.wait_for_everyone()
+    def stop_if_asked(step: int, stop: list[int]) -> None:
+        if stop_requested(stop, accelerator):
+            save(step)
+            bar.close()
+            accelerator.print(f"Stopped after step {step}, and saved. Continue with\n"
+                              f"  {script_command('train_model.py', '--resume', run)}")
+            accelerator.end_training()
+            sys.exit(exit_code(stop))
 
-    render_samples(start)
     bar = tqdm(range(start, config.max_train_steps), initial=start, total=config.max_train_steps, desc="training",
                disable=not accelerator.is_main_process, dynamic_ncols=True)
     with stop_signals() as stop:
+        render_samples(start, stop)
+        stop_if_asked(start, stop)
         for step in bar:
             began = time.perf_counter()
             for group in optimizer.param_groups:
@@ -97,16 +107,11 @@ def train(plan: Plan, accelerator, run: Path) -> Path:
                 bar.set_postfix({name: f"{entry[name]:.4f}" for name in ("exemplar", "regularization")
                                  if entry[name] is not None})
             accelerator.log({name: entry[name] for name in entry if entry[name] is not None}, step=step + 1)
-            stopping = requested(stop, accelerator)
-            if is_due(step + 1, config.checkpointing_steps) or stopping:
+            if is_due(step + 1, config.checkpointing_steps):
                 save(step + 1)
-            if stopping:
-                bar.close()
-                accelerator.print(f"Stopped after step {step + 1}, and saved. Continue with\n  python train_model.py "
-                                  f"--resume {run}")
-                accelerator.end_training()
-                sys.exit(128 + stop[0])
-            render_samples(step + 1)
+            stop_if_asked(step + 1, stop)
+            render_samples(step + 1, stop)
+            stop_if_asked(step + 1, stop)
     if accelerator.is_main_process:
         accelerator.print(movement_report(plan, trained))
         # written last: a run is finished when it has its motion weights
@@ -134,35 +139,6 @@ def cache_inputs(plan: Plan, base: Base, accelerator) -> Inputs:
     return inputs
 
 
-def resume(plan: Plan, run: Path, trained: Mapping[str, Tensor], optimizer, accelerator) -> int:
-    """Load the newest checkpoint of `run`; return its step, which is the next to take, counted from 0."""
-    folder = checkpoints(run)[-1]
-    before, now = read_state(folder), run_state(plan, accelerator)
-    changed = [name for name in sorted(set(before["clips"]) | set(now["clips"]))
-               if before["clips"].get(name) != now["clips"].get(name)]
-    if changed:
-        raise UserError(f"{run}: was trained on other clips: {', '.join(changed)}. Put them back, or start a new run.")
-    if before["num_processes"] != now["num_processes"]:
-        raise UserError(f"{run}: was trained by {before['num_processes']} processes, not {now['num_processes']}. "
-                        f"Resume with as many, or start a new run.")
-    state = load_checkpoint(folder, trained, optimizer.optimizer)
-    if accelerator.scaler is not None and state["scaler"]:
-        accelerator.scaler.load_state_dict(state["scaler"])
-    accelerator.print(f"resuming {run} after step {state['step']}")
-    return state["step"]
-
-
-def run_state(plan: Plan, accelerator) -> dict:
-    """Return what a continuation must find unchanged, and the gradient scaler."""
-    return {
-        "clips": {f"{role}/{clip.path.name}": clip.digest
-                  for role, clips in (("exemplar", plan.exemplars), ("regularization", plan.regularization))
-                  for clip in clips},
-        "num_processes": accelerator.num_processes,
-        "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
-    }
-
-
 def motion_description(plan: Plan, base: Base) -> Callable[[int], MotionInfo]:
     """Return what the motion weights of a step say about themselves, as a function of the step."""
     config, versions = plan.config, library_versions()
@@ -175,24 +151,3 @@ def movement_report(plan: Plan, trained: Mapping[str, Tensor]) -> str:
     moved = movement(plan.base_folder, trained, plan.selected)
     lines = [f"  {group:<16} {distance:.3%}" for group, distance in moved.items()]
     return "\n".join(["moved from the base, relative to its norm", *lines])
-
-
-@contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list instead of dying, so that the step under way is finished and
-    saved."""
-    received: list[int] = []
-    before = {number: signal.signal(number, lambda number, _: received.append(number))
-              for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def requested(stop: list[int], accelerator) -> bool:
-    """Say whether any process was asked to stop; all learn of it in the same step."""
-    if accelerator.num_processes == 1:
-        return bool(stop)
-    return bool(accelerator.reduce(torch.tensor(float(bool(stop)), device=accelerator.device), "sum"))

@@ -46,15 +46,22 @@ def as_generation_sees(base: Base, trained: Mapping[str, nn.Parameter], plain_fo
             parameter.data = masters[name]
 
 
-def write_samples(plan: Plan, base: Base, run: Path, step: int) -> None:
-    """Render the sample prompts into samples/step_N of the run, with a gallery."""
+def write_samples(plan: Plan, base: Base, run: Path, step: int, stop: list[int]) -> None:
+    """Render the sample prompts into samples/step_N of the run, with a gallery, until there is something in `stop`."""
     wanted = plan.config.validation_data
     how = Rendering(wanted.width, wanted.height, wanted.num_frames, wanted.num_inference_steps, wanted.guidance_scale,
                     wanted.negative_prompt)
-    made_with = {"base": base.name, "motion": run.name if step else None, "step": step, "strength": 1.0}
-    remarks = render_to_folder(
-        base.pipeline, plan.prompts, how, samples_dir(run, step), sample_fps(plan), wanted.batch_size, made_with,
-        lambda batches: tqdm(batches, desc=f"samples of step {step}", leave=False, dynamic_ncols=True))
+    made_with = {"base": base.name, "base_fingerprint": base.fingerprint, "motion": run.name if step else None,
+                 "step": step, "strength": 1.0, "precision": plan.config.mixed_precision}
+
+    def until_stopped(batches: list) -> Iterator[list]:
+        for batch in tqdm(batches, desc=f"samples of step {step}", leave=False, dynamic_ncols=True):
+            if stop:
+                return
+            yield batch
+
+    remarks = render_to_folder(base.pipeline, plan.prompts, how, samples_dir(run, step), sample_fps(plan),
+                               wanted.batch_size, made_with, overwrite=True, progress=until_stopped)
     write_gallery(run)   # of all steps, side by side
     for remark in remarks:
         tqdm.write(f"samples of step {step}: {remark}")

@@ -41,7 +41,12 @@ def write_clip(path: Path, num_frames: int = 14, width: int = 64, height: int = 
 
 def make_base(folder: Path, seed: int = 0, prediction_type: str = "epsilon") -> Path:
     """Write a random text-to-video base: every class and file of ZeroScope, 1.3 M parameters."""
-    from diffusers import AutoencoderKL, DDIMScheduler, TextToVideoSDPipeline, UNet3DConditionModel
+    from diffusers import (
+        AutoencoderKL,
+        DDIMScheduler,
+        TextToVideoSDPipeline,
+        UNet3DConditionModel,
+    )
     from diffusers.utils import logging
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
     from transformers.utils import logging as transformers_logging

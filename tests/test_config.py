@@ -323,3 +323,16 @@ def test_no_list_of_keys_names_a_key_that_is_not_there():
              *config_module.NAME_LISTS, *config_module.TEXT_LISTS}
     assert named <= known
     assert not known & set(config_module.WITHOUT_EFFECT)
+
+
+def test_wrong_size_does_not_hide_that_windows_are_too_long(tmp_path):
+    """Clips are judged by the length of a window unless that is itself what is wrong."""
+    (tmp_path / "c.yaml").write_text("train_data: {path: clips, width: -1, n_sample_frames: 100}")
+    assert not examine_config(tmp_path / "c.yaml")[0].train_data.allow_short_clips
+
+
+@pytest.mark.parametrize("rules", ["", "1:10", "0.1", "a:b,c"])
+def test_piecewise_constant_needs_rules(tmp_path, rules):
+    (tmp_path / "c.yaml").write_text(f"lr_scheduler: piecewise_constant\nlr_step_rules: '{rules}'\ntrain_data: {{path: x}}")
+    with pytest.raises(UserError, match="lr_step_rules is .* needs factors and steps"):
+        load_config(tmp_path / "c.yaml")

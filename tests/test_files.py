@@ -18,7 +18,13 @@ from utils.files import (
     replacing_folder,
     write_json,
 )
-from utils.tensor_files import read_metadata, read_rows, read_shapes, read_tensors, write_tensors
+from utils.tensor_files import (
+    read_metadata,
+    read_rows,
+    read_shapes,
+    read_tensors,
+    write_tensors,
+)
 
 
 def test_file_appears_under_its_name_only_when_done(tmp_path):
@@ -115,9 +121,9 @@ def test_unwritable_folder_is_named(tmp_path):
         f"{tmp_path / 'file' / 'results'}: cannot be written (Not a directory). Choose another folder."]
 
 
-def test_writable_folder_is_made_and_left_empty(tmp_path):
-    assert check_writable(tmp_path / "a" / "b") == []
-    assert os.listdir(tmp_path / "a" / "b") == []
+def test_asking_whether_a_folder_can_be_written_leaves_nothing(tmp_path):
+    assert check_writable(tmp_path / "a" / "b") == [] and check_writable(tmp_path) == []
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("num_bytes, text", [(0, "0 bytes"), (999, "999 bytes"), (3_400_000, "3.4 MB"),

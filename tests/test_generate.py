@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 
 from models.base import load_base
 from models.sampling import Rendering, faults, render
-from tests.conftest import ROOT
 from utils.prompts import Prompt
 from utils.video import probe, read_frames, read_metadata
 
@@ -114,16 +113,47 @@ def test_file_carries_how_it_was_made(run, run_main, tmp_path, tiny_base):
     assert (made["motion"], made["step"]) == (str(run / "motion.safetensors"), 2)
 
 
-def test_what_is_there_is_kept_and_what_changed_is_made_again(tiny_base, run_main, tmp_path):
+def test_what_is_there_is_kept_and_replaced_only_when_asked(tiny_base, run_main, tmp_path):
     arguments = ["-m", tiny_base, "-o", tmp_path, "-r", "64", "-d", "2", "--steps"]
     run_main("generate_pretrained", *arguments, "1", "-p", "a cat")
     before = (tmp_path / "a_cat_seed0.mp4").stat().st_mtime_ns
     _, out, _ = run_main("generate_pretrained", *arguments, "1", "-p", "a cat|a dog")
     assert "1 of 2 videos are there already" in out and (tmp_path / "a_dog_seed0.mp4").exists()
     assert (tmp_path / "a_cat_seed0.mp4").stat().st_mtime_ns == before
-    _, out, _ = run_main("generate_pretrained", *arguments, "2", "-p", "a cat")
-    assert "was made in another way, and is made again" in out
+    code, _, err = run_main("generate_pretrained", *arguments, "2", "-p", "a dog|a cat")
+    assert code == 2 and "was made in another way (num_inference_steps 1, not 2), as 2 of 2" in err
+    assert (tmp_path / "a_cat_seed0.mp4").stat().st_mtime_ns == before
+    assert run_main("generate_pretrained", *arguments, "2", "-p", "a cat", "--overwrite")[0] == 0
     assert read_metadata(tmp_path / "a_cat_seed0.mp4")["num_inference_steps"] == 2
+
+
+def test_captions_and_gallery_lost_by_a_kill_come_back(tiny_base, run_main, tmp_path):
+    arguments = ["-m", tiny_base, "-o", tmp_path, "-r", "64", "-d", "2", "--steps", "1", "-p", "a cat"]
+    run_main("generate_pretrained", *arguments)
+    for name in ("text.json", "video_lightbox.html"):
+        (tmp_path / name).unlink()
+    run_main("generate_pretrained", *arguments)
+    assert json.loads((tmp_path / "text.json").read_text()) == {"a_cat_seed0.mp4": "a cat"}
+    assert "a_cat_seed0.mp4" in (tmp_path / "video_lightbox.html").read_text()
+
+
+def test_run_that_has_moved_still_has_its_videos(finished_run, run_main, tmp_path):
+    import shutil
+
+    arguments = ["-o", tmp_path / "out", "--steps", "1", "-p", "a cat"]
+    run_main("generate_pretrained", "-m", finished_run, *arguments)
+    moved = shutil.copytree(finished_run, tmp_path / "moved")
+    _, out, _ = run_main("generate_pretrained", "-m", moved, *arguments)
+    assert "1 of 1 videos are there already" in out
+
+
+@pytest.mark.parametrize("size", ["8x64", "16x32", "48x96", "72x24"])
+def test_narrow_videos_are_written_and_read(tiny_base, run_main, tmp_path, size):
+    code, _, err = run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path, "-r", size, "-d", "3", "--steps", "1",
+                            "-p", "a cat")
+    assert code == 0, err
+    info = probe(tmp_path / "a_cat_seed0.mp4")
+    assert f"{info.width}x{info.height}" == size and len(all_frames(tmp_path / "a_cat_seed0.mp4")) == 3
 
 
 def test_output_folder_is_a_data_folder(tiny_base, run_main, tmp_path, write_config):
@@ -207,6 +237,12 @@ def test_export_loads_in_stock_diffusers_and_equals_the_base_elsewhere(run, run_
     (["-p", "x", "-m", "{base}", "-d", "0"], "not a number above zero"),
     (["-p", "missing.txt", "-m", "{base}"], "missing.txt: cannot be read"),
     (["-p", "|", "-m", "{base}"], "The prompt is empty"),
+    (["-p", "", "-m", "{base}"], "The prompt is empty"),
+    (["-p", "a\x07cat", "-m", "{base}"], "has control characters"),
+    (["-p", "cat " * 5000, "-m", "{base}"], "has 19999 characters"),
+    (["-p", "x", "-m", "{base}", "--steps", "2000"], "--steps 2000: this base takes at most 1000"),
+    (["-p", "x", "-m", "{base}", "--fps", "20000"], "above 1000"),
+    (["-p", "x", "-m", "{base}/model_index.json"], "is not a motion.safetensors"),
     (["-p", "x", "-m", "{base}", "-o", "{base}/model_index.json"], "cannot be written"),
     (["-m", "{base}", "--export", "{base}"], "is there already"),
     (["-p", "x", "-m", "{base}", "--strength", "nan"], "is not a number"),

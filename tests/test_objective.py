@@ -6,7 +6,14 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from models.objective import SKEW, clip_losses, denoising_target, sample_noise, sample_timesteps, total_loss
+from models.objective import (
+    SKEW,
+    clip_losses,
+    denoising_target,
+    sample_noise,
+    sample_timesteps,
+    total_loss,
+)
 from utils.errors import UserError
 
 T = 1000

@@ -341,7 +341,7 @@ def test_dry_run_estimates_and_makes_no_run(write_config, run_main, tmp_path):
     assert (code, err) == (0, "")
     assert "3 exemplar clips" in out and "2 regularization clips" in out
     assert "memory, estimated: " in out and "disk, at most: cache " in out and " are free" in out
-    assert list((tmp_path / "results").iterdir()) == []
+    assert not (tmp_path / "results").exists()
 
 
 def test_memory_estimate_counts_what_trains(config):
@@ -364,5 +364,21 @@ def test_memory_estimate_counts_what_trains(config):
 def test_precision_without_a_gpu(config):
     assert resolve_precision(replace(config, mixed_precision=None)) == (replace(config, mixed_precision="no"), [])
     assert resolve_precision(replace(config, mixed_precision="fp16")) == (
-        replace(config, mixed_precision="no"), ["mixed_precision: fp16 needs a GPU; training in float32."])
+        replace(config, mixed_precision="no"), ["fp16 needs a GPU, and there is none: computing in float32."])
     assert resolve_precision(replace(config, mixed_precision="bf16")) == (replace(config, mixed_precision="bf16"), [])
+
+
+def test_base_without_a_vocabulary_is_refused(config, tiny_base, tmp_path):
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    for name in ("vocab.json", "merges.txt", "tokenizer.json"):
+        (base / "tokenizer" / name).unlink(missing_ok=True)
+    with pytest.raises(UserError, match="tokenizer: its vocabulary is missing"):
+        make_plan(replace(config, pretrained_model_path=str(base)))
+
+
+def test_unknown_prediction_is_refused_before_anything_is_loaded(config, tiny_base, tmp_path):
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    path = base / "scheduler" / "scheduler_config.json"
+    path.write_text(path.read_text().replace("epsilon", "flow"))
+    with pytest.raises(UserError, match="prediction_type 'flow'"):
+        make_plan(replace(config, pretrained_model_path=str(base)))

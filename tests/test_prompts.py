@@ -3,7 +3,15 @@
 import pytest
 
 from utils.errors import UserError
-from utils.prompts import MAX_SEED, Prompt, file_name, names_motion, parse_prompt_line, read_prompts, with_token
+from utils.prompts import (
+    MAX_SEED,
+    Prompt,
+    file_name,
+    names_motion,
+    parse_prompt_line,
+    read_prompts,
+    with_token,
+)
 
 
 def read_file(tmp_path, content: str | bytes, seed: int | None = 0) -> list[Prompt]:

@@ -1,11 +1,14 @@
 """Run folders: names, logs, checkpoints, and which run a resume means."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from utils.config import Config, TrainData, load_config
 from utils.errors import UserError
 from utils.run_folder import (
@@ -15,6 +18,7 @@ from utils.run_folder import (
     config_differences,
     create_run,
     find_run,
+    hold_run,
     read_log,
     remove_leftovers,
     rewind_log,
@@ -112,7 +116,7 @@ def test_older_checkpoint_is_not_taken_for_the_newest(config):
 
 
 def test_folder_that_is_no_run_is_said(config, tmp_path):
-    with pytest.raises(UserError, match="nowhere: is not the folder of a run. Runs are in output_dir"):
+    with pytest.raises(UserError, match="nowhere: does not exist. Runs are folders in output_dir"):
         find_run(config, str(tmp_path / "nowhere"))
 
 
@@ -128,7 +132,6 @@ def test_other_configuration_names_every_key_that_differs(config):
     with pytest.raises(UserError) as caught:
         find_run(now, str(run))
     assert list(caught.value.problems) == [
-        f"{run}: was made with another configuration: train_data.path was clips, is other.",
         f"{run}: was made with another configuration: train_data.fps was 24.0, is 8.0.",
         f"{run}: was made with another configuration: learning_rate was 5e-06, is 0.001.",
         f"Resume with --config {run / 'config.yaml'}, or start a new run without --resume."]
@@ -144,7 +147,7 @@ def test_what_does_not_change_the_learning_may_differ(config):
 @pytest.mark.parametrize("change", [
     {"seed": 1}, {"prior_lambda": 1.0}, {"max_train_steps": 5}, {"trainable_modules": ["cross"]},
     {"placeholder_token": "xyz"}, {"mixed_precision": "bf16"}, {"temporal_dropout": 0.1}, {"train_batch_size": 2},
-    {"pretrained_model_path": "other"}, {"use_offset_noise": True}])
+    {"use_offset_noise": True}])
 def test_what_changes_the_learning_is_a_difference(config, change):
     (difference,) = config_differences(config, replace(config, **change))
     assert difference.startswith(f"{next(iter(change))} was ")
@@ -206,3 +209,13 @@ def test_log_of_a_new_run_is_empty(tmp_path):
 def test_full_disk_while_logging_is_named(tmp_path, full_disk):
     with full_disk(), pytest.raises(UserError, match=r"log.jsonl: could not be written \(File too large\). .* are free"):
         append_log(tmp_path, {"note": "x" * 5000})
+
+
+def test_run_is_held_by_one_process(config):
+    run = make_run(config, EARLY)
+    hold = f"from pathlib import Path; from utils.run_folder import hold_run; hold_run(Path({str(run)!r}))"
+    held = hold_run(run)
+    done = subprocess.run([sys.executable, "-c", hold], capture_output=True, text=True, cwd=ROOT)
+    assert "is being trained by another process" in done.stderr
+    held.release()
+    assert subprocess.run([sys.executable, "-c", hold], cwd=ROOT).returncode == 0

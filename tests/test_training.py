@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -59,12 +60,12 @@ def test_exactly_the_named_groups_train(train, write_config, tiny_base):
 def test_run_folder_has_what_is_promised(train, write_config):
     run = train(write_config("validation_steps=2"))
     assert {path.name for path in run.iterdir()} == {
-        "config.yaml", "log.jsonl", "samples", "checkpoint-2", "checkpoint-4", "motion.safetensors",
+        ".lock", "config.yaml", "log.jsonl", "samples", "checkpoint-2", "checkpoint-4", "motion.safetensors",
         "video_lightbox.html"}
     assert [path.name for path in sorted((run / "samples").iterdir())] == ["step_00000", "step_00002", "step_00004"]
     for folder in (run / "samples").iterdir():
         assert {path.name for path in folder.iterdir()} == {
-            "a_cat_doing_the_sks_spin_seed64.mp4", "text.json", "video_lightbox.html"}
+            ".index.lock", "a_cat_doing_the_sks_spin_seed64.mp4", "text.json", "video_lightbox.html"}
 
 
 def test_log_has_a_line_per_step_with_both_losses(train, write_config):
@@ -75,14 +76,15 @@ def test_log_has_a_line_per_step_with_both_losses(train, write_config):
         assert entry["lr"] == 1e-3 and entry["grad_norm"] > 0 and entry["seconds"] > 0
 
 
-def test_ends_with_movement_and_the_next_command(run_main, write_config):
+def test_ends_with_movement_and_the_next_command(run_main, write_config, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)   # the command is for the folder it is printed in
     code, out, _ = run_main("train_model", "--config", write_config())
     assert code == 0
     assert [line.split()[0] for line in out.partition("moved from the base")[2].splitlines()[1:4]] == [
         "cross", "temporal", "temp_convs"]
-    command = out.strip().splitlines()[-1]
-    assert command.split()[:3] == ["python", "generate_pretrained.py", "-m"]
-    assert "-p 'a cat doing the V* spin'" in command
+    command = shlex.split(out.strip().splitlines()[-1])
+    assert Path(command[0]).name.startswith("python") and command[1:3] == [str(ROOT / "generate_pretrained.py"), "-m"]
+    assert command[-4:] == ["-p", "a cat doing the V* spin", "-s", "64"]
 
 
 def test_same_seed_same_weights_and_another_seed_others(train, write_config):
@@ -189,7 +191,7 @@ def test_stop_and_resume_equals_no_stop(train, run_main, write_config):
     assert train(config, "--resume") == run
     assert_equal(whole, run)
     assert [entry["loss"] for entry in read_log(run)] == [entry["loss"] for entry in read_log(whole)]
-    assert not list(run.glob(".*"))
+    assert not list(run.glob(".*partial*"))
 
 
 @pytest.mark.slow
@@ -298,7 +300,39 @@ def test_resume_with_an_edited_clip_names_it(train, run_main, write_config, clip
     (train(config) / "motion.safetensors").unlink()
     write_clip(exemplars / "spin_2.mp4", seed=9)
     code, _, err = run_main("train_model", "--config", config, "--resume")
-    assert code == 2 and "was trained on other clips: exemplar/spin_2.mp4" in err
+    assert code == 2 and "was trained on other clips or captions: exemplar/spin_2.mp4" in err
+
+
+def test_resume_with_another_caption_names_the_clip(train, run_main, write_config, clip_folders, tmp_path):
+    exemplars = shutil.copytree(clip_folders[0], tmp_path / "exemplars")
+    config = write_config(f"train_data.path={exemplars}")
+    (train(config) / "motion.safetensors").unlink()
+    (exemplars / "spin_1.txt").write_text("somebody else")
+    code, _, err = run_main("train_model", "--config", config, "--resume")
+    assert code == 2 and "other clips or captions: exemplar/spin_1.mp4" in err
+
+
+def test_resume_with_moved_clips_and_base_goes_on(train, run_main, write_config, clip_folders, tiny_base, tmp_path):
+    config = write_config()
+    whole, run = train(config), train(config)
+    for path in ("motion.safetensors", "checkpoint-4"):
+        shutil.rmtree(run / path) if (run / path).is_dir() else (run / path).unlink()
+    exemplars, base = shutil.copytree(clip_folders[0], tmp_path / "m"), shutil.copytree(tiny_base, tmp_path / "base")
+    assert train(config, "--resume", f"train_data.path={exemplars}", f"pretrained_model_path={base}") == run
+    assert_equal(whole, run)
+
+
+def test_resume_on_another_base_is_refused(train, run_main, write_config, other_base):
+    config = write_config()
+    (train(config) / "motion.safetensors").unlink()
+    code, _, err = run_main("train_model", "--config", config, "--resume", f"pretrained_model_path={other_base}")
+    assert code == 2 and "was trained on another base" in err
+
+
+def test_run_that_does_not_exist_cannot_be_resumed(run_main, write_config, tmp_path):
+    for arguments in (["--resume", tmp_path / "nope"], ["--config", write_config(), "--resume", tmp_path / "nope"]):
+        code, _, err = run_main("train_model", *arguments)
+        assert code == 2 and "nope: does not exist. Runs are folders" in err
 
 
 def test_loss_that_is_not_finite_stops_before_the_weights(run_main, write_config, monkeypatch):
@@ -344,7 +378,7 @@ def test_dry_run_writes_nothing_but_a_report(run_main, write_config):
     code, out, _ = run_main("train_model", "--config", config, "--dry-run")
     assert code == 0 and "memory, estimated:" in out and "disk, at most:" in out
     assert all(name in out for name in ("spin_1.mp4", "spin_2.mp4", "spin_3.mp4", "a_man_walking.mp4"))
-    assert not list((config.parent / "results").iterdir())
+    assert not (config.parent / "results").exists()
 
 
 def test_missing_tensorboard_is_said_before_anything_slow(run_main, write_config, monkeypatch):

@@ -278,7 +278,7 @@ def test_same_frames_make_the_same_file(tmp_path):
 
 def test_encoder_that_runs_out_of_space_leaves_the_previous_video(tmp_path, full_disk):
     write_video(tmp_path / "a.mp4", draw_frames(2, 64, 64), 8, {"prompt": "before"})
-    with full_disk(), pytest.raises(UserError, match=r"a.mp4: the encoder .*\. .* are free there\.$"):
+    with full_disk(), pytest.raises(UserError, match=r"a.mp4: the video encoder .*\. .* are free there\.$"):
         write_video(tmp_path / "a.mp4", draw_frames(14, 64, 64, seed=1), 8, {"prompt": "after"})
     assert read_metadata(tmp_path / "a.mp4") == {"prompt": "before"}
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]

@@ -92,6 +92,7 @@ class Config:
     lr_scheduler: str = "constant"  # constant, constant_with_warmup, linear, cosine, cosine_with_restarts, polynomial
     lr_warmup_steps: int = 0       # optimizer steps
     lr_num_cycles: int = 1         # of cosine_with_restarts
+    lr_step_rules: str | None = None  # of piecewise_constant: 1:100,0.1:200,0.01 is factor:up to step
     lr_power: float = 1.0          # of polynomial
     adam_beta1: float = 0.9        # decay of the running mean of gradients
     adam_beta2: float = 0.999      # decay of the running mean of their squares
@@ -175,7 +176,7 @@ def _examine(text: str, source: str, overrides: list[str]) -> tuple[Config, list
     if config.lr_warmup_steps and config.lr_scheduler == "constant":
         notes.append(f"{sources['lr_warmup_steps']}: lr_warmup_steps has no effect with lr_scheduler: constant; "
                      f"constant_with_warmup has a warm-up.")
-    if any("train_data" in problem for problem in problems):
+    if any(f"train_data.{key}" in problem for problem in problems for key in ("n_sample_frames", "fps")):
         # how long a window is may be among what is wrong, and no clip should be called too short by mistake
         config.train_data.allow_short_clips = True
     return OmegaConf.to_object(config), notes, problems
@@ -201,6 +202,13 @@ def is_due(step: int, steps: int | list[int] | None) -> bool:
     if not steps:
         return False
     return step % steps == 0 if isinstance(steps, int) else step in steps
+
+
+def num_due(steps: int | list[int] | None, max_train_steps: int) -> int:
+    """Return how many of the steps 1..max_train_steps are due."""
+    if not steps:
+        return 0
+    return max_train_steps // steps if isinstance(steps, int) else sum(0 < s <= max_train_steps for s in set(steps))
 
 
 def _parse_yaml(text: str, source: str) -> DictConfig:

@@ -2,13 +2,15 @@
 
 import difflib
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from utils.prompts import MAX_SEED
 
-LR_SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
+LR_SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial",
+                 "piecewise_constant")
 CHOICES = {
     "mixed_precision": (None, "no", "fp16", "bf16"),
     "motion_dtype": ("fp16", "fp32"),
@@ -45,6 +47,9 @@ def impossible_values(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key, low, high in (("temporal_dropout", 0, 1), ("adam_beta1", 0, 1), ("adam_beta2", 0, 1)):
         if not low <= values[key] < high:
             yield key, f" is {values[key]}. It must be at least {low} and below {high}."
+    rules = values["lr_step_rules"] or ""
+    if values["lr_scheduler"] == "piecewise_constant" and not re.fullmatch(r"([\d.e-]+:\d+,)+[\d.e-]+", rules):
+        yield "lr_step_rules", f" is {rules!r}. piecewise_constant needs factors and steps, such as 1:100,0.1:200,0.01."
     for name in values["dataset_types"]:
         if name not in DATASET_TYPES:
             yield "dataset_types", f" has {name!r}. It can have {', '.join(DATASET_TYPES)}."

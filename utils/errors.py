@@ -4,6 +4,7 @@ import argparse
 import errno
 import sys
 from collections.abc import Callable
+from typing import Any
 
 
 class UserError(Exception):
@@ -12,6 +13,15 @@ class UserError(Exception):
     def __init__(self, *problems: str):
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+def attempt(check: Callable[[], Any], default: Any, problems: list[str]) -> Any:
+    """Return what `check` returns; if it raises UserError, add its lines to `problems` and return `default`."""
+    try:
+        return check()
+    except UserError as error:
+        problems += error.problems
+        return default
 
 
 def plain_errors(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:

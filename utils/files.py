@@ -113,10 +113,12 @@ def digest_of(content: Any) -> str:
 
 
 def check_writable(folder: Path) -> list[str]:
-    """Return the problems, if any, with creating files in `folder`, which is created if it is missing."""
+    """Return the problems, if any, with creating files in `folder`; where it is missing, with creating it."""
+    existing = Path(folder).absolute()
+    while not existing.exists():
+        existing = existing.parent
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=existing):
             return []
     except OSError as error:
         return [f"{folder}: cannot be written ({error.strerror or error}). Choose another folder."]

@@ -4,6 +4,7 @@ render."""
 import hashlib
 import re
 import secrets
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from utils.errors import UserError
 
 MOTION_TOKEN = "V*"
 MAX_SEED = 2**63 - 1
+MAX_LENGTH = 10_000   # characters of a prompt; a command line ends at ten times as many
 MAX_NAME_BYTES = 180   # file systems allow 255; the rest is for the seed, the suffix and temporary names
 
 
@@ -31,7 +33,10 @@ def read_prompts(given: str, seed: int | None = None) -> list[Prompt]:
     if given.lower().endswith(".txt"):
         prompts = _read_prompt_file(Path(given), seed)
     else:
-        texts = [text.strip() for text in given.split("|")]
+        try:
+            texts = [clean_text(text) for text in given.split("|")]
+        except ValueError as error:
+            raise UserError(f"The prompt {error}.") from None
         prompts = [Prompt(_seed_or_random(seed), text) for text in texts if text]
         if not prompts:
             raise UserError("The prompt is empty. Say what to render, or name a .txt file of `seed,prompt` lines.")
@@ -44,6 +49,7 @@ def parse_prompt_line(line: str) -> tuple[int | None, str]:
     Raises ValueError with the reason if what stands before the comma is a number and no seed (`3D, ...` is a
     prompt).
     """
+    line = clean_text(line)
     head, comma, tail = (part.strip() for part in line.partition(","))
     if comma and head.isascii() and head.isdigit():
         if int(head) > MAX_SEED:
@@ -57,7 +63,20 @@ def parse_prompt_line(line: str) -> tuple[int | None, str]:
         return None, tail
     if comma and re.fullmatch(r"[-+.]?\d[\d.eE_+-]*", head):
         raise ValueError(f"{head!r} is not a whole number of 0 or above; a line is `seed,prompt` or a prompt alone")
-    return None, line.strip()
+    return None, line
+
+
+def clean_text(text: str) -> str:
+    """Return `text` with single spaces between its words.
+
+    Raises ValueError if it has control characters or is longer than any prompt.
+    """
+    text = " ".join(text.split())
+    if len(text) > MAX_LENGTH:
+        raise ValueError(f"has {len(text)} characters; a text encoder sees a few hundred")
+    if not all(letter.isprintable() or unicodedata.category(letter) == "Cf" for letter in text):
+        raise ValueError(f"has control characters: {text!r}")
+    return text
 
 
 def with_token(text: str, placeholder_token: str) -> str:

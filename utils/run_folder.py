@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from utils.config import Config, flat_config, load_config, save_config
 from utils.errors import UserError
 from utils.files import free_space, replacing
@@ -22,6 +24,8 @@ CONFIG_NAME, LOG_NAME, MOTION_NAME = "config.yaml", "log.jsonl", "motion.safeten
 FREE_TO_CHANGE = (
     "output_dir", "checkpointing_steps", "validation_steps", "validation_data.", "report_to", "cached_latent_dir",
     "resume_from_checkpoint", "motion_dtype", "gradient_checkpointing",
+    # where clips and base lie; that they are the same ones is checked by what they hold
+    "pretrained_model_path", "train_data.path", "train_data.class_path",
 )
 
 
@@ -34,10 +38,15 @@ def create_run(config: Config) -> Path:
             run.mkdir(parents=True)   # two runs started in the same second get a folder each
         except FileExistsError:
             continue
-        with replacing(run / CONFIG_NAME) as partial:
-            save_config(config, partial)
+        write_config(config, run)
         return run
     raise UserError(f"{config.output_dir}: a thousand runs of this second. Clear some away.")
+
+
+def write_config(config: Config, run: Path) -> None:
+    """Write the resolved config into the run's folder; a continuation may have changed what is free to change."""
+    with replacing(run / CONFIG_NAME) as partial:
+        save_config(config, partial)
 
 
 def find_run(config: Config, named: str | None) -> Path:
@@ -52,6 +61,8 @@ def find_run(config: Config, named: str | None) -> Path:
     else:
         run = checkpoint = Path(named)
         run = run.parent if run.name.startswith("checkpoint-") else run
+        if not run.is_dir():
+            raise UserError(f"{named}: does not exist. Runs are folders in output_dir, named subject-time.")
         if not (run / CONFIG_NAME).is_file():
             raise UserError(f"{named}: is not the folder of a run. Runs are in output_dir, named subject-time.")
         if (run / MOTION_NAME).exists():
@@ -73,6 +84,16 @@ def _check_is_newest(checkpoint: Path) -> None:
     if checkpoint.name != names[-1]:
         raise UserError(f"{checkpoint}: a run goes on from its newest checkpoint, {names[-1]}. To go back further, "
                         f"remove the newer ones.")
+
+
+def hold_run(run: Path) -> FileLock:
+    """Keep other processes from training in `run` for as long as this one lives. Raises UserError if one does."""
+    lock = FileLock(run / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"{run}: is being trained by another process. Wait for it, or stop it.") from None
+    return lock
 
 
 def runs_of(output_dir: str | Path, subject: str) -> list[Path]:

@@ -21,6 +21,7 @@ from utils.files import free_space, replacing
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".gif")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+MAX_FPS = 1000   # beyond it, containers and decoders round
 CRF = 14   # H.264 quality; 18 already shows on flat colours at 64x64
 
 
@@ -72,7 +73,8 @@ def iter_frames(
 def resize_and_crop(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Scale the largest centred box of `frame` (h w c) with the aspect ratio of `size` (width, height) to
     `size`."""
-    from PIL import Image   # imported late: --help and config errors should not wait for it
+    # imported late: --help and config errors should not wait for it
+    from PIL import Image
 
     (height, width, _), (new_width, new_height) = frame.shape, size
     scale = max(new_width / width, new_height / height)
@@ -129,12 +131,12 @@ def write_video(path: Path, frames: np.ndarray, fps: float, metadata: dict) -> N
             for frame in frames:
                 writer.append_data(frame)
         except OSError as error:   # a page of its log; what the user can do something about is the place
-            raise UserError(f"{path}: the encoder stopped. {free_space(path)}") from error
+            raise UserError(f"{path}: the video encoder stopped. {free_space(path)}") from error
         finally:
             writer.close()
         # the encoder may have died after its last frame was accepted (disk full): only reading it back tells
         if _num_readable(partial) != len(frames):
-            raise UserError(f"{path}: the encoder did not write the whole video. {free_space(path)}")
+            raise UserError(f"{path}: the video encoder did not write all frames. {free_space(path)}")
 
 
 def read_metadata(path: Path) -> dict:
@@ -172,11 +174,31 @@ def _open(path: Path):
     try:
         with _quiet_stderr():
             reader = decord.VideoReader(str(path), num_threads=2)
-        if not len(reader) or not 0 < reader.get_avg_fps() < 1e4:
+        if not len(reader) or not 0 < reader.get_avg_fps() < MAX_FPS:
             raise RuntimeError("no frames")
-        return reader, reader.get_avg_fps()
+        with _quiet_stderr():
+            is_padded = _is_padded(reader)
+        return _open_with_ffmpeg(path) if is_padded else (reader, reader.get_avg_fps())
     except (RuntimeError, _decord_error()) as error:
         raise UserError(f"{path}: is not a video that can be read. Remove it, or re-encode it as H.264.") from error
+
+
+def _is_padded(reader) -> bool:
+    """Say whether decord stumbles over the rows of its own frames, as it does below 80 pixels width."""
+    try:
+        reader.get_batch([0]).asnumpy()
+    except _decord_error() as error:
+        return "ndarray" in str(error)
+    return False
+
+
+def _open_with_ffmpeg(path: Path) -> tuple[np.ndarray, float]:
+    import imageio_ffmpeg
+
+    frames = imageio_ffmpeg.read_frames(str(path))
+    facts = next(frames)
+    width, height = facts["size"]
+    return np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in frames]), facts["fps"]
 
 
 def _pick(frames, indices: list[int], path: Path) -> np.ndarray:
