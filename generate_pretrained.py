@@ -29,7 +29,9 @@ DEFAULT_SEED, DEFAULT_NUM_FRAMES, DEFAULT_FPS = 0, 16, 8.0
 def main() -> None:
     args = parse_args()
     problems = check_arguments(args)
-    prompts = attempt(lambda: read_prompts(args.prompt, args.seed) if args.prompt is not None else [], [], problems)
+    prompts = []
+    if args.prompt is not None:
+        prompts = attempt(lambda: read_prompts(args.prompt, args.seed), [], problems)
     source = attempt(lambda: find_model(args.model, args.base), None, problems)
     if problems:
         raise UserError(*dict.fromkeys(problems))
@@ -45,8 +47,8 @@ def main() -> None:
     if args.steps > num_timesteps(folder):
         raise UserError(f"--steps {args.steps}: this base takes at most {num_timesteps(folder)}.")
     if any(side % pixel_strides(folder)[0] for side in size):
-        raise UserError(f"--res {size[0]}x{size[1]}: both must be multiples of {pixel_strides(folder)[0]} for this "
-                        f"base.")
+        raise UserError(f"--res {size[0]}x{size[1]}: both must be multiples of {pixel_strides(folder)[0]} "
+                        f"for this base.")
     if args.export:
         export(source, args)
         return
@@ -76,24 +78,29 @@ def parse_args() -> argparse.Namespace:
     parser = plain_errors(argparse.ArgumentParser(
         description="Render prompts with a learned motion, or with a base as it is."))
     add = parser.add_argument
-    add("-m", "--model", required=True, help="run folder, checkpoint folder, motion.safetensors, diffusers folder, "
-                                             "or hub id (zs: cerspense/zeroscope_v2_576w)")
+    add("-m", "--model", required=True,
+        help="run folder, checkpoint folder, motion.safetensors, diffusers folder, or hub id "
+             "(zs: cerspense/zeroscope_v2_576w)")
     add("-b", "--base", help="the base that a motion was trained on, if it is not where it was then")
     add("-p", "--prompt", help="a .txt file of `seed,prompt` lines, one prompt, or several joined by |")
-    add("-o", "--output-dir", type=Path, default=Path("outputs"), help="folder of the videos (default: outputs)")
-    add("-s", "--seed", type=seed, default=DEFAULT_SEED, help="of prompts without one: a number, or random (default: "
-                                                              f"{DEFAULT_SEED})")
+    add("-o", "--output-dir", type=Path, default=Path("outputs"),
+        help="folder of the videos (default: outputs)")
+    add("-s", "--seed", type=seed, default=DEFAULT_SEED,
+        help=f"of prompts without one: a number, or random (default: {DEFAULT_SEED})")
     add("-n", "--negative-prompt", default="", help="what not to show")
     add("-r", "--res", type=resolution, help="pixels, 384 or 576x320 (default: as trained)")
     add("-d", "--duration", type=positive(int), metavar="FRAMES", help="frames a video (default: as trained)")
     add("--steps", type=positive(int), default=50, help="denoising steps (default: 50)")
-    add("--guidance-scale", type=positive(float), default=9.0, help="how strictly to follow the prompt (default: 9)")
+    add("--guidance-scale", type=positive(float), default=9.0,
+        help="how strictly to follow the prompt (default: 9)")
     add("--fps", type=frame_rate, help="frames per second of the videos (default: the rate the motion was "
                                             f"learned at; {DEFAULT_FPS:g} for a base)")
     add("--strength", type=finite, default=1.0, help="1: as learned, 0: the base; also between and beyond")
     add("--batch-size", type=positive(int), default=1, help="videos rendered at once (default: 1)")
-    add("--precision", choices=("no", "fp16", "bf16"), help="default: that of the training, where this device has it")
-    add("--overwrite", action="store_true", help="replace videos of the same name that were made in another way")
+    add("--precision", choices=("no", "fp16", "bf16"),
+        help="default: that of the training, where this device has it")
+    add("--overwrite", action="store_true",
+        help="replace videos of the same name that were made in another way")
     add("--export", type=Path, metavar="DIR", help="write a full diffusers pipeline folder instead of videos")
     return parser.parse_args()
 
@@ -165,7 +172,8 @@ def find_model(given: str, moved_base: str | None) -> Source:
 
     motion = find_motion(given)
     if motion and motion.suffix != ".safetensors":
-        raise UserError(f"{given}: is not a motion.safetensors. Name a run folder, or the motion.safetensors in it.")
+        raise UserError(f"{given}: is not a motion.safetensors. Name a run folder, or the file of that name "
+                        f"in it.")
     if motion:
         info = read_motion_info(motion)
         config, _ = parse_config(info.config, f"the config in {motion}")
@@ -177,7 +185,8 @@ def find_model(given: str, moved_base: str | None) -> Source:
         if problems:
             raise UserError(*problems)
     elif not is_hub_id(given) and given not in ("zs",):
-        raise UserError(f"{given}: does not exist. Name a run folder, a motion.safetensors, a base or a hub id.")
+        raise UserError(f"{given}: does not exist. Name a run folder, a motion.safetensors, a base or a hub "
+                        f"id.")
     return Source(given, None, None, None, Config.placeholder_token)
 
 
@@ -201,8 +210,8 @@ def load(source: Source, strength: float):
     made_with = {"base": source.base, "base_fingerprint": base.fingerprint}
     if source.motion:
         info = apply_motion(base.unet, base.fingerprint, source.motion, strength)
-        made_with |= {"motion": str(source.motion), "motion_digest": file_digest(source.motion), "step": info.step,
-                      "strength": strength}
+        made_with |= {"motion": str(source.motion), "motion_digest": file_digest(source.motion),
+                      "step": info.step, "strength": strength}
     return base, made_with
 
 
@@ -216,7 +225,7 @@ def export(source: Source, args: argparse.Namespace) -> None:
     restore_stored_precision(base)
     with replacing_folder(args.export) as partial:
         base.pipeline.save_pretrained(partial, safe_serialization=True)
-        write_json(partial / "customized_motion.json", made_with)   # diffusers ignores it; it says what this is
+        write_json(partial / "customized_motion.json", made_with)   # what this is; diffusers ignores it
     print(f"exported: {args.export}\nload it with\n  DiffusionPipeline.from_pretrained({str(args.export)!r})")
 
 

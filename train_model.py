@@ -47,8 +47,8 @@ def main() -> None:
     from models.training import train
 
     accelerator.print(f"results: {run}")
-    with enough_memory("Lower train_data.width, .height or .n_sample_frames, keep gradient_checkpointing: true, or "
-                       "set use_8bit_adam: true."):
+    with enough_memory("Lower train_data.width, .height or .n_sample_frames, keep gradient_checkpointing: "
+                       "true, or set use_8bit_adam: true."):
         motion_path = train(plan, accelerator, run)
     accelerator.print(f"learned: {motion_path}\nsee it with\n  {next_command(config, run)}")
 
@@ -57,12 +57,13 @@ def parse_args() -> argparse.Namespace:
     parser = plain_errors(argparse.ArgumentParser(
         description="Teach a text-to-video model a motion from a few clips.",
         epilog="Every key of the config, with its meaning, is in utils/config.py."))
-    parser.add_argument("--config", metavar="FILE", help="YAML config; with --resume RUN, default that run's own")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. train_data.fps=8 max_train_steps=100")
-    parser.add_argument("--resume", nargs="?", const="latest", metavar="RUN",
-                        help="go on with the newest unfinished run of this subject, or with the run folder named")
-    parser.add_argument("--dry-run", action="store_true",
-                        help="check everything, list the clips, estimate memory and disk, and stop")
+    add = parser.add_argument
+    add("--config", metavar="FILE", help="YAML config; with --resume RUN, default that run's own")
+    add("overrides", nargs="*", metavar="key=value", help="e.g. train_data.fps=8 max_train_steps=100")
+    add("--resume", nargs="?", const="latest", metavar="RUN",
+        help="go on with the newest unfinished run of this subject, or with the run folder named")
+    add("--dry-run", action="store_true",
+        help="check everything, list the clips, estimate memory and disk, and stop")
     args = parser.parse_args()
     if args.resume and "=" in args.resume and not Path(args.resume).exists():
         # `--resume key=value`: argparse cannot know that RUN was left out
@@ -97,7 +98,8 @@ def start(config: Config, run: Path | None):
     if state.num_processes > 1:
         broadcast_object_list(agreed)
     run = Path(agreed[0])
-    accelerator = Accelerator(mixed_precision=config.mixed_precision, log_with=config.report_to, project_dir=run)
+    accelerator = Accelerator(mixed_precision=config.mixed_precision, log_with=config.report_to,
+                              project_dir=run)
     if config.report_to:
         accelerator.init_trackers(config.subject, config={"subject": config.subject, "run": run.name})
     return accelerator, run

@@ -54,7 +54,7 @@ def load_base(name: str) -> Base:
     Raises UserError if it is incomplete or another kind of model.
     """
     folder = find_base(name)
-    diffusers_logging.set_verbosity_error()   # that the pipeline class is deprecated helps nobody who wants to train
+    diffusers_logging.set_verbosity_error()   # that the pipeline's class is deprecated helps no user
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     try:
@@ -144,4 +144,5 @@ def enough_memory(advice: str) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise UserError(f"The device has too little memory ({str(error).splitlines()[0]}) {advice}") from error
+        reason = str(error).splitlines()[0]
+        raise UserError(f"The device has too little memory ({reason}) {advice}") from error

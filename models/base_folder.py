@@ -22,7 +22,7 @@ PARTS = {   # part of the pipeline -> the files it cannot do without
     "tokenizer": ("tokenizer_config.json",),
     "scheduler": ("scheduler_config.json",),
 }
-LEVELS = "block_out_channels"   # of a network's config: one entry per level, each half the size of the one before
+LEVELS = "block_out_channels"   # of a network's config: one entry per level, each half as wide as the last
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 
@@ -118,11 +118,12 @@ def _check_kind(index_path: Path, base: str) -> list[str]:
         index = json.loads(index_path.read_text(encoding="utf-8"))
         unet_class = index["unet"][1]
     except (ValueError, KeyError, IndexError, TypeError):
-        return [f"{base}: its model_index.json does not describe a pipeline with a unet. It is not a text-to-video "
-                f"model."]
+        return [f"{base}: its model_index.json does not describe a pipeline with a unet. It is not a "
+                f"text-to-video model."]
     if index.get("_class_name") != "TextToVideoSDPipeline" or unet_class != "UNet3DConditionModel":
         return [f"{base}: is a {index.get('_class_name')} with a {unet_class}. This program trains "
-                f"TextToVideoSDPipeline with a UNet3DConditionModel (ModelScope, ZeroScope and their fine-tunes)."]
+                f"TextToVideoSDPipeline with a UNet3DConditionModel (ModelScope, ZeroScope and their "
+                f"fine-tunes)."]
     return []
 
 
@@ -143,8 +144,8 @@ def _check_vocabulary(tokenizer: Path) -> list[str]:
     if (tokenizer / "tokenizer.json").is_file() or (
             (tokenizer / "vocab.json").is_file() and (tokenizer / "merges.txt").is_file()):
         return []
-    return [f"{tokenizer}: its vocabulary is missing (vocab.json and merges.txt, or tokenizer.json). Copy the "
-            f"whole base again."]
+    return [f"{tokenizer}: its vocabulary is missing (vocab.json and merges.txt, or tokenizer.json). Copy "
+            f"the whole base again."]
 
 
 def _check_prediction(folder: Path) -> list[str]:
@@ -192,8 +193,8 @@ def _download(base: str) -> Path:
 
 
 def _convert(where: object, base: object) -> str:
-    return (f"{where}: has its weights only as pickle (.bin), which can carry code and is not loaded. Convert a "
-            f"base you trust with: python -c \"from diffusers import DiffusionPipeline as P; "
+    return (f"{where}: has its weights only as pickle (.bin), which can carry code and is not loaded. "
+            f"Convert a base you trust with: python -c \"from diffusers import DiffusionPipeline as P; "
             f"P.from_pretrained('{base}', use_safetensors=False).save_pretrained('converted')\", and use "
             f"converted as the base.")
 
@@ -222,11 +223,12 @@ def _hub_folder(base: str, download: bool) -> Path | None:
     except LocalEntryNotFoundError as error:
         if not download:
             return None
-        raise UserError(f"{base}: is not on this machine, and the hub cannot be reached. Check the network and "
-                        f"HF_HUB_OFFLINE, or name a local folder.") from error
+        raise UserError(f"{base}: is not on this machine, and the hub cannot be reached. Check the network "
+                        f"and HF_HUB_OFFLINE, or name a local folder.") from error
     except RepositoryNotFoundError as error:
         raise UserError(f"{base}: there is no such folder here and no such model on the hub.") from error
     except EntryNotFoundError as error:
-        raise UserError(f"{base}: has no model_index.json on the hub, so it is not a diffusers pipeline.") from error
+        raise UserError(f"{base}: has no model_index.json on the hub, so it is not a diffusers "
+                        f"pipeline.") from error
     except OSError as error:
         raise UserError(f"{base}: could not be downloaded ({str(error).splitlines()[0]}).") from error

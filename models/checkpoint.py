@@ -59,7 +59,8 @@ def load_checkpoint(folder: Path, trained: Mapping[str, Tensor], optimizer: Opti
         _damaged(folder)
     weights = {name.removeprefix("weight/"): t for name, t in tensors.items() if name.startswith("weight/")}
     if set(weights) != set(trained) or any(weights[name].shape != trained[name].shape for name in trained):
-        raise UserError(f"{folder}: holds other tensors than this run trains. Resume with the run's own config.")
+        raise UserError(f"{folder}: holds other tensors than this run trains. Resume with the run's own "
+                        f"config.")
     entries = {name: value for name, value in {**state["optimizer"], **tensors}.items()
                if name.startswith("optimizer/")}
     with torch.no_grad():
@@ -70,7 +71,10 @@ def load_checkpoint(folder: Path, trained: Mapping[str, Tensor], optimizer: Opti
 
 
 def _flattened(entries: Mapping[Any, Any], path: str) -> Iterator[tuple[str, Any]]:
-    """Yield (path, value); 8-bit Adam has dictionaries within the state of a tensor, and shares tensors among them."""
+    """Yield (path, value).
+
+    8-bit Adam has dictionaries within the state of a tensor, and tables that these share: they are copied.
+    """
     for key, value in entries.items():
         if isinstance(value, Mapping):
             yield from _flattened(value, f"{path}/{key}")

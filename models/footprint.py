@@ -33,12 +33,13 @@ class Footprint:
         return sum(vars(self).values())
 
     def report(self) -> str:
-        parts = ", ".join(f"{name.replace('_', ' ')} {format_bytes(size)}" for name, size in vars(self).items())
-        return f"memory, estimated: {format_bytes(self.total())} ({parts})"
+        parts = [f"{name.replace('_', ' ')} {format_bytes(size)}" for name, size in vars(self).items()]
+        return f"memory, estimated: {format_bytes(self.total())} ({', '.join(parts)})"
 
 
-def training_footprint(folder: Path, trained: list[str], batch_size: int, num_frames: int, cells: tuple[int, int],
-                       precision: str, recompute: bool, use_8bit_adam: bool) -> Footprint:
+def training_footprint(folder: Path, trained: list[str], batch_size: int, num_frames: int,
+                       cells: tuple[int, int], precision: str, recompute: bool,
+                       use_8bit_adam: bool) -> Footprint:
     """Estimate the memory of a training step on a batch of windows of `num_frames` of `cells` (h, w) latent
     cells."""
     sizes = tensor_sizes(folder, "unet")
@@ -53,7 +54,8 @@ def training_footprint(folder: Path, trained: list[str], batch_size: int, num_fr
     )
 
 
-def activation_bytes(folder: Path, trained: list[str], shape: tuple[int, int, int, int], recompute: bool) -> int:
+def activation_bytes(folder: Path, trained: list[str], shape: tuple[int, int, int, int],
+                     recompute: bool) -> int:
     """Count the bytes autograd keeps for the backward pass of latents of `shape` (b, f, h, w), in float32.
 
     With `recompute`, only the inputs of the recomputed blocks are kept, and what the largest of them needs

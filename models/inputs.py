@@ -27,7 +27,7 @@ from utils.windows import Window
 class Inputs:
     """Where the encoded clips and captions lie."""
 
-    latent_paths: dict[str, Path]   # by clip path: digest, size and frames may differ between two of one content
+    latent_paths: dict[str, Path]   # by clip path, since two clips of one content may be of different frames
     prompt_paths: dict[str, Path]   # by caption
 
 
@@ -60,7 +60,8 @@ def encode_clip(pipeline: DiffusionPipeline, clip: Clip) -> dict[str, Tensor]:
 def sample_latents(inputs: Inputs, window: Window) -> Tensor:
     """Draw the latents (c f h w) of a window from their posterior; only the window's frames are read from
     disk."""
-    posterior = read_rows(inputs.latent_paths[str(window.clip.path)], window.start, window.start + window.clip.window)
+    path, stop = inputs.latent_paths[str(window.clip.path)], window.start + window.clip.window
+    posterior = read_rows(path, window.start, stop)
     return latents_from(posterior, window.generator)
 
 

@@ -54,9 +54,10 @@ def save_motion(path: Path, tensors: Mapping[str, Tensor], info: MotionInfo, dty
     if broken and dtype == "fp16":
         return save_motion(path, tensors, info, "fp32")
     if broken:
-        raise UserError(f"{path}: {len(broken)} tensors have values that are not finite, the first {broken[0]}. "
-                        f"Nothing was written. Try a lower learning_rate.")
-    fields = {name: value if isinstance(value, str) else json.dumps(value) for name, value in vars(info).items()}
+        raise UserError(f"{path}: {len(broken)} tensors have values that are not finite, the first "
+                        f"{broken[0]}. Nothing was written. Try a lower learning_rate.")
+    fields = {name: value if isinstance(value, str) else json.dumps(value)
+              for name, value in vars(info).items()}
     write_tensors(path, stored, {"format": FORMAT, **fields})
 
 
@@ -108,7 +109,8 @@ def apply_motion(unet: nn.Module, base_fingerprint: str, path: Path, strength: f
     return info
 
 
-def movement(base_folder: Path, tensors: Mapping[str, Tensor], selected: Mapping[str, list[str]]) -> dict[str, float]:
+def movement(base_folder: Path, tensors: Mapping[str, Tensor],
+             selected: Mapping[str, list[str]]) -> dict[str, float]:
     """Return per group how far training moved it from the base: norm of the change / norm of the base.
 
     The base's tensors are read from its files one at a time.
@@ -126,14 +128,17 @@ def movement(base_folder: Path, tensors: Mapping[str, Tensor], selected: Mapping
     return {group: relative(names) for group, names in selected.items()}
 
 
-def _misfits(path: Path, tuned: Mapping[str, Tensor], parameters: Mapping[str, Tensor], groups: list[str]) -> list[str]:
+def _misfits(path: Path, tuned: Mapping[str, Tensor], parameters: Mapping[str, Tensor],
+             groups: list[str]) -> list[str]:
     expected = set(union(select_tunable(parameters, groups)))
     problems = []
     missing, unknown = sorted(expected - set(tuned)), sorted(set(tuned) - expected)
     if missing:
-        problems.append(f"{path}: lacks {len(missing)} tensors of {groups}, the first {missing[0]}. Copy it again.")
+        problems.append(f"{path}: lacks {len(missing)} tensors of {groups}, the first {missing[0]}. Copy it "
+                        f"again.")
     if unknown:
-        problems.append(f"{path}: has {len(unknown)} tensors that are not of {groups}, the first {unknown[0]}.")
+        problems.append(f"{path}: has {len(unknown)} tensors that are not of {groups}, the first "
+                        f"{unknown[0]}.")
     for name in sorted(expected & set(tuned)):
         if tuned[name].shape != parameters[name].shape:
             problems.append(f"{path}: {name} has shape {tuple(tuned[name].shape)}, the base "

@@ -47,8 +47,8 @@ def denoising_target(scheduler, latents: Tensor, noise: Tensor, timesteps: Tenso
         return scheduler.get_velocity(latents, noise, timesteps)
     if prediction_type == "sample":
         return latents
-    raise UserError(f"The base's scheduler has prediction_type {prediction_type!r}; this program trains epsilon, "
-                    f"v_prediction and sample.")
+    raise UserError(f"The base's scheduler has prediction_type {prediction_type!r}; this program trains "
+                    f"epsilon, v_prediction and sample.")
 
 
 def clip_losses(unet: Callable, scheduler, latents: Tensor, noise: Tensor, timesteps: Tensor,

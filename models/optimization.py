@@ -35,7 +35,8 @@ def hold_frozen_weights_in(unet: nn.Module, dtype: torch.dtype) -> None:
 def make_optimizer(config: Config, trained: Mapping[str, nn.Parameter], accelerator) -> torch.optim.Optimizer:
     """Return AdamW over the trained tensors alone, as one group."""
     arguments = {"betas": (config.adam_beta1, config.adam_beta2), "weight_decay": config.adam_weight_decay,
-                 "eps": config.adam_epsilon, "lr": learning_rate_schedule(config, accelerator.num_processes)(0)}
+                 "eps": config.adam_epsilon,
+                 "lr": learning_rate_schedule(config, accelerator.num_processes)(0)}
     if config.use_8bit_adam:
         from bitsandbytes.optim import (
             AdamW8bit,  # optional; models/plan.py has checked that it is there
@@ -54,7 +55,8 @@ def learning_rate_schedule(config: Config, num_processes: int) -> Callable[[int]
     # the library wants an optimizer to attach to, and its polynomial ends at 1e-7, which must lie below the
     # start; what it returns are factors, so the carrier's own rate is free
     carrier = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-    schedule = get_scheduler(config.lr_scheduler, carrier, step_rules=config.lr_step_rules, num_warmup_steps=config.lr_warmup_steps,
-                             num_training_steps=config.max_train_steps, num_cycles=config.lr_num_cycles,
-                             power=config.lr_power)
+    schedule = get_scheduler(
+        config.lr_scheduler, carrier, step_rules=config.lr_step_rules,
+        num_warmup_steps=config.lr_warmup_steps, num_training_steps=config.max_train_steps,
+        num_cycles=config.lr_num_cycles, power=config.lr_power)
     return lambda step: rate * schedule.lr_lambdas[0](step)

@@ -58,15 +58,17 @@ def make_plan(config: Config, download: bool = True, known_problems: Sequence[st
 def _checked_plan(config: Config, folder: Path | None, problems: list[str]) -> Plan:
     """Return the plan for a base in `folder`. Raises UserError with `problems` and all that are found."""
     num_elements = attempt(lambda: tensor_sizes(folder, "unet") if folder else {}, {}, problems)
-    selected = attempt(lambda: select_tunable(num_elements, config.trainable_modules) if num_elements else {}, {},
-                        problems)
+    selected = {}
+    if num_elements:
+        selected = attempt(lambda: select_tunable(num_elements, config.trainable_modules), {}, problems)
     strides = attempt(lambda: pixel_strides(folder) if folder else TYPICAL_STRIDES, TYPICAL_STRIDES, problems)
     exemplars, regularization = attempt(lambda: find_clips(config, strides[1]), ([], []), problems)
     prompts = attempt(lambda: sample_prompts(config), [], problems)
     problems = problems + check_sizes(config, strides) + check_packages(config)
-    if folder and config.validation_data.num_inference_steps > num_timesteps(folder):
-        problems.append(f"validation_data.num_inference_steps is {config.validation_data.num_inference_steps}. This "
-                        f"base takes at most {num_timesteps(folder)}.")
+    num_steps = config.validation_data.num_inference_steps
+    if folder and num_steps > num_timesteps(folder):
+        problems.append(f"validation_data.num_inference_steps is {num_steps}. This base takes at most "
+                        f"{num_timesteps(folder)}.")
     for written in (config.output_dir, config.cached_latent_dir):
         problems += check_writable(Path(written)) if written else []
     if problems:
@@ -81,7 +83,8 @@ def resolve_precision(config: Config) -> tuple[Config, list[str]]:
     if wanted is None:
         return replace(config, mixed_precision="no" if not has_gpu else "bf16" if has_bf16 else "fp16"), []
     if wanted == "fp16" and not (has_gpu or torch.backends.mps.is_available()):
-        return replace(config, mixed_precision="no"), ["fp16 needs a GPU, and there is none: computing in float32."]
+        note = "fp16 needs a GPU, and there is none: computing in float32."
+        return replace(config, mixed_precision="no"), [note]
     if wanted == "bf16" and has_gpu and not has_bf16:
         return replace(config, mixed_precision="fp16"), ["This GPU has no bf16: computing in fp16."]
     return config, []
@@ -138,8 +141,8 @@ def check_disk(plan: Plan) -> list[str]:
     needed, free = sum(disk_needs(plan)), free_bytes(Path(plan.config.output_dir))
     if needed <= free:
         return []
-    return [f"{plan.config.output_dir}: the run will write {format_bytes(needed)} and {format_bytes(free)} are free. "
-            f"Make room, or write fewer checkpoints (checkpointing_steps)."]
+    return [f"{plan.config.output_dir}: the run will write {format_bytes(needed)} and {format_bytes(free)} "
+            f"are free. Make room, or write fewer checkpoints (checkpointing_steps)."]
 
 
 def plan_report(plan: Plan) -> str:
@@ -148,12 +151,13 @@ def plan_report(plan: Plan) -> str:
     if not config.prior_preservation:
         lines.append("prior_preservation is off: training without regularization")
     elif not plan.regularization:
-        lines.append("train_data.class_path is not set: training without regularization, which forgets more of "
-                     "what the base knows")
-    slower = {clip.fps for clip in plan.exemplars if not clip.path.suffix.lower() in IMAGE_SUFFIXES}
-    if slower:
-        lines.append(f"motion is learned at {', '.join(f'{fps:.4g}' for fps in sorted(slower))} frames per second; "
-                     f"samples are written at {sample_fps(plan):.4g}")
+        lines.append("train_data.class_path is not set: training without regularization, which forgets more "
+                     "of what the base knows")
+    learned_at = {clip.fps for clip in plan.exemplars if not clip.path.suffix.lower() in IMAGE_SUFFIXES}
+    if learned_at:
+        rates = ", ".join(f"{fps:.4g}" for fps in sorted(learned_at))
+        lines.append(f"motion is learned at {rates} frames per second; samples are written at "
+                     f"{sample_fps(plan):.4g}")
     if plan.selected:
         lines.append(selection_report(plan.selected, plan.num_elements))
     return "\n".join(lines)
@@ -168,7 +172,8 @@ def sample_fps(plan: Plan) -> float:
 def estimate_report(plan: Plan) -> str:
     """Return the estimates of a dry run."""
     if plan.base_folder is None:
-        return f"{plan.config.pretrained_model_path} is not on this machine yet, so memory and disk are not estimated."
+        return (f"{plan.config.pretrained_model_path} is not on this machine yet, so memory and disk are not "
+                f"estimated.")
     from models.footprint import (
         training_footprint,  # it needs diffusers, which takes seconds to import
     )
@@ -182,5 +187,5 @@ def estimate_report(plan: Plan) -> str:
         config.gradient_checkpointing, config.use_8bit_adam)
     cache, results = disk_needs(plan)
     free = format_bytes(free_bytes(Path(config.output_dir)))
-    return (f"{footprint.report()}\ndisk, at most: cache {format_bytes(cache)}, checkpoints and motion weights "
-            f"{format_bytes(results)}; {free} are free")
+    return (f"{footprint.report()}\ndisk, at most: cache {format_bytes(cache)}, checkpoints and motion "
+            f"weights {format_bytes(results)}; {free} are free")

@@ -34,13 +34,14 @@ def check_continuation(run: Path, plan: Plan, num_processes: int) -> None:
     if not checkpoints(run):
         return
     before, clips, problems = read_state(checkpoints(run)[-1]), describe_clips(plan), []
-    changed = [name for name in sorted({*before["clips"], *clips}) if before["clips"].get(name) != clips.get(name)]
+    names = sorted({*before["clips"], *clips})
+    changed = [name for name in names if before["clips"].get(name) != clips.get(name)]
     if changed:
-        problems.append(f"{run}: was trained on other clips or captions: {', '.join(changed)}. Put them back, or "
-                        f"start a new run.")
+        problems.append(f"{run}: was trained on other clips or captions: {', '.join(changed)}. Put them "
+                        f"back, or start a new run.")
     if before["num_processes"] != num_processes:
-        problems.append(f"{run}: was trained by {before['num_processes']} processes, not {num_processes}. Resume "
-                        f"with as many, or start a new run.")
+        problems.append(f"{run}: was trained by {before['num_processes']} processes, not {num_processes}. "
+                        f"Resume with as many, or start a new run.")
     if problems:
         raise UserError(*problems)
 
@@ -54,8 +55,8 @@ def load_newest(run: Path, base: Base, trained: Mapping[str, Tensor], optimizer,
         return 0
     folder = checkpoints(run)[-1]
     if read_state(folder)["base_fingerprint"] != base.fingerprint:
-        raise UserError(f"{run}: was trained on another base than {base.name} is now. Put that back, or start a "
-                        f"new run.")
+        raise UserError(f"{run}: was trained on another base than {base.name} is now. Put that back, or "
+                        f"start a new run.")
     state = load_checkpoint(folder, trained, optimizer.optimizer)
     if accelerator.scaler is not None and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])

@@ -18,7 +18,7 @@ from utils.gallery import write_gallery
 from utils.prompts import Prompt, file_name
 from utils.video import read_metadata, write_video
 
-PLACES = ("base", "motion")   # where weights lie, which may change; which ones they are, their fingerprints tell
+PLACES = ("base", "motion")   # where weights lie may change: which ones they are, their fingerprints tell
 COMPUTE_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -49,18 +49,18 @@ def render(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Rendering) -
         num_inference_steps=how.num_inference_steps, guidance_scale=how.guidance_scale,
         generator=generators, output_type="np",
     ).frames                                                    # (b f h w c) in 0..1
-    pixels = np.nan_to_num(np.asarray(video)) * 255             # what overflowed becomes black, and is noticed
+    pixels = np.nan_to_num(np.asarray(video)) * 255             # what overflowed becomes black: noticed
     return pixels.round().astype(np.uint8)                      # (b f h w c)
 
 
-def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Rendering, folder: Path, fps: float,
-                     batch_size: int, made_with: dict[str, Any], overwrite: bool = False,
+def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Rendering, folder: Path,
+                     fps: float, batch_size: int, made_with: dict[str, Any], overwrite: bool = False,
                      progress: Callable[[list], Iterable] = iter) -> list[str]:
     """Render each prompt to `folder`/{prompt}_seed{seed}.mp4, in batches; return remarks for the user.
 
-    Videos that are there already and were made in the same way are kept, so an interrupted list continues. The
-    folder is then a data folder too (its captions in text.json) and has the gallery in it. `made_with`: base and
-    motion weights, written into each file beside prompt, seed and `how`.
+    Videos that are there already and were made in the same way are kept, so an interrupted list continues.
+    The folder is then a data folder too (its captions in text.json) and has the gallery in it. `made_with`:
+    base and motion weights, written into each file beside prompt, seed and `how`.
     Raises UserError if a video made in another way stands where one is to be written, unless `overwrite`.
     """
     facts = {prompt: {"prompt": prompt.text, "seed": prompt.seed, **asdict(how), "fps": fps, **made_with}
@@ -89,7 +89,7 @@ def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Re
 
 
 def index_folder(folder: Path, prompts: list[Prompt]) -> None:
-    """Add the captions of `prompts` to the folder, and write its gallery; several processes may do so at once."""
+    """Add the captions of `prompts` to the folder, and write its gallery; processes take turns."""
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".index.lock"):
         add_captions(folder, {file_name(prompt): prompt.text for prompt in prompts})
@@ -113,7 +113,8 @@ def _is_same(there: dict[str, Any], wanted: dict[str, Any]) -> bool:
 def _difference(there: dict[str, Any], wanted: dict[str, Any]) -> str:
     if not there:
         return "not by this program"
-    return ", ".join(f"{key} {there.get(key)}, not {wanted.get(key)}" for key in _different_keys(there, wanted)[:3])
+    keys = _different_keys(there, wanted)[:3]
+    return ", ".join(f"{key} {there.get(key)}, not {wanted.get(key)}" for key in keys)
 
 
 def _different_keys(there: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

@@ -25,22 +25,24 @@ from utils.seeds import seed_for
 from utils.windows import Window, draw_window, turns
 
 
-def optimizer_step(plan: Plan, unet: nn.Module, scheduler, inputs: Inputs, optimizer, trained: Mapping[str, Tensor],
-                   accelerator, step: int) -> dict:
+def optimizer_step(plan: Plan, unet: nn.Module, scheduler, inputs: Inputs, optimizer,
+                   trained: Mapping[str, Tensor], accelerator, step: int) -> dict:
     """Take optimizer step `step`, counted from 0; return its log entry.
 
     Raises UserError before the optimizer touches a weight if a loss or the gradient is not finite.
     """
     config, means, seen = plan.config, [], []
     num_micro_steps = config.gradient_accumulation_steps
+    roles = [(role, clips) for role, clips in (("exemplar", plan.exemplars),
+                                               ("regularization", plan.regularization)) if clips]
     for micro_step in range(num_micro_steps):
         rank, num_ranks = accelerator.process_index, accelerator.num_processes
         turn_range = turns(step, micro_step, num_micro_steps, rank, num_ranks, config.train_batch_size)
-        windows = [draw_window(plan.exemplars, "exemplar", config.seed, turn) for turn in turn_range]
-        if plan.regularization:
-            windows += [draw_window(plan.regularization, "regularization", config.seed, turn) for turn in turn_range]
+        windows = [draw_window(clips, role, config.seed, turn)
+                   for role, clips in roles for turn in turn_range]
         seen += windows
-        torch.manual_seed(seed_for("dropout", config.seed, step, micro_step, rank))   # the only use of global state
+        # dropout draws from global state, the only thing here that does
+        torch.manual_seed(seed_for("dropout", config.seed, step, micro_step, rank))
 
         is_last = micro_step == num_micro_steps - 1
         with nullcontext() if is_last else accelerator.no_sync(unet):
@@ -50,7 +52,8 @@ def optimizer_step(plan: Plan, unet: nn.Module, scheduler, inputs: Inputs, optim
             if not all_finite(loss.detach(), accelerator):
                 raise UserError(not_finite("loss", step, windows))
             accelerator.backward(loss / num_micro_steps)
-        means.append(torch.stack([exemplar.mean(), regularization.mean(), loss]).detach())   # mean of none: nan
+        # without regularization its mean, of nothing, is nan
+        means.append(torch.stack([exemplar.mean(), regularization.mean(), loss]).detach())
 
     grad_norm = accelerator.clip_grad_norm_(list(trained.values()), config.max_grad_norm)
     if accelerator.scaler is None and not torch.isfinite(grad_norm):
@@ -61,7 +64,8 @@ def optimizer_step(plan: Plan, unet: nn.Module, scheduler, inputs: Inputs, optim
     optimizer.zero_grad()
     exemplar, regularization, loss = accelerator.reduce(torch.stack(means).mean(dim=0), "mean").tolist()
     return {"step": step + 1, "loss": loss, "exemplar": exemplar,
-            "regularization": regularization if plan.regularization else None, "grad_norm": float(grad_norm) if torch.isfinite(grad_norm) else None}
+            "regularization": regularization if plan.regularization else None,
+            "grad_norm": float(grad_norm) if torch.isfinite(grad_norm) else None}
 
 
 def all_finite(loss: Tensor, accelerator) -> bool:
@@ -79,16 +83,16 @@ def window_losses(unet: Callable, scheduler, inputs: Inputs, windows: list[Windo
     batches: dict[tuple[int, ...], list[int]] = {}
     latents, timesteps, noise = [], [], []
     for index, window in enumerate(windows):
-        latents.append(sample_latents(inputs, window)[None])                                      # (1 c f h w)
+        latents.append(sample_latents(inputs, window)[None])                              # (1 c f h w)
         timesteps.append(sample_timesteps(1, scheduler.config.num_train_timesteps, SKEW[data.sampling],
-                                          window.generator))                                      # (1)
-        noise.append(sample_noise(latents[-1].shape, window.generator, offset))                   # (1 c f h w)
+                                          window.generator))                              # (1)
+        noise.append(sample_noise(latents[-1].shape, window.generator, offset))           # (1 c f h w)
         batches.setdefault(tuple(latents[-1].shape), []).append(index)
 
     def gathered(parts: list[Tensor], indices: list[int]) -> Tensor:
         return torch.cat([parts[index] for index in indices]).to(device)
 
-    embeds = [prompt_embeds(inputs, window)[None] for window in windows]                          # (1 n d)
+    embeds = [prompt_embeds(inputs, window)[None] for window in windows]                  # (1 n d)
     losses = {}
     for indices in batches.values():
         batch = [gathered(parts, indices) for parts in (latents, noise, timesteps, embeds)]
@@ -99,4 +103,5 @@ def window_losses(unet: Callable, scheduler, inputs: Inputs, windows: list[Windo
 def not_finite(what: str, step: int, windows: list[Window]) -> str:
     clips = ", ".join(dict.fromkeys(window.clip.path.name for window in windows))
     return (f"step {step + 1}: the {what} is not finite, so training stopped before the weights were touched "
-            f"(clips: {clips}). Try a lower learning_rate, or mixed_precision: bf16 or no, and look at these clips.")
+            f"(clips: {clips}). Try a lower learning_rate, or mixed_precision: bf16 or no, and look at these "
+            f"clips.")

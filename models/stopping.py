@@ -1,4 +1,4 @@
-"""Stopping on request: the first Ctrl-C or SIGTERM lets the step under way finish and save, a second one does not."""
+"""Stopping on request: the first Ctrl-C or SIGTERM lets the step under way finish, a second one does not."""
 
 import signal
 import sys

@@ -42,9 +42,9 @@ from utils.run_folder import (
 
 
 def train(plan: Plan, accelerator, run: Path) -> Path:
-    """Carry out `plan` in the folder `run`, from its newest checkpoint if it has any; return the motion weights.
+    """Carry out `plan` in the folder `run`, from its newest checkpoint if it has any.
 
-    Asked to stop (Ctrl-C, SIGTERM), it saves a checkpoint and exits.
+    Returns the path of the motion weights. Asked to stop (Ctrl-C, SIGTERM), it saves a checkpoint and exits.
     """
     config = plan.config
     base = load_base(config.pretrained_model_path)
@@ -65,7 +65,7 @@ def train(plan: Plan, accelerator, run: Path) -> Path:
     start = load_newest(run, base, trained, optimizer, accelerator)
     learning_rate_at = learning_rate_schedule(config, accelerator.num_processes)
     describe = motion_description(plan, base)
-    if accelerator.is_main_process:   # what a killed process left: half-written files, steps after its checkpoint
+    if accelerator.is_main_process:   # a killed process leaves half-written files and steps to take again
         remove_leftovers(run)
         rewind_log(run, start)
 
@@ -91,8 +91,8 @@ def train(plan: Plan, accelerator, run: Path) -> Path:
             accelerator.end_training()
             sys.exit(exit_code(stop))
 
-    bar = tqdm(range(start, config.max_train_steps), initial=start, total=config.max_train_steps, desc="training",
-               disable=not accelerator.is_main_process, dynamic_ncols=True)
+    bar = tqdm(range(start, config.max_train_steps), initial=start, total=config.max_train_steps,
+               desc="training", disable=not accelerator.is_main_process, dynamic_ncols=True)
     with stop_signals() as stop:
         render_samples(start, stop)
         stop_if_asked(start, stop)
@@ -127,7 +127,8 @@ def cache_inputs(plan: Plan, base: Base, accelerator) -> Inputs:
     for encoder in encoders:
         encoder.to(accelerator.device)
     if accelerator.is_main_process:
-        for caption in dict.fromkeys(c for clip in plan.exemplars + plan.regularization for c in clip.captions):
+        captions = [caption for clip in plan.exemplars + plan.regularization for caption in clip.captions]
+        for caption in dict.fromkeys(captions):
             if unseen := unseen_words(base.pipeline, caption):
                 print(f"caption too long for the text encoder, not seen: \"{unseen}\"")
     with accelerator.main_process_first():   # the others then find everything there
@@ -142,8 +143,9 @@ def cache_inputs(plan: Plan, base: Base, accelerator) -> Inputs:
 def motion_description(plan: Plan, base: Base) -> Callable[[int], MotionInfo]:
     """Return what the motion weights of a step say about themselves, as a function of the step."""
     config, versions = plan.config, library_versions()
-    return lambda step: MotionInfo(config.pretrained_model_path, base.fingerprint, config.trainable_modules,
-                                   config.placeholder_token, step, sample_fps(plan), config_yaml(config), versions)
+    return lambda step: MotionInfo(
+        config.pretrained_model_path, base.fingerprint, config.trainable_modules, config.placeholder_token,
+        step, sample_fps(plan), config_yaml(config), versions)
 
 
 def movement_report(plan: Plan, trained: Mapping[str, Tensor]) -> str:

@@ -12,8 +12,8 @@ from utils.errors import UserError
 
 _IN_TEMPORAL = r"(^|\.)(temp_attentions|transformer_in)\."
 GROUPS = {
-    "cross": r"\.attn2\.to_[kv]\.",          # keys and values of the spatial transformers' attention to the text
-    "self": r"\.attn1\.to_[kv]\.",           # the same of their attention to the picture itself
+    "cross": r"\.attn2\.to_[kv]\.",          # keys and values of spatial attention to the text
+    "self": r"\.attn1\.to_[kv]\.",           # keys and values of spatial attention to the picture itself
     "temporal": _IN_TEMPORAL,                # attention along time, whole modules, and transformer_in
     "temp_attentions": r"(^|\.)temp_attentions\.",
     "temp_convs": r"(^|\.)temp_convs\.",     # convolutions along time
@@ -30,7 +30,8 @@ def select_tunable(names: Iterable[str], groups: list[str]) -> dict[str, list[st
     """
     names = list(names)
     selected = {group: [name for name in names if _belongs(name, group)] for group in dict.fromkeys(groups)}
-    problems = [f"trainable_modules: {group!r} matches no weight of the base. Known groups: {', '.join(GROUPS)}."
+    known = ", ".join(GROUPS)
+    problems = [f"trainable_modules: {group!r} matches no weight of the base. Known groups: {known}."
                 for group, matched in selected.items() if not matched]
     if problems:
         raise UserError(*problems)
@@ -49,14 +50,16 @@ def selection_report(selected: Mapping[str, list[str]], num_elements: Mapping[st
 
     def line(title: str, names: list[str]) -> str:
         num_parameters = sum(num_elements[name] for name in names)
-        return f"  {title:<16} {len(names):>5} tensors {num_parameters:>14,} parameters {num_parameters / total:7.1%}"
+        share = num_parameters / total
+        return f"  {title:<16} {len(names):>5} tensors {num_parameters:>14,} parameters {share:7.1%}"
 
     lines = [line(group, names) for group, names in selected.items()]
-    return "\n".join(["training", *lines, line("together", union(selected)), line("the network", list(num_elements))])
+    lines += [line("together", union(selected)), line("the network", list(num_elements))]
+    return "\n".join(["training", *lines])
 
 
 def _belongs(name: str, group: str) -> bool:
-    if group not in GROUPS:   # a string: modules whose name contains it, so the parameter's own name does not count
+    if group not in GROUPS:   # modules whose name contains it: the parameter's own name does not count
         return group in name.rpartition(".")[0]
     if group in _SPATIAL_ONLY and re.search(_IN_TEMPORAL, name):
         return False

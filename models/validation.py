@@ -17,8 +17,8 @@ from utils.run_folder import samples_dir
 
 
 @contextmanager
-def as_generation_sees(base: Base, trained: Mapping[str, nn.Parameter], plain_forward: Callable, config: Config,
-                       step: int) -> Iterator[None]:
+def as_generation_sees(base: Base, trained: Mapping[str, nn.Parameter], plain_forward: Callable,
+                       config: Config, step: int) -> Iterator[None]:
     """Make the pipeline what generation will load from the motion weights of this step, and undo it
     afterwards.
 
@@ -26,12 +26,13 @@ def as_generation_sees(base: Base, trained: Mapping[str, nn.Parameter], plain_fo
     is), and everything is in the compute precision without autocast. That is what makes samples equal to
     generated videos.
     """
-    dtype, unet, device = COMPUTE_DTYPES[config.mixed_precision], base.unet, next(iter(trained.values())).device
+    unet, device = base.unet, next(iter(trained.values())).device
+    dtype, stored_dtype = COMPUTE_DTYPES[config.mixed_precision], DTYPES[config.motion_dtype]
     masters = {name: parameter.data for name, parameter in trained.items()}
     prepared_forward, encoders = unet.forward, (base.vae, base.pipeline.text_encoder)
     try:
         for parameter in trained.values():
-            parameter.data = (parameter.data.to(DTYPES[config.motion_dtype]) if step else parameter.data).to(dtype)
+            parameter.data = (parameter.data.to(stored_dtype) if step else parameter.data).to(dtype)
         for encoder in encoders:
             encoder.to(device, dtype)
         unet.forward = plain_forward
@@ -47,12 +48,12 @@ def as_generation_sees(base: Base, trained: Mapping[str, nn.Parameter], plain_fo
 
 
 def write_samples(plan: Plan, base: Base, run: Path, step: int, stop: list[int]) -> None:
-    """Render the sample prompts into samples/step_N of the run, with a gallery, until there is something in `stop`."""
+    """Render the sample prompts into samples/step_N of the run, until there is something in `stop`."""
     wanted = plan.config.validation_data
-    how = Rendering(wanted.width, wanted.height, wanted.num_frames, wanted.num_inference_steps, wanted.guidance_scale,
-                    wanted.negative_prompt)
-    made_with = {"base": base.name, "base_fingerprint": base.fingerprint, "motion": run.name if step else None,
-                 "step": step, "strength": 1.0, "precision": plan.config.mixed_precision}
+    how = Rendering(wanted.width, wanted.height, wanted.num_frames, wanted.num_inference_steps,
+                    wanted.guidance_scale, wanted.negative_prompt)
+    made_with = {"base": base.name, "base_fingerprint": base.fingerprint, "step": step, "strength": 1.0,
+                 "motion": run.name if step else None, "precision": plan.config.mixed_precision}
 
     def until_stopped(batches: list) -> Iterator[list]:
         for batch in tqdm(batches, desc=f"samples of step {step}", leave=False, dynamic_ncols=True):
