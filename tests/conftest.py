@@ -1,5 +1,4 @@
-"""What several test files share: a small random base in diffusers format, small real clips, and running a
-script."""
+"""What several test files share: a small random base in diffusers format, small clips, running a script."""
 
 import json
 import os
@@ -27,8 +26,8 @@ def draw_frames(num_frames: int, width: int, height: int, seed: int = 0) -> np.n
     return frames
 
 
-def write_clip(path: Path, num_frames: int = 14, width: int = 64, height: int = 64, fps: float = 8, seed: int = 0,
-               caption: str | None = None) -> Path:
+def write_clip(path: Path, num_frames: int = 14, width: int = 64, height: int = 64, fps: float = 8,
+               seed: int = 0, caption: str | None = None) -> Path:
     """Write a small real mp4, and its caption beside it."""
     from utils.video import write_video
 
@@ -66,21 +65,24 @@ def make_base(folder: Path, seed: int = 0, prediction_type: str = "epsilon") -> 
     tokenizer = CLIPTokenizer(str(tokenizer_dir / "vocab.json"), str(tokenizer_dir / "merges.txt"),
                               model_max_length=77)
     text_encoder = CLIPTextModel(CLIPTextConfig(
-        vocab_size=len(words), hidden_size=32, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=77, bos_token_id=512, eos_token_id=513, pad_token_id=513))
+        vocab_size=len(words), hidden_size=32, intermediate_size=37, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=77, bos_token_id=512, eos_token_id=513,
+        pad_token_id=513))
     vae = AutoencoderKL(
         block_out_channels=(16,) * 4, latent_channels=4, norm_num_groups=8, layers_per_block=1,
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4)
     unet = UNet3DConditionModel(
         sample_size=8, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"), up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
+        down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
         cross_attention_dim=32, attention_head_dim=8, norm_num_groups=8)
     # diffusers starts these at zero, where a network without motion hides mistakes in motion
     for name, parameter in unet.named_parameters():
         if "temp_convs" in name and "conv4" in name or "proj_out" in name:
             torch.nn.init.normal_(parameter, std=0.02)
-    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
-                              set_alpha_to_one=False, steps_offset=1, prediction_type=prediction_type)
+    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+                              clip_sample=False, set_alpha_to_one=False, steps_offset=1,
+                              prediction_type=prediction_type)
     TextToVideoSDPipeline(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet,
                           scheduler=scheduler).save_pretrained(folder)
     return folder
@@ -116,10 +118,12 @@ def finished_run(tmp_path_factory, tiny_base, clip_folders) -> Path:
     """The folder of a finished run of two steps, without regularization, with samples of steps 0 and 2."""
     folder = tmp_path_factory.mktemp("run")
     command = [
-        sys.executable, str(ROOT / "train_model.py"), "--config", os.devnull, f"pretrained_model_path={tiny_base}",
-        f"output_dir={folder}", "max_train_steps=2", "learning_rate=1e-2", "checkpointing_steps=1",
-        "validation_steps=2", f"train_data.path={clip_folders[0]}", "train_data.width=64", "train_data.height=64",
-        "train_data.n_sample_frames=4", "train_data.fps=8", "validation_data.width=64", "validation_data.height=64",
+        sys.executable, str(ROOT / "train_model.py"), "--config", os.devnull,
+        f"pretrained_model_path={tiny_base}", f"output_dir={folder}",
+        "max_train_steps=2", "learning_rate=1e-2", "checkpointing_steps=1", "validation_steps=2",
+        f"train_data.path={clip_folders[0]}", "train_data.width=64", "train_data.height=64",
+        "train_data.n_sample_frames=4", "train_data.fps=8",
+        "validation_data.width=64", "validation_data.height=64",
         "validation_data.num_frames=4", "validation_data.num_inference_steps=2",
         "validation_data.prompt=a cat doing the V* spin"]
     subprocess.run(command, check=True, capture_output=True)
@@ -128,20 +132,20 @@ def finished_run(tmp_path_factory, tiny_base, clip_folders) -> Path:
 
 @pytest.fixture
 def write_config(tmp_path, tiny_base, clip_folders):
-    """Return a function that writes a config for a run of seconds, with `key=value` changes, and returns its
-    path."""
+    """Return a function that writes a config for a run of seconds, with changes, and returns its path."""
     from omegaconf import OmegaConf
 
     def write(*changes: str, name: str = "config.yaml") -> Path:
         exemplars, regularization = clip_folders
         config = OmegaConf.create({
-            "pretrained_model_path": str(tiny_base), "output_dir": str(tmp_path / "results"), "subject": "spin",
-            "max_train_steps": 4, "learning_rate": 1e-3, "checkpointing_steps": 2, "validation_steps": None,
+            "pretrained_model_path": str(tiny_base), "output_dir": str(tmp_path / "results"),
+            "subject": "spin", "max_train_steps": 4, "learning_rate": 1e-3,
+            "checkpointing_steps": 2, "validation_steps": None,
             "mixed_precision": "no", "gradient_checkpointing": False,
-            "train_data": {"path": str(exemplars), "class_path": str(regularization), "width": 64, "height": 64,
-                           "n_sample_frames": 4, "fps": 8},
-            "validation_data": {"prompt": "a cat doing the V* spin", "num_frames": 4, "width": 64, "height": 64,
-                                "num_inference_steps": 2},
+            "train_data": {"path": str(exemplars), "class_path": str(regularization),
+                           "width": 64, "height": 64, "n_sample_frames": 4, "fps": 8},
+            "validation_data": {"prompt": "a cat doing the V* spin", "num_frames": 4,
+                                "width": 64, "height": 64, "num_inference_steps": 2},
         })
         config = OmegaConf.merge(config, OmegaConf.from_dotlist(list(changes)))
         path = tmp_path / name
@@ -159,7 +163,8 @@ def run_main(monkeypatch, capsys):
     def run(script: str, *arguments: str | Path) -> tuple[int, str, str]:
         from accelerate.state import AcceleratorState
 
-        AcceleratorState._reset_state(reset_partial_state=True)   # one per process, where scripts are one per process
+        # one per process, where scripts are one per process
+        AcceleratorState._reset_state(reset_partial_state=True)
         main = __import__(script).main
         monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
         code = 0

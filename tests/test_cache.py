@@ -28,8 +28,9 @@ def test_second_look_finds_what_the_first_made(tmp_path):
     assert times == 0 and torch.equal(read_tensors(path)["mean"], torch.ones(2, 3))
 
 
-@pytest.mark.parametrize("change", [{"vae": "xyz"}, {"clip": "xyz"}, {"size": (48, 64)}, {"frames": (0, 3, 7)},
-                                    {"frames": (0, 3)}, {"kind": "prompt"}, {"more": 1}])
+@pytest.mark.parametrize("change", [{"vae": "xyz"}, {"clip": "xyz"}, {"size": (48, 64)},
+                                    {"frames": (0, 3, 7)}, {"frames": (0, 3)}, {"kind": "prompt"},
+                                    {"more": 1}])
 def test_any_change_of_what_made_it_misses(tmp_path, change):
     fill(tmp_path)
     assert fill(tmp_path, {**MADE_FROM, **change})[1] == 1
@@ -45,7 +46,8 @@ def test_order_of_what_made_it_does_not_matter(tmp_path):
     assert cache_path(tmp_path, MADE_FROM) == cache_path(tmp_path, dict(reversed(MADE_FROM.items())))
 
 
-@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-3], lambda content: b"text"])
+@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-3],
+                                    lambda content: b"text"])
 def test_damaged_file_is_made_again(tmp_path, damage):
     path, _ = fill(tmp_path)
     path.write_bytes(damage(path.read_bytes()))
@@ -59,8 +61,11 @@ def test_file_says_what_made_it(tmp_path):
 
 
 def test_failure_while_making_leaves_nothing(tmp_path):
+    def broken():
+        raise UserError("broken")
+
     with pytest.raises(UserError, match="broken"):
-        fill_cache(cache_path(tmp_path, MADE_FROM), MADE_FROM, lambda: (_ for _ in ()).throw(UserError("broken")))
+        fill_cache(cache_path(tmp_path, MADE_FROM), MADE_FROM, broken)
     assert os.listdir(tmp_path) == []
 
 

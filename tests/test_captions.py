@@ -40,7 +40,8 @@ def test_index_may_list_several_captions(tmp_path):
     assert captions_of(tmp_path / "spin.mp4", index, ()) == ("one", "another")
 
 
-@pytest.mark.parametrize("content", [b"a cat\n", b"a cat\r\n", b"\xef\xbb\xbfa cat", b"  a\n cat \n\n", b"a\tcat"])
+@pytest.mark.parametrize("content", [b"a cat\n", b"a cat\r\n", b"\xef\xbb\xbfa cat", b"  a\n cat \n\n",
+                                     b"a\tcat"])
 def test_caption_is_one_line_without_what_editors_leave(tmp_path, content):
     (tmp_path / "spin.txt").write_bytes(content)
     assert captions_of(tmp_path / "spin.mp4", read_caption_index(tmp_path), ()) == ("a cat",)
@@ -59,7 +60,8 @@ def test_dots_in_a_clip_name_are_part_of_the_name(tmp_path):
 @pytest.mark.parametrize("content", ["", "\n \r\n", "\ufeff"])
 def test_empty_caption_file_is_named(tmp_path, content):
     (tmp_path / "spin.txt").write_text(content, encoding="utf-8")
-    with pytest.raises(UserError, match="spin.txt: is empty. Write the caption of spin.mp4 into it, or remove it."):
+    with pytest.raises(UserError, match="spin.txt: is empty. "
+                                        "Write the caption of spin.mp4 into it, or remove it."):
         captions_of(tmp_path / "spin.mp4", read_caption_index(tmp_path), ("fallback",))
 
 
@@ -76,7 +78,8 @@ def test_caption_that_is_a_folder_is_named(tmp_path):
 
 
 def test_clip_without_a_caption_is_told_where_to_put_one(tmp_path):
-    with pytest.raises(UserError, match="spin.mp4: it has no caption. Write spin.txt beside it or give a fallback"):
+    with pytest.raises(UserError, match="spin.mp4: it has no caption. "
+                                        "Write spin.txt beside it or give a fallback"):
         captions_of(tmp_path / "spin.mp4", read_caption_index(tmp_path), ())
 
 
@@ -107,7 +110,8 @@ def test_every_entry_that_is_no_caption_is_named(tmp_path):
     entries = {"a.mp4": "", "b.mp4": 3, "c.mp4": [], "d.mp4": ["a cat", " "], "e.mp4": None, "f.mp4": "a cat"}
     with pytest.raises(UserError) as caught:
         write_index(tmp_path, entries)
-    assert [problem.split("'")[1] for problem in caught.value.problems] == ["a.mp4", "b.mp4", "c.mp4", "d.mp4", "e.mp4"]
+    named = [problem.split("'")[1] for problem in caught.value.problems]
+    assert named == ["a.mp4", "b.mp4", "c.mp4", "d.mp4", "e.mp4"]
 
 
 def test_added_captions_join_those_that_are_there(tmp_path):

@@ -12,7 +12,8 @@ INFO = MotionInfo("base", "print", ["all"], "sks", 3, 8.0, "", {})
 
 def network(seed: int):
     torch.manual_seed(seed)
-    parameters = {"a.weight": torch.nn.Parameter(torch.randn(3, 2)), "b.bias": torch.nn.Parameter(torch.randn(2))}
+    parameters = {"a.weight": torch.nn.Parameter(torch.randn(3, 2)),
+                  "b.bias": torch.nn.Parameter(torch.randn(2))}
     return parameters, torch.optim.AdamW(parameters.values(), lr=0.1)
 
 
@@ -35,7 +36,8 @@ def test_training_goes_on_bit_for_bit(tmp_path):
 
 def test_state_given_is_state_returned(tmp_path):
     parameters, optimizer = network(0)
-    save_checkpoint(tmp_path / "c", parameters, optimizer, INFO, "fp16", {"clips": {"a": "b"}, "num_processes": 2})
+    state = {"clips": {"a": "b"}, "num_processes": 2}
+    save_checkpoint(tmp_path / "c", parameters, optimizer, INFO, "fp16", state)
     assert read_state(tmp_path / "c")["clips"] == {"a": "b"}
 
 
@@ -65,18 +67,20 @@ def test_failed_save_leaves_the_checkpoint_before_it(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("models.checkpoint.write_json", full)
-    with pytest.raises(UserError, match=r"c: could not be written \(No space left on device\).*are free there"):
+    with pytest.raises(UserError, match=r"c: could not be written \(No space left on device\)"
+                                        r".*are free there"):
         save_checkpoint(tmp_path / "c", parameters, optimizer, INFO, "fp16", {"clips": {}})
     assert read_state(tmp_path / "c")["step"] == 3
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
 def test_nested_and_shared_optimizer_state_comes_back(tmp_path):
-    """The layout of 8-bit Adam: a dictionary within each tensor's state, and one table that all of them share."""
+    """The layout of 8-bit Adam: a dictionary in each tensor's state, and one table that all of them share."""
     parameters, optimizer = network(0)
     table = torch.arange(4.0)
     for parameter in parameters.values():
-        optimizer.state[parameter] = {"step": 3, "__quantized__": {"state1": torch.ones(2).byte(), "qmap1": table}}
+        quantized = {"state1": torch.ones(2).byte(), "qmap1": table}
+        optimizer.state[parameter] = {"step": 3, "__quantized__": quantized}
     save_checkpoint(tmp_path / "c", parameters, optimizer, INFO, "fp16", {})
     restored, restored_optimizer = network(1)
     load_checkpoint(tmp_path / "c", restored, restored_optimizer)

@@ -1,5 +1,4 @@
-"""Clips: every file in the folders is accounted for, and nothing is stretched, mirrored, padded or dropped in
-silence."""
+"""Clips: every file is accounted for; nothing is stretched, mirrored, padded or dropped in silence."""
 
 import os
 import shutil
@@ -18,7 +17,8 @@ from utils.video import write_video
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory) -> Path:
-    return write_clip(tmp_path_factory.mktemp("one") / "spin.mp4", num_frames=10, caption="a man doing the V* spin")
+    return write_clip(tmp_path_factory.mktemp("one") / "spin.mp4", num_frames=10,
+                      caption="a man doing the V* spin")
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def folder(tmp_path, clip) -> Path:
     return tmp_path / "exemplars"
 
 
-def find(path: Path, class_path: Path | None = None, dataset_types: tuple[str, ...] = ("folder",), stride: int = 16,
-         prior_preservation: bool = True, **data):
+def find(path: Path, class_path: Path | None = None, dataset_types: tuple[str, ...] = ("folder",),
+         stride: int = 16, prior_preservation: bool = True, **data):
     """Find the clips of a run that trains 64x64 windows of 4 frames at 8 fps."""
     data = {"width": 64, "height": 64, "n_sample_frames": 4, "fps": 8, **data}
     train_data = TrainData(path=str(path), class_path=class_path and str(class_path), **data)
@@ -51,8 +51,7 @@ def add(folder: Path, *names: str, clip: str = "spin.mp4") -> None:
         (folder / name).with_suffix(".txt").write_text("the V* spin")
 
 
-# --------------------------------------------------------------------------------------------------- finding
-# them
+# ----------------------------------------------------------------------------------------------- finding them
 
 def test_clips_are_sorted_whatever_the_folder_lists_first(folder, monkeypatch):
     add(folder, "c.mp4", "a.mp4", "b.mp4")
@@ -100,7 +99,8 @@ def test_one_picture_is_a_clip_of_one_frame(folder):
     Image.fromarray(draw_frames(1, 80, 60)[0]).save(folder / "robot.png")
     (folder / "robot.txt").write_text("a V* robot")
     exemplars, _ = find(folder, dataset_types=("image",))
-    assert [(found.path.name, found.window, found.num_windows) for found in exemplars] == [("robot.png", 1, 1)]
+    assert [(found.path.name, found.window, found.num_windows) for found in exemplars] == [
+        ("robot.png", 1, 1)]
 
 
 def test_training_on_single_frames_makes_every_frame_a_window(folder):
@@ -108,8 +108,7 @@ def test_training_on_single_frames_makes_every_frame_a_window(folder):
     assert (found.window, found.num_windows) == (1, 10)
 
 
-# ------------------------------------------------------------------------------------------- sizes, rates,
-# windows
+# -------------------------------------------------------------------------------------- sizes, rates, windows
 
 @pytest.mark.parametrize("width, height, size", [(160, 90, (80, 48)), (90, 160, (48, 80)), (74, 74, (64, 64)),
                                                  (66, 50, (80, 64)), (128, 64, (96, 48))])
@@ -142,8 +141,8 @@ def test_clip_of_exactly_one_window_is_enough(folder):
 
 def test_clip_too_short_is_named_with_its_length(folder):
     assert problems_of(folder, n_sample_frames=11) == [
-        f"{folder / 'spin.mp4'}: has 10 frames at 8 fps; training needs 11. Lower train_data.n_sample_frames, use a "
-        f"longer clip, or set train_data.allow_short_clips: true."]
+        f"{folder / 'spin.mp4'}: has 10 frames at 8 fps; training needs 11. "
+        f"Lower train_data.n_sample_frames, use a longer clip, or set train_data.allow_short_clips: true."]
 
 
 def test_length_is_counted_at_the_trained_rate(tmp_path):
@@ -160,7 +159,8 @@ def test_clip_of_one_frame_is_named(tmp_path):
 def test_short_clips_are_padded_only_when_allowed_and_said(folder):
     (found,), _ = find(folder, n_sample_frames=12, allow_short_clips=True)
     assert found.frames == (*range(10), 9, 9) and found.num_windows == 1
-    assert any("its last frame is repeated, which teaches the model to freeze" in remark for remark in found.remarks)
+    assert any("its last frame is repeated, which teaches the model to freeze" in remark
+               for remark in found.remarks)
 
 
 def test_one_frame_padded_to_a_window_has_a_rate(tmp_path):
@@ -169,8 +169,7 @@ def test_one_frame_padded_to_a_window_has_a_rate(tmp_path):
     assert found.frames == (0, 0, 0, 0) and found.fps == 8
 
 
-# -------------------------------------------------------------------------------------------------- what is
-# odd
+# ------------------------------------------------------------------------------------------------ what is odd
 
 def test_clip_in_order_has_no_remarks(folder):
     assert find(folder)[0][0].remarks == ()
@@ -217,11 +216,11 @@ def test_what_is_not_used_is_named(folder):
 
 def test_captions_of_clips_that_are_not_here_are_named(folder):
     (folder / "text.json").write_text('{"spin.mp4": "V*", "jump.mp4": "V*", "walk": "V*"}')
-    assert find(folder)[0][0].remarks == ("text.json also has captions for jump.mp4, walk, which are not here",)
+    assert find(folder)[0][0].remarks == (
+        "text.json also has captions for jump.mp4, walk, which are not here",)
 
 
-# ----------------------------------------------------------------------------------------------------
-# captions
+# --------------------------------------------------------------------------------------------------- captions
 
 def test_identifier_in_captions_becomes_the_placeholder(folder):
     assert find(folder)[0][0].captions == ("a man doing the sks spin",)
@@ -245,12 +244,12 @@ def test_class_prompt_comes_before_the_file_name(folder, tmp_path):
 
 def test_exemplar_without_a_caption_is_refused_even_if_its_name_says_something(folder):
     (folder / "spin.txt").unlink()
-    assert problems_of(folder) == [f"{folder / 'spin.mp4'}: it has no caption. Write spin.txt beside it or give a "
-                                   f"fallback in the config."]
+    assert problems_of(folder) == [
+        f"{folder / 'spin.mp4'}: it has no caption. "
+        f"Write spin.txt beside it or give a fallback in the config."]
 
 
-# ------------------------------------------------------------------------------------------------- what is
-# wrong
+# ---------------------------------------------------------------------------------------------- what is wrong
 
 def test_missing_folder_is_named(tmp_path):
     assert problems_of(tmp_path / "nowhere") == [
@@ -267,7 +266,8 @@ def test_path_too_long_for_the_system_is_named():
 
 
 def test_empty_folder_is_named(tmp_path):
-    assert problems_of(tmp_path) == [f"train_data.path: {tmp_path} holds no clips (.mp4, .mov, .avi, .mkv, .webm, .gif)."]
+    assert problems_of(tmp_path) == [
+        f"train_data.path: {tmp_path} holds no clips (.mp4, .mov, .avi, .mkv, .webm, .gif)."]
 
 
 def test_folder_of_other_files_is_named(tmp_path):
@@ -276,7 +276,8 @@ def test_folder_of_other_files_is_named(tmp_path):
 
 
 def test_file_where_a_folder_is_meant_is_told_how(folder):
-    assert "is a file. Name its folder, or set dataset_types: [single_video]." in problems_of(folder / "spin.mp4")[0]
+    assert "is a file. Name its folder, or set dataset_types: [single_video]." in \
+        problems_of(folder / "spin.mp4")[0]
 
 
 def test_many_clips_where_one_is_meant_are_counted(folder):
@@ -322,19 +323,21 @@ def test_index_that_is_not_json_is_reported_with_the_clips(folder):
     (folder / "text.json").write_text("{")
     (folder / "none.mp4").touch()
     problems = problems_of(folder)
-    assert len(problems) == 2 and "text.json: is not JSON" in problems[0] and "none.mp4: is empty" in problems[1]
+    assert len(problems) == 2
+    assert "text.json: is not JSON" in problems[0] and "none.mp4: is empty" in problems[1]
 
 
-# --------------------------------------------------------------------------------------------------- the
-# report
+# ------------------------------------------------------------------------------------------------- the report
 
 def test_report_has_a_line_for_every_clip(folder, tmp_path):
     write_clip(folder / "wide.mp4", 13, 160, 90, fps=24, caption="a cat doing the V* spin")
     write_clip(tmp_path / "other" / "a_dog_running.mp4", 5, seed=4)
     assert clip_report(*find(folder, tmp_path / "other")).splitlines() == [
         "2 exemplar clips",
-        '  spin.mp4: 64x64 @ 8 fps, 10 frames -> 64x64 @ 8 fps, 10 frames, 7 windows, "a man doing the sks spin"',
-        '  wide.mp4: 160x90 @ 24 fps, 13 frames -> 80x48 @ 8 fps, 5 frames, 2 windows, "a cat doing the sks spin"',
+        ('  spin.mp4: 64x64 @ 8 fps, 10 frames -> 64x64 @ 8 fps, 10 frames, 7 windows, '
+         '"a man doing the sks spin"'),
+        ('  wide.mp4: 160x90 @ 24 fps, 13 frames -> 80x48 @ 8 fps, 5 frames, 2 windows, '
+         '"a cat doing the sks spin"'),
         "1 regularization clip",
         '  a_dog_running.mp4: 64x64 @ 8 fps, 5 frames -> 64x64 @ 8 fps, 5 frames, 2 windows, "a dog running"',
     ]
@@ -342,6 +345,7 @@ def test_report_has_a_line_for_every_clip(folder, tmp_path):
 
 def test_report_has_what_is_odd_below_the_clip(folder):
     (folder / "spin.txt").unlink()
-    lines = clip_report(*find(folder, fallback_prompt=["spinning", "turning"], n_sample_frames=10)).splitlines()
+    exemplars, regularization = find(folder, fallback_prompt=["spinning", "turning"], n_sample_frames=10)
+    lines = clip_report(exemplars, regularization).splitlines()
     assert lines[1].endswith('1 window, "spinning" (+1 more)')
     assert lines[2].startswith("    note: the caption does not name the motion")

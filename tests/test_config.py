@@ -1,5 +1,4 @@
-"""Configs: every key of the published implementation means what it did, and everything wrong is said at
-once."""
+"""Configs: every key of the published code means what it did, and everything wrong is said at once."""
 
 import dataclasses
 import inspect
@@ -105,7 +104,8 @@ def problems_of(text: str = "", *overrides: str) -> list[str]:
 
 def test_published_config_loads():
     config, _ = parse_config(PUBLISHED, "config.yaml")
-    assert config.learning_rate == 5e-6 and config.train_data.fps == 24 and config.validation_data.guidance_scale == 9
+    assert config.learning_rate == 5e-6 and config.train_data.fps == 24
+    assert config.validation_data.guidance_scale == 9
     assert config.train_data.fallback_prompt == ["a person doing the sks dance"]
     assert config.train_data.class_prompt == ["a person"]
 
@@ -118,15 +118,16 @@ def test_published_config_names_each_key_without_effect():
 def test_warm_up_that_the_schedule_ignores_is_noted():
     text = "train_data.path: clips\nlr_warmup_steps: 5"
     assert parse_config(text, "c.yaml")[1] == [
-        "c.yaml: lr_warmup_steps has no effect with lr_scheduler: constant; constant_with_warmup has a warm-up."]
+        "c.yaml: lr_warmup_steps has no effect with lr_scheduler: constant; "
+        "constant_with_warmup has a warm-up."]
     assert parse_config(text, "c.yaml", ["lr_scheduler=constant_with_warmup"])[1] == []
 
 
 def test_defaults_are_the_published_values():
     published = flat_config(parse_config(PUBLISHED, "config.yaml")[0])
     defaults = flat_config(Config())
-    chosen_anew = {"mixed_precision", "train_data.path", "train_data.class_path", "train_data.fallback_prompt",
-                   "train_data.class_prompt", "validation_data.prompt"}
+    chosen_anew = {"mixed_precision", "train_data.path", "train_data.class_path",
+                   "train_data.fallback_prompt", "train_data.class_prompt", "validation_data.prompt"}
     assert {key for key in defaults if defaults[key] != published[key]} == chosen_anew
 
 
@@ -149,7 +150,8 @@ def test_key_in_the_wrong_section_names_the_right_one():
 
 
 def test_unknown_key_without_content_is_an_error_too():
-    assert problems_of("validaton_data: {}") == ["c.yaml: validaton_data is not a key. Did you mean validation_data?"]
+    assert problems_of("validaton_data: {}") == [
+        "c.yaml: validaton_data is not a key. Did you mean validation_data?"]
 
 
 def test_known_key_with_an_empty_mapping_is_an_error():
@@ -165,13 +167,14 @@ def test_everything_wrong_is_said_at_once():
     problems = problems_of("subjct: x\nlearning_rate: fast\ntrain_data: {width: 0}\nlr_scheduler: cosin",
                            "seed=-1", "q")
     assert len(problems) == 6
-    for words in ("subjct is not a key", "'fast'", "width is 0", "Did you mean cosine?", "command line: seed is -1",
-                  "command line: 'q' is not of the form key=value"):
+    for words in ("subjct is not a key", "'fast'", "width is 0", "Did you mean cosine?",
+                  "command line: seed is -1", "command line: 'q' is not of the form key=value"):
         assert any(words in problem for problem in problems), words
 
 
 @pytest.mark.parametrize("text, words", [
-    ("max_train_steps: 3.7", "max_train_steps: Value '3.7' of type 'float' could not be converted to Integer"),
+    ("max_train_steps: 3.7",
+     "max_train_steps: Value '3.7' of type 'float' could not be converted to Integer"),
     ("max_train_steps: true", "max_train_steps: Value 'True' of type 'bool'"),
     ("learning_rate: [1]", "learning_rate: Value '[1]' of type 'list'"),
     ("use_8bit_adam: maybe", "use_8bit_adam: Value 'maybe' is not a valid bool"),
@@ -179,7 +182,8 @@ def test_everything_wrong_is_said_at_once():
     ("trainable_modules: 3", "trainable_modules: "),
     ("checkpointing_steps: often", "'often' is neither a list of steps nor one whole number of steps"),
     ("validation_steps: [1, -2]", "[1, -2] is neither a list of steps"),
-    ("train_data: {fallback_prompt: [[a]]}", "train_data.fallback_prompt: [['a']] is neither a text nor a list"),
+    ("train_data: {fallback_prompt: [[a]]}",
+     "train_data.fallback_prompt: [['a']] is neither a text nor a list"),
     ("seed:", "seed has no value. Give it one, or leave the key out."),
     ("train_data: 5", "train_data is 5. It is a section"),
 ])
@@ -207,7 +211,8 @@ def test_what_must_be_above_zero_is_refused_at_zero_and_below(key, value):
     ("seed: 99999999999999999999", "seed is 99999999999999999999. It must be at most"),
     ("mixed_precision: fp8", "mixed_precision is 'fp8'. It can be no, fp16, bf16."),
     ("train_data: {sampling: highlevel}", "Did you mean high-level?"),
-    ("train_data: {train_weights: temporal}", "train_data.train_weights is 'temporal'. It can be all, spatial."),
+    ("train_data: {train_weights: temporal}",
+     "train_data.train_weights is 'temporal'. It can be all, spatial."),
     ("dataset_types: [folders]", "dataset_types has 'folders'. It can have folder, single_video, image."),
     ("dataset_types: []", "dataset_types is empty"),
     ("trainable_modules: []", "trainable_modules is empty, so nothing would train."),
@@ -223,7 +228,8 @@ def test_impossible_value_is_named(text, words):
 
 
 def test_missing_exemplar_folder_key_is_named():
-    with pytest.raises(UserError, match="c.yaml: train_data.path is not set. Name the folder of your exemplar clips."):
+    with pytest.raises(UserError, match="c.yaml: train_data.path is not set. "
+                                        "Name the folder of your exemplar clips."):
         parse_config("", "c.yaml")
 
 
@@ -267,7 +273,8 @@ def test_learning_rate_without_a_dot_is_a_number():
 
 
 def test_command_line_wins_over_the_file():
-    config = parse("max_train_steps: 3", "max_train_steps=5", "train_data.fps=8", "trainable_modules=[temp_convs]")
+    config = parse("max_train_steps: 3",
+                   "max_train_steps=5", "train_data.fps=8", "trainable_modules=[temp_convs]")
     assert (config.max_train_steps, config.train_data.fps, config.trainable_modules) == (5, 8, ["temp_convs"])
 
 
@@ -293,7 +300,8 @@ def test_one_group_may_be_given_without_a_list():
 
 
 def test_resolved_config_loads_again_equal(tmp_path):
-    config = parse("mixed_precision: no\nvalidation_steps: 5\nvalidation_data: {prompt: ['64,a V* cat: \"no\"', 'it''s']}")
+    config = parse("mixed_precision: no\nvalidation_steps: 5\n"
+                   "validation_data: {prompt: ['64,a V* cat: \"no\"', 'it''s']}")
     save_config(config, tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == (config, [])
 
@@ -304,7 +312,8 @@ def test_resolved_config_has_every_key():
 
 
 def test_wrong_config_can_still_be_looked_at(tmp_path):
-    (tmp_path / "c.yaml").write_text("subjct: x\nseed: -3\nsubject: dab\ntrain_data: {path: clips, n_sample_frames: 0}")
+    (tmp_path / "c.yaml").write_text("subjct: x\nseed: -3\nsubject: dab\n"
+                                     "train_data: {path: clips, n_sample_frames: 0}")
     config, _, problems = examine_config(tmp_path / "c.yaml")
     assert len(problems) == 3
     assert (config.subject, config.seed, config.train_data.path) == ("dab", Config().seed, "clips")
@@ -319,8 +328,8 @@ def test_steps_are_due_by_list_and_by_interval():
 
 def test_no_list_of_keys_names_a_key_that_is_not_there():
     known = set(flat_config(Config()))
-    named = {*config_checks.CHOICES, *config_checks.POSITIVE, *config_checks.NOT_NEGATIVE, *config_module.STEP_LISTS,
-             *config_module.NAME_LISTS, *config_module.TEXT_LISTS}
+    named = {*config_checks.CHOICES, *config_checks.POSITIVE, *config_checks.NOT_NEGATIVE,
+             *config_module.STEP_LISTS, *config_module.NAME_LISTS, *config_module.TEXT_LISTS}
     assert named <= known
     assert not known & set(config_module.WITHOUT_EFFECT)
 
@@ -333,6 +342,7 @@ def test_wrong_size_does_not_hide_that_windows_are_too_long(tmp_path):
 
 @pytest.mark.parametrize("rules", ["", "1:10", "0.1", "a:b,c"])
 def test_piecewise_constant_needs_rules(tmp_path, rules):
-    (tmp_path / "c.yaml").write_text(f"lr_scheduler: piecewise_constant\nlr_step_rules: '{rules}'\ntrain_data: {{path: x}}")
+    (tmp_path / "c.yaml").write_text(f"lr_scheduler: piecewise_constant\nlr_step_rules: '{rules}'\n"
+                                     "train_data: {path: x}")
     with pytest.raises(UserError, match="lr_step_rules is .* needs factors and steps"):
         load_config(tmp_path / "c.yaml")

@@ -1,5 +1,4 @@
-"""The whole way, as a user goes it: train on clips, generate, open the gallery from disk in a real
-browser."""
+"""The whole way, as a user goes it: train on clips, generate, open the gallery in a real browser."""
 
 import os
 import shutil
@@ -14,7 +13,8 @@ from tests.test_gallery_browser import browser, open_page, texts, wait_until_pla
 from utils.run_folder import read_log
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-REAL_CLIPS = ROOT.parent / "shared" / "real_clips"   # where this project is developed; elsewhere clips are drawn
+# where this project is developed; elsewhere clips are drawn
+REAL_CLIPS = ROOT.parent / "shared" / "real_clips"
 
 
 @pytest.fixture
@@ -34,16 +34,20 @@ def clips(tmp_path) -> tuple[Path, Path]:
 
 
 def script(name: str, *arguments: object) -> str:
-    done = subprocess.run([sys.executable, str(ROOT / name), *map(str, arguments)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, str(ROOT / name), *map(str, arguments)],
+                          capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_real_clips_to_videos_that_play(clips, tiny_base, tmp_path, open_page):  # noqa: F811
     out = script("train_model.py", "--config", os.devnull, f"pretrained_model_path={tiny_base}",
-                 f"output_dir={tmp_path / 'results'}", f"train_data.path={clips[0]}", f"train_data.class_path={clips[1]}",
-                 "train_data.width=64", "train_data.height=64", "train_data.n_sample_frames=8", "train_data.fps=8",
-                 "max_train_steps=20", "validation_steps=20", "validation_data.width=64", "validation_data.height=64",
+                 f"output_dir={tmp_path / 'results'}",
+                 f"train_data.path={clips[0]}", f"train_data.class_path={clips[1]}",
+                 "train_data.width=64", "train_data.height=64",
+                 "train_data.n_sample_frames=8", "train_data.fps=8",
+                 "max_train_steps=20", "validation_steps=20",
+                 "validation_data.width=64", "validation_data.height=64",
                  "validation_data.num_frames=8", "validation_data.num_inference_steps=2",
                  "validation_data.prompt=a man is V* skiing")
     assert "man-skiing.mp4: 718x718 @ 29.97 fps, 91 frames -> 64x64 @ 7.493 fps, 23 frames, 16 windows" in out
@@ -51,12 +55,13 @@ def test_real_clips_to_videos_that_play(clips, tiny_base, tmp_path, open_page): 
     assert [entry["step"] for entry in read_log(run)] == list(range(1, 21))
 
     videos = tmp_path / "videos"
-    script("generate_pretrained.py", "-m", run, "-o", videos, "-p", "a robot is V* skiing|two <b>cats</b> V* skiing",
-           "-s", "7", "--steps", "2")
+    script("generate_pretrained.py", "-m", run, "-o", videos,
+           "-p", "a robot is V* skiing|two <b>cats</b> V* skiing", "-s", "7", "--steps", "2")
     page = open_page(videos / "video_lightbox.html")
     wait_until_playing(page)
     assert page.locator("#grid video").count() == 2
-    assert any("two <b>cats</b> sks skiing" in text for text in texts(page, "#grid figcaption, #grid article, #grid li"))
+    assert any("two <b>cats</b> sks skiing" in text
+               for text in texts(page, "#grid figcaption, #grid article, #grid li"))
 
     page = open_page(run / "video_lightbox.html")   # the samples, untuned base beside step 20
     wait_until_playing(page)

@@ -50,7 +50,8 @@ def test_full_disk_names_file_and_space_and_keeps_the_previous(tmp_path):
     path.write_text("before")
     with pytest.raises(UserError) as caught, replacing(path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    free = format_bytes(free_bytes(tmp_path)).split()[1]   # the unit: the number may change while the test runs
+    # the unit: the number may change while the test runs
+    free = format_bytes(free_bytes(tmp_path)).split()[1]
     assert str(caught.value).startswith(f"{path}: could not be written (No space left on device).")
     assert f"{free} are free there." in str(caught.value)
     assert path.read_text() == "before"

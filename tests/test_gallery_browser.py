@@ -79,8 +79,7 @@ def write_clip(path: Path, size: int = 64, num_frames: int = 8, shade: int = 90)
 
 @pytest.fixture(scope="session")
 def run_dir(tmp_path_factory):
-    """A run: the untuned base and step 500, the same four and one more; one of the base lasts twice as
-    long."""
+    """A run: the untuned base and step 500, the same four and one more; one of the base is twice as long."""
     run_dir = tmp_path_factory.mktemp("gallery") / "spin-20260101"
     names = ["a_man_seed7.mp4", "a_man_seed8.mp4", "markup_seed7.mp4", "100% #1? ünï_seed7.mp4"]
     for step, shade in (("00000", 60), ("00500", 120)):

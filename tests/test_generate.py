@@ -1,5 +1,4 @@
-"""Rendering: the same prompt and seed are the same frames, whatever else is rendered, and the files say what
-they are."""
+"""Rendering: same prompt and seed, same frames, whatever else is rendered; the files say what they are."""
 
 import json
 import subprocess
@@ -47,7 +46,8 @@ def test_batch_of_another_size_is_equal_within_rounding(pipeline):
 
 
 def test_seed_and_prompt_both_matter(pipeline):
-    frames = [render(pipeline, [prompt], HOW) for prompt in (Prompt(3, "a cat"), Prompt(4, "a cat"), Prompt(3, "a dog"))]
+    prompts = [Prompt(3, "a cat"), Prompt(4, "a cat"), Prompt(3, "a dog")]
+    frames = [render(pipeline, [prompt], HOW) for prompt in prompts]
     assert not np.array_equal(frames[0], frames[1]) and not np.array_equal(frames[0], frames[2])
 
 
@@ -61,7 +61,8 @@ def test_negative_prompt_matters(pipeline):
 def test_samples_of_training_are_the_videos_of_generation(run, run_main, tmp_path, tiny_base):
     for model, step in ((run, 2), (tiny_base, 0)):
         out = tmp_path / str(step)
-        code, _, err = run_main("generate_pretrained", "-m", model, "-o", out, "-p", "a cat doing the V* spin", "-s", "64",
+        code, _, err = run_main("generate_pretrained", "-m", model, "-o", out,
+                                "-p", "a cat doing the V* spin", "-s", "64",
                                 "--steps", "2", "-r", "64", "-d", "4", "--fps", "8")
         assert code == 0, err
         name = "a_cat_doing_the_sks_spin_seed64.mp4"
@@ -85,22 +86,23 @@ def test_strength_zero_is_the_base(run, run_main, tmp_path, tiny_base):
 
 
 def test_list_with_seeds_is_rendered_with_its_own_seeds(tiny_base, run_main, tmp_path):
-    (tmp_path / "list.txt").write_text("# cats\r\n7,a cat, sleeping\r\n\r\na dog\r\n8,a cat, sleeping", newline="")
+    (tmp_path / "list.txt").write_text(
+        "# cats\r\n7,a cat, sleeping\r\n\r\na dog\r\n8,a cat, sleeping", newline="")
     arguments = ["--steps", "1", "-r", "64x48", "-d", "2", "-s", "5"]
-    code, out, _ = run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path / "out", "-p", tmp_path / "list.txt",
-                            *arguments)
+    code, out, _ = run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path / "out",
+                            "-p", tmp_path / "list.txt", *arguments)
     assert code == 0 and "3 videos of 2 frames, 64x48" in out
     names = {path.name for path in (tmp_path / "out").glob("*.mp4")}
     assert names == {"a_cat,_sleeping_seed7.mp4", "a_cat,_sleeping_seed8.mp4", "a_dog_seed5.mp4"}
-    run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path / "alone", "-p", "a cat, sleeping", "-s", "8",
-             *arguments[:-2])
+    run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path / "alone",
+             "-p", "a cat, sleeping", "-s", "8", *arguments[:-2])
     name = "a_cat,_sleeping_seed8.mp4"
     assert np.array_equal(all_frames(tmp_path / "out" / name), all_frames(tmp_path / "alone" / name))
 
 
 def test_random_seed_is_the_one_in_the_name(tiny_base, run_main, tmp_path):
-    run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path, "-p", "a cat|a dog", "-s", "random", "--steps", "1",
-             "-r", "64", "-d", "2")
+    run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path, "-p", "a cat|a dog", "-s", "random",
+             "--steps", "1", "-r", "64", "-d", "2")
     paths = sorted(tmp_path.glob("*.mp4"))
     seeds = [int(path.stem.rpartition("_seed")[2]) for path in paths]
     assert [read_metadata(path)["seed"] for path in paths] == seeds and seeds[0] != seeds[1]
@@ -149,27 +151,27 @@ def test_run_that_has_moved_still_has_its_videos(finished_run, run_main, tmp_pat
 
 @pytest.mark.parametrize("size", ["8x64", "16x32", "48x96", "72x24"])
 def test_narrow_videos_are_written_and_read(tiny_base, run_main, tmp_path, size):
-    code, _, err = run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path, "-r", size, "-d", "3", "--steps", "1",
-                            "-p", "a cat")
+    code, _, err = run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path, "-r", size, "-d", "3",
+                            "--steps", "1", "-p", "a cat")
     assert code == 0, err
     info = probe(tmp_path / "a_cat_seed0.mp4")
     assert f"{info.width}x{info.height}" == size and len(all_frames(tmp_path / "a_cat_seed0.mp4")) == 3
 
 
 def test_output_folder_is_a_data_folder(tiny_base, run_main, tmp_path, write_config):
-    run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path / "made", "-p", 'a "cat"/dog|a man walking', "-r", "64",
-             "-d", "6", "--steps", "1")
-    assert set(json.loads((tmp_path / "made" / "text.json").read_text()).values()) == {'a "cat"/dog', "a man walking"}
-    code, out, err = run_main("train_model", "--config", write_config(f"train_data.class_path={tmp_path / 'made'}"),
-                              "--dry-run")
+    run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path / "made",
+             "-p", 'a "cat"/dog|a man walking', "-r", "64", "-d", "6", "--steps", "1")
+    captions = json.loads((tmp_path / "made" / "text.json").read_text())
+    assert set(captions.values()) == {'a "cat"/dog', "a man walking"}
+    config = write_config(f"train_data.class_path={tmp_path / 'made'}")
+    code, out, err = run_main("train_model", "--config", config, "--dry-run")
     assert code == 0, err
     assert '"a "cat"/dog"' in out and '"a man walking"' in out
 
 
 @pytest.mark.slow
 def test_export_keeps_the_precision_of_the_bases_files(finished_run, run_main, tmp_path, tiny_base):
-    """A base in fp16, as most are: the export is not twice as large, and what was not tuned is equal bit for
-    bit."""
+    """A base in fp16, as most are: the export is not twice the size, and the untuned is equal bit for bit."""
     import shutil
 
     from safetensors.torch import save_file
@@ -181,7 +183,8 @@ def test_export_keeps_the_precision_of_the_bases_files(finished_run, run_main, t
     assert code == 0, err
     for path in base.rglob("*.safetensors"):
         before, after = load_file(path), load_file(tmp_path / "full" / path.relative_to(base))
-        assert {name: tensor.dtype for name, tensor in after.items()} == {name: torch.float16 for name in before}
+        dtypes = {name: tensor.dtype for name, tensor in after.items()}
+        assert dtypes == {name: torch.float16 for name in before}
         assert all(torch.equal(after[name], before[name]) for name in before)
 
 
@@ -193,7 +196,8 @@ def test_base_that_has_moved_can_be_named(finished_run, run_main, tmp_path, tiny
 
     motion = tmp_path / "motion.safetensors"
     with safe_open(finished_run / "motion.safetensors", "pt") as file:
-        save_file(load_file(finished_run / "motion.safetensors"), motion, {**file.metadata(), "base": "/gone"})
+        metadata = {**file.metadata(), "base": "/gone"}
+        save_file(load_file(finished_run / "motion.safetensors"), motion, metadata)
     arguments = ["-m", motion, "-p", "a cat", "-o", tmp_path / "out", "--steps", "1"]
     code, _, err = run_main("generate_pretrained", *arguments)
     assert code == 2 and "/gone: does not exist" in err and "--base" in err
@@ -202,8 +206,8 @@ def test_base_that_has_moved_can_be_named(finished_run, run_main, tmp_path, tiny
 
 
 def test_end_of_a_prompt_that_the_encoder_does_not_see_is_said(tiny_base, run_main, tmp_path):
-    code, out, _ = run_main("generate_pretrained", "-m", tiny_base, "-p", "cat " * 40 + "END", "-o", tmp_path, "-r", "64",
-                            "-d", "2", "--steps", "1")
+    code, out, _ = run_main("generate_pretrained", "-m", tiny_base, "-p", "cat " * 40 + "END",
+                            "-o", tmp_path, "-r", "64", "-d", "2", "--steps", "1")
     assert code == 0 and "too long for the text encoder, not seen:" in out and 'end"' in out
 
 
@@ -213,10 +217,11 @@ def test_export_loads_in_stock_diffusers_and_equals_the_base_elsewhere(run, run_
     assert code == 0, err
     program = ("import sys, torch; from diffusers import DiffusionPipeline\n"
                "pipe = DiffusionPipeline.from_pretrained(sys.argv[1])\n"
-               "out = pipe('a cat', height=64, width=64, num_frames=2, num_inference_steps=1, output_type='np')\n"
+               "out = pipe('a cat', height=64, width=64, num_frames=2, "
+               "num_inference_steps=1, output_type='np')\n"
                "print(type(pipe).__name__, out.frames.shape)")
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "full")], capture_output=True, text=True,
-                          cwd=tmp_path)
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "full")],
+                          capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.split() == ["TextToVideoSDPipeline", "(1,", "2,", "64,", "64,", "3)"], done.stderr
     tuned = load_file(run / "motion.safetensors")
     for part in ("unet", "vae", "text_encoder"):
@@ -247,7 +252,8 @@ def test_export_loads_in_stock_diffusers_and_equals_the_base_elsewhere(run, run_
     (["-m", "{base}", "--export", "{base}"], "is there already"),
     (["-p", "x", "-m", "{base}", "--strength", "nan"], "is not a number"),
 ])
-def test_wrong_arguments_are_one_line_and_code_2(run_main, tiny_base, arguments, words, tmp_path, monkeypatch):
+def test_wrong_arguments_are_one_line_and_code_2(run_main, tiny_base, arguments, words, tmp_path,
+                                                 monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, _, err = run_main("generate_pretrained", *[part.format(base=tiny_base) for part in arguments])
     assert code == 2 and words in err and len(err.strip().splitlines()) == 1
@@ -270,7 +276,8 @@ def test_base_that_lacks_a_part_is_refused(run_main, tiny_base, tmp_path, part):
 
 
 def test_base_that_is_not_text_to_video_is_refused(run_main, tiny_base, tmp_path):
-    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline", "unet": ["a", "UNet2D"]}')
+    (tmp_path / "model_index.json").write_text(
+        '{"_class_name": "StableDiffusionPipeline", "unet": ["a", "UNet2D"]}')
     code, _, err = run_main("generate_pretrained", "-m", tmp_path, "-p", "a cat", "-o", tmp_path / "out")
     assert code == 2 and "is a StableDiffusionPipeline with a UNet2D" in err
 

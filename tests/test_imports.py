@@ -1,5 +1,4 @@
-"""Imports run one way, standard library -> third party -> utils -> models -> scripts, and each is in
-requirements.txt."""
+"""Imports run one way, third party -> utils -> models -> scripts, and each is in requirements.txt."""
 
 import ast
 import functools
@@ -22,18 +21,20 @@ ONLY_IN = {   # module -> where it may be imported
     "diffusers": r"models/.*|scripts/.*|tests/.*",
     "transformers": r"models/.*|scripts/.*|tests/.*",
 }
-MODULE_OF = {"pillow": "PIL", "imageio-ffmpeg": "imageio_ffmpeg", "eva-decord": "decord", "pyyaml": "yaml"}   # where the names differ
+# package -> module, where the names differ
+MODULE_OF = {"pillow": "PIL", "imageio-ffmpeg": "imageio_ffmpeg", "eva-decord": "decord", "pyyaml": "yaml"}
 OPTIONAL = {"bitsandbytes"}          # asked for by a key of the config, which says how to install it
 INDIRECT = {"tensorboard", "wandb"}  # through accelerate
 
 
 def python_files() -> list[Path]:
     """Return every Python file of the repository, those not committed yet too."""
-    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "*.py"], cwd=ROOT,
-                            capture_output=True, text=True)
+    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "*.py"],
+                            cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:   # a copy without git, as from an archive
         paths = [path.relative_to(ROOT) for path in ROOT.rglob("*.py")]
-        return [path for path in paths if not any(p.startswith((".", "venv")) or p == "site-packages" for p in path.parts)]
+        return [path for path in paths
+                if not any(p.startswith((".", "venv")) or p == "site-packages" for p in path.parts)]
     return [Path(name) for name in listed.stdout.split("\0") if name and (ROOT / name).exists()]
 
 
@@ -51,8 +52,8 @@ def imports_of(path: Path) -> list[str]:
 
 
 def layer_of(path: Path) -> str:
-    top = path.parts[0]
-    return top if top in ("utils", "models", "data", "scripts", "tests") and len(path.parts) > 1 else "entry point"
+    top, *below = path.parts
+    return top if top in ("utils", "models", "data", "scripts", "tests") and below else "entry point"
 
 
 @functools.cache
@@ -80,7 +81,8 @@ ALLOWED = {   # layer -> the layers it may import
 
 def test_walk_sees_every_layer():
     assert {layer_of(path) for path in python_files()} >= {"utils", "models", "entry point", "tests"}
-    assert (Path("utils/video.py"), "decord") in edges() and (Path("models/plan.py"), "utils.clips.Clip") in edges()
+    assert (Path("utils/video.py"), "decord") in edges()
+    assert (Path("models/plan.py"), "utils.clips.Clip") in edges()
 
 
 def test_imports_run_one_way():
@@ -90,8 +92,9 @@ def test_imports_run_one_way():
 
 
 def test_no_script_is_imported_by_another():
+    scripts = ("scripts", "entry point")
     wrong = [f"{path} imports {name}" for path, name in edges()
-             if layer_of(path) in ("scripts", "entry point") and local_target(name) in ("scripts", "entry point")]
+             if layer_of(path) in scripts and local_target(name) in scripts]
     assert wrong == []
 
 
@@ -111,7 +114,8 @@ def test_no_two_modules_of_ours_import_each_other():
     graph = {}
     for path, name in edges():
         if layer_of(path) in LAYERS and local_target(name) in LAYERS:
-            target = name if (ROOT.joinpath(*name.split("."))).with_suffix(".py").exists() else name.rpartition(".")[0]
+            is_module = ROOT.joinpath(*name.split(".")).with_suffix(".py").exists()
+            target = name if is_module else name.rpartition(".")[0]
             graph.setdefault(".".join(path.with_suffix("").parts), set()).add(target)
 
     def reach(start: str) -> set[str]:
@@ -145,7 +149,8 @@ def required(file: str) -> dict[str, str]:
     """Return {module: line} of a requirements file."""
     lines = [line.partition("#")[0].strip() for line in (ROOT / file).read_text().splitlines()]
     pattern = re.compile(r"[\w.-]+")
-    return {MODULE_OF.get(name, name.replace("-", "_")): line for line in lines if line and not line.startswith("-r")
+    return {MODULE_OF.get(name, name.replace("-", "_")): line
+            for line in lines if line and not line.startswith("-r")
             for name in [pattern.match(line)[0]]}
 
 
@@ -153,7 +158,8 @@ def test_every_import_is_required():
     known = set(required("requirements.txt")) | OPTIONAL | INDIRECT
     for_tests = known | set(required("requirements-dev.txt"))
     missing = {module: users for module, users in third_party().items()
-               if module not in for_tests or module not in known and any(layer_of(Path(u)) != "tests" for u in users)}
+               if module not in for_tests
+               or module not in known and any(layer_of(Path(user)) != "tests" for user in users)}
     assert missing == {}
 
 

@@ -1,5 +1,4 @@
-"""Plans: all that is wrong is said at once and before a weight is loaded; the dry run estimates what a run
-needs."""
+"""Plans: all that is wrong is said at once, before a weight is loaded; the dry run estimates the needs."""
 
 import json
 import shutil
@@ -57,8 +56,7 @@ def with_data(config: Config, **changes) -> Config:
     return replace(config, train_data=replace(config.train_data, **changes))
 
 
-# ------------------------------------------------------------------------------------------- everything at
-# once
+# ----------------------------------------------------------------------------------------- everything at once
 
 def test_everything_wrong_is_said_at_once(write_config, own_clips, own_base, tmp_path):
     exemplars, regularization = own_clips
@@ -67,7 +65,8 @@ def test_everything_wrong_is_said_at_once(write_config, own_clips, own_base, tmp
     shutil.rmtree(regularization)
     (own_base / "vae" / "config.json").unlink()
     path = write_config(f"train_data.path={exemplars}", f"train_data.class_path={regularization}", "subjct=x",
-                        f"pretrained_model_path={own_base}", f"validation_data.prompt={tmp_path / 'gone.txt'}",
+                        f"pretrained_model_path={own_base}",
+                        f"validation_data.prompt={tmp_path / 'gone.txt'}",
                         "validation_steps=2", "learning_rate=-1")
     config, _, known = examine_config(path)
     problems = problems_of(config, known_problems=known)
@@ -106,8 +105,10 @@ def test_missing_path_of_exemplars_is_said_with_the_rest(write_config):
 
 def test_base_on_the_hub_is_not_fetched_while_anything_is_wrong(config, monkeypatch, tmp_path):
     fetched = []
-    monkeypatch.setattr(plan_module, "find_base", lambda base, download=True: fetched.append(download) and None)
-    problems = problems_of(with_data(replace(config, pretrained_model_path=HUB_ID), path=str(tmp_path / "nowhere")))
+    monkeypatch.setattr(plan_module, "find_base",
+                        lambda base, download=True: fetched.append(download) and None)
+    config = replace(config, pretrained_model_path=HUB_ID)
+    problems = problems_of(with_data(config, path=str(tmp_path / "nowhere")))
     assert len(problems) == 1 and fetched == [False]
 
 
@@ -121,22 +122,24 @@ def test_base_on_the_hub_is_fetched_when_all_is_well(config, monkeypatch, tiny_b
     monkeypatch.setattr(plan_module, "find_base", find_base)
     plan = make_plan(replace(config, pretrained_model_path=HUB_ID))
     assert fetched == [False, True] and plan.base_folder == tiny_base and plan.trained_names
-    assert {clip.size for clip in plan.exemplars} == {(64, 64), (80, 48)}   # of this base's stride, not the typical
+    # of this base's stride, not the typical
+    assert {clip.size for clip in plan.exemplars} == {(64, 64), (80, 48)}
 
 
 def test_dry_run_does_not_fetch_a_base(config, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     plan = make_plan(replace(config, pretrained_model_path=HUB_ID), download=False)
     assert plan.base_folder is None
-    assert estimate_report(plan) == f"{HUB_ID} is not on this machine yet, so memory and disk are not estimated."
+    assert estimate_report(plan) == \
+        f"{HUB_ID} is not on this machine yet, so memory and disk are not estimated."
 
 
-# ---------------------------------------------------------------------------------------- one problem at a
-# time
+# -------------------------------------------------------------------------------------- one problem at a time
 
 def test_group_that_matches_nothing_is_said(config):
     (problem,) = problems_of(replace(config, trainable_modules=["cross", "temporl"]))
-    assert problem.startswith("trainable_modules: 'temporl' matches no weight of the base. Known groups: cross, self,")
+    assert problem.startswith("trainable_modules: 'temporl' matches no weight of the base. "
+                              "Known groups: cross, self,")
 
 
 def test_base_that_does_not_exist_is_said(config, tmp_path):
@@ -146,7 +149,8 @@ def test_base_that_does_not_exist_is_said(config, tmp_path):
 
 @pytest.mark.parametrize("part", ["unet/config.json", "vae/config.json", "text_encoder/config.json",
                                   "tokenizer/tokenizer_config.json", "scheduler/scheduler_config.json",
-                                  "unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"])
+                                  "unet/diffusion_pytorch_model.safetensors",
+                                  "text_encoder/model.safetensors"])
 def test_missing_part_of_the_base_is_named(config, own_base, part):
     (own_base / part).unlink()
     (problem,) = problems_of(replace(config, pretrained_model_path=str(own_base)))
@@ -158,7 +162,8 @@ def test_base_that_is_not_text_to_video_is_said(config, own_base):
     index |= {"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}
     (own_base / "model_index.json").write_text(json.dumps(index))
     (problem,) = problems_of(replace(config, pretrained_model_path=str(own_base)))
-    assert f"{own_base}: is a StableDiffusionPipeline with a UNet2DConditionModel. This program trains" in problem
+    assert f"{own_base}: is a StableDiffusionPipeline with a UNet2DConditionModel. This program trains" in \
+        problem
 
 
 @pytest.mark.parametrize("part", ["unet/config.json", "vae/config.json", "scheduler/scheduler_config.json"])
@@ -175,7 +180,8 @@ def test_base_that_cannot_be_a_name_is_said(config, base):
     assert problem.startswith(f"{base}: ") and ("does not exist" in problem or "neither a folder" in problem)
 
 
-@pytest.mark.parametrize("weights", ["unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors",
+@pytest.mark.parametrize("weights", ["unet/diffusion_pytorch_model.safetensors",
+                                     "text_encoder/model.safetensors",
                                      "vae/diffusion_pytorch_model.safetensors"])
 def test_base_with_cut_off_weights_is_said(config, own_base, weights):
     weights = own_base / weights
@@ -186,7 +192,8 @@ def test_base_with_cut_off_weights_is_said(config, own_base, weights):
 
 def test_sample_size_that_the_base_cannot_make_is_said(config):
     config = replace(config, validation_data=replace(config.validation_data, width=60))
-    assert problems_of(config) == ["validation_data: 60x64 pixels: both must be multiples of 8 for this base."]
+    assert problems_of(config) == [
+        "validation_data: 60x64 pixels: both must be multiples of 8 for this base."]
 
 
 def test_trained_size_that_the_network_cannot_take_is_said(config):
@@ -234,8 +241,7 @@ def test_disk_too_small_for_the_run_is_said(config, monkeypatch):
     assert "5 kB are free. Make room, or write fewer checkpoints (checkpointing_steps)." in problem
 
 
-# ------------------------------------------------------------------------------------------------------ the
-# plan
+# --------------------------------------------------------------------------------------------------- the plan
 
 def test_plan_selects_the_groups_of_the_base(config):
     plan = make_plan(config)
@@ -245,7 +251,8 @@ def test_plan_selects_the_groups_of_the_base(config):
 
 
 def test_plan_loads_no_weights(config, monkeypatch):
-    monkeypatch.setattr(torch.nn.Module, "load_state_dict", lambda *_, **__: pytest.fail("weights were loaded"))
+    monkeypatch.setattr(torch.nn.Module, "load_state_dict",
+                        lambda *_, **__: pytest.fail("weights were loaded"))
     monkeypatch.setattr(torch.nn.Module, "to", lambda *_, **__: pytest.fail("a network was moved"))
     assert make_plan(config).num_elements
 
@@ -253,7 +260,8 @@ def test_plan_loads_no_weights(config, monkeypatch):
 def test_sample_prompts_have_the_placeholder_and_the_seed_of_the_run(config):
     samples = replace(config.validation_data, prompt=["a V* cat, sitting", "a V* dog|a man"])
     prompts = sample_prompts(replace(config, validation_data=samples, validation_steps=2))
-    assert [(prompt.seed, prompt.text) for prompt in prompts] == [(64, "a sks cat, sitting"), (64, "a sks dog"), (64, "a man")]
+    assert [(prompt.seed, prompt.text) for prompt in prompts] == [
+        (64, "a sks cat, sitting"), (64, "a sks dog"), (64, "a man")]
 
 
 def test_sample_prompts_may_lie_in_a_file(config, tmp_path):
@@ -271,7 +279,8 @@ def test_samples_play_at_the_speed_of_the_exemplars(config):
 
 
 def test_report_says_the_rate_of_the_motion(config):
-    assert "motion is learned at 8 frames per second; samples are written at 8" in plan_report(make_plan(config))
+    assert "motion is learned at 8 frames per second; samples are written at 8" in \
+        plan_report(make_plan(config))
 
 
 def test_report_says_that_there_is_no_regularization(config):
@@ -307,20 +316,21 @@ def test_published_config_starts_apart_from_its_paths(tmp_path, tiny_base, run_m
     code, out, err = run_main(
         "train_model", "--config", tmp_path / "config.yaml", f"pretrained_model_path={tiny_base}",
         f"output_dir={tmp_path / 'results'}", f"train_data.path={tmp_path / 'exemplars'}",
-        f"train_data.class_path={tmp_path / 'regularization'}", f"validation_data.prompt={tmp_path / 'prompts.txt'}",
-        "--dry-run")
+        f"train_data.class_path={tmp_path / 'regularization'}",
+        f"validation_data.prompt={tmp_path / 'prompts.txt'}", "--dry-run")
     assert (code, err) == (0, "")
     assert "-> 448x336 @ 24 fps, 17 frames, 2 windows" in out and "kwargs has no effect." in out
 
 
-# ------------------------------------------------------------------------------------------------- the
-# estimates
+# ---------------------------------------------------------------------------------------------- the estimates
 
 def test_disk_need_grows_with_checkpoints_and_precision(config):
     plan = make_plan(replace(config, checkpointing_steps=None))
     number = sum(plan.num_elements[name] for name in plan.trained_names)
-    cells = sum(len(clip.frames) * clip.size[0] * clip.size[1] // 64 for clip in plan.exemplars + plan.regularization)
-    assert disk_needs(plan) == (cells * 4 * 2 * 4, number * 2)   # mean and std of 4 channels; fp16 motion weights
+    clips = plan.exemplars + plan.regularization
+    cells = sum(len(clip.frames) * clip.size[0] * clip.size[1] // 64 for clip in clips)
+    # mean and std of 4 channels; fp16 motion weights
+    assert disk_needs(plan) == (cells * 4 * 2 * 4, number * 2)
     plan = make_plan(replace(config, checkpointing_steps=[2, 4, 99], motion_dtype="fp32"))
     assert disk_needs(plan)[1] == 2 * number * (12 + 4) + number * 4   # step 99 is never reached
 
@@ -348,7 +358,8 @@ def test_memory_estimate_counts_what_trains(config):
     from models.footprint import training_footprint
 
     plan = make_plan(config)
-    trained, total = sum(plan.num_elements[name] for name in plan.trained_names), sum(plan.num_elements.values())
+    trained = sum(plan.num_elements[name] for name in plan.trained_names)
+    total = sum(plan.num_elements.values())
     half = training_footprint(plan.base_folder, plan.trained_names, 1, 4, (8, 8), "bf16", False, False)
     assert (half.trained_weights, half.gradients, half.optimizer) == (trained * 4, trained * 4, trained * 8)
     assert half.frozen_weights == (total - trained) * 2
@@ -357,15 +368,17 @@ def test_memory_estimate_counts_what_trains(config):
     assert full.activations / 2 < half.activations   # recomputing keeps less
 
 
-# ------------------------------------------------------------------------------------------------- the
-# precision
+# ---------------------------------------------------------------------------------------------- the precision
 
-@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="this machine has a GPU")
+@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(),
+                    reason="this machine has a GPU")
 def test_precision_without_a_gpu(config):
-    assert resolve_precision(replace(config, mixed_precision=None)) == (replace(config, mixed_precision="no"), [])
+    assert resolve_precision(replace(config, mixed_precision=None)) == (
+        replace(config, mixed_precision="no"), [])
     assert resolve_precision(replace(config, mixed_precision="fp16")) == (
         replace(config, mixed_precision="no"), ["fp16 needs a GPU, and there is none: computing in float32."])
-    assert resolve_precision(replace(config, mixed_precision="bf16")) == (replace(config, mixed_precision="bf16"), [])
+    assert resolve_precision(replace(config, mixed_precision="bf16")) == (
+        replace(config, mixed_precision="bf16"), [])
 
 
 def test_base_without_a_vocabulary_is_refused(config, tiny_base, tmp_path):

@@ -1,5 +1,4 @@
-"""The maker of the bundled base: its tokenizer, its captions, exact resuming, and a folder stock diffusers
-loads."""
+"""The maker of the bundled base: tokenizer, captions, exact resuming, a folder stock diffusers loads."""
 
 import importlib.util
 import sys
@@ -40,13 +39,15 @@ def run_stage(script, monkeypatch):
         return UNet3DConditionModel(
             sample_size=8, in_channels=8, out_channels=8, block_out_channels=(32, 32), layers_per_block=1,
             attention_head_dim=16, norm_num_groups=8, cross_attention_dim=networks.TEXT_WIDTH,
-            down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"), up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"))
+            down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+            up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"))
 
     monkeypatch.setattr(networks, "build_unet", small_unet)
 
     def run(work_dir: Path, stage: str, steps: int, *more: str) -> None:
-        monkeypatch.setattr(sys, "argv", ["pretrain_base.py", "--work-dir", str(work_dir), "--stage", stage, "--steps",
-                                          str(steps), "--batch-size", "2", "--mixed-precision", "no", *more])
+        monkeypatch.setattr(sys, "argv", ["pretrain_base.py", "--work-dir", str(work_dir),
+                                          "--stage", stage, "--steps", str(steps), "--batch-size", "2",
+                                          "--mixed-precision", "no", *more])
         script.main()
 
     return run
@@ -66,7 +67,8 @@ def test_any_text_has_tokens_that_spell_it(tokenizer):
     for text in ("V* dance", "Zażółć gęślą jaźń", "漢字 🤖", "a%$#@!"):
         tokens = tokenizer(text).input_ids
         assert tokenizer.unk_token_id not in tokens[1:-1]
-        assert tokenizer.decode(tokens, skip_special_tokens=True).replace(" ", "") == text.lower().replace(" ", "")
+        spelled = tokenizer.decode(tokens, skip_special_tokens=True)
+        assert spelled.replace(" ", "") == text.lower().replace(" ", "")
 
 
 def test_the_placeholder_is_one_token_that_pretraining_never_uses(script, tokenizer):
@@ -144,4 +146,5 @@ def test_exported_folder_loads_and_renders_in_stock_diffusers(run_stage, tmp_pat
 def test_a_stage_whose_predecessor_is_missing_says_which_to_run(run_stage, tmp_path):
     with pytest.raises(UserError) as error:
         run_stage(tmp_path, "export", 1)
-    assert str(error.value) == f"{tmp_path / 'autoencoder.pt'}: does not exist. Run --stage autoencoder first."
+    assert str(error.value) == (f"{tmp_path / 'autoencoder.pt'}: does not exist. "
+                                f"Run --stage autoencoder first.")

@@ -39,7 +39,8 @@ def test_blank_lines_and_comments_are_skipped(tmp_path):
 
 @pytest.mark.parametrize("newline", ["\r\n", "\r", "\n"])
 def test_line_ends_of_every_system_are_read(tmp_path, newline):
-    assert read_file(tmp_path, f"1,a cat{newline}2,a dog{newline}") == [Prompt(1, "a cat"), Prompt(2, "a dog")]
+    assert read_file(tmp_path, f"1,a cat{newline}2,a dog{newline}") == [
+        Prompt(1, "a cat"), Prompt(2, "a dog")]
 
 
 def test_byte_order_mark_is_no_part_of_the_first_seed(tmp_path):
@@ -80,7 +81,8 @@ def test_seed_without_a_prompt_is_refused(tmp_path):
 def test_every_wrong_line_is_named(tmp_path):
     with pytest.raises(UserError) as caught:
         read_file(tmp_path, "1.5,a\n2,b\n-1,c\n")
-    assert [problem.split(":")[0].rpartition(", ")[2] for problem in caught.value.problems] == ["line 1", "line 3"]
+    named = [problem.split(":")[0].rpartition(", ")[2] for problem in caught.value.problems]
+    assert named == ["line 1", "line 3"]
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "# nothing\n", "\ufeff"])
@@ -136,9 +138,9 @@ def test_plain_prompt_is_its_own_file_name():
     assert file_name(Prompt(64, "a cat, doing the sks spin")) == "a_cat,_doing_the_sks_spin_seed64.mp4"
 
 
-AWKWARD = ["a/b", "../../etc/passwd", "..", ".hidden", "-rf", 'say "hi"', "it's", "a\\b", "a:b*c?<d>|e", "\U0001f600",
-           "a \U0001f600 cat", "\u732b\u304c\u8e0a\u308b", "x" * 400, "\u732b" * 400, "\U0001f600" * 400, "a\nb", "a\tb",
-           "a\x00b", "a_cat", "a cat", "a  cat", "a.", "%s %d"]
+AWKWARD = ["a/b", "../../etc/passwd", "..", ".hidden", "-rf", 'say "hi"', "it's", "a\\b", "a:b*c?<d>|e",
+           "\U0001f600", "a \U0001f600 cat", "\u732b\u304c\u8e0a\u308b", "x" * 400, "\u732b" * 400,
+           "\U0001f600" * 400, "a\nb", "a\tb", "a\x00b", "a_cat", "a cat", "a  cat", "a.", "%s %d"]
 
 
 @pytest.mark.parametrize("text", AWKWARD)

@@ -1,5 +1,4 @@
-"""The puppet theatre draws the same clips from the same seed, keeps out what it promises, and says what it
-shows."""
+"""The puppet theatre: same seed, same clips; it keeps out what it promises and says what it shows."""
 
 import json
 import re
@@ -52,7 +51,8 @@ def test_kept_out_motions_and_combinations_are_never_drawn_for_pretraining():
 
 
 def test_every_pair_is_still_drawn_though_combinations_are_held_out():
-    allowed = set(product(world.CHARACTERS, world.EVERYDAY_MOTIONS, world.PLACES)) - world.HELD_OUT_COMBINATIONS
+    combinations = set(product(world.CHARACTERS, world.EVERYDAY_MOTIONS, world.PLACES))
+    allowed = combinations - world.HELD_OUT_COMBINATIONS
     for a, b in ((0, 1), (0, 2), (1, 2)):
         kinds = (world.CHARACTERS, world.EVERYDAY_MOTIONS, world.PLACES)
         assert {(combo[a], combo[b]) for combo in allowed} == set(product(kinds[a], kinds[b]))
@@ -85,7 +85,8 @@ def test_captions_vary_and_never_name_a_kept_out_motion():
 
 def test_every_motion_but_standing_moves_every_character():
     motions = world.EVERYDAY_MOTIONS + world.KEPT_OUT_MOTIONS
-    scenes = [world.Scene(character, motion, "stage", 1) for character in world.CHARACTERS for motion in motions]
+    scenes = [world.Scene(character, motion, "stage", 1)
+              for character in world.CHARACTERS for motion in motions]
     frames = world.draw_clips(len(scenes), seed=0, scenes=scenes).frames.astype(float)
     moved = np.abs(np.diff(frames, axis=1)).mean(axis=(1, 2, 3, 4))
     for scene, amount in zip(scenes, moved):
@@ -114,4 +115,5 @@ def test_without_a_folder_to_write_to_the_command_says_so():
     command = [sys.executable, str(ROOT / "data" / "puppet_theatre.py"), "--motion", "dab"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr.strip() == "--demo and --motion need --out, the folder to write to. See puppet_theatre.py --help."
+    assert done.stderr.strip() == ("--demo and --motion need --out, the folder to write to. "
+                                   "See puppet_theatre.py --help.")

@@ -87,7 +87,8 @@ def test_latest_is_the_newest_unfinished(config):
 
 def test_no_unfinished_run_is_said(config):
     make_run(config, EARLY, finished=True)
-    with pytest.raises(UserError, match="has no unfinished run of 'spin' to resume. Start one without --resume."):
+    with pytest.raises(UserError, match="has no unfinished run of 'spin' to resume. "
+                                        "Start one without --resume."):
         find_run(config, "latest")
 
 
@@ -105,13 +106,15 @@ def test_run_may_be_named_by_its_folder_or_its_newest_checkpoint(config):
 
 def test_checkpoint_that_does_not_exist_is_said(config):
     run = make_run(config, EARLY, steps=(2, 4))
-    with pytest.raises(UserError, match="checkpoint-9: does not exist. The run has checkpoint-2, checkpoint-4."):
+    with pytest.raises(UserError, match="checkpoint-9: does not exist. "
+                                        "The run has checkpoint-2, checkpoint-4."):
         find_run(config, str(checkpoint_dir(run, 9)))
 
 
 def test_older_checkpoint_is_not_taken_for_the_newest(config):
     run = make_run(config, EARLY, steps=(2, 10))
-    with pytest.raises(UserError, match="a run goes on from its newest checkpoint, checkpoint-10. To go back further"):
+    with pytest.raises(UserError, match="a run goes on from its newest checkpoint, checkpoint-10. "
+                                        "To go back further"):
         find_run(config, str(checkpoint_dir(run, 2)))
 
 
@@ -122,7 +125,8 @@ def test_folder_that_is_no_run_is_said(config, tmp_path):
 
 def test_finished_run_is_said_with_its_result(config):
     run = make_run(config, EARLY, finished=True)
-    with pytest.raises(UserError, match="has finished; its result is .*motion.safetensors. Nothing to resume."):
+    with pytest.raises(UserError, match="has finished; its result is .*motion.safetensors. "
+                                        "Nothing to resume."):
         find_run(config, str(run))
 
 
@@ -138,16 +142,17 @@ def test_other_configuration_names_every_key_that_differs(config):
 
 
 def test_what_does_not_change_the_learning_may_differ(config):
-    now = replace(config, checkpointing_steps=5, validation_steps=None, report_to="tensorboard", output_dir="elsewhere",
-                  cached_latent_dir="cache", gradient_checkpointing=False, resume_from_checkpoint="latest",
+    now = replace(config, checkpointing_steps=5, validation_steps=None, report_to="tensorboard",
+                  output_dir="elsewhere", cached_latent_dir="cache", gradient_checkpointing=False,
+                  resume_from_checkpoint="latest",
                   validation_data=replace(config.validation_data, prompt=["a cat"], width=64))
     assert config_differences(config, now) == []
 
 
 @pytest.mark.parametrize("change", [
     {"seed": 1}, {"prior_lambda": 1.0}, {"max_train_steps": 5}, {"trainable_modules": ["cross"]},
-    {"placeholder_token": "xyz"}, {"mixed_precision": "bf16"}, {"temporal_dropout": 0.1}, {"train_batch_size": 2},
-    {"use_offset_noise": True}])
+    {"placeholder_token": "xyz"}, {"mixed_precision": "bf16"}, {"temporal_dropout": 0.1},
+    {"train_batch_size": 2}, {"use_offset_noise": True}])
 def test_what_changes_the_learning_is_a_difference(config, change):
     (difference,) = config_differences(config, replace(config, **change))
     assert difference.startswith(f"{next(iter(change))} was ")
@@ -207,7 +212,8 @@ def test_log_of_a_new_run_is_empty(tmp_path):
 
 
 def test_full_disk_while_logging_is_named(tmp_path, full_disk):
-    with full_disk(), pytest.raises(UserError, match=r"log.jsonl: could not be written \(File too large\). .* are free"):
+    with full_disk(), pytest.raises(UserError, match=r"log.jsonl: could not be written \(File too large\). "
+                                                     r".* are free"):
         append_log(tmp_path, {"note": "x" * 5000})
 
 

@@ -11,7 +11,8 @@ from utils.seeds import generator_for, seed_for
 
 def test_seed_is_the_same_in_every_process():
     command = [sys.executable, "-c", "from utils.seeds import seed_for; print(seed_for('noise', 64, 3, 0))"]
-    other = subprocess.run(command, cwd=ROOT, env={"PYTHONHASHSEED": "1"}, capture_output=True, text=True, check=True)
+    other = subprocess.run(command, cwd=ROOT, env={"PYTHONHASHSEED": "1"}, capture_output=True, text=True,
+                           check=True)
     assert int(other.stdout) == seed_for("noise", 64, 3, 0)
 
 
@@ -36,5 +37,5 @@ def test_seed_fits_every_generator():
 
 def test_generator_is_on_the_cpu_and_repeats():
     assert generator_for("a", 1).device.type == "cpu"
-    assert torch.equal(torch.randn(3, generator=generator_for("a", 1)), torch.randn(3, generator=generator_for("a", 1)))
-    assert not torch.equal(torch.randn(3, generator=generator_for("a", 1)), torch.randn(3, generator=generator_for("a", 2)))
+    first, again, other = (torch.randn(3, generator=generator_for("a", number)) for number in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)

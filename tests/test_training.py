@@ -62,7 +62,8 @@ def test_run_folder_has_what_is_promised(train, write_config):
     assert {path.name for path in run.iterdir()} == {
         ".lock", "config.yaml", "log.jsonl", "samples", "checkpoint-2", "checkpoint-4", "motion.safetensors",
         "video_lightbox.html"}
-    assert [path.name for path in sorted((run / "samples").iterdir())] == ["step_00000", "step_00002", "step_00004"]
+    folders = sorted((run / "samples").iterdir())
+    assert [path.name for path in folders] == ["step_00000", "step_00002", "step_00004"]
     for folder in (run / "samples").iterdir():
         assert {path.name for path in folder.iterdir()} == {
             ".index.lock", "a_cat_doing_the_sks_spin_seed64.mp4", "text.json", "video_lightbox.html"}
@@ -83,7 +84,8 @@ def test_ends_with_movement_and_the_next_command(run_main, write_config, monkeyp
     assert [line.split()[0] for line in out.partition("moved from the base")[2].splitlines()[1:4]] == [
         "cross", "temporal", "temp_convs"]
     command = shlex.split(out.strip().splitlines()[-1])
-    assert Path(command[0]).name.startswith("python") and command[1:3] == [str(ROOT / "generate_pretrained.py"), "-m"]
+    assert Path(command[0]).name.startswith("python")
+    assert command[1:3] == [str(ROOT / "generate_pretrained.py"), "-m"]
     assert command[-4:] == ["-p", "a cat doing the V* spin", "-s", "64"]
 
 
@@ -109,7 +111,8 @@ def test_warm_cache_changes_nothing(train, write_config, monkeypatch):
     def encode_now(_, window):
         posterior = encode_clip(pipeline, window.clip)
         stop = window.start + window.clip.window
-        return latents_from({name: rows[window.start:stop] for name, rows in posterior.items()}, window.generator)
+        windowed = {name: rows[window.start:stop] for name, rows in posterior.items()}
+        return latents_from(windowed, window.generator)
 
     monkeypatch.setattr(step, "sample_latents", encode_now)
     assert_equal(cold, warm)
@@ -143,8 +146,9 @@ def test_accumulation_is_the_batch_in_pieces(train, write_config):
 @pytest.mark.parametrize("changes", [
     ["train_data.sampling=uniform"], ["train_data.sampling=low-level"], ["use_offset_noise=true"],
     ["train_data.train_weights=spatial"], ["train_batch_size=3"], ["prior_preservation=false"],
-    ["train_data.use_bucketing=false"], ["lr_scheduler=cosine", "lr_warmup_steps=1"], ["mixed_precision=bf16"],
-    ["trainable_modules=[all]"], ["temporal_dropout=0.5"], ["prior_lambda=2"], ["train_data.class_path=null"],
+    ["train_data.use_bucketing=false"], ["lr_scheduler=cosine", "lr_warmup_steps=1"],
+    ["mixed_precision=bf16"], ["trainable_modules=[all]"], ["temporal_dropout=0.5"], ["prior_lambda=2"],
+    ["train_data.class_path=null"],
 ])
 def test_every_option_trains_and_matters(train, write_config, changes, plain_runs):
     if not plain_runs:
@@ -181,7 +185,8 @@ def test_scale_lr_counts_batch_and_accumulation_once(train, write_config):
 
 
 def test_stop_and_resume_equals_no_stop(train, run_main, write_config):
-    changes = ["temporal_dropout=0.1", "gradient_accumulation_steps=2", "lr_scheduler=cosine", "validation_steps=3"]
+    changes = ["temporal_dropout=0.1", "gradient_accumulation_steps=2", "lr_scheduler=cosine",
+               "validation_steps=3"]
     whole = train(write_config(*changes))
     config = write_config(*changes, name="again.yaml")
     run = train(config)
@@ -197,12 +202,13 @@ def test_stop_and_resume_equals_no_stop(train, run_main, write_config):
 @pytest.mark.slow
 @pytest.mark.parametrize("attempt", range(2))
 def test_killed_at_a_random_step_and_resumed(train, write_config, attempt):
-    changes = ["temporal_dropout=0.1", "gradient_accumulation_steps=2", "checkpointing_steps=3", "max_train_steps=12",
-               "validation_steps=4"]
+    changes = ["temporal_dropout=0.1", "gradient_accumulation_steps=2", "checkpointing_steps=3",
+               "max_train_steps=12", "validation_steps=4"]
     whole = train(write_config(*changes))
     config = write_config(*changes, name="killed.yaml")
     command = [sys.executable, str(ROOT / "train_model.py"), "--config", str(config)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               start_new_session=True)
     after = random.Random(attempt + 7).randrange(3, 11)
     known = {whole}
     deadline = time.monotonic() + 240
@@ -259,7 +265,8 @@ def test_run_killed_before_its_first_checkpoint_starts_its_log_anew(train, write
     assert [entry["step"] for entry in read_log(run)] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("name", ["linear", "cosine", "cosine_with_restarts", "polynomial", "constant_with_warmup"])
+@pytest.mark.parametrize("name", ["linear", "cosine", "cosine_with_restarts", "polynomial",
+                                  "constant_with_warmup"])
 def test_every_schedule_starts_at_its_rate_whatever_its_size(name):
     rate_at = learning_rate_schedule(Config(lr_scheduler=name, learning_rate=1e-8, max_train_steps=10), 1)
     assert rate_at(0) == pytest.approx(1e-8) and 0 <= rate_at(9) <= 1e-8
@@ -289,7 +296,8 @@ def test_resume_without_a_run_says_so(run_main, write_config):
 def test_resume_with_another_config_names_the_keys(train, run_main, write_config):
     config = write_config()
     (train(config) / "motion.safetensors").unlink()
-    code, _, err = run_main("train_model", "--config", config, "--resume", "learning_rate=5", "train_data.fps=7")
+    code, _, err = run_main("train_model", "--config", config, "--resume",
+                            "learning_rate=5", "train_data.fps=7")
     assert code == 2
     assert "learning_rate was 0.001, is 5.0" in err and "train_data.fps was 8.0, is 7.0" in err
 
@@ -312,12 +320,14 @@ def test_resume_with_another_caption_names_the_clip(train, run_main, write_confi
     assert code == 2 and "other clips or captions: exemplar/spin_1.mp4" in err
 
 
-def test_resume_with_moved_clips_and_base_goes_on(train, run_main, write_config, clip_folders, tiny_base, tmp_path):
+def test_resume_with_moved_clips_and_base_goes_on(train, run_main, write_config, clip_folders, tiny_base,
+                                                  tmp_path):
     config = write_config()
     whole, run = train(config), train(config)
     for path in ("motion.safetensors", "checkpoint-4"):
         shutil.rmtree(run / path) if (run / path).is_dir() else (run / path).unlink()
-    exemplars, base = shutil.copytree(clip_folders[0], tmp_path / "m"), shutil.copytree(tiny_base, tmp_path / "base")
+    exemplars = shutil.copytree(clip_folders[0], tmp_path / "m")
+    base = shutil.copytree(tiny_base, tmp_path / "base")
     assert train(config, "--resume", f"train_data.path={exemplars}", f"pretrained_model_path={base}") == run
     assert_equal(whole, run)
 
@@ -325,12 +335,14 @@ def test_resume_with_moved_clips_and_base_goes_on(train, run_main, write_config,
 def test_resume_on_another_base_is_refused(train, run_main, write_config, other_base):
     config = write_config()
     (train(config) / "motion.safetensors").unlink()
-    code, _, err = run_main("train_model", "--config", config, "--resume", f"pretrained_model_path={other_base}")
+    code, _, err = run_main("train_model", "--config", config, "--resume",
+                            f"pretrained_model_path={other_base}")
     assert code == 2 and "was trained on another base" in err
 
 
 def test_run_that_does_not_exist_cannot_be_resumed(run_main, write_config, tmp_path):
-    for arguments in (["--resume", tmp_path / "nope"], ["--config", write_config(), "--resume", tmp_path / "nope"]):
+    nowhere = tmp_path / "nope"
+    for arguments in (["--resume", nowhere], ["--config", write_config(), "--resume", nowhere]):
         code, _, err = run_main("train_model", *arguments)
         assert code == 2 and "nope: does not exist. Runs are folders" in err
 

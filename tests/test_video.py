@@ -23,8 +23,8 @@ from utils.video import (
     write_video,
 )
 
-CODECS = {".mov": ["-c", "copy"], ".mkv": ["-c", "copy"], ".avi": ["-c:v", "mpeg4"], ".webm": ["-c:v", "libvpx"],
-          ".gif": []}
+CODECS = {".mov": ["-c", "copy"], ".mkv": ["-c", "copy"], ".avi": ["-c:v", "mpeg4"],
+          ".webm": ["-c:v", "libvpx"], ".gif": []}
 TARGETS = [(384, 384), (576, 320), (256, 256), (64, 64)]
 
 
@@ -62,7 +62,8 @@ def test_chosen_frames_are_those_frames(clips):
 
 def test_pieces_add_up_to_the_whole(clips):
     whole = read_frames(clips[".mp4"], range(20), (48, 32))
-    assert np.array_equal(np.concatenate(list(iter_frames(clips[".mp4"], range(20), (48, 32), chunk=7))), whole)
+    pieces = list(iter_frames(clips[".mp4"], range(20), (48, 32), chunk=7))
+    assert np.array_equal(np.concatenate(pieces), whole)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".avi", ".mkv", ".webm", ".gif"])
@@ -81,8 +82,8 @@ def test_whole_video_is_not_called_cut_off(clips, suffix):
 def test_video_streamed_without_a_length_is_not_called_cut_off(clips, tmp_path):
     path = tmp_path / "live.mkv"
     with open(path, "wb") as file:   # a pipe cannot be rewound to write the length
-        process = subprocess.Popen([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(clips[".mp4"]), "-c",
-                                    "copy", "-f", "matroska", "pipe:1"], stdout=subprocess.PIPE)
+        process = subprocess.Popen([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(clips[".mp4"]),
+                                    "-c", "copy", "-f", "matroska", "pipe:1"], stdout=subprocess.PIPE)
         file.write(process.communicate()[0])
     assert path.read_bytes().find(b"\x18\x53\x80\x67\x01" + b"\xff" * 7) > 0   # a segment of unknown length
     assert not is_cut_off(path)
@@ -95,7 +96,8 @@ def test_zero_byte_file_is_named(tmp_path, suffix):
         probe(tmp_path / f"none{suffix}")
 
 
-@pytest.mark.parametrize("text", ["not a video", "<!DOCTYPE html><html>404</html>", "abcdefghijklmnopqrstuvwxyz" * 9])
+@pytest.mark.parametrize("text", ["not a video", "<!DOCTYPE html><html>404</html>",
+                                  "abcdefghijklmnopqrstuvwxyz" * 9])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".gif"])
 def test_text_named_as_a_video_is_named(tmp_path, text, suffix):
     path = tmp_path / f"text{suffix}"
@@ -132,7 +134,8 @@ def test_frame_beyond_the_end_is_named(clips):
         read_frames(clips[".mp4"], [20])
 
 
-@pytest.mark.parametrize("name", ["\U0001f600.mp4", "it's \"quoted\".mp4", "a b, c.mp4", "\u732b.MP4", "100%.mp4", "-i.mp4"])
+@pytest.mark.parametrize("name", ["\U0001f600.mp4", "it's \"quoted\".mp4", "a b, c.mp4", "\u732b.MP4",
+                                  "100%.mp4", "-i.mp4"])
 def test_awkward_file_names_are_read_and_written(tmp_path, name):
     write_video(tmp_path / name, draw_frames(3, 32, 32), 8, {"prompt": name})
     assert probe(tmp_path / name).num_frames == 3
@@ -143,7 +146,8 @@ def test_rotated_video_is_as_displayed(clips, tmp_path):
     ffmpeg("-display_rotation", "90", "-i", clips[".mp4"], "-c", "copy", tmp_path / "phone.mp4")
     info = probe(tmp_path / "phone.mp4")
     assert (info.width, info.height) == (64, 96)
-    upright, lying = read_frames(clips[".mp4"], [0])[0].astype(int), read_frames(tmp_path / "phone.mp4", [0])[0]
+    upright = read_frames(clips[".mp4"], [0])[0].astype(int)
+    lying = read_frames(tmp_path / "phone.mp4", [0])[0]
     assert np.abs(np.rot90(upright) - lying).mean() < 2
 
 
@@ -165,8 +169,7 @@ def test_picture_is_a_clip_of_one_frame(tmp_path):
     assert (info.num_frames, info.width, info.height) == (1, 40, 24)
 
 
-# ------------------------------------------------------------------------------------------------ sizes and
-# rates
+# -------------------------------------------------------------------------------------------- sizes and rates
 
 @pytest.mark.parametrize("native, fps, step", [(24, 24, 1), (24, 8, 3), (30, 24, 1), (60, 24, 2), (30, 8, 4),
                                                (8, 24, 1), (29.97, 10, 3), (23.976, 24, 1)])
@@ -175,7 +178,8 @@ def test_frames_are_taken_at_the_nearest_whole_step(native, fps, step):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("width, height", [(1280, 720), (1920, 1080), (640, 480), (719, 405), (100, 99), (720, 718)])
+@pytest.mark.parametrize("width, height", [(1280, 720), (1920, 1080), (640, 480), (719, 405), (100, 99),
+                                           (720, 718)])
 def test_landscape_stays_landscape_and_portrait_portrait(width, height, target):
     wide, tall = trained_size(width, height, target, 32, True), trained_size(height, width, target, 32, True)
     assert wide[0] >= wide[1] and tall == wide[::-1]
@@ -191,7 +195,8 @@ def test_square_stays_square(side):
     assert trained_size(side, side, (384, 384), 64, True) == (384, 384)
 
 
-@pytest.mark.parametrize("width, height", [(1280, 720), (718, 718), (719, 405), (1, 1), (3000, 100), (64, 48)])
+@pytest.mark.parametrize("width, height", [(1280, 720), (718, 718), (719, 405), (1, 1), (3000, 100),
+                                           (64, 48)])
 @pytest.mark.parametrize("stride", [8, 16, 64])
 def test_trained_sides_are_multiples_of_the_stride(width, height, stride):
     size = trained_size(width, height, (384, 384), stride, True)
@@ -239,8 +244,7 @@ def test_frame_of_the_trained_size_is_untouched():
     assert np.array_equal(resize_and_crop(frame, (64, 48)), frame)
 
 
-# --------------------------------------------------------------------------------------------------------
-# writing
+# ---------------------------------------------------------------------------------------------------- writing
 
 def test_written_video_has_the_frames_in_order(tmp_path):
     frames = draw_frames(9, 64, 48)
@@ -254,12 +258,14 @@ def test_written_video_is_what_browsers_play(tmp_path):
     content = (tmp_path / "a.mp4").read_bytes()
     assert b"avc1" in content                                       # H.264
     assert content.index(b"moov") < content.index(b"mdat")          # plays before it is fully loaded
-    described = subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-i", str(tmp_path / "a.mp4")], capture_output=True)
+    described = subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-i", str(tmp_path / "a.mp4")],
+                               capture_output=True)
     assert b"yuv420p" in described.stderr
 
 
-@pytest.mark.parametrize("prompt", ["a cat", "two\nlines", "\"q\" 's'; # = \\ x\\n", "\U0001f600 \u732b", "x" * 400, "-i /etc/x",
-                                    "a=b;c#d\\", " lead", "%d %05d", "C:\\new\\;", ""])
+@pytest.mark.parametrize("prompt", ["a cat", "two\nlines", "\"q\" 's'; # = \\ x\\n", "\U0001f600 \u732b",
+                                    "x" * 400, "-i /etc/x", "a=b;c#d\\", " lead", "%d %05d",
+                                    "C:\\new\\;", ""])
 def test_metadata_comes_back_as_it_was(tmp_path, prompt):
     metadata = {"prompt": prompt, "seed": 2**63 - 1, "guidance_scale": 9.0, "motion": None}
     write_video(tmp_path / "a.mp4", draw_frames(2, 32, 32), 8, metadata)

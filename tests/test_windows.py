@@ -1,5 +1,4 @@
-"""Training examples: a function of (seed, role, turn), every clip equally often, windows and captions
-varying."""
+"""Training examples: of (seed, role, turn) alone, every clip equally often, windows and captions varying."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,7 +11,8 @@ from utils.video import VideoInfo
 from utils.windows import draw_window, turns
 
 
-def make_clips(number: int, num_frames: int = 12, window: int = 4, captions: tuple[str, ...] = ("a", "b")) -> list[Clip]:
+def make_clips(number: int, num_frames: int = 12, window: int = 4,
+               captions: tuple[str, ...] = ("a", "b")) -> list[Clip]:
     return [Clip(Path(f"{index}.mp4"), str(index), captions, VideoInfo(num_frames, 8, 64, 64), (64, 64),
                  tuple(range(num_frames)), window, ()) for index in range(number)]
 
@@ -20,7 +20,8 @@ def make_clips(number: int, num_frames: int = 12, window: int = 4, captions: tup
 def drawn(clips: list[Clip], wanted, role: str = "exemplar", seed: int = 0) -> list[tuple]:
     """Return all that is random in the examples of the wanted turns, their noise included."""
     windows = [draw_window(clips, role, seed, turn) for turn in wanted]
-    return [(w.clip.path.name, w.start, w.caption, torch.randn((), generator=w.generator).item()) for w in windows]
+    return [(w.clip.path.name, w.start, w.caption, torch.randn((), generator=w.generator).item())
+            for w in windows]
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 5])
@@ -85,8 +86,8 @@ def test_noise_differs_between_turns():
     assert len(set(noise)) == 50
 
 
-@pytest.mark.parametrize("num_ranks, num_micro_steps, batch_size", [(1, 1, 4), (1, 4, 1), (4, 1, 1), (2, 2, 1), (1, 2, 2),
-                                                                    (2, 1, 2)])
+@pytest.mark.parametrize("num_ranks, num_micro_steps, batch_size",
+                         [(1, 1, 4), (1, 4, 1), (4, 1, 1), (2, 2, 1), (1, 2, 2), (2, 1, 2)])
 def test_global_batch_is_the_same_however_it_is_split(num_ranks, num_micro_steps, batch_size):
     for step in range(5):
         batch = [turn for micro_step in range(num_micro_steps) for rank in range(num_ranks)

@@ -29,7 +29,8 @@ def read_caption_index(folder: Path) -> CaptionIndex:
     try:
         content = json.loads(_read_text(path))
     except ValueError as error:
-        raise UserError(f"{path}: is not JSON ({error}). It should be like {{\"clip.mp4\": \"caption\"}}.") from None
+        raise UserError(f"{path}: is not JSON ({error}). "
+                        f"It should be like {{\"clip.mp4\": \"caption\"}}.") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: is not a JSON object. It should be like {{\"clip.mp4\": \"caption\"}}.")
     captions, problems = {}, []
@@ -53,19 +54,22 @@ def captions_of(clip_path: Path, index: CaptionIndex, fallback: tuple[str, ...])
     if beside.exists():
         caption = _one_line(_read_text(beside))
         if not caption:
-            raise UserError(f"{beside}: is empty. Write the caption of {clip_path.name} into it, or remove it.")
+            raise UserError(f"{beside}: is empty. "
+                            f"Write the caption of {clip_path.name} into it, or remove it.")
         return (caption,)
     captions = index.captions.get(clip_path.name) or index.captions.get(clip_path.stem) or fallback
     if not captions:
         missing = f"{index.path.name} has no entry for it" if index.captions else "it has no caption"
-        raise UserError(f"{clip_path}: {missing}. Write {beside.name} beside it or give a fallback in the config.")
+        raise UserError(f"{clip_path}: {missing}. "
+                        f"Write {beside.name} beside it or give a fallback in the config.")
     return captions
 
 
 def add_captions(folder: Path, captions: dict[str, str]) -> None:
     """Add {"clip.mp4": "caption"} to text.json in `folder`, so that it is a data folder."""
     known = read_caption_index(folder).captions
-    merged = {**{name: texts[0] if len(texts) == 1 else list(texts) for name, texts in known.items()}, **captions}
+    entries = {name: texts[0] if len(texts) == 1 else list(texts) for name, texts in known.items()}
+    merged = {**entries, **captions}
     write_json(folder / INDEX_NAME, dict(sorted(merged.items())))
 
 

@@ -44,7 +44,9 @@ class Clip:
     @property
     def fps(self) -> float:
         """Frames per second of `frames`."""
-        return self.info.fps / (self.frames[1] - self.frames[0] or 1) if len(self.frames) > 1 else self.info.fps
+        if len(self.frames) < 2:
+            return self.info.fps
+        return self.info.fps / (self.frames[1] - self.frames[0] or 1)
 
 
 def find_clips(config: Config, stride: int) -> tuple[list[Clip], list[Clip]]:
@@ -73,7 +75,8 @@ def clip_report(exemplars: list[Clip], regularization: list[Clip]) -> str:
     for role, clips in (("exemplar", exemplars), ("regularization", regularization)):
         lines.append(f"{len(clips)} {role} clip{'s' if len(clips) != 1 else ''}")
         for clip in clips:
-            native = f"{clip.info.width}x{clip.info.height} @ {clip.info.fps:.4g} fps, {clip.info.num_frames} frames"
+            native = (f"{clip.info.width}x{clip.info.height} @ {clip.info.fps:.4g} fps, "
+                      f"{clip.info.num_frames} frames")
             trained = f"{clip.size[0]}x{clip.size[1]} @ {clip.fps:.4g} fps, {len(clip.frames)} frames"
             more = f" (+{len(clip.captions) - 1} more)" if len(clip.captions) > 1 else ""
             lines.append(f"  {clip.path.name}: {native} -> {trained}, {clip.num_windows} "
@@ -94,7 +97,7 @@ def _read_clips(path: Path, role: str, config: Config, stride: int, fallback: tu
     clips, problems = [], []
     try:
         index = read_caption_index(paths[0].parent)
-    except UserError as error:   # go on, to report the clips too; only the captions they lack cannot be judged
+    except UserError as error:   # go on, to report the clips too; only the captions they lack are not judged
         index, fallback = CaptionIndex(paths[0].parent / "text.json", {}), ("unknown",)
         problems += error.problems
     for clip_path in paths:
@@ -113,8 +116,10 @@ def _read_clips(path: Path, role: str, config: Config, stride: int, fallback: tu
         raise UserError(*problems)
     unused = sorted(set(index.captions) - {p.name for p in paths} - {p.stem for p in paths})
     strangers = _strangers(path, paths)
-    remarks = [f"{index.path.name} also has captions for {', '.join(unused)}, which are not here"] * bool(unused) \
+    remarks = (
+        [f"{index.path.name} also has captions for {', '.join(unused)}, which are not here"] * bool(unused)
         + [f"also in this folder and not used: {', '.join(strangers)}"] * bool(strangers)
+    )
     clips[-1] = replace(clips[-1], remarks=(*clips[-1].remarks, *remarks))
     return clips
 
@@ -123,8 +128,8 @@ def _strangers(path: Path, used: list[Path]) -> list[str]:
     """Return what else lies in a data folder, for nothing in it to be left out in silence."""
     if not path.is_dir():
         return []
-    return sorted(p.name for p in path.iterdir()
-                  if p not in used and not p.name.startswith(".") and p.suffix.lower() not in COMPANION_SUFFIXES)
+    return sorted(p.name for p in path.iterdir() if p not in used and not p.name.startswith(".")
+                  and p.suffix.lower() not in COMPANION_SUFFIXES)
 
 
 def _clip_paths(path: Path, role: str, dataset_types: list[str]) -> list[Path]:
@@ -134,12 +139,14 @@ def _clip_paths(path: Path, role: str, dataset_types: list[str]) -> list[Path]:
     try:
         is_file, is_folder = path.is_file(), path.is_dir()
         entries = sorted(path.iterdir()) if is_folder else []
-        paths = [p for p in entries if p.suffix.lower() in suffixes and not p.name.startswith(".") and p.is_file()]
+        paths = [p for p in entries
+                 if p.suffix.lower() in suffixes and not p.name.startswith(".") and p.is_file()]
     except OSError as error:
         raise UserError(f"{key}: {path} cannot be read ({error.strerror}).") from None
     if is_file:
         if role == "exemplar" and not {"single_video", "image"} & set(dataset_types):
-            raise UserError(f"{key}: {path} is a file. Name its folder, or set dataset_types: [single_video].")
+            raise UserError(f"{key}: {path} is a file. "
+                            f"Name its folder, or set dataset_types: [single_video].")
         return [path]
     if not is_folder:
         raise UserError(f"{key}: {path} does not exist. Name a folder of clips.")
@@ -184,8 +191,7 @@ def _read_clip(path: Path, role: str, captions: tuple[str, ...], config: Config,
 
 
 def _num_frozen(path: Path, frames: tuple[int, ...]) -> int:
-    """Count frames like the one before. Decodes every frame, so a damaged one is found here, before
-    training."""
+    """Count frames like the one before. Decodes every frame, so damage is found here, before training."""
     num_frozen, before = 0, None
     for pixels in iter_frames(path, frames):
         pixels = pixels.astype(np.int16)

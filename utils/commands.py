@@ -22,11 +22,11 @@ def python() -> str:
 
 
 def path_from_here(path: Path) -> str:
-    """Return a path relative to the current folder if it lies below, else absolute; links are kept as they are."""
+    """Return a path relative to the current folder if it lies below, else absolute; links are kept."""
     path = Path(os.path.abspath(path))
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _same_environment(found: str) -> bool:
-    # the interpreter of a virtual environment is a link to the one it was made from: the folder tells them apart
+    # a virtual environment's interpreter is a link to the one it was made from: the folder tells them apart
     return Path(found).parent == Path(sys.executable).parent

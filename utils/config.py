@@ -1,8 +1,7 @@
 """The training configuration: every key with its meaning, and loading that reports everything wrong at once.
 
-Defaults are those of the paper's published recipe; YAML files and `key=value` overrides hold differences. A
-key the published implementation had without effect is accepted and reported; any other unknown key is an
-error.
+Defaults are those of the paper's published recipe; YAML files and `key=value` overrides hold differences.
+A key the published implementation ignored is accepted and reported; any other unknown key is an error.
 """
 
 import difflib
@@ -39,7 +38,7 @@ class TrainData:
     n_sample_frames: int = 16      # frames per training window
     fps: float = 24                # frames per second; clips recorded faster are subsampled
     use_bucketing: bool = True     # keep each clip's aspect ratio; false: centre-crop to width x height
-    fallback_prompt: Any = field(default_factory=list)  # caption, or list of captions, of exemplars that have none
+    fallback_prompt: Any = field(default_factory=list)  # caption, or list of them, of exemplars without one
     class_prompt: Any = field(default_factory=list)  # the same for regularization clips
     sampling: str = "high-level"   # timesteps: uniform, high-level (favours noisy), low-level (favours clean)
     train_weights: str = "all"     # all; spatial: train on single frames, for appearance
@@ -78,7 +77,7 @@ class Config:
     trainable_modules: list[str] = field(default_factory=lambda: ["cross", "temporal", "temp_convs"])
     prior_preservation: bool = True  # train on the regularization clips too
     prior_lambda: float = 0.5      # loss = exemplar + prior_lambda * regularization
-    temporal_dropout: float = 0.0  # inside the temporal convolutions; diffusers' own is 0.1, the paper's code has none
+    temporal_dropout: float = 0.0  # in the temporal convolutions; diffusers has 0.1, the paper's code none
     use_offset_noise: bool = False  # noise + strength * randn(b, c, f, 1, 1)
     offset_noise_strength: float = 0.1  # that strength
 
@@ -89,7 +88,8 @@ class Config:
 
     learning_rate: float = 5e-6    # of AdamW, for all that trains
     scale_lr: bool = False         # multiply learning_rate by batch, accumulation and processes
-    lr_scheduler: str = "constant"  # constant, constant_with_warmup, linear, cosine, cosine_with_restarts, polynomial
+    # constant, constant_with_warmup, linear, cosine, cosine_with_restarts, polynomial
+    lr_scheduler: str = "constant"
     lr_warmup_steps: int = 0       # optimizer steps
     lr_num_cycles: int = 1         # of cosine_with_restarts
     lr_step_rules: str | None = None  # of piecewise_constant: 1:100,0.1:200,0.01 is factor:up to step
@@ -104,9 +104,8 @@ class Config:
     mixed_precision: str | None = None  # no, fp16, bf16; null: the best the device has
     gradient_checkpointing: bool = True  # recompute activations in the backward pass: slower, far less memory
 
-    # steps at which to write a checkpoint to resume from, or to render validation_data.prompt: a list of
-    # steps, or one number for every so many steps. Step 0, the untuned base, is rendered whenever anything
-    # is.
+    # when to write a checkpoint to resume from, or to render validation_data.prompt: a list of steps, or one
+    # number for every so many steps. Step 0, the untuned base, is rendered whenever anything is.
     checkpointing_steps: Any = field(default_factory=lambda: [1000, 2000, 3000])  # of saving
     validation_steps: Any = field(default_factory=lambda: [1000, 2000, 3000])  # of rendering
     motion_dtype: str = "fp16"     # of motion.safetensors; fp32 is twice the size
@@ -135,15 +134,15 @@ def parse_config(text: str, source: str, overrides: list[str] = ()) -> tuple[Con
 
 
 def examine_config(path: str | Path, overrides: list[str] = ()) -> tuple[Config, list[str], list[str]]:
-    """Do what `load_config` does, returning (config, notes, problems) so that more can be checked before
-    raising.
+    """Do what `load_config` does, but return (config, notes, problems), so that more can be checked first.
 
     Where there are problems, the config has defaults in place of what is wrong, and is good for looking only.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}). Give the path of a YAML config.") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}). "
+                        f"Give the path of a YAML config.") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not UTF-8 text. Save it as UTF-8.") from None
     return _examine(text, str(path), overrides)
@@ -174,8 +173,8 @@ def _examine(text: str, source: str, overrides: list[str]) -> tuple[Config, list
         problems.append(f"{sources.get(key, source)}: {key}{wrong}")
         OmegaConf.update(config, key, OmegaConf.select(defaults, key))
     if config.lr_warmup_steps and config.lr_scheduler == "constant":
-        notes.append(f"{sources['lr_warmup_steps']}: lr_warmup_steps has no effect with lr_scheduler: constant; "
-                     f"constant_with_warmup has a warm-up.")
+        notes.append(f"{sources['lr_warmup_steps']}: lr_warmup_steps has no effect with "
+                     f"lr_scheduler: constant; constant_with_warmup has a warm-up.")
     if any(f"train_data.{key}" in problem for problem in problems for key in ("n_sample_frames", "fps")):
         # how long a window is may be among what is wrong, and no clip should be called too short by mistake
         config.train_data.allow_short_clips = True
@@ -208,7 +207,9 @@ def num_due(steps: int | list[int] | None, max_train_steps: int) -> int:
     """Return how many of the steps 1..max_train_steps are due."""
     if not steps:
         return 0
-    return max_train_steps // steps if isinstance(steps, int) else sum(0 < s <= max_train_steps for s in set(steps))
+    if isinstance(steps, int):
+        return max_train_steps // steps
+    return sum(0 < step <= max_train_steps for step in set(steps))
 
 
 def _parse_yaml(text: str, source: str) -> DictConfig:
@@ -225,8 +226,10 @@ def _parse_yaml(text: str, source: str) -> DictConfig:
 
 
 def _parse_override(override: str) -> list[tuple[str, Any]]:
-    """Return the (dotted key, value) pairs of `key=value`. Raises ValueError with the reason if it cannot be
-    read."""
+    """Return the (dotted key, value) pairs of `key=value`.
+
+    Raises ValueError with the reason if it cannot be read.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ValueError(f"{override!r} is not of the form key=value.")
@@ -247,7 +250,8 @@ def _first_line(error: Exception) -> str:
 
 def _leaves(config: DictConfig, prefix: str = ""):
     """Yield (dotted key, value); sections are entered, lists are values."""
-    for key, value in OmegaConf.to_container(config, resolve=True).items() if prefix == "" else config.items():
+    items = OmegaConf.to_container(config, resolve=True).items() if prefix == "" else config.items()
+    for key, value in items:
         dotted = f"{prefix}{key}"
         if value and isinstance(value, dict) and not _is_without_effect(dotted):
             yield from _leaves(value, f"{dotted}.")

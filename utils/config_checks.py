@@ -48,15 +48,18 @@ def impossible_values(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if not low <= values[key] < high:
             yield key, f" is {values[key]}. It must be at least {low} and below {high}."
     rules = values["lr_step_rules"] or ""
-    if values["lr_scheduler"] == "piecewise_constant" and not re.fullmatch(r"([\d.e-]+:\d+,)+[\d.e-]+", rules):
-        yield "lr_step_rules", f" is {rules!r}. piecewise_constant needs factors and steps, such as 1:100,0.1:200,0.01."
+    is_piecewise = values["lr_scheduler"] == "piecewise_constant"
+    if is_piecewise and not re.fullmatch(r"([\d.e-]+:\d+,)+[\d.e-]+", rules):
+        yield "lr_step_rules", (f" is {rules!r}. "
+                                f"piecewise_constant needs factors and steps, such as 1:100,0.1:200,0.01.")
     for name in values["dataset_types"]:
         if name not in DATASET_TYPES:
             yield "dataset_types", f" has {name!r}. It can have {', '.join(DATASET_TYPES)}."
     if not values["dataset_types"]:
         yield "dataset_types", f" is empty. Name at least one of {', '.join(DATASET_TYPES)}."
     if not values["trainable_modules"]:
-        yield "trainable_modules", " is empty, so nothing would train. The paper's set: [cross, temporal, temp_convs]."
+        yield "trainable_modules", (" is empty, so nothing would train. "
+                                    "The paper's set: [cross, temporal, temp_convs].")
     if not values["train_data.path"]:
         yield "train_data.path", " is not set. Name the folder of your exemplar clips."
     if not values["pretrained_model_path"]:

@@ -1,15 +1,14 @@
-"""Whether a video file is whole, by the lengths its container states. decord reads a file that was cut off in
-part."""
+"""Whether a video file is whole, by the lengths its container states: decord reads a cut-off file in part."""
 
 from pathlib import Path
 
-ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"styp", b"sidx", b"uuid")
+ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"styp", b"sidx",
+             b"uuid")
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
 def is_cut_off(path: Path) -> bool:
-    """Say whether the file ends before its container does. False where the container does not say, or is
-    unknown."""
+    """Say whether the file ends before its container does; False if the container is silent or unknown."""
     size = path.stat().st_size
     with open(path, "rb") as file:
         head = file.read(64)
@@ -46,8 +45,7 @@ def _matroska_end(head: bytes) -> int:
 
 
 def _vint(data: bytes, position: int) -> tuple[int, int]:
-    """Return the number of variable length at `position`, and where it ends. Unknown, all ones, counts as
-    0."""
+    """Return the number of variable length at `position` and where it ends; all ones, unknown, count as 0."""
     first = data[position] if position < len(data) else 0
     num_bytes = 9 - first.bit_length()
     mask = (1 << 7 * num_bytes) - 1

@@ -16,7 +16,7 @@ class UserError(Exception):
 
 
 def attempt(check: Callable[[], Any], default: Any, problems: list[str]) -> Any:
-    """Return what `check` returns; if it raises UserError, add its lines to `problems` and return `default`."""
+    """Return what `check` returns; if it raises UserError, add its lines to `problems`, return `default`."""
     try:
         return check()
     except UserError as error:

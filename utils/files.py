@@ -30,7 +30,8 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
         flush(path.parent)
     except OSError as error:
-        raise UserError(f"{path}: could not be written ({error.strerror or error}). {free_space(path)}") from error
+        raise UserError(f"{path}: could not be written ({error.strerror or error}). "
+                        f"{free_space(path)}") from error
     finally:
         with suppress(OSError):   # what went wrong before says more
             partial.unlink()
@@ -47,19 +48,22 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     except OSError as error:
-        raise UserError(f"{path}: could not be written ({error.strerror or error}). {free_space(path)}") from error
+        raise UserError(f"{path}: could not be written ({error.strerror or error}). "
+                        f"{free_space(path)}") from error
     replaced = partial.with_name(f"{partial.name}-replaced")
     try:
         yield partial
         for file in partial.rglob("*"):
             flush(file)
         partial.chmod(0o755)   # mkdtemp makes it private
-        if path.exists():   # set aside in one step: a kill while deleting must not leave half a folder at `path`
+        # set aside in one step: a kill while deleting must not leave half a folder at `path`
+        if path.exists():
             os.replace(path, replaced)
         os.replace(partial, path)
         flush(path.parent)
     except OSError as error:
-        raise UserError(f"{path}: could not be written ({error.strerror or error}). {free_space(path)}") from error
+        raise UserError(f"{path}: could not be written ({error.strerror or error}). "
+                        f"{free_space(path)}") from error
     finally:
         for folder in (partial, replaced):
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,5 +1,4 @@
-"""Prompts: reading lists of `seed,prompt` lines, the motion identifier, and file names for what they
-render."""
+"""Prompts: reading lists of `seed,prompt` lines, the motion identifier, and names for the rendered files."""
 
 import hashlib
 import re
@@ -28,7 +27,8 @@ def read_prompts(given: str, seed: int | None = None) -> list[Prompt]:
     `seed` is for prompts that name none; None draws a random one for each. A prompt given twice with one seed
     is returned once. Raises UserError naming every line that is wrong.
     """
-    if any("\ud800" <= letter <= "\udfff" for letter in given):   # how bytes that are no UTF-8 arrive in arguments
+    # how bytes that are no UTF-8 arrive in arguments
+    if any("\ud800" <= letter <= "\udfff" for letter in given):
         raise UserError(f"{given!r} is not UTF-8 text.")
     if given.lower().endswith(".txt"):
         prompts = _read_prompt_file(Path(given), seed)
@@ -39,15 +39,16 @@ def read_prompts(given: str, seed: int | None = None) -> list[Prompt]:
             raise UserError(f"The prompt {error}.") from None
         prompts = [Prompt(_seed_or_random(seed), text) for text in texts if text]
         if not prompts:
-            raise UserError("The prompt is empty. Say what to render, or name a .txt file of `seed,prompt` lines.")
+            raise UserError("The prompt is empty. "
+                            "Say what to render, or name a .txt file of `seed,prompt` lines.")
     return list(dict.fromkeys(prompts))
 
 
 def parse_prompt_line(line: str) -> tuple[int | None, str]:
     """Split `seed,prompt` at its first comma; a line that does not begin with a seed is all prompt.
 
-    Raises ValueError with the reason if what stands before the comma is a number and no seed (`3D, ...` is a
-    prompt).
+    Raises ValueError with the reason if what stands before the comma is a number and no seed; `3D, ...`,
+    which is not a number, is a prompt.
     """
     line = clean_text(line)
     head, comma, tail = (part.strip() for part in line.partition(","))
@@ -62,7 +63,8 @@ def parse_prompt_line(line: str) -> tuple[int | None, str]:
             raise ValueError("there is no prompt behind the comma")
         return None, tail
     if comma and re.fullmatch(r"[-+.]?\d[\d.eE_+-]*", head):
-        raise ValueError(f"{head!r} is not a whole number of 0 or above; a line is `seed,prompt` or a prompt alone")
+        raise ValueError(f"{head!r} is not a whole number of 0 or above; "
+                         f"a line is `seed,prompt` or a prompt alone")
     return None, line
 
 
@@ -106,7 +108,8 @@ def _read_prompt_file(path: Path, seed: int | None) -> list[Prompt]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}). Name a file of `seed,prompt` lines.") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}). "
+                        f"Name a file of `seed,prompt` lines.") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not UTF-8 text. Save it as UTF-8.") from None
     prompts, problems = [], []

@@ -22,8 +22,8 @@ from utils.files import free_space, replacing
 CONFIG_NAME, LOG_NAME, MOTION_NAME = "config.yaml", "log.jsonl", "motion.safetensors"
 # what may differ between a run and its continuation without changing what is learned
 FREE_TO_CHANGE = (
-    "output_dir", "checkpointing_steps", "validation_steps", "validation_data.", "report_to", "cached_latent_dir",
-    "resume_from_checkpoint", "motion_dtype", "gradient_checkpointing",
+    "output_dir", "checkpointing_steps", "validation_steps", "validation_data.", "report_to",
+    "cached_latent_dir", "resume_from_checkpoint", "motion_dtype", "gradient_checkpointing",
     # where clips and base lie; that they are the same ones is checked by what they hold
     "pretrained_model_path", "train_data.path", "train_data.class_path",
 )
@@ -44,14 +44,16 @@ def create_run(config: Config) -> Path:
 
 
 def write_config(config: Config, run: Path) -> None:
-    """Write the resolved config into the run's folder; a continuation may have changed what is free to change."""
+    """Write the resolved config into the run's folder; a continuation may have changed parts of it."""
     with replacing(run / CONFIG_NAME) as partial:
         save_config(config, partial)
 
 
 def find_run(config: Config, named: str | None) -> Path:
-    """Return the run to resume: the one `named` (a run or a checkpoint folder), or the newest unfinished of
-    the config's subject. Raises UserError if there is none, or it was made with another configuration."""
+    """Return the run to resume: the one `named`, or the newest unfinished of the config's subject.
+
+    `named` is a run or a checkpoint folder. Raises UserError if there is none, or its configuration differs.
+    """
     if named in (None, "latest"):
         runs = [run for run in runs_of(config.output_dir, config.subject) if not (run / MOTION_NAME).exists()]
         if not runs:
@@ -64,14 +66,16 @@ def find_run(config: Config, named: str | None) -> Path:
         if not run.is_dir():
             raise UserError(f"{named}: does not exist. Runs are folders in output_dir, named subject-time.")
         if not (run / CONFIG_NAME).is_file():
-            raise UserError(f"{named}: is not the folder of a run. Runs are in output_dir, named subject-time.")
+            raise UserError(f"{named}: is not the folder of a run. "
+                            f"Runs are in output_dir, named subject-time.")
         if (run / MOTION_NAME).exists():
             raise UserError(f"{run}: has finished; its result is {run / MOTION_NAME}. Nothing to resume.")
         if checkpoint != run:
             _check_is_newest(checkpoint)
     differences = config_differences(load_config(run / CONFIG_NAME)[0], config)
     if differences:
-        raise UserError(*(f"{run}: was made with another configuration: {difference}." for difference in differences),
+        raise UserError(*(f"{run}: was made with another configuration: {difference}."
+                          for difference in differences),
                         f"Resume with --config {run / CONFIG_NAME}, or start a new run without --resume.")
     return run
 
@@ -82,12 +86,12 @@ def _check_is_newest(checkpoint: Path) -> None:
     if checkpoint.name not in names:
         raise UserError(f"{checkpoint}: does not exist. The run has {', '.join(names) or 'no checkpoints'}.")
     if checkpoint.name != names[-1]:
-        raise UserError(f"{checkpoint}: a run goes on from its newest checkpoint, {names[-1]}. To go back further, "
-                        f"remove the newer ones.")
+        raise UserError(f"{checkpoint}: a run goes on from its newest checkpoint, {names[-1]}. "
+                        f"To go back further, remove the newer ones.")
 
 
 def hold_run(run: Path) -> FileLock:
-    """Keep other processes from training in `run` for as long as this one lives. Raises UserError if one does."""
+    """Keep other processes from training in `run` while this one lives. Raises UserError if one does."""
     lock = FileLock(run / ".lock", timeout=0)
     try:
         lock.acquire()
@@ -140,7 +144,8 @@ def append_log(run: Path, entry: dict[str, Any]) -> None:
         with open(run / LOG_NAME, "a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
     except OSError as error:
-        raise UserError(f"{run / LOG_NAME}: could not be written ({error.strerror}). {free_space(run)}") from error
+        raise UserError(f"{run / LOG_NAME}: could not be written ({error.strerror}). "
+                        f"{free_space(run)}") from error
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:

@@ -11,7 +11,8 @@ from utils.errors import UserError
 from utils.files import replacing
 
 
-def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor],
+                  metadata: dict[str, str] | None = None) -> None:
     """Write tensors and string metadata to `path`. Raises UserError if the disk is full."""
     with replacing(path) as partial:
         try:

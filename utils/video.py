@@ -34,8 +34,7 @@ class VideoInfo:
 
 
 def probe(path: Path) -> VideoInfo:
-    """Return what the container says of a video or an image. Raises UserError if it is not one that can be
-    read."""
+    """Return what the container says of a video or an image. Raises UserError if it cannot be read."""
     path = Path(path)
     try:
         if path.stat().st_size == 0:
@@ -52,8 +51,7 @@ def probe(path: Path) -> VideoInfo:
 def read_frames(path: Path, indices: Sequence[int], size: tuple[int, int] | None = None) -> np.ndarray:
     """Return the frames at `indices` as uint8 (f h w c), scaled and centre-cropped to `size` (width, height).
 
-    The picture is never stretched: the largest centred box of the new aspect ratio is scaled, with
-    antialiasing.
+    Never stretched: the largest centred box of the new aspect ratio is scaled, with antialiasing.
     Raises UserError if a frame cannot be decoded.
     """
     return np.concatenate(list(iter_frames(path, indices, size, chunk=max(1, len(indices)))))
@@ -62,8 +60,7 @@ def read_frames(path: Path, indices: Sequence[int], size: tuple[int, int] | None
 def iter_frames(
     path: Path, indices: Sequence[int], size: tuple[int, int] | None = None, chunk: int = 16
 ) -> Iterator[np.ndarray]:
-    """Yield the frames of `read_frames` in pieces of `chunk`, so that a long clip never lies in memory
-    whole."""
+    """Yield the frames of `read_frames` in pieces of `chunk`, so a long clip is never whole in memory."""
     frames, _ = _open(path)
     for first in range(0, len(indices), chunk):
         pixels = _pick(frames, list(indices[first : first + chunk]), path)
@@ -71,8 +68,10 @@ def iter_frames(
 
 
 def resize_and_crop(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Scale the largest centred box of `frame` (h w c) with the aspect ratio of `size` (width, height) to
-    `size`."""
+    """Scale the largest centred box of `frame` (h w c) to `size` (width, height).
+
+    The box has the aspect ratio of `size`, so nothing is stretched.
+    """
     # imported late: --help and config errors should not wait for it
     from PIL import Image
 
@@ -89,7 +88,8 @@ def frame_step(native_fps: float, fps: float) -> int:
     return max(1, round(native_fps / fps))
 
 
-def trained_size(width: int, height: int, target: tuple[int, int], stride: int, bucket: bool) -> tuple[int, int]:
+def trained_size(width: int, height: int, target: tuple[int, int], stride: int,
+                 bucket: bool) -> tuple[int, int]:
     """Return the (width, height) at which a clip of `width` x `height` pixels is trained.
 
     With `bucket` it has about the area of `target` and the clip's own aspect ratio, in multiples of `stride`,
@@ -140,12 +140,12 @@ def write_video(path: Path, frames: np.ndarray, fps: float, metadata: dict) -> N
 
 
 def read_metadata(path: Path) -> dict:
-    """Return what `write_video` stored in the file's comment field; empty if this program did not write
-    it."""
+    """Return what `write_video` stored in the file's comment field; empty if it did not write the file."""
     import imageio_ffmpeg
 
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-f", "ffmetadata", "-"]
-    text = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL).stdout.decode(errors="replace")
+    process = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL)
+    text = process.stdout.decode(errors="replace")
     match = re.search(r"^comment=((?:[^\\\n]|\\.)*)", text, re.MULTILINE | re.DOTALL)
     try:
         metadata = json.loads(re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL)) if match else {}
@@ -180,7 +180,8 @@ def _open(path: Path):
             is_padded = _is_padded(reader)
         return _open_with_ffmpeg(path) if is_padded else (reader, reader.get_avg_fps())
     except (RuntimeError, _decord_error()) as error:
-        raise UserError(f"{path}: is not a video that can be read. Remove it, or re-encode it as H.264.") from error
+        raise UserError(f"{path}: is not a video that can be read. "
+                        f"Remove it, or re-encode it as H.264.") from error
 
 
 def _is_padded(reader) -> bool:
@@ -198,7 +199,8 @@ def _open_with_ffmpeg(path: Path) -> tuple[np.ndarray, float]:
     frames = imageio_ffmpeg.read_frames(str(path))
     facts = next(frames)
     width, height = facts["size"]
-    return np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in frames]), facts["fps"]
+    pixels = [np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in frames]
+    return np.stack(pixels), facts["fps"]
 
 
 def _pick(frames, indices: list[int], path: Path) -> np.ndarray:
@@ -206,8 +208,8 @@ def _pick(frames, indices: list[int], path: Path) -> np.ndarray:
     try:
         return frames[indices] if isinstance(frames, np.ndarray) else frames.get_batch(indices).asnumpy()
     except (RuntimeError, IndexError, _decord_error()) as error:
-        raise UserError(f"{path}: frames {indices[0]} to {indices[-1]} cannot be decoded. Copy the file again or "
-                        f"re-encode it.") from error
+        raise UserError(f"{path}: frames {indices[0]} to {indices[-1]} cannot be decoded. "
+                        f"Copy the file again or re-encode it.") from error
 
 
 @contextmanager
@@ -231,7 +233,8 @@ def _open_with_pillow(path: Path) -> tuple[np.ndarray, float]:
             frames, milliseconds = [], []
             for frame in ImageSequence.Iterator(image):
                 frames.append(np.asarray(frame.convert("RGB")))
-                milliseconds.append(frame.info.get("duration") or 100)   # as browsers do where a GIF gives none
+                # as browsers do where a GIF gives none
+                milliseconds.append(frame.info.get("duration") or 100)
         return np.stack(frames), 1000 * len(frames) / sum(milliseconds)
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path}: is not a picture that can be read. Remove it or save it again.") from error

@@ -1,9 +1,8 @@
-"""Which clip, window and caption a training example is, and all its randomness: a function of (seed, role,
-turn).
+"""The clip, window, caption and randomness of a training example: a function of (seed, role, turn).
 
-A turn counts the examples of one role (exemplar, regularization) over the whole run. Since it is the same
-number however a global batch is split over processes and accumulation, so are clip, caption, timestep and
-noise.
+A turn counts the examples of one role (exemplar, regularization) over the whole run. As it is the same
+number however a global batch is split over processes and accumulation, clip, caption, timestep and noise
+are the same too.
 """
 
 from dataclasses import dataclass
@@ -24,9 +23,9 @@ class Window:
     generator: torch.Generator   # for the example's posterior noise, timestep and noise, in this order
 
 
-def turns(step: int, micro_step: int, num_micro_steps: int, rank: int, num_ranks: int, batch_size: int) -> range:
-    """Return the turns of one process in one micro-step (a forward and backward pass) of optimizer step
-    `step`."""
+def turns(step: int, micro_step: int, num_micro_steps: int, rank: int, num_ranks: int,
+          batch_size: int) -> range:
+    """Return the turns of one process in one micro-step (forward and backward pass) of an optimizer step."""
     first = ((step * num_micro_steps + micro_step) * num_ranks + rank) * batch_size
     return range(first, first + batch_size)
 
