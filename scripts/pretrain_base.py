@@ -328,7 +328,9 @@ def write_model_card(work_dir: Path, psnr: float) -> str:
             continue
         state = torch.load(work_dir / f"{stage}.pt", map_location="cpu", weights_only=True)
         rows.append(f"| {stage} | {state['step']:,} | {state['batch_size']} | {state['seconds'] / 60:.0f} |")
-        clip_steps = state["step"] * state["batch_size"]
+    clip_steps = state["step"] * state["batch_size"]              # of the last stage, video
+    notes_path = work_dir / "notes.md"                            # what whoever ran it wants to add
+    notes = notes_path.read_text(encoding="utf-8") if notes_path.exists() else ""
     hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
     return f"""\
 ---
@@ -360,7 +362,7 @@ Motions: {", ".join(world.EVERYDAY_MOTIONS)}.
 
 The UNet saw {clip_steps:,} clips, counting repeats. It predicts v on a noise schedule that ends in pure noise.
 All weights are running averages, stored in half precision.
-
+{notes}
 ## What was measured
 
 | | |
