@@ -1,7 +1,8 @@
-"""What several test files share: a small random base in diffusers format, small clips, running a script."""
+"""What several test files share: a small random base, small clips, running a script, a browser."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
+CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                  "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+LOCAL_ADDRESSES = ("file:", "blob:", "data:", "http://127.0.0.1:")
 sys.path.insert(0, str(ROOT))
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
@@ -194,3 +198,43 @@ def full_disk():
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     return limit
+
+
+@pytest.fixture(scope="session")
+def browser():
+    must_run = os.environ.get("CI") == "true" or os.environ.get("REQUIRE_BROWSER") == "1"
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    give_up = pytest.fail if must_run else pytest.skip
+    if chromium is None:
+        give_up("no Chromium found; install it with: apt install chromium")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        give_up("playwright is missing; install it with: pip install -r requirements-dev.txt")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens a page; at the end of the test no request may have left and no error may have gone unnoticed."""
+    contexts, requests, errors = [], [], []
+
+    def open_page(where, **context_options):
+        context = browser.new_context(**context_options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda said: said.type in ("error", "warning") and errors.append(said.text))
+        page.expected_errors = errors      # a test that provokes errors looks at them and clears the list
+        page.goto(where.as_uri() if isinstance(where, Path) else where)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert [url for url in requests if not url.startswith(LOCAL_ADDRESSES)] == []
+    assert errors == []

@@ -23,49 +23,6 @@ pytestmark = pytest.mark.browser
 TEMPLATE_PATH = Path(__file__).parents[1] / "utils" / PAGE_NAME
 MARKUP = "<img src=x onerror=window.pwned=1>"
 ODD = 'quotes "here" & \'there\', 🕺\nsecond line'
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-LOCAL = ("file:", "blob:", "data:", "http://127.0.0.1:")
-
-
-@pytest.fixture(scope="session")
-def browser():
-    must_run = os.environ.get("CI") == "true" or os.environ.get("REQUIRE_BROWSER") == "1"
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    give_up = pytest.fail if must_run else pytest.skip
-    if chromium is None:
-        give_up("no Chromium found; install it with: apt install chromium")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        give_up("playwright is missing; install it with: pip install -r requirements-dev.txt")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def open_page(browser):
-    """Opens a page; at the end of the test no request may have left and no error may have gone unnoticed."""
-    contexts, requests, errors = [], [], []
-
-    def open_page(where, **context_options):
-        context = browser.new_context(**context_options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda said: said.type in ("error", "warning") and errors.append(said.text))
-        page.expected_errors = errors      # a test that provokes errors looks at them and clears the list
-        page.goto(where.as_uri() if isinstance(where, Path) else where)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert [url for url in requests if not url.startswith(LOCAL)] == []
-    assert errors == []
 
 
 def write_clip(path: Path, size: int = 64, num_frames: int = 8, shade: int = 90) -> None:
