@@ -7,9 +7,13 @@ not been.
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor
+from diffusers import SchedulerMixin
+from torch import Tensor, nn
+from torch.optim import Optimizer
 from tqdm import tqdm
 
 from models.base import Base, load_base, training_scheduler, unseen_words
@@ -41,14 +45,69 @@ from utils.run_folder import (
 )
 
 
+SHOWN = ("exemplar", "regularization")   # beside the progress bar
+
+
+@dataclass(frozen=True)
+class Training:
+    """Everything a run has in hand once it is set up."""
+
+    plan: Plan
+    run: Path
+    base: Base
+    accelerator: Any                   # accelerate's, which only the scripts import
+    trained: dict[str, nn.Parameter]   # float32 masters, by name, in the order the optimizer has them
+    unet: nn.Module                    # prepared by accelerate: autocast, and DDP with several processes
+    plain_forward: Callable            # of the UNet as it was before, which rendering goes back to
+    optimizer: Optimizer
+    scheduler: SchedulerMixin          # adds noise
+    inputs: Inputs
+
+
 def train(plan: Plan, accelerator, run: Path) -> Path:
     """Carry out `plan` in the folder `run`, from its newest checkpoint if it has any.
 
     Returns the path of the motion weights. Asked to stop (Ctrl-C, SIGTERM), it saves a checkpoint and exits.
     """
+    config, training = plan.config, set_up(plan, accelerator, run)
+    start = load_newest(run, training.base, training.trained, training.optimizer, accelerator)
+    if accelerator.is_main_process:   # a killed process leaves half-written files and steps to take again
+        remove_leftovers(run)
+        rewind_log(run, start)
+    learning_rate_at = learning_rate_schedule(config, accelerator.num_processes)
+
+    bar = tqdm(range(start, config.max_train_steps), initial=start, total=config.max_train_steps,
+               desc="training", disable=not accelerator.is_main_process, dynamic_ncols=True)
+    with stop_signals() as stop:
+        render_samples(training, start, stop)
+        stop_if_asked(training, start, stop)
+        for step in bar:
+            began = time.perf_counter()
+            for group in training.optimizer.param_groups:
+                group["lr"] = learning_rate_at(step)
+            entry = optimizer_step(plan, training.unet, training.scheduler, training.inputs,
+                                   training.optimizer, training.trained, accelerator, step)
+            entry |= {"lr": learning_rate_at(step), "seconds": round(time.perf_counter() - began, 4)}
+            report(training, entry, bar)
+            if is_due(step + 1, config.checkpointing_steps):
+                save(training, step + 1)
+            stop_if_asked(training, step + 1, stop)
+            render_samples(training, step + 1, stop)
+            stop_if_asked(training, step + 1, stop)
+    if accelerator.is_main_process:
+        accelerator.print(movement_report(plan, training.trained))
+        # written last: a run is finished when it has its motion weights
+        save_motion(run / MOTION_NAME, training.trained, motion_info(training, config.max_train_steps),
+                    config.motion_dtype)
+    accelerator.end_training()
+    return run / MOTION_NAME
+
+
+def set_up(plan: Plan, accelerator, run: Path) -> Training:
+    """Load the base, choose what trains, encode clips and captions, and prepare for the devices at hand."""
     config = plan.config
     base = load_base(config.pretrained_model_path)
-    unet, scheduler = base.unet, training_scheduler(base)
+    unet = base.unet
 
     # prepare() wraps in DDP only if something requires grad, so what trains is chosen first
     trained = select_parameters(unet, plan.trained_names)
@@ -57,67 +116,52 @@ def train(plan: Plan, accelerator, run: Path) -> Path:
     hold_frozen_weights_in(unet, COMPUTE_DTYPES[config.mixed_precision])
     if config.gradient_checkpointing:
         recompute_activations(unet)
-    plain_forward = unet.forward   # prepare() wraps it in autocast, which rendering goes without
+    plain_forward = unet.forward   # prepare() wraps it in autocast
     optimizer = make_optimizer(config, trained, accelerator)
     prepared, optimizer = accelerator.prepare(unet, optimizer)
     prepared.train()
+    return Training(plan, run, base, accelerator, trained, prepared, plain_forward, optimizer,
+                    training_scheduler(base), inputs)
 
-    start = load_newest(run, base, trained, optimizer, accelerator)
-    learning_rate_at = learning_rate_schedule(config, accelerator.num_processes)
-    describe = motion_description(plan, base)
-    if accelerator.is_main_process:   # a killed process leaves half-written files and steps to take again
-        remove_leftovers(run)
-        rewind_log(run, start)
 
-    def save(step: int) -> None:
-        if accelerator.is_main_process and not checkpoint_dir(run, step).exists():
-            save_checkpoint(checkpoint_dir(run, step), trained, optimizer.optimizer, describe(step),
-                            config.motion_dtype, run_state(plan, base, accelerator))
-        accelerator.wait_for_everyone()
+def report(training: Training, entry: dict, bar: tqdm) -> None:
+    """Add a step to the log and the trackers, and show its losses."""
+    known = {name: value for name, value in entry.items() if value is not None}
+    if training.accelerator.is_main_process:
+        append_log(training.run, entry)
+        bar.set_postfix({name: f"{known[name]:.4f}" for name in SHOWN if name in known})
+    training.accelerator.log(known, step=entry["step"])
 
-    def render_samples(step: int, stop: list[int]) -> None:
-        if plan.prompts and (step == 0 or is_due(step, config.validation_steps)):
-            if accelerator.is_main_process:
-                with as_generation_sees(base, trained, plain_forward, config, step):
-                    write_samples(plan, base, run, step, stop)
-            accelerator.wait_for_everyone()
 
-    def stop_if_asked(step: int, stop: list[int]) -> None:
-        if stop_requested(stop, accelerator):
-            save(step)
-            bar.close()
-            accelerator.print(f"Stopped after step {step}, and saved. Continue with\n"
-                              f"  {script_command('train_model.py', '--resume', run)}")
-            accelerator.end_training()
-            sys.exit(exit_code(stop))
+def save(training: Training, step: int) -> None:
+    """Write the checkpoint of `step`, unless it is there."""
+    folder, accelerator = checkpoint_dir(training.run, step), training.accelerator
+    if accelerator.is_main_process and not folder.exists():
+        state = run_state(training.plan, training.base, accelerator)
+        save_checkpoint(folder, training.trained, training.optimizer.optimizer, motion_info(training, step),
+                        training.plan.config.motion_dtype, state)
+    accelerator.wait_for_everyone()
 
-    bar = tqdm(range(start, config.max_train_steps), initial=start, total=config.max_train_steps,
-               desc="training", disable=not accelerator.is_main_process, dynamic_ncols=True)
-    with stop_signals() as stop:
-        render_samples(start, stop)
-        stop_if_asked(start, stop)
-        for step in bar:
-            began = time.perf_counter()
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate_at(step)
-            entry = optimizer_step(plan, prepared, scheduler, inputs, optimizer, trained, accelerator, step)
-            entry |= {"lr": learning_rate_at(step), "seconds": round(time.perf_counter() - began, 4)}
-            if accelerator.is_main_process:
-                append_log(run, entry)
-                bar.set_postfix({name: f"{entry[name]:.4f}" for name in ("exemplar", "regularization")
-                                 if entry[name] is not None})
-            accelerator.log({name: entry[name] for name in entry if entry[name] is not None}, step=step + 1)
-            if is_due(step + 1, config.checkpointing_steps):
-                save(step + 1)
-            stop_if_asked(step + 1, stop)
-            render_samples(step + 1, stop)
-            stop_if_asked(step + 1, stop)
-    if accelerator.is_main_process:
-        accelerator.print(movement_report(plan, trained))
-        # written last: a run is finished when it has its motion weights
-        save_motion(run / MOTION_NAME, trained, describe(config.max_train_steps), config.motion_dtype)
-    accelerator.end_training()
-    return run / MOTION_NAME
+
+def render_samples(training: Training, step: int, stop: list[int]) -> None:
+    """Render the sample prompts, where they are due; those of step 0 show the untuned base."""
+    plan, base = training.plan, training.base
+    if plan.prompts and (step == 0 or is_due(step, plan.config.validation_steps)):
+        if training.accelerator.is_main_process:
+            with as_generation_sees(base, training.trained, training.plain_forward, plan.config, step):
+                write_samples(plan, base, training.run, step, stop)
+        training.accelerator.wait_for_everyone()
+
+
+def stop_if_asked(training: Training, step: int, stop: list[int]) -> None:
+    """Save and exit if a signal has come, saying how to go on."""
+    accelerator = training.accelerator
+    if stop_requested(stop, accelerator):
+        save(training, step)
+        accelerator.print(f"\nStopped after step {step}, and saved. Continue with\n"
+                          f"  {script_command('train_model.py', '--resume', training.run)}")
+        accelerator.end_training()
+        sys.exit(exit_code(stop))
 
 
 def cache_inputs(plan: Plan, base: Base, accelerator) -> Inputs:
@@ -140,12 +184,12 @@ def cache_inputs(plan: Plan, base: Base, accelerator) -> Inputs:
     return inputs
 
 
-def motion_description(plan: Plan, base: Base) -> Callable[[int], MotionInfo]:
-    """Return what the motion weights of a step say about themselves, as a function of the step."""
-    config, versions = plan.config, library_versions()
-    return lambda step: MotionInfo(
-        config.pretrained_model_path, base.fingerprint, config.trainable_modules, config.placeholder_token,
-        step, sample_fps(plan), config_yaml(config), versions)
+def motion_info(training: Training, step: int) -> MotionInfo:
+    """Return what the motion weights of `step` say about themselves."""
+    plan, config = training.plan, training.plan.config
+    return MotionInfo(
+        config.pretrained_model_path, training.base.fingerprint, config.trainable_modules,
+        config.placeholder_token, step, sample_fps(plan), config_yaml(config), library_versions())
 
 
 def movement_report(plan: Plan, trained: Mapping[str, Tensor]) -> str:

@@ -30,8 +30,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
         flush(path.parent)
     except OSError as error:
-        raise UserError(f"{path}: could not be written ({error.strerror or error}). "
-                        f"{free_space(path)}") from error
+        raise _not_written(path, error) from error
     finally:
         with suppress(OSError):   # what went wrong before says more
             partial.unlink()
@@ -48,8 +47,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     except OSError as error:
-        raise UserError(f"{path}: could not be written ({error.strerror or error}). "
-                        f"{free_space(path)}") from error
+        raise _not_written(path, error) from error
     replaced = partial.with_name(f"{partial.name}-replaced")
     try:
         yield partial
@@ -62,11 +60,14 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
         flush(path.parent)
     except OSError as error:
-        raise UserError(f"{path}: could not be written ({error.strerror or error}). "
-                        f"{free_space(path)}") from error
+        raise _not_written(path, error) from error
     finally:
         for folder in (partial, replaced):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _not_written(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path}: could not be written ({error.strerror or error}). {free_space(path)}")
 
 
 def flush(path: Path) -> None:
