@@ -44,7 +44,6 @@ from utils.run_folder import (
     rewind_log,
 )
 
-
 SHOWN = ("exemplar", "regularization")   # beside the progress bar
 
 
