@@ -125,7 +125,7 @@ def test_warm_up_that_the_schedule_ignores_is_noted():
 
 def test_defaults_are_the_published_values():
     published = flat_config(parse_config(PUBLISHED, "config.yaml")[0])
-    defaults = flat_config(Config())
+    defaults = flat_config(parse_config("train_data: {path: x}", "config.yaml")[0])
     chosen_anew = {"mixed_precision", "train_data.path", "train_data.class_path",
                    "train_data.fallback_prompt", "train_data.class_prompt", "validation_data.prompt"}
     assert {key for key in defaults if defaults[key] != published[key]} == chosen_anew
@@ -159,8 +159,7 @@ def test_known_key_with_an_empty_mapping_is_an_error():
 
 
 def test_empty_section_is_left_at_its_defaults():
-    assert parse("validation_data:").validation_data == parse("validation_data: {}").validation_data \
-        == Config().validation_data
+    assert parse("validation_data:") == parse("validation_data: {}") == parse("")
 
 
 def test_everything_wrong_is_said_at_once():
@@ -346,3 +345,11 @@ def test_piecewise_constant_needs_rules(tmp_path, rules):
                                      "train_data: {path: x}")
     with pytest.raises(UserError, match="lr_step_rules is .* needs factors and steps"):
         load_config(tmp_path / "c.yaml")
+
+
+def test_samples_are_as_large_and_long_as_what_is_trained_on(tmp_path):
+    (tmp_path / "c.yaml").write_text("train_data: {path: clips, width: 64, height: 48, n_sample_frames: 8}")
+    samples = load_config(tmp_path / "c.yaml")[0].validation_data
+    assert (samples.width, samples.height, samples.num_frames) == (64, 48, 8)
+    samples = load_config(tmp_path / "c.yaml", ["validation_data.width=96"])[0].validation_data
+    assert (samples.width, samples.height) == (96, 48)

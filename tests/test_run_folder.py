@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from utils.config import Config, TrainData, load_config
+from utils.config import Config, TrainData, load_config, parse_config
 from utils.errors import UserError
 from utils.run_folder import (
     append_log,
@@ -29,7 +29,7 @@ from utils.run_folder import (
 
 @pytest.fixture
 def config(tmp_path) -> Config:
-    return Config(output_dir=str(tmp_path), subject="spin", train_data=TrainData(path="clips"))
+    return parse_config(f"output_dir: {tmp_path}\nsubject: spin\ntrain_data: {{path: clips}}", "config.yaml")[0]
 
 
 def make_run(config: Config, time: str, *, steps: tuple[int, ...] = (), finished: bool = False) -> Path:

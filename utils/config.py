@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from utils.config_checks import impossible_values
+from utils.config_checks import AS_TRAINED, impossible_values
 from utils.errors import UserError
 
 WITHOUT_EFFECT = (
@@ -52,9 +52,9 @@ class ValidationData:
     # a file of "seed,prompt" lines, a prompt, or a list of prompts; none: no samples
     prompt: Any = field(default_factory=list)
     negative_prompt: str = ""      # what not to show
-    num_frames: int = 16           # frames per video
-    width: int = 384               # pixels
-    height: int = 384              # pixels
+    num_frames: int | None = None  # frames per video; null: train_data.n_sample_frames
+    width: int | None = None       # pixels; null: train_data.width
+    height: int | None = None      # pixels; null: train_data.height
     num_inference_steps: int = 25  # denoising steps
     guidance_scale: float = 9.0    # how strictly to follow the prompt
     batch_size: int = 1            # videos rendered at once; more is faster and equal within rounding
@@ -172,6 +172,9 @@ def _examine(text: str, source: str, overrides: list[str]) -> tuple[Config, list
     for key, wrong in list(impossible_values(dict(_leaves(config)))):
         problems.append(f"{sources.get(key, source)}: {key}{wrong}")
         OmegaConf.update(config, key, OmegaConf.select(defaults, key))
+    for key, trained in AS_TRAINED.items():
+        if OmegaConf.select(config, key) is None:
+            OmegaConf.update(config, key, OmegaConf.select(config, trained))
     if config.lr_warmup_steps and config.lr_scheduler == "constant":
         notes.append(f"{sources['lr_warmup_steps']}: lr_warmup_steps has no effect with "
                      f"lr_scheduler: constant; constant_with_warmup has a warm-up.")
