@@ -29,7 +29,8 @@ from utils.run_folder import (
 
 @pytest.fixture
 def config(tmp_path) -> Config:
-    return parse_config(f"output_dir: {tmp_path}\nsubject: spin\ntrain_data: {{path: clips}}", "config.yaml")[0]
+    text = f"output_dir: {tmp_path}\nsubject: spin\ntrain_data: {{path: clips}}"
+    return parse_config(text, "config.yaml")[0]
 
 
 def make_run(config: Config, time: str, *, steps: tuple[int, ...] = (), finished: bool = False) -> Path:
