@@ -47,6 +47,7 @@ NUM_FRAMES = 8
 EXTRA_WORDS = ("sks", "dance", "dab", "windmill", "three", "dancing")
 LABEL_COUNTS = (len(world.CHARACTERS), 2, len(world.EVERYDAY_MOTIONS) + 1, len(world.PLACES) + 1)
 
+CAPTIONS_PER_STEP = 64                            # of the text stage, whatever --batch-size
 FRAME_STEPS = 64                                  # autoencoder steps for which frames are drawn at once
 NORMALIZING_FRAMES, PSNR_CLIPS = 1024, 64         # to scale the latents by, and to measure the autoencoder on
 SHARD_CLIPS = 1024
@@ -169,9 +170,10 @@ def train_text(accelerator: Accelerator, args: argparse.Namespace) -> None:
     tokenizer = networks.build_tokenizer(world_words())
     model = networks.CaptionReader(networks.build_text_encoder(tokenizer), LABEL_COUNTS)
     run = Run(accelerator, args, "text", model, torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=1e-2))
+    run.batch_size = CAPTIONS_PER_STEP
     while run.step < num_steps and run.has_time():
         rng = np.random.default_rng((args.seed, 2, run.step))
-        scenes = [world.draw_scene(rng) for _ in range(64)]
+        scenes = [world.draw_scene(rng) for _ in range(CAPTIONS_PER_STEP)]
         captions, says_motion = zip(*(write_training_caption(scene, rng) for scene in scenes))
         labels = caption_labels(scenes, captions, says_motion).to(accelerator.device)            # (b 4)
         input_ids = networks.tokenize(tokenizer, list(captions)).to(accelerator.device)          # (b n)
@@ -392,6 +394,7 @@ class Run:
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.started, self.deadline = time.time() - seconds, time.time() + 60 * args.minutes
         rank, num = accelerator.process_index, accelerator.num_processes
+        self.batch_size = args.batch_size
         self.mine = slice(rank * args.batch_size // num, (rank + 1) * args.batch_size // num)
 
     def has_time(self) -> bool:
@@ -424,7 +427,7 @@ class Run:
     def save(self) -> None:
         if self.accelerator.is_main_process:
             save_atomically({
-                "step": self.step, "seconds": time.time() - self.started, "batch_size": self.args.batch_size,
+                "step": self.step, "seconds": time.time() - self.started, "batch_size": self.batch_size,
                 "model": self.accelerator.unwrap_model(self.model).state_dict(),
                 "optimizer": self.optimizer.state_dict(), "average": self.average,
             }, self.path)
