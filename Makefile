@@ -9,7 +9,8 @@ RUN = $$(ls -td results/dance-*/ | head -n 1)
 
 demo: $(VENV)/installed
 	$(PY) train_model.py --config config.yaml
-	$(PY) generate_pretrained.py -m $(RUN) -o outputs/dance -p data/prompts/puppet_dance.txt --batch-size 4
+	$(PY) generate_pretrained.py -m $(RUN) -o outputs/dance -p data/prompts/puppet_dance.txt \
+		--batch-size 4 --guidance-scale 4
 
 test: $(VENV)/installed-dev
 	$(PY) -m pytest -q -rs $(TESTS)
