@@ -3,6 +3,7 @@
 Stages, each continued by the same command from its last checkpoint in --work-dir: autoencoder (frames <-> latents),
 text (the encoder learns to sum up a caption in its last tokens), video (UNet and text encoder together, on latents),
 decoder (optional: sharper frames from the same latents), export (averaged weights as a diffusers folder).
+Where the work folder was lost, the stage import makes one from models/puppet-theatre, optimizers and steps afresh.
 Trains on the GPU if there is one. On a CPU two processes of one thread are faster than one of two, above all
 when the machine is busy:
 
@@ -57,7 +58,7 @@ FIRST_SHARDS, STEPS_PER_TWO_SHARDS = 6, 512       # the video stage draws new cl
 def parse_args() -> argparse.Namespace:
     parser = plain_errors(argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
-    parser.add_argument("--stage", choices=["autoencoder", "text", "video", "decoder", "export"], required=True)
+    parser.add_argument("--stage", choices=["import", "autoencoder", "text", "video", "decoder", "export"], required=True)
     parser.add_argument("--work-dir", type=Path, required=True, help="checkpoints, latents and logs")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop, with a checkpoint, after so long")
     parser.add_argument("--steps", type=int, help="last step of the stage (video: endless)")
@@ -82,6 +83,8 @@ def main() -> None:
         train_text(accelerator, args)
     elif args.stage == "video":
         train_video(accelerator, args)
+    elif args.stage == "import":
+        import_base(args.work_dir, args.export_dir)
     elif accelerator.is_main_process:
         export(args.work_dir, args.export_dir)
 
@@ -322,6 +325,21 @@ def export(work_dir: Path, export_dir: Path) -> None:
     (export_dir / "README.md").write_text(write_model_card(work_dir, psnr), encoding="utf-8")
 
 
+def import_base(work_dir: Path, export_dir: Path) -> None:
+    """Make checkpoints of step 0 from an exported base: to train on where the work folder was lost."""
+    pipeline = TextToVideoSDPipeline.from_pretrained(export_dir)
+    for stage, model in {
+        "autoencoder": networks.FrameCoder(pipeline.vae),
+        "text": networks.CaptionReader(pipeline.text_encoder, LABEL_COUNTS),
+        "video": networks.TextToVideo(pipeline.text_encoder, pipeline.unet),
+    }.items():
+        path = work_dir / f"{stage}.pt"
+        if path.exists():
+            raise UserError(f"{path}: exists already. Name an empty folder with --work-dir.")
+        save_atomically({"step": 0, "seconds": 0.0, "batch_size": 0, "model": model.state_dict(), "optimizer": None,
+                         "average": [p.detach() for p in model.parameters()]}, path)
+
+
 def write_model_card(work_dir: Path, psnr: float) -> str:
     """The README of the model: what it is, how it was made, what was measured and what was not."""
     rows = []
@@ -388,7 +406,8 @@ class Run:
         if self.path.exists():
             state = torch.load(self.path, map_location="cpu", weights_only=True)
             model.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
+            if state["optimizer"] is not None:
+                optimizer.load_state_dict(state["optimizer"])
             self.step, seconds, average = state["step"], state["seconds"], state["average"]
         self.average = [p.to(accelerator.device) for p in average]
         self.model, self.optimizer = accelerator.prepare(model, optimizer)

@@ -142,6 +142,11 @@ def test_exported_folder_loads_and_renders_in_stock_diffusers(run_stage, tmp_pat
     assert {path.name for path in (tmp_path / "base" / "tokenizer").iterdir()} >= {"vocab.json", "merges.txt"}
     assert "not yet measured" in (tmp_path / "base" / "README.md").read_text()
 
+    run_stage(tmp_path / "again", "import", 1, "--export-dir", str(tmp_path / "base"))
+    imported = torch.load(tmp_path / "again" / "video.pt", weights_only=True)["model"]
+    for name, parameter in pipeline.unet.named_parameters():
+        assert torch.equal(imported[f"unet.{name}"], parameter), name
+
 
 def test_a_stage_whose_predecessor_is_missing_says_which_to_run(run_stage, tmp_path):
     with pytest.raises(UserError) as error:
