@@ -14,6 +14,7 @@ when the machine is busy:
     torchrun --nproc_per_node 2 scripts/pretrain_base.py --work-dir WORK --stage decoder
     python scripts/pretrain_base.py --work-dir WORK --stage export
 
+What lies in --work-dir is this script's own; all the same it is loaded as tensors only (weights_only), no code.
 Shapes: b batch, f frames, c channels, h w height and width (pixels or latent cells), n tokens.
 """
 
