@@ -23,7 +23,9 @@ import imageio.v3 as iio
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from data.puppet_drawing import LOOKS, Brush, draw_backdrop, draw_puppet  # noqa: E402
+from data.puppet_backdrops import draw_backdrop  # noqa: E402
+from data.puppet_brush import Brush  # noqa: E402
+from data.puppet_drawing import LOOKS, draw_puppet  # noqa: E402
 from data.puppet_motions import pose_puppets  # noqa: E402
 from utils.errors import plain_errors, run_script  # noqa: E402
 
