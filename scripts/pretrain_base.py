@@ -50,6 +50,7 @@ EXTRA_WORDS = ("sks", "dance", "dab", "windmill", "three", "dancing")
 LABEL_COUNTS = (len(world.CHARACTERS), 2, len(world.EVERYDAY_MOTIONS) + 1, len(world.PLACES) + 1)
 
 CAPTIONS_PER_STEP = 64                            # of the text stage, whatever --batch-size
+KL_WEIGHT = 3e-3                                  # keeps latents smooth: the UNet need not hit them exactly
 FRAME_STEPS = 64                                  # autoencoder steps for which frames are drawn at once
 NORMALIZING_FRAMES, PSNR_CLIPS = 1024, 64         # to scale the latents by, and to measure the autoencoder on
 SHARD_CLIPS = 1024
@@ -118,7 +119,7 @@ def train_autoencoder(accelerator: Accelerator, args: argparse.Namespace, decode
         generator = torch.Generator().manual_seed(args.seed * 1_000_003 + run.step)
         eps = torch.randn(args.batch_size, LATENT_CHANNELS, SIZE // 8, SIZE // 8, generator=generator)[run.mine]
         decoded, kl = run.model(pixels, eps.to(accelerator.device))                              # (b c h w)
-        loss = autoencoder_loss(decoded, pixels) + 1e-4 * kl
+        loss = autoencoder_loss(decoded, pixels) + KL_WEIGHT * kl
         rate = peak * min(1, (run.step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * run.step / num_steps))
         run.update(loss, rate, average_decay=0.998)
         if run.step % 25 == 0:
