@@ -1,0 +1,205 @@
+"""Recognizers that judge videos: a video classifier names the motion, CLIP compares frames with text.
+
+Both are transformers folders or hub ids, loaded by the ordinary from_pretrained: VideoMAE and its like for
+real footage, models/puppet-recognizers for the puppet theatre. Nothing is special about the bundled ones.
+
+Shapes: n clips, frames or texts, f frames, h w c pixels and colours, k labels, d width of CLIP's embeddings.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForVideoClassification,
+    AutoTokenizer,
+    BatchEncoding,
+    CLIPConfig,
+    CLIPModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.utils import logging
+
+from models.base_folder import is_hub_id
+from utils.errors import UserError
+
+CLASSIFIER = "ForVideoClassification"   # ends the class names of such models
+
+
+@dataclass(frozen=True)
+class MotionRecognizer:
+    """A video classifier, in float32 and eval mode."""
+
+    name: str                  # as the user gave it
+    model: PreTrainedModel
+    processor: object          # the folder's own image processor
+    labels: tuple[str, ...]
+
+    @property
+    def num_frames(self) -> int:
+        """How many frames of a clip it looks at."""
+        return self.model.config.num_frames
+
+
+@dataclass(frozen=True)
+class ImageTextModel:
+    """A CLIP, in float32 and eval mode."""
+
+    name: str
+    model: CLIPModel
+    processor: object          # of images
+    tokenizer: object
+
+
+# ------------------------------------------------------------------------------------------------- motion
+
+def load_motion_recognizer(name: str, device: torch.device | str = "cpu") -> MotionRecognizer:
+    """Load a folder or hub id of a video classifier.
+
+    Raises UserError if it is none, or lacks trained weights or an image processor.
+    """
+    config = _load(name, AutoConfig)
+    if not any(kind.endswith(CLASSIFIER) for kind in config.architectures or ()):
+        raise UserError(f"{name}: is {_kind(config)}, not a video classifier. Name a folder or hub id of a "
+                        f"VideoMAE{CLASSIFIER} or its like.")
+    if not isinstance(getattr(config, "num_frames", None), int):
+        raise UserError(f"{name}: its config does not say num_frames. Name another video classifier, such as "
+                        f"a VideoMAE{CLASSIFIER}.")
+    model = _load_weights(name, AutoModelForVideoClassification, config, device)
+    labels = tuple(config.id2label[index] for index in range(config.num_labels))
+    return MotionRecognizer(name, model, _load(name, AutoImageProcessor), labels)
+
+
+def label_index(recognizer: MotionRecognizer, label: str) -> int:
+    """The place of `label` among the recognizer's, letter case aside. Raises UserError if there is none."""
+    known = [known.casefold() for known in recognizer.labels]
+    if label.casefold() not in known:
+        more = f" and {len(known) - 20} more" if len(known) > 20 else ""
+        raise UserError(f"{recognizer.name}: knows no motion {label!r}, only "
+                        f"{', '.join(recognizer.labels[:20])}{more}. Name one of these, or another recognizer.")
+    return known.index(label.casefold())
+
+
+@torch.no_grad()
+def classify_motion(recognizer: MotionRecognizer, clips: Sequence[np.ndarray],
+                    batch_size: int = 16) -> np.ndarray:
+    """Probabilities (n k) of the labels, for uint8 clips (f h w c) each, which may differ in length and size.
+
+    A clip is seen as `num_frames` of its frames, from the first to the last at even distances.
+    """
+    probabilities = [np.zeros((0, len(recognizer.labels)), np.float32)]
+    for start in range(0, len(clips), batch_size):
+        videos = [list(clip[even_indices(len(clip), recognizer.num_frames)])
+                  for clip in clips[start : start + batch_size]]
+        inputs = recognizer.processor(videos, return_tensors="pt")       # pixel_values (n f c h w)
+        logits = recognizer.model(**inputs.to(recognizer.model.device)).logits     # (n k)
+        probabilities.append(logits.float().softmax(-1).cpu().numpy())
+    return np.concatenate(probabilities)
+
+
+def even_indices(num_there: int, num_wanted: int) -> np.ndarray:
+    """`num_wanted` indices from the first frame to the last; short clips repeat some frames."""
+    return np.linspace(0, num_there - 1, num_wanted).round().astype(int)
+
+
+# --------------------------------------------------------------------------------------------------- CLIP
+
+def load_clip(name: str, device: torch.device | str = "cpu") -> ImageTextModel:
+    """Load a folder or hub id of a CLIP. Raises UserError if it is none, or lacks any part of it."""
+    config = _load(name, AutoConfig)
+    if not isinstance(config, CLIPConfig):
+        raise UserError(f"{name}: is {_kind(config)}, not a CLIPModel. Name a folder or hub id of one.")
+    model = _load_weights(name, CLIPModel, config, device)
+    return ImageTextModel(name, model, _load(name, AutoImageProcessor), _load(name, AutoTokenizer))
+
+
+@torch.no_grad()
+def image_embeddings(clip: ImageTextModel, frames: np.ndarray, batch_size: int = 64) -> torch.Tensor:
+    """Embeddings (n d) of length 1, float32 on the CPU, of uint8 frames (n h w c)."""
+    parts = [clip.processor(list(frames[start : start + batch_size]), return_tensors="pt")
+             for start in range(0, len(frames), batch_size)]
+    return _embeddings(clip, clip.model.get_image_features, parts)
+
+
+@torch.no_grad()
+def text_embeddings(clip: ImageTextModel, texts: Sequence[str], batch_size: int = 64) -> torch.Tensor:
+    """Embeddings (n d) of length 1, float32 on the CPU; text beyond CLIP's limit is not seen."""
+    limit = clip.model.config.text_config.max_position_embeddings
+    parts = [clip.tokenizer(list(texts[start : start + batch_size]), padding="max_length", max_length=limit,
+                            truncation=True, return_tensors="pt")
+             for start in range(0, len(texts), batch_size)]
+    return _embeddings(clip, clip.model.get_text_features, parts)
+
+
+def _embeddings(clip: ImageTextModel, encode, parts: list[BatchEncoding]) -> torch.Tensor:
+    rows = []
+    for part in parts:
+        output = encode(**part.to(clip.model.device))
+        features = output if isinstance(output, torch.Tensor) else output.pooler_output   # transformers 5
+        rows.append(F.normalize(features.float(), dim=-1).cpu())                          # (n d)
+    return torch.cat(rows) if rows else torch.zeros(0, clip.model.config.projection_dim)
+
+
+# ------------------------------------------------------------------------------------------------ loading
+
+def _load(name: str, kind: type):
+    """What `kind`.from_pretrained makes of `name`; HF_HUB_OFFLINE is honoured, no code is run."""
+    folder_or_id = _check_name(name)
+    what = {AutoConfig: "a transformers model", AutoImageProcessor: "an image processor",
+            AutoTokenizer: "a tokenizer"}[kind]
+    try:
+        with _quiet():
+            return kind.from_pretrained(folder_or_id, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise UserError(f"{name}: {what} cannot be loaded from it ({_first_line(error)}). Name a "
+                        f"transformers folder, or a hub id that can be reached.") from error
+
+
+def _load_weights(name: str, kind: type, config: PreTrainedConfig,
+                  device: torch.device | str) -> PreTrainedModel:
+    """The model in float32, frozen. Raises UserError where weights are missing or do not fit."""
+    try:
+        with _quiet():
+            model, report = kind.from_pretrained(_check_name(name), config=config, dtype=torch.float32,
+                                                 use_safetensors=True, trust_remote_code=False,
+                                                 output_loading_info=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"{name}: its weights cannot be loaded ({_first_line(error)}). They must be "
+                        f"safetensors; copy or convert the model again.") from error
+    if missing := sorted(report["missing_keys"]):
+        raise UserError(f"{name}: lacks trained weights ({len(missing)}, such as {missing[0]}). Name a model "
+                        f"that is whole.")
+    return model.requires_grad_(False).eval().to(device)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers silent: that it does with Pillow where torchvision is missing helps no user."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
+def _check_name(name: str) -> str:
+    if not Path(name).is_dir() and not is_hub_id(str(name)):
+        raise UserError(f"{name}: does not exist. Name a transformers folder or a hub id.")
+    return str(name)
+
+
+def _kind(config: PreTrainedConfig) -> str:
+    return f"a {(config.architectures or [config.model_type])[0]}"
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
