@@ -30,7 +30,7 @@ def main() -> None:
     wanted_run, run = args.resume or config.resume_from_checkpoint, None
     if wanted_run and not problems:
         run = attempt(lambda: find_run(config, wanted_run), None, problems)
-    plan = make_plan(config, download=not (args.dry_run or problems), known_problems=problems)
+    plan = make_plan(config, download=not (args.dry_run or problems), known_problems=problems, run=run)
     if is_first_process():
         print("\n".join([*notes, *more_notes, plan_report(plan)]), flush=True)
     if run:

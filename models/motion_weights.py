@@ -20,7 +20,8 @@ from utils.errors import UserError
 from utils.run_folder import MOTION_NAME, checkpoints
 from utils.tensor_files import iter_tensors, read_metadata, read_tensors, write_tensors
 
-FORMAT = "motion-weights-1"
+FORMAT = "motion-weights-2"
+OLD_FORMAT = "motion-weights-1"   # the same without a digest
 DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate")
 
@@ -76,7 +77,7 @@ def find_motion(path: str | Path) -> Path | None:
 def read_motion_info(path: Path) -> MotionInfo:
     """Return what a motion weights file says about itself. Raises UserError if it is no such file."""
     metadata = read_metadata(path)
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") not in (FORMAT, OLD_FORMAT):
         raise UserError(f"{path}: holds no motion weights of this program ({FORMAT}). "
                         f"Give a run folder, a checkpoint folder or a motion.safetensors.")
     try:
@@ -93,7 +94,8 @@ def apply_motion(unet: nn.Module, base_fingerprint: str, path: Path, strength: f
     Raises UserError, and leaves `unet` as it was, if the file is of another base, lacks tensors of its
     groups, or has tensors of another shape or values that are not finite.
     """
-    info, tuned = read_motion_info(path), read_tensors(path)
+    info = read_motion_info(path)
+    tuned = read_tensors(path, may_lack_digest=read_metadata(path)["format"] == OLD_FORMAT)
     if info.base_fingerprint != base_fingerprint:
         raise UserError(f"{path}: was trained on {info.base}, and this base has other weights. "
                         f"Use the base it was trained on.")

@@ -14,6 +14,7 @@ from utils.config import Config, num_due
 from utils.errors import UserError, attempt
 from utils.files import check_writable, format_bytes, free_bytes
 from utils.prompts import Prompt, read_prompts, with_token
+from utils.run_folder import checkpoints
 from utils.video import IMAGE_SUFFIXES
 
 OPTIONAL_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
@@ -38,18 +39,20 @@ class Plan:
         return union(self.selected)
 
 
-def make_plan(config: Config, download: bool = True, known_problems: Sequence[str] = ()) -> Plan:
+def make_plan(config: Config, download: bool = True, known_problems: Sequence[str] = (),
+              run: Path | None = None) -> Plan:
     """Check everything a run of `config` depends on. Raises UserError with a line for all that is wrong.
 
-    `known_problems`: those of the config itself, to be reported together with the rest. A base on the hub is
-    downloaded last: nobody wants to wait for gigabytes to learn of a broken clip.
+    `known_problems`: those of the config itself, to be reported together with the rest. `run`: the one that
+    is resumed. A base on the hub is downloaded last: nobody wants to wait for gigabytes to learn of a broken
+    clip.
     """
     problems = list(known_problems)
     folder = attempt(lambda: find_base(config.pretrained_model_path, download=False), None, problems)
     plan = _checked_plan(config, folder, problems)
     if folder is None and download:
         plan = _checked_plan(config, find_base(config.pretrained_model_path), problems)
-    problems = check_disk(plan)
+    problems = check_disk(plan, len(checkpoints(run)) if run else 0)
     if problems:
         raise UserError(*problems)
     return plan
@@ -122,8 +125,11 @@ def check_packages(config: Config) -> list[str]:
     return problems
 
 
-def disk_needs(plan: Plan) -> tuple[int, int]:
-    """Return the bytes a run writes at most: (cache, results without videos)."""
+def disk_needs(plan: Plan, num_written: int = 0) -> tuple[int, int]:
+    """Return the bytes a run writes at most: (cache, results without videos).
+
+    `num_written`: the checkpoints that are there already.
+    """
     if not plan.num_elements:
         return 0, 0
     cell = plan.strides[0]
@@ -132,17 +138,20 @@ def disk_needs(plan: Plan) -> tuple[int, int]:
     num_trained = sum(plan.num_elements[name] for name in plan.trained_names)
     motion = num_trained * {"fp16": 2, "fp32": 4}[plan.config.motion_dtype]
     num_checkpoints = num_due(plan.config.checkpointing_steps, plan.config.max_train_steps)
+    if plan.config.keep_checkpoints:   # an old one goes when the new one is whole
+        num_checkpoints = min(num_checkpoints, plan.config.keep_checkpoints + 1)
+    num_checkpoints = max(0, num_checkpoints - num_written)
     # a checkpoint: weights and the two moments of Adam in float32, and the motion weights
     return latent_values * 2 * 4, num_checkpoints * (num_trained * 12 + motion) + motion
 
 
-def check_disk(plan: Plan) -> list[str]:
-    """Return a problem if the results will not fit on the disk."""
-    needed, free = sum(disk_needs(plan)), free_bytes(Path(plan.config.output_dir))
+def check_disk(plan: Plan, num_written: int = 0) -> list[str]:
+    """Return a problem if the results will not fit on the disk; `num_written` as for `disk_needs`."""
+    needed, free = sum(disk_needs(plan, num_written)), free_bytes(Path(plan.config.output_dir))
     if needed <= free:
         return []
     return [f"{plan.config.output_dir}: the run will write {format_bytes(needed)} and {format_bytes(free)} "
-            f"are free. Make room, or write fewer checkpoints (checkpointing_steps)."]
+            f"are free. Make room, or keep fewer checkpoints (checkpointing_steps, keep_checkpoints)."]
 
 
 def plan_report(plan: Plan) -> str:

@@ -1,4 +1,5 @@
-"""Going on with a run: what a continuation must find unchanged, and loading the newest checkpoint."""
+"""Going on with a run: what a continuation must find unchanged, and loading the newest checkpoint that is
+whole."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,10 +7,10 @@ from pathlib import Path
 from torch import Tensor
 
 from models.base import Base
-from models.checkpoint import load_checkpoint, read_state
+from models.checkpoint import Damaged, load_checkpoint, read_state
 from models.plan import Plan
 from utils.errors import UserError
-from utils.run_folder import checkpoints
+from utils.run_folder import checkpoints, set_aside
 
 
 def run_state(plan: Plan, base: Base, accelerator) -> dict:
@@ -31,9 +32,9 @@ def describe_clips(plan: Plan) -> dict[str, list]:
 
 def check_continuation(run: Path, plan: Plan, num_processes: int) -> None:
     """Raise UserError, before anything is loaded, if `run` cannot go on with this plan."""
-    if not checkpoints(run):
+    before, clips, problems = newest_state(run), describe_clips(plan), []
+    if before is None:
         return
-    before, clips, problems = read_state(checkpoints(run)[-1]), describe_clips(plan), []
     names = sorted({*before["clips"], *clips})
     changed = [name for name in names if before["clips"].get(name) != clips.get(name)]
     if changed:
@@ -46,19 +47,41 @@ def check_continuation(run: Path, plan: Plan, num_processes: int) -> None:
         raise UserError(*problems)
 
 
-def load_newest(run: Path, base: Base, trained: Mapping[str, Tensor], optimizer, accelerator) -> int:
-    """Load the newest checkpoint of `run`; return the number of steps it has taken, 0 without a checkpoint.
+def newest_state(run: Path) -> dict | None:
+    """Return the JSON part of the newest checkpoint in which it can be read; None if there is none."""
+    for folder in reversed(checkpoints(run)):
+        try:
+            return read_state(folder)
+        except Damaged:
+            continue
+    return None
 
-    Raises UserError if it is damaged or of another base.
+
+def load_newest(run: Path, base: Base, trained: Mapping[str, Tensor], optimizer, accelerator) -> int:
+    """Load the newest checkpoint of `run` that is whole; return the number of steps it has taken, else 0.
+
+    Damaged ones on the way to it are set aside, and named. Raises UserError if it is of another base.
     """
-    if not checkpoints(run):
-        return 0
-    folder = checkpoints(run)[-1]
+    with accelerator.main_process_first():   # the others then find only what is whole
+        while saved := checkpoints(run):
+            try:
+                return load_state(saved[-1], base, trained, optimizer, accelerator)
+            except Damaged:
+                if not accelerator.is_main_process:
+                    raise
+                before = saved[-2].name if saved[:-1] else "the start"
+                print(f"{saved[-1]}: is damaged, and set aside as {set_aside(saved[-1]).name}. Going on from "
+                      f"{before}.")
+    return 0
+
+
+def load_state(folder: Path, base: Base, trained: Mapping[str, Tensor], optimizer, accelerator) -> int:
+    """Load one checkpoint; return its step. Raises UserError if it is of another base, Damaged if damaged."""
     if read_state(folder)["base_fingerprint"] != base.fingerprint:
-        raise UserError(f"{run}: was trained on another base than {base.name} is now. Put that back, or "
-                        f"start a new run.")
+        raise UserError(f"{folder.parent}: was trained on another base than {base.name} is now. Put that "
+                        f"back, or start a new run.")
     state = load_checkpoint(folder, trained, optimizer.optimizer)
     if accelerator.scaler is not None and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
-    accelerator.print(f"resuming {run} after step {state['step']}")
+    accelerator.print(f"resuming {folder.parent} after step {state['step']}")
     return state["step"]

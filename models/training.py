@@ -41,6 +41,7 @@ from utils.run_folder import (
     append_log,
     checkpoint_dir,
     remove_leftovers,
+    remove_old_checkpoints,
     rewind_log,
 )
 
@@ -139,6 +140,7 @@ def save(training: Training, step: int) -> None:
         state = run_state(training.plan, training.base, accelerator)
         save_checkpoint(folder, training.trained, training.optimizer.optimizer, motion_info(training, step),
                         training.plan.config.motion_dtype, state)
+        remove_old_checkpoints(training.run, training.plan.config.keep_checkpoints)
     accelerator.wait_for_everyone()
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.checkpoint import load_checkpoint, read_state, save_checkpoint
+from models.checkpoint import Damaged, load_checkpoint, read_state, save_checkpoint
 from models.motion_weights import MotionInfo
 from utils.errors import UserError
 
@@ -52,7 +52,29 @@ def test_other_tensors_are_refused_and_nothing_is_set(tmp_path):
     assert torch.equal(others["a.weight"], before)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"step": "x"}'])
+def test_optimizer_state_of_another_shape_is_refused_and_nothing_is_set(tmp_path):
+    parameters, optimizer = network(0)
+    step(parameters, optimizer)
+    optimizer.state[parameters["b.bias"]]["exp_avg"] = torch.zeros(5)
+    save_checkpoint(tmp_path / "c", parameters, optimizer, INFO, "fp16", {})
+    others, other_optimizer = network(1)
+    before = others["a.weight"].clone()
+    with pytest.raises(Damaged, match="c: is damaged"):
+        load_checkpoint(tmp_path / "c", others, other_optimizer)
+    assert torch.equal(others["a.weight"], before)
+
+
+def test_tensors_of_another_checkpoint_are_refused(tmp_path):
+    parameters, optimizer = network(0)
+    for name in ("a", "b"):
+        save_checkpoint(tmp_path / name, parameters, optimizer, INFO, "fp16", {})
+        step(parameters, optimizer)
+    (tmp_path / "a" / "state.safetensors").replace(tmp_path / "b" / "state.safetensors")
+    with pytest.raises(Damaged, match="b: is damaged"):
+        load_checkpoint(tmp_path / "b", *network(1))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"step": "x"}', '{"step": 3}', "[" * 100_000])
 def test_damaged_state_is_refused(tmp_path, content):
     (tmp_path / "state.json").write_text(content)
     with pytest.raises(UserError, match="is damaged"):

@@ -191,13 +191,11 @@ def test_export_keeps_the_precision_of_the_bases_files(finished_run, run_main, t
 def test_base_that_has_moved_can_be_named(finished_run, run_main, tmp_path, tiny_base):
     import shutil
 
-    from safetensors import safe_open
-    from safetensors.torch import save_file
+    from utils import tensor_files
 
-    motion = tmp_path / "motion.safetensors"
-    with safe_open(finished_run / "motion.safetensors", "pt") as file:
-        metadata = {**file.metadata(), "base": "/gone"}
-        save_file(load_file(finished_run / "motion.safetensors"), motion, metadata)
+    learned, motion = finished_run / "motion.safetensors", tmp_path / "motion.safetensors"
+    metadata = {**tensor_files.read_metadata(learned), "base": "/gone"}
+    tensor_files.write_tensors(motion, load_file(learned), metadata)
     arguments = ["-m", motion, "-p", "a cat", "-o", tmp_path / "out", "--steps", "1"]
     code, _, err = run_main("generate_pretrained", *arguments)
     assert code == 2 and "/gone: does not exist" in err and "--base" in err

@@ -15,7 +15,7 @@ from models.motion_weights import (
 )
 from models.tunable import select_tunable, union
 from utils.errors import UserError
-from utils.tensor_files import read_metadata
+from utils.tensor_files import read_metadata, write_tensors
 
 GROUPS = ["cross", "temp_convs"]
 
@@ -47,7 +47,7 @@ def info(base) -> MotionInfo:
 def damage(path, change, metadata=None):
     tensors, stored = load_file(path), read_metadata(path)
     change(tensors)
-    save_file(tensors, path, {**stored, **(metadata or {})})
+    write_tensors(path, tensors, {**stored, **(metadata or {})})
 
 
 def weights(unet):

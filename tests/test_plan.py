@@ -238,7 +238,20 @@ def test_disk_too_small_for_the_run_is_said(config, monkeypatch):
     monkeypatch.setattr(plan_module, "free_bytes", lambda path: 5000)
     (problem,) = check_disk(plan)
     assert problem.startswith(f"{config.output_dir}: the run will write ")
-    assert "5 kB are free. Make room, or write fewer checkpoints (checkpointing_steps)." in problem
+    assert problem.endswith("5 kB are free. Make room, or keep fewer checkpoints (checkpointing_steps, "
+                            "keep_checkpoints).")
+
+
+def test_disk_needs_count_what_is_kept_and_what_is_there(config):
+    def results(num_written: int = 0, **changes) -> int:
+        wanted = {"checkpointing_steps": 1, "max_train_steps": 10, **changes}
+        return disk_needs(make_plan(replace(config, **wanted)), num_written)[1]
+
+    motion = results(checkpointing_steps=None)
+    checkpoint = (results() - motion) // 10
+    # while a new checkpoint is written the old ones are still there
+    assert results(keep_checkpoints=2) == motion + 3 * checkpoint
+    assert results(keep_checkpoints=20) == results() and results(4) == motion + 6 * checkpoint
 
 
 # --------------------------------------------------------------------------------------------------- the plan

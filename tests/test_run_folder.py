@@ -21,9 +21,11 @@ from utils.run_folder import (
     hold_run,
     read_log,
     remove_leftovers,
+    remove_old_checkpoints,
     rewind_log,
     runs_of,
     samples_dir,
+    set_aside,
 )
 
 
@@ -226,3 +228,23 @@ def test_run_is_held_by_one_process(config):
     assert "is being trained by another process" in done.stderr
     held.release()
     assert subprocess.run([sys.executable, "-c", hold], cwd=ROOT).returncode == 0
+
+
+def test_old_checkpoints_go_and_the_newest_stay(config):
+    run = make_run(config, EARLY, steps=(2, 4, 6, 10))
+    remove_old_checkpoints(run, None)
+    assert len(checkpoints(run)) == 4
+    remove_old_checkpoints(run, 2)
+    assert [folder.name for folder in checkpoints(run)] == ["checkpoint-6", "checkpoint-10"]
+    remove_old_checkpoints(run, 5)
+    assert len(checkpoints(run)) == 2
+
+
+def test_checkpoint_set_aside_is_kept_and_no_longer_found(config):
+    run = make_run(config, EARLY, steps=(2, 4))
+    for content in ("first", "second"):
+        (run / "checkpoint-4").mkdir(exist_ok=True)
+        (run / "checkpoint-4" / "state.json").write_text(content)
+        aside = set_aside(run / "checkpoint-4")
+        assert [folder.name for folder in checkpoints(run)] == ["checkpoint-2"]
+        assert (aside / "state.json").read_text() == content

@@ -272,6 +272,38 @@ def test_every_schedule_starts_at_its_rate_whatever_its_size(name):
     assert rate_at(0) == pytest.approx(1e-8) and 0 <= rate_at(9) <= 1e-8
 
 
+@pytest.mark.parametrize("name", ["state.json", "state.safetensors"])
+def test_damaged_newest_checkpoint_is_passed_over_and_said(train, run_main, write_config, name):
+    whole, run = train(write_config()), train(write_config())
+    (run / "motion.safetensors").unlink()
+    damaged = run / "checkpoint-4" / name
+    content = bytearray(damaged.read_bytes())
+    content[-100] ^= 1   # one bit, in what no header tells of
+    damaged.write_bytes(content)
+    code, out, err = run_main("train_model", "--resume", run)
+    assert code == 0, err
+    assert (f"{run / 'checkpoint-4'}: is damaged, and set aside as damaged-checkpoint-4. "
+            f"Going on from checkpoint-2." in out)
+    assert f"resuming {run} after step 2" in out
+    assert_equal(whole, run)
+    assert [path.name for path in checkpoints(run)] == ["checkpoint-2", "checkpoint-4"]
+
+
+def test_run_without_a_whole_checkpoint_starts_over(train, run_main, write_config):
+    whole, run = train(write_config("checkpointing_steps=[3]")), train(write_config("checkpointing_steps=[3]"))
+    (run / "motion.safetensors").unlink()
+    (run / "checkpoint-3" / "state.json").write_text("{")
+    code, out, err = run_main("train_model", "--resume", run)
+    assert code == 0 and "Going on from the start." in out, err
+    assert_equal(whole, run)
+
+
+def test_only_the_newest_checkpoints_are_kept(train, write_config):
+    run = train(write_config("checkpointing_steps=1", "keep_checkpoints=2"))
+    assert [path.name for path in checkpoints(run)] == ["checkpoint-3", "checkpoint-4"]
+    assert not list(run.glob(".*partial*"))
+
+
 def test_finished_run_is_not_resumed(train, run_main, write_config):
     run = train(write_config())
     code, _, err = run_main("train_model", "--resume", run)
@@ -375,7 +407,7 @@ def test_disk_that_fills_keeps_the_checkpoint_before(run_main, write_config, mon
     def full_at_step_4(path, tensors, metadata=None):
         if "checkpoint-4" in str(path):
             raise OSError(28, "No space left on device")
-        write(path, tensors, metadata)
+        return write(path, tensors, metadata)
 
     monkeypatch.setattr(checkpoint, "write_tensors", full_at_step_4)
     config = write_config()

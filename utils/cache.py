@@ -13,7 +13,7 @@ import torch
 
 from utils.errors import UserError
 from utils.files import digest_of
-from utils.tensor_files import read_shapes, write_tensors
+from utils.tensor_files import read_metadata, read_tensors, write_tensors
 
 VERSION = 1   # raise when the meaning of what is cached changes
 
@@ -24,11 +24,15 @@ def cache_path(folder: Path, made_from: dict[str, Any]) -> Path:
 
 
 def is_cached(path: Path) -> bool:
-    """Say whether `path` holds tensors that can be read."""
+    """Say whether `path` holds, to the last bit, what was written there."""
     try:
-        return path.exists() and bool(read_shapes(path))
-    except UserError:
+        if not path.exists() or not read_tensors(path):
+            return False
+        made_from = json.loads(read_metadata(path).get("made_from", "null"))
+    except (UserError, ValueError):
         return False
+    # another entry's file under this name is as wrong as a damaged one
+    return isinstance(made_from, dict) and cache_path(path.parent, made_from) == path
 
 
 def fill_cache(path: Path, made_from: dict[str, Any], make: Callable[[], dict[str, torch.Tensor]]) -> Path:

@@ -108,6 +108,7 @@ class Config:
     # number for every so many steps. Step 0, the untuned base, is rendered whenever anything is.
     checkpointing_steps: Any = field(default_factory=lambda: [1000, 2000, 3000])  # of saving
     validation_steps: Any = field(default_factory=lambda: [1000, 2000, 3000])  # of rendering
+    keep_checkpoints: int | None = None  # the newest ones, older are removed; null: all
     motion_dtype: str = "fp16"     # of motion.safetensors; fp32 is twice the size
     resume_from_checkpoint: str | None = None  # null, latest, or the folder of a run; the same as --resume
     cached_latent_dir: str | None = None  # null: output_dir/cache. Caching is always on and keyed by content

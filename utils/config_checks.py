@@ -25,12 +25,14 @@ POSITIVE = (
     "max_grad_norm", "lr_num_cycles", "lr_power", "train_data.width", "train_data.height",
     "train_data.n_sample_frames", "train_data.fps", "validation_data.num_frames", "validation_data.width",
     "validation_data.height", "validation_data.num_inference_steps", "validation_data.batch_size",
+    "keep_checkpoints",
 )
 AS_TRAINED = {   # null means that samples are as the training windows
     "validation_data.num_frames": "train_data.n_sample_frames",
     "validation_data.width": "train_data.width",
     "validation_data.height": "train_data.height",
 }
+OPTIONAL = (*AS_TRAINED, "keep_checkpoints")
 NOT_NEGATIVE = ("prior_lambda", "lr_warmup_steps", "adam_weight_decay", "seed", "offset_noise_strength",
                 "validation_data.guidance_scale")
 
@@ -45,7 +47,7 @@ def impossible_values(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield key, f" is {value!r}. It can be {names}.{f' Did you mean {nearest[0]}?' if nearest else ''}"
     for key in POSITIVE + NOT_NEGATIVE:
         value = values[key]
-        if value is None and key in AS_TRAINED:
+        if value is None and key in OPTIONAL:
             continue
         if value is None or not math.isfinite(value) or (value <= 0 if key in POSITIVE else value < 0):
             yield key, f" is {value}. It must be {'above zero' if key in POSITIVE else 'zero or above'}."

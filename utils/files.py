@@ -13,12 +13,22 @@ from typing import Any
 from utils.errors import UserError
 
 
+class NotWritten(UserError):
+    """The disk refused a write; `reason` is what the system said."""
+
+    def __init__(self, path: Path, error: OSError, num_bytes: int | None):
+        self.reason = error
+        takes = f"It takes {format_bytes(num_bytes)}; " if num_bytes else ""
+        super().__init__(f"{path}: could not be written ({error.strerror or error}). {takes}{free_space(path)}")
+
+
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, num_bytes: int | None = None) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success flush it to disk and rename it to `path`.
 
     On any failure the temporary file is removed and what stood at `path` before is untouched.
-    Raises UserError if the disk is full or the folder cannot be written.
+    Raises UserError if the disk is full or the folder cannot be written; `num_bytes`, where it is known, is
+    how much the user is told to make room for.
     """
     path = Path(path)
     # the suffix is kept last because encoders choose the container by it; the dot hides it from listings
@@ -30,14 +40,14 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
         flush(path.parent)
     except OSError as error:
-        raise _not_written(path, error) from error
+        raise NotWritten(path, error, num_bytes) from error
     finally:
         with suppress(OSError):   # what went wrong before says more
             partial.unlink()
 
 
 @contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
+def replacing_folder(path: Path, num_bytes: int | None = None) -> Iterator[Path]:
     """Give a temporary folder beside `path`; on success flush its files and rename it to `path`.
 
     A folder that already stands at `path` is replaced. Raises UserError like `replacing`.
@@ -47,7 +57,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     except OSError as error:
-        raise _not_written(path, error) from error
+        raise NotWritten(path, error, num_bytes) from error
     replaced = partial.with_name(f"{partial.name}-replaced")
     try:
         yield partial
@@ -59,15 +69,13 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             os.replace(path, replaced)
         os.replace(partial, path)
         flush(path.parent)
+    except NotWritten as error:   # a file inside: the user knows the folder, not its temporary name
+        raise NotWritten(path, error.reason, num_bytes) from error
     except OSError as error:
-        raise _not_written(path, error) from error
+        raise NotWritten(path, error, num_bytes) from error
     finally:
         for folder in (partial, replaced):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _not_written(path: Path, error: OSError) -> UserError:
-    return UserError(f"{path}: could not be written ({error.strerror or error}). {free_space(path)}")
 
 
 def flush(path: Path) -> None:

@@ -24,6 +24,7 @@ CONFIG_NAME, LOG_NAME, MOTION_NAME = "config.yaml", "log.jsonl", "motion.safeten
 FREE_TO_CHANGE = (
     "output_dir", "checkpointing_steps", "validation_steps", "validation_data.", "report_to",
     "cached_latent_dir", "resume_from_checkpoint", "motion_dtype", "gradient_checkpointing",
+    "keep_checkpoints",
     # where clips and base lie; that they are the same ones is checked by what they hold
     "pretrained_model_path", "train_data.path", "train_data.class_path",
 )
@@ -130,6 +131,23 @@ def checkpoints(run: Path) -> list[Path]:
     """Return the checkpoint folders of a run, in the order of their steps."""
     found = [folder for folder in run.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", folder.name)]
     return sorted(found, key=lambda folder: int(folder.name.partition("-")[2]))
+
+
+def set_aside(checkpoint: Path) -> Path:
+    """Rename a checkpoint that cannot be used, so that the run goes on from the one before; its new path."""
+    aside = checkpoint.with_name(f"damaged-{checkpoint.name}")
+    if aside.exists():
+        shutil.rmtree(aside)
+    checkpoint.rename(aside)
+    return aside
+
+
+def remove_old_checkpoints(run: Path, num_kept: int | None) -> None:
+    """Remove all but the newest `num_kept` checkpoints; None keeps all. The newest must be whole by now."""
+    for folder in checkpoints(run)[:-num_kept] if num_kept else ():
+        # out of the way in one step: a kill while deleting must not leave half a checkpoint under its name
+        doomed = folder.rename(folder.with_name(f".{folder.name}.old.partial"))
+        shutil.rmtree(doomed)
 
 
 def remove_leftovers(run: Path) -> None:
