@@ -39,7 +39,8 @@ def save_checkpoint(folder: Path, trained: Mapping[str, Tensor], optimizer: Opti
     for name, value in _flattened(optimizer.state_dict()["state"], "optimizer"):
         (tensors if isinstance(value, Tensor) else scalars)[name] = value
     num_values = sum(tensor.numel() for tensor in trained.values())
-    with replacing_folder(folder, tensor_bytes(tensors) + num_values * DTYPES[motion_dtype].itemsize) as partial:
+    num_bytes = tensor_bytes(tensors) + num_values * DTYPES[motion_dtype].itemsize
+    with replacing_folder(folder, num_bytes) as partial:
         digest = write_tensors(partial / TENSORS_NAME, tensors)
         save_motion(partial / MOTION_NAME, trained, info, motion_dtype)
         content = {**state, "step": info.step, "optimizer": scalars, "tensors": digest}

@@ -11,11 +11,11 @@ from models.base_folder import find_base, num_timesteps, pixel_strides, tensor_s
 from models.tunable import select_tunable, selection_report, union
 from utils.clips import Clip, clip_report, find_clips
 from utils.config import Config, num_due
+from utils.decoding import IMAGE_SUFFIXES
 from utils.errors import UserError, attempt
 from utils.files import check_writable, format_bytes, free_bytes
 from utils.prompts import Prompt, read_prompts, with_token
 from utils.run_folder import checkpoints
-from utils.video import IMAGE_SUFFIXES
 
 OPTIONAL_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
 TYPICAL_STRIDES = (8, 64)   # of ModelScope and ZeroScope, for clips looked at before their base is downloaded

@@ -290,7 +290,8 @@ def test_damaged_newest_checkpoint_is_passed_over_and_said(train, run_main, writ
 
 
 def test_run_without_a_whole_checkpoint_starts_over(train, run_main, write_config):
-    whole, run = train(write_config("checkpointing_steps=[3]")), train(write_config("checkpointing_steps=[3]"))
+    config = write_config("checkpointing_steps=[3]")
+    whole, run = train(config), train(config)
     (run / "motion.safetensors").unlink()
     (run / "checkpoint-3" / "state.json").write_text("{")
     code, out, err = run_main("train_model", "--resume", run)

@@ -7,11 +7,12 @@ import numpy as np
 
 from utils.captions import CaptionIndex, captions_of, read_caption_index
 from utils.config import Config
+from utils.decoder import complaint
+from utils.decoding import IMAGE_SUFFIXES
 from utils.errors import UserError
 from utils.files import file_digest
 from utils.prompts import names_motion, with_token
 from utils.video import (
-    IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
     VideoInfo,
     frame_step,
@@ -179,6 +180,8 @@ def _read_clip(path: Path, role: str, captions: tuple[str, ...], config: Config,
         remarks.append(f"recorded at {info.fps:.4g} fps, not {data.fps:.4g}: "
                        f"the motion is learned {data.fps / info.fps:.2g} times too fast")
     num_frozen = _num_frozen(path, frames) if len(frames) > 1 else 0
+    if damage := complaint(path):
+        remarks.append(f"the decoder found it damaged ({damage}). Look at it, or copy it again")
     if num_frozen:
         remarks.append(f"{num_frozen} of {len(frames)} frames show the same picture as the one before")
     named = [names_motion(caption, config.placeholder_token) for caption in captions]

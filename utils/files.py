@@ -19,7 +19,8 @@ class NotWritten(UserError):
     def __init__(self, path: Path, error: OSError, num_bytes: int | None):
         self.reason = error
         takes = f"It takes {format_bytes(num_bytes)}; " if num_bytes else ""
-        super().__init__(f"{path}: could not be written ({error.strerror or error}). {takes}{free_space(path)}")
+        super().__init__(f"{path}: could not be written ({error.strerror or error}). {takes}"
+                         f"{free_space(path)}")
 
 
 @contextmanager

@@ -1,28 +1,24 @@
 """Videos in and out: probing, reading frames at the trained size, writing H.264 that browsers play.
 
-The only file that knows decord. Frames are uint8 (f h w c), RGB.
+Decoding is done by a process of its own (utils/decoder.py). Frames are uint8 (f h w c), RGB.
 """
 
-import functools
 import json
-import os
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from utils.containers import is_cut_off
+from utils.decoder import decode, describe
 from utils.errors import UserError
 from utils.files import free_space, replacing
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".gif")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-MAX_FPS = 1000   # beyond it, containers and decoders round
 CRF = 14   # H.264 quality; 18 already shows on flat colours at 64x64
+METADATA_SECONDS = 60   # for reading a file's comment field
 
 
 @dataclass(frozen=True)
@@ -35,17 +31,7 @@ class VideoInfo:
 
 def probe(path: Path) -> VideoInfo:
     """Return what the container says of a video or an image. Raises UserError if it cannot be read."""
-    path = Path(path)
-    try:
-        if path.stat().st_size == 0:
-            raise UserError(f"{path}: is empty (0 bytes). Remove it or copy it again.")
-        if is_cut_off(path):
-            raise UserError(f"{path}: is cut off: the file ends before the video does. Copy it again.")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
-    frames, fps = _open(path)
-    height, width, _ = _pick(frames, [0], path)[0].shape
-    return VideoInfo(len(frames), fps, width, height)
+    return VideoInfo(**describe(Path(path)))
 
 
 def read_frames(path: Path, indices: Sequence[int], size: tuple[int, int] | None = None) -> np.ndarray:
@@ -61,9 +47,8 @@ def iter_frames(
     path: Path, indices: Sequence[int], size: tuple[int, int] | None = None, chunk: int = 16
 ) -> Iterator[np.ndarray]:
     """Yield the frames of `read_frames` in pieces of `chunk`, so a long clip is never whole in memory."""
-    frames, _ = _open(path)
     for first in range(0, len(indices), chunk):
-        pixels = _pick(frames, list(indices[first : first + chunk]), path)
+        pixels = decode(Path(path), list(indices[first : first + chunk]))
         yield pixels if size is None else np.stack([resize_and_crop(frame, size) for frame in pixels])
 
 
@@ -144,7 +129,11 @@ def read_metadata(path: Path) -> dict:
     import imageio_ffmpeg
 
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-f", "ffmetadata", "-"]
-    process = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL)
+    try:
+        process = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL,
+                                 timeout=METADATA_SECONDS)
+    except subprocess.TimeoutExpired:
+        return {}
     text = process.stdout.decode(errors="replace")
     match = re.search(r"^comment=((?:[^\\\n]|\\.)*)", text, re.MULTILINE | re.DOTALL)
     try:
@@ -159,89 +148,3 @@ def _num_readable(path: Path) -> int:
         return probe(path).num_frames
     except UserError:
         return 0
-
-
-def _open(path: Path):
-    """Return (frames, fps): a decord reader, or an array (f h w c) for the formats decord does not read."""
-    suffix = path.suffix.lower()
-    if suffix == ".gif" or suffix in IMAGE_SUFFIXES:
-        return _open_with_pillow(path)
-    # by default decord retries the end of a damaged file 10,240 times
-    os.environ.setdefault("DECORD_EOF_RETRY_MAX", "128")
-    import decord
-
-    decord.logging.set_level(decord.logging.QUIET)   # what is wrong is said by us, once
-    try:
-        with _quiet_stderr():
-            reader = decord.VideoReader(str(path), num_threads=2)
-        if not len(reader) or not 0 < reader.get_avg_fps() < MAX_FPS:
-            raise RuntimeError("no frames")
-        with _quiet_stderr():
-            is_padded = _is_padded(reader)
-        return _open_with_ffmpeg(path) if is_padded else (reader, reader.get_avg_fps())
-    except (RuntimeError, _decord_error()) as error:
-        raise UserError(f"{path}: is not a video that can be read. "
-                        f"Remove it, or re-encode it as H.264.") from error
-
-
-def _is_padded(reader) -> bool:
-    """Say whether decord stumbles over the rows of its own frames, as it does below 80 pixels width."""
-    try:
-        reader.get_batch([0]).asnumpy()
-    except _decord_error() as error:
-        return "ndarray" in str(error)
-    return False
-
-
-def _open_with_ffmpeg(path: Path) -> tuple[np.ndarray, float]:
-    import imageio_ffmpeg
-
-    frames = imageio_ffmpeg.read_frames(str(path))
-    facts = next(frames)
-    width, height = facts["size"]
-    pixels = [np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in frames]
-    return np.stack(pixels), facts["fps"]
-
-
-def _pick(frames, indices: list[int], path: Path) -> np.ndarray:
-    """Return the frames of `_open` at `indices`, (f h w c)."""
-    try:
-        return frames[indices] if isinstance(frames, np.ndarray) else frames.get_batch(indices).asnumpy()
-    except (RuntimeError, IndexError, _decord_error()) as error:
-        raise UserError(f"{path}: frames {indices[0]} to {indices[-1]} cannot be decoded. "
-                        f"Copy the file again or re-encode it.") from error
-
-
-@contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Silence what the decoder's C++ prints; the exception that follows says the same in our words."""
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
-
-
-def _open_with_pillow(path: Path) -> tuple[np.ndarray, float]:
-    from PIL import Image, ImageSequence
-
-    try:
-        with Image.open(path) as image:
-            frames, milliseconds = [], []
-            for frame in ImageSequence.Iterator(image):
-                frames.append(np.asarray(frame.convert("RGB")))
-                # as browsers do where a GIF gives none
-                milliseconds.append(frame.info.get("duration") or 100)
-        return np.stack(frames), 1000 * len(frames) / sum(milliseconds)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path}: is not a picture that can be read. Remove it or save it again.") from error
-
-
-@functools.cache
-def _decord_error() -> type[Exception]:
-    from decord import DECORDError
-
-    return DECORDError

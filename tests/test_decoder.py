@@ -1,0 +1,101 @@
+"""The decoder is a process of its own: whatever happens to it is said of the file, and the program goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT, draw_frames, write_clip
+from utils import decoder
+from utils.errors import UserError
+from utils.video import probe, read_frames
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clips") / "a.mp4", num_frames=5, width=96, height=64)
+
+
+@pytest.fixture
+def endless(tmp_path) -> Path:
+    """A file that is never read to its end: a pipe that nobody writes to."""
+    path = tmp_path / "endless.mp4"
+    os.mkfifo(path)
+    return path
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and is not yet collected does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(claim, seconds: float = 20) -> bool:
+    deadline = time.monotonic() + seconds
+    while not claim() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return claim()
+
+
+def test_frames_are_decoded_elsewhere(clip):
+    frames = read_frames(clip, range(5))
+    assert np.abs(frames.astype(int) - draw_frames(5, 96, 64)).mean() < 6 and frames.flags.writeable
+    assert decoder._running[0].pid != os.getpid() and "decord" not in sys.modules
+
+
+def test_file_that_hangs_the_decoder_is_named_in_bounded_time(clip, endless, monkeypatch):
+    probe(clip)
+    monkeypatch.setattr(decoder, "SECONDS", 1)
+    began = time.monotonic()
+    with pytest.raises(UserError, match=r"endless.mp4: takes longer than 1 s to decode. Remove it"):
+        read_frames(endless, [0])
+    assert time.monotonic() - began < 10
+    monkeypatch.undo()
+    assert probe(clip).num_frames == 5   # by a new decoder
+
+
+def test_file_that_crashes_the_decoder_is_named(clip, endless):
+    probe(clip)
+    threading.Timer(0.3, os.kill, (decoder._running[0].pid, signal.SIGSEGV)).start()
+    with pytest.raises(UserError, match=r"endless.mp4: takes the decoder down. Remove it, or re-encode"):
+        read_frames(endless, [0])
+    assert probe(clip).num_frames == 5
+
+
+def test_decoder_ends_with_a_process_that_is_killed(clip):
+    code = ("import sys, time; from pathlib import Path; from utils import decoder, video\n"
+            "video.probe(Path(sys.argv[1])); print(decoder._running[0].pid, flush=True); time.sleep(60)")
+    process = subprocess.Popen([sys.executable, "-c", code, clip], cwd=ROOT, stdout=subprocess.PIPE)
+    pid = int(process.stdout.readline())
+    assert is_alive(pid)
+    process.kill()
+    process.wait()
+    assert wait_until(lambda: not is_alive(pid))
+
+
+def test_file_that_changes_is_opened_anew(clip, tmp_path):
+    path = write_clip(tmp_path / "a.mp4", num_frames=5, width=96, height=64)
+    assert probe(path).num_frames == 5
+    write_clip(path, num_frames=7, width=96, height=64)
+    assert probe(path).num_frames == 7
+
+
+@pytest.mark.parametrize("width", [64, 96])   # below 80 pixels another decoder is used
+def test_damage_that_is_decoded_all_the_same_is_told(tmp_path, width):
+    path = write_clip(tmp_path / "a.mp4", num_frames=20, width=width, height=64)
+    read_frames(path, range(20))
+    assert decoder.complaint(path) == ""
+    content = bytearray(path.read_bytes())
+    middle = content.index(b"mdat") + 2000
+    content[middle : middle + 40] = b"\x55" * 40
+    path.write_bytes(content)
+    read_frames(path, range(20))
+    assert decoder.complaint(path) != ""
