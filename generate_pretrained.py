@@ -207,7 +207,8 @@ def load(source: Source, strength: float):
     from models.motion_weights import apply_motion
 
     base = load_base(source.base)
-    made_with = {"base": source.base, "base_fingerprint": base.fingerprint}
+    made_with = {"base": source.base, "base_fingerprint": base.fingerprint,
+                 "placeholder_token": source.placeholder_token}
     if source.motion:
         info = apply_motion(base.unet, base.fingerprint, source.motion, strength)
         made_with |= {"motion": str(source.motion), "motion_digest": file_digest(source.motion),

@@ -18,7 +18,8 @@ from utils.gallery import write_gallery
 from utils.prompts import Prompt, file_name
 from utils.video import read_metadata, write_video
 
-PLACES = ("base", "motion")   # where weights lie may change: which ones they are, their fingerprints tell
+# where weights lie may change: which ones they are, their fingerprints tell; and the prompt says what V* became
+UNCOMPARED = ("base", "motion", "placeholder_token")
 COMPUTE_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -119,4 +120,4 @@ def _difference(there: dict[str, Any], wanted: dict[str, Any]) -> str:
 
 def _different_keys(there: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     keys = [*wanted, *(key for key in there if key not in wanted)]
-    return [key for key in keys if key not in PLACES and there.get(key) != wanted.get(key)]
+    return [key for key in keys if key not in UNCOMPARED and there.get(key) != wanted.get(key)]

@@ -19,6 +19,7 @@ ONLY_IN = {   # module -> where it may be imported
     "yaml": r"utils/config\.py",
     "accelerate": r"(train_model|generate_pretrained|evaluate_motion)\.py|scripts/.*|tests/.*",
     "diffusers": r"models/.*|scripts/.*|tests/.*",
+    "matplotlib": r"utils/score_report\.py|scripts/ablation\.py",
     "transformers": r"models/.*|scripts/.*|tests/.*",
 }
 # package -> module, where the names differ
@@ -173,7 +174,7 @@ def test_every_requirement_is_pinned():
     assert [line for line in lines if not re.match(r"[\w.-]+==\d[\w.]*(;|$)", line)] == []
 
 
-@pytest.mark.parametrize("script", ["train_model.py", "generate_pretrained.py"])
+@pytest.mark.parametrize("script", ["train_model.py", "generate_pretrained.py", "evaluate_motion.py"])
 def test_help_does_not_wait_for_torch(script):
     code = (f"import sys, runpy; sys.argv = ['{script}', '--help']\n"
             f"try: runpy.run_path('{script}', run_name='__main__')\n"

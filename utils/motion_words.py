@@ -1,7 +1,7 @@
 """The words of a prompt that name the motion: finding them, and the prompt without them.
 
-A motion is named by its identifier (`V*`, or the placeholder token it became) with or without the motion's own
-name behind it, "doing the V* dance", or by its name alone, "dancing".
+A motion is named by its identifier (`V*`, or the placeholder token it became) with or without the motion's
+own name behind it, "doing the V* dance", or by its name alone, "dancing".
 """
 
 import re
@@ -22,9 +22,10 @@ def asks_for_motion(prompt: str, identifiers: Iterable[str], label: str) -> bool
 def without_motion(prompt: str, identifiers: Iterable[str], label: str) -> str:
     """Return `prompt` without the motion: what text alignment compares with the frames.
 
-    Removed are, letter case aside: each identifier, also with spaces before its star or in quotes or brackets;
-    the label right behind it, also inflected; what leads up to it, an article and a form of "do" or "perform";
-    and the label where it stands alone. "a cat doing the V* dance on a stage" -> "a cat on a stage".
+    Removed are, letter case aside: each identifier, also with spaces before its star or in quotes or
+    brackets; the label right behind it, also inflected; what leads up to it, an article and a form of "do" or
+    "perform"; and the label where it stands alone. "a cat doing the V* dance on a stage" -> "a cat on a
+    stage".
     """
     identifier, name = _identifier(identifiers), _name(label)
     motion = rf"(?:{identifier}(?:[\s-]+{name})?|{name})(?:\s+motion\b)?"

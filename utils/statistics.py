@@ -49,8 +49,8 @@ def estimate(values: Sequence[float], seed: int = 0) -> Estimate:
 def small_sample_tail(num: int) -> float:
     """Return the percentile at which the interval of `num` values ends.
 
-    Plain percentiles are too narrow for few values: the spread of a sample is too small by sqrt((n-1) / n), and
-    it is itself uncertain, as Student's t knows. Source: Hesterberg 2015, arXiv 1411.5279, the "expanded
+    Plain percentiles are too narrow for few values: the spread of a sample is too small by sqrt((n-1) / n),
+    and it is itself uncertain, as Student's t knows. Source: Hesterberg 2015, arXiv 1411.5279, the "expanded
     percentile" interval; t by its expansion in 1 / degrees of freedom, Abramowitz and Stegun 26.7.5.
     """
     z, dof = NormalDist().inv_cdf((1 + LEVEL) / 2), num - 1

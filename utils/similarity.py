@@ -1,0 +1,67 @@
+"""How alike videos are, from the embeddings of their frames.
+
+Shapes: f frames, d width of an embedding; every embedding has length 1, so products are cosines.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+COPY_RATIO = 0.5   # closer to an exemplar than this share of the exemplars' own spacing: a copy
+
+
+def text_alignment(embeds: np.ndarray, text_embed: np.ndarray) -> float:
+    """Return the cosine of a text (d) and frames (f d), averaged over frames."""
+    return float((embeds @ text_embed).mean())
+
+
+def temporal_consistency(embeds: np.ndarray) -> float | None:
+    """Return the cosine of adjacent frames (f d), averaged; None for a single frame."""
+    return float((embeds[1:] * embeds[:-1]).sum(axis=1).mean()) if len(embeds) > 1 else None
+
+
+def frame_similarity(embeds: np.ndarray, reference: np.ndarray) -> float:
+    """Return the cosine of frames (f d) that show the same moment, averaged over the shorter video."""
+    num = min(len(embeds), len(reference))
+    return float((embeds[:num] * reference[:num]).sum(axis=1).mean())
+
+
+def sequence_distance(one: np.ndarray, other: np.ndarray) -> float:
+    """Return 1 - cosine, averaged over frames, where the shorter (f d) best fits into the longer.
+
+    A copy of any window of an exemplar, whole or cut out, has distance 0.
+    """
+    short, long = sorted((one, other), key=len)
+    cosines = short @ long.T                                        # (f_short f_long)
+    offsets = range(len(long) - len(short) + 1)
+    return float(min(1 - np.diagonal(cosines, offset).mean() for offset in offsets))
+
+
+def nearest(embeds: np.ndarray, exemplars: Sequence[np.ndarray]) -> tuple[int, float]:
+    """Return which of `exemplars` (f d) each is nearest to a video (f d), and how far it is."""
+    distances = [sequence_distance(embeds, exemplar) for exemplar in exemplars]
+    return int(np.argmin(distances)), min(distances)
+
+
+def exemplar_spacing(exemplars: Sequence[np.ndarray], scenes: Sequence[str], num_frames: int) -> float | None:
+    """Return how far an exemplar is from the nearest one of another scene: the median over exemplars.
+
+    Each window of `num_frames`, as long as a video, is looked up among the other exemplars as a video would
+    be. `scenes`: their captions; takes of the same scene do not count as others. None if there are no two.
+    """
+    distances = []
+    for index, exemplar in enumerate(exemplars):
+        others = [other for other, scene in zip(exemplars, scenes) if scene != scenes[index]]
+        if others:
+            firsts = range(max(1, len(exemplar) - num_frames + 1))
+            windows = [exemplar[first : first + num_frames] for first in firsts]
+            distances.append(np.mean([nearest(window, others)[1] for window in windows]))
+    return float(np.median(distances)) if distances else None
+
+
+def diversity(videos: Sequence[np.ndarray]) -> float:
+    """Return 1 - cosine of videos (f d) of one prompt, as averages of their frames, averaged over pairs."""
+    means = [embeds.mean(axis=0) for embeds in videos]
+    means = [mean / max(np.linalg.norm(mean), 1e-12) for mean in means]
+    return float(np.mean([1 - one @ other for one, other in combinations(means, 2)]))
