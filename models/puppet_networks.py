@@ -19,7 +19,7 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 SIZE = 64                # pixels
-LATENT_CHANNELS = 16
+LATENT_CHANNELS = 8
 MAX_TOKENS = 32
 TEXT_WIDTH = 192
 

@@ -50,7 +50,7 @@ EXTRA_WORDS = ("sks", "dance", "dab", "windmill", "three", "dancing")
 LABEL_COUNTS = (len(world.CHARACTERS), 2, len(world.EVERYDAY_MOTIONS) + 1, len(world.PLACES) + 1)
 
 CAPTIONS_PER_STEP = 64                            # of the text stage, whatever --batch-size
-KL_WEIGHT = 3e-3                                  # keeps latents smooth: the UNet need not hit them exactly
+KL_WEIGHT = 1e-3                                  # keeps latents smooth: the UNet need not hit them exactly
 FRAME_STEPS = 64                                  # autoencoder steps for which frames are drawn at once
 NORMALIZING_FRAMES, PSNR_CLIPS = 1024, 64         # to scale the latents by, and to measure the autoencoder on
 SHARD_CLIPS = 1024
@@ -237,7 +237,7 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace) -> None:
     vae = load_autoencoder(args.work_dir, accelerator.device)
     model = networks.build_text_to_video(tokenizer)
     load_average(args.work_dir / "text.pt", networks.CaptionReader(model.text_encoder, LABEL_COUNTS))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-2, fused=True)
     run = Run(accelerator, args, "video", model, optimizer)
     shards, losses = [], []
     while run.step < num_steps and run.has_time():
