@@ -1,4 +1,4 @@
-"""The decoder is a process of its own: whatever happens to it is said of the file, and the program goes on."""
+"""The decoder is a process of its own: what happens to it is said of the file, and the program goes on."""
 
 import os
 import signal
