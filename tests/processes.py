@@ -1,0 +1,114 @@
+"""Our scripts as real processes that can be killed at any moment, or at a chosen file operation.
+
+They are forked from one process that has imported everything and computed nothing, which saves each of them
+the seconds that importing takes. `Process` is a script at work; `counting` and `aimed` tell it to count its file
+operations, or to stop dead at one of them and say so.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+OPERATIONS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod")
+PRELOADED = ["models.training", "models.plan", "models.validation", "accelerate", "utils.decoder", "PIL.Image",
+             "models.step", "train_model", "generate_pretrained", "imageio.v2", "tests.processes"]
+
+
+@dataclass(frozen=True)
+class Aim:
+    """File operations on paths that contain `place`; the one to stop at, counted from 1; 0 only counts."""
+
+    place: str
+    number: int = 0
+    stops: bool = True    # stop there until killed; else go on, to be killed a moment later
+
+
+class Process:
+    """A script at work, in a process group of its own, its output in a file."""
+
+    def __init__(self, script: str, arguments: list, output: Path, aim: Aim | None = None):
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+        os.environ["OMP_NUM_THREADS"] = "1"   # for the process that the others are forked from
+        self.output, (self.channel, end) = output, context.Pipe()
+        arguments = [str(argument) for argument in arguments]
+        self.process = context.Process(target=_run, args=(script, arguments, str(output), aim, end))
+        self.process.start()
+        end.close()
+        self.pid = self.process.pid
+
+    def send(self, number: int) -> None:
+        """Send a signal to the process and those it has started, as a terminal does."""
+        os.killpg(self.pid, number)
+
+    def kill(self) -> None:
+        if self.process.exitcode is None:
+            os.kill(self.pid, signal.SIGKILL)   # alone: what it has started must end by itself
+        self.wait()
+
+    def wait(self, seconds: float = 300) -> int:
+        """Return the exit code; minus the signal's number where one ended it."""
+        self.process.join(seconds)
+        assert self.process.exitcode is not None, f"still runs after {seconds} s: {self.said()}"
+        return self.process.exitcode
+
+    def reached(self, seconds: float) -> bool:
+        """Wait until the process is at the operation aimed at; False if it ends or `seconds` pass before."""
+        try:
+            return self.channel.poll(seconds) and self.channel.recv() == "here"
+        except EOFError:
+            return False
+
+    def num_operations(self) -> int:
+        """Return how many operations there were, after the process has ended by itself."""
+        return self.channel.recv() if self.channel.poll() else 0
+
+    def said(self) -> str:
+        return self.output.read_text(errors="replace") if self.output.exists() else ""
+
+
+def _run(script: str, arguments: list[str], output: str, aim: Aim | None, channel: Connection) -> None:
+    os.setsid()
+    os.chdir(ROOT)
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    sys.stdout, sys.stderr = open(1, "w", buffering=1, closefd=False), open(2, "w", buffering=1, closefd=False)
+    signal.signal(signal.SIGINT, signal.default_int_handler)   # the process all are forked from ignores it
+    import torch
+
+    from utils.errors import run_script
+
+    torch.set_num_threads(1)
+    sys.argv = [f"{script}.py", *arguments]
+    seen = _watch(aim, channel) if aim else [0]
+    try:
+        run_script(sys.modules[script].main if script in sys.modules else __import__(script).main)
+    finally:
+        if aim and not aim.number:
+            channel.send(seen[0])
+
+
+def _watch(aim: Aim, channel: Connection) -> list[int]:
+    """Count operations in the list returned; at the one aimed at, say so."""
+    seen = [0]
+
+    def hook(event: str, arguments: tuple) -> None:
+        if event not in OPERATIONS or not isinstance(arguments[0], (str, os.PathLike)):
+            return
+        if aim.place in os.fspath(arguments[0]):
+            seen[0] += 1
+            if seen[0] == aim.number:
+                channel.send("here")
+                if aim.stops:
+                    time.sleep(1000)
+
+    sys.addaudithook(hook)
+    return seen
