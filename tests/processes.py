@@ -1,8 +1,8 @@
 """Our scripts as real processes that can be killed at any moment, or at a chosen file operation.
 
 They are forked from one process that has imported everything and computed nothing, which saves each of them
-the seconds that importing takes. `Process` is a script at work; `counting` and `aimed` tell it to count its file
-operations, or to stop dead at one of them and say so.
+the seconds that importing takes. `Process` is a script at work; an `Aim` makes it say when it has come to a certain
+file operation, and stop dead there.
 """
 
 import multiprocessing
@@ -23,11 +23,14 @@ PRELOADED = ["models.training", "models.plan", "models.validation", "accelerate"
 
 @dataclass(frozen=True)
 class Aim:
-    """File operations on paths that contain `place`; the one to stop at, counted from 1; 0 only counts."""
+    """A file operation: the one of this number, counted from 1, on a path that contains `place`."""
 
     place: str
-    number: int = 0
+    number: int
     stops: bool = True    # stop there until killed; else go on, to be killed a moment later
+
+
+JUST_COUNT = Aim("/", 0)
 
 
 class Process:
@@ -66,9 +69,9 @@ class Process:
         except EOFError:
             return False
 
-    def num_operations(self) -> int:
-        """Return how many operations there were, after the process has ended by itself."""
-        return self.channel.recv() if self.channel.poll() else 0
+    def operations(self) -> list[str]:
+        """Return the paths of all file operations, after a process that was to JUST_COUNT has ended."""
+        return self.channel.recv()
 
     def said(self) -> str:
         return self.output.read_text(errors="replace") if self.output.exists() else ""
@@ -88,24 +91,24 @@ def _run(script: str, arguments: list[str], output: str, aim: Aim | None, channe
 
     torch.set_num_threads(1)
     sys.argv = [f"{script}.py", *arguments]
-    seen = _watch(aim, channel) if aim else [0]
+    seen = _watch(aim, channel) if aim else []
     try:
-        run_script(sys.modules[script].main if script in sys.modules else __import__(script).main)
+        run_script(__import__(script).main)
     finally:
-        if aim and not aim.number:
-            channel.send(seen[0])
+        if aim == JUST_COUNT:
+            channel.send(list(seen))
 
 
-def _watch(aim: Aim, channel: Connection) -> list[int]:
-    """Count operations in the list returned; at the one aimed at, say so."""
-    seen = [0]
+def _watch(aim: Aim, channel: Connection) -> list[str]:
+    """Collect the paths of operations in the list returned; at the one aimed at, say so."""
+    seen = []
 
     def hook(event: str, arguments: tuple) -> None:
         if event not in OPERATIONS or not isinstance(arguments[0], (str, os.PathLike)):
             return
         if aim.place in os.fspath(arguments[0]):
-            seen[0] += 1
-            if seen[0] == aim.number:
+            seen.append(os.fspath(arguments[0]))
+            if len(seen) == aim.number:
                 channel.send("here")
                 if aim.stops:
                     time.sleep(1000)
