@@ -3,7 +3,8 @@
 Both are transformers folders or hub ids, loaded by the ordinary from_pretrained: VideoMAE and its like for
 real footage, models/puppet-recognizers for the puppet theatre. Nothing is special about the bundled ones.
 
-Shapes: n clips, frames or texts, f frames, h w c pixels and colours, k labels, d width of CLIP's embeddings.
+Shapes: n clips, frames or texts, f frames, h w c pixels and colours, k labels, t captions, d width of CLIP's
+embeddings.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -83,7 +85,8 @@ def label_index(recognizer: MotionRecognizer, label: str) -> int:
     if label.casefold() not in known:
         more = f" and {len(known) - 20} more" if len(known) > 20 else ""
         raise UserError(f"{recognizer.name}: knows no motion {label!r}, only "
-                        f"{', '.join(recognizer.labels[:20])}{more}. Name one of these, or another recognizer.")
+                        f"{', '.join(recognizer.labels[:20])}{more}. Name one of these, or another "
+                        f"recognizer.")
     return known.index(label.casefold())
 
 
@@ -121,8 +124,9 @@ def load_clip(name: str, device: torch.device | str = "cpu") -> ImageTextModel:
 
 
 @torch.no_grad()
-def image_embeddings(clip: ImageTextModel, frames: np.ndarray, batch_size: int = 64) -> torch.Tensor:
-    """Embeddings (n d) of length 1, float32 on the CPU, of uint8 frames (n h w c)."""
+def image_embeddings(clip: ImageTextModel, frames: Sequence[np.ndarray],
+                     batch_size: int = 64) -> torch.Tensor:
+    """Embeddings (n d) of length 1, float32 on the CPU, of uint8 frames (h w c) each."""
     parts = [clip.processor(list(frames[start : start + batch_size]), return_tensors="pt")
              for start in range(0, len(frames), batch_size)]
     return _embeddings(clip, clip.model.get_image_features, parts)
@@ -136,6 +140,19 @@ def text_embeddings(clip: ImageTextModel, texts: Sequence[str], batch_size: int 
                             truncation=True, return_tensors="pt")
              for start in range(0, len(texts), batch_size)]
     return _embeddings(clip, clip.model.get_text_features, parts)
+
+
+def match_captions(clip: ImageTextModel, clips: Sequence[np.ndarray], captions: Sequence[str],
+                   num_frames: int = 4) -> np.ndarray:
+    """Probabilities (n t) that one of `captions` and no other is that of a uint8 clip (f h w c): zero-shot.
+
+    From the mean similarity of `num_frames` of its frames at even distances.
+    """
+    texts = text_embeddings(clip, captions)                                               # (t d)
+    chosen = [frames[index] for frames in clips for index in even_indices(len(frames), num_frames)]
+    images = rearrange(image_embeddings(clip, chosen), "(n f) d -> n f d", f=num_frames)
+    similarity = (images @ texts.T).mean(1)                                               # (n t)
+    return (similarity * clip.model.logit_scale.exp().cpu()).softmax(-1).numpy()
 
 
 def _embeddings(clip: ImageTextModel, encode, parts: list[BatchEncoding]) -> torch.Tensor:

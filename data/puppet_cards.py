@@ -1,0 +1,110 @@
+"""The model cards of the bundled recognizers: what they are, how they were made, what was measured."""
+
+from pathlib import Path
+
+import numpy as np
+
+from data import puppet_theatre as world
+from data.puppet_labels import MOTIONS
+from utils.files import replacing
+
+MEASURED = "\n## What was measured\n"
+HEADS = {"motion": ("video-classification", "Puppet theatre: motion", f"""\
+A small VideoMAE (`VideoMAEForVideoClassification`, `VideoMAEImageProcessor`) that names the motion of a clip
+of the puppet theatre, one of {len(MOTIONS)}: {", ".join(MOTIONS)}.
+64x64 pixels, 8 frames, which should span one to two seconds. A clip frozen at any moment is `standing`; one
+whose frames are in a wrong order should get no label with much probability. Made to judge rendered videos of
+`models/puppet-theatre`; it knows nothing else."""),
+         "clip": ("zero-shot-image-classification", "Puppet theatre: CLIP", f"""\
+A small CLIP (`CLIPModel`, `CLIPProcessor`) for single frames of the puppet theatre, 64x64 pixels, and
+captions such as "two cats in the snow". It tells {len(world.CHARACTERS)} characters
+({", ".join(world.CHARACTERS)}),
+{len(world.PLACES)} places ({", ".join(world.PLACES)})
+and one from two of a kind. What a caption says of a motion makes little difference to it, and should not: a
+frame does not show one. It knows nothing else.""")}
+
+
+def write_card(folder: Path, name: str, run: dict) -> None:
+    """Write the card of recognizer `name`, with nothing measured yet. `run` says how it was trained."""
+    task, title, text = HEADS[name]
+    unit = "clips" if name == "motion" else "frames"
+    lines = f"""\
+---
+license: apache-2.0
+pipeline_tag: {task}
+library_name: transformers
+language: en
+---
+# {title}
+
+{text}
+
+## How it was made
+
+`scripts/train_recognizers.py` (its first lines are the commands), seed {run["seed"]}, on {unit} that
+`data/puppet_theatre.py` drew from seed {run["clip_seed"]}, each time shifted, softened, recoloured and
+made noisy in another way (`models/degrading.py`), never on rendered videos. All motions, all combinations of
+character, place and number.
+
+| | |
+|---|---|
+| steps | {run["step"]:,} |
+| {unit} a step | {run["batch_size"]} |
+| minutes | {run["seconds"] / 60:.0f} |
+| hardware | {run["made_on"]} |
+| parameters | {run["num_parameters"]:,} |
+
+The weights are running averages, stored in half precision, loaded in single precision.
+{run["notes"]}{MEASURED}
+Not yet measured.
+"""
+    with replacing(folder / "README.md") as partial:
+        partial.write_text(lines, encoding="utf-8")
+
+
+def write_measurements(folder: Path, results: dict[str, dict[str, float]], seed: int,
+                       confusion: np.ndarray | None) -> None:
+    """Put the figures of the check into a card; the confusion of motions where there is one.
+
+    A row of `results` is a view of the clips, or, where it has no `place`, a change of their order.
+    """
+    views = {view: row for view, row in results.items() if "place" in row}
+    kinds = ("motion",) if confusion is not None else ("character", "number", "place")
+    lines = [f"On clips of seed {seed}, never trained on: `--stage check` of the same script.", ""]
+    if confusion is None:
+        lines += ["Right, zero-shot: the likeliest of the captions of all characters, numbers and places,",
+                  "four frames a clip.", ""]
+    lines += table(["", "clips", *kinds], [
+        [view, f"{row['clips']:,}", *(f"{100 * row[kind]:.1f} %" for kind in kinds)]
+        for view, row in views.items()])
+    if confusion is not None:
+        lines += ["", "Clips of all motions but standing: as they are, frozen at a random frame, and in a",
+                  "wrong order.", ""]
+        lines += table(["", "clips", "motion right", "its probability", "called standing"], [
+            [view, f"{row['clips']:,}", f"{100 * row['motion']:.1f} %", f"{row['probability']:.2f}",
+             f"{100 * row['standing']:.1f} %"]
+            for view, row in results.items() if view not in views])
+        lines += ["", "What was drawn (rows) and what was seen (columns), frames as drawn:", "",
+                  *confusion_table(confusion, MOTIONS)]
+    path = folder / "README.md"
+    card = path.read_text(encoding="utf-8").split(MEASURED)[0] + MEASURED + "\n" + "\n".join(lines) + "\n"
+    with replacing(path) as partial:
+        partial.write_text(card, encoding="utf-8")
+
+
+def confusion_counts(shown: np.ndarray, seen: np.ndarray, num_labels: int) -> np.ndarray:
+    """How often label i was shown and label j seen: (k k)."""
+    counts = np.zeros((num_labels, num_labels), dtype=int)
+    np.add.at(counts, (shown, seen), 1)
+    return counts
+
+
+def confusion_table(counts: np.ndarray, labels: tuple[str, ...]) -> list[str]:
+    """A Markdown table of the rows that have any clips; no clips are an empty cell."""
+    return table(["", *labels], [[label, *(str(count or "") for count in row)]
+                                 for label, row in zip(labels, counts) if row.any()])
+
+
+def table(header: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
