@@ -22,6 +22,7 @@ from einops import rearrange
 from transformers.utils import logging as transformers_logging
 
 from models.base_folder import WEIGHTS, find_base, weight_files, weight_variant
+from models.fast import use_fast_forms
 from utils.errors import UserError
 from utils.files import digest_of, file_digest
 from utils.tensor_files import read_shapes
@@ -49,7 +50,8 @@ class Base:
 
 
 def load_base(name: str) -> Base:
-    """Load a diffusers folder or hub id of a TextToVideoSDPipeline, everything frozen and in eval mode.
+    """Load a diffusers folder or hub id of a TextToVideoSDPipeline, everything frozen and in eval mode, its
+    UNet in the fast forms of models/fast.py.
 
     Raises UserError if it is incomplete or another kind of model.
     """
@@ -65,6 +67,7 @@ def load_base(name: str) -> Base:
         raise UserError(f"{folder}: cannot be loaded as a base ({str(error).splitlines()[0]}).") from error
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         part.requires_grad_(False).eval()
+    use_fast_forms(pipeline.unet)
     pipeline.set_progress_bar_config(disable=True)
     # one frame at a time: flat memory, and a frame's pixels do not depend on how many are decoded with it
     pipeline.vae.enable_slicing()

@@ -1,0 +1,102 @@
+"""The forms in which the libraries compute the network's layers fastest; the numbers stay, up to rounding.
+
+Three layers of a text-to-video UNet are written in diffusers in forms that kernels are not made for:
+
+- Attention over frames has as many sequences as pixels, each as short as the clip. On a CPU two plain matrix
+  products beat the fused kernel there. On a GPU the fused kernel stays.
+- Attention to the prompt computes the keys and values of every clip once per frame, though they are the same.
+- A convolution over time, (3 1 1), is a convolution in two dimensions over (frames, pixels), which has kernels
+  where the one in three has a slow generic path.
+
+What each is worth: docs/performance.md. Shapes: b clips, f frames, c channels, h w latent cells, p = h w of
+them in a row, n queries, m keys, d channels of all heads.
+"""
+
+import torch
+from diffusers.models.attention_processor import Attention
+from diffusers.models.resnet import TemporalConvLayer
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional
+
+MOST_KEYS = 128   # up to which plain products are the faster form on a CPU
+
+
+def use_fast_forms(unet: nn.Module) -> int:
+    """Let `unet` compute in the fastest forms from now on; return the number of layers that changed.
+
+    Names, weights and gradients stay where they were.
+    """
+    layers = [module for module in unet.modules() if _has_plain_form(module)]
+    for layer in layers:
+        if isinstance(layer, Attention):
+            layer.set_processor(ShortAttention())
+        else:
+            layer.forward = _temporal_convolution(layer)
+    unet.register_forward_pre_hook(_tell_num_frames, with_kwargs=True)
+    return len(layers)
+
+
+class ShortAttention:
+    """Attention with the keys of each clip computed once, by plain products where these are faster.
+
+    A class, because diffusers hands on only what it finds in the signature of a method.
+    """
+
+    def __call__(self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
+                 attention_mask: Tensor | None = None, temb: Tensor | None = None,
+                 num_frames: int = 1) -> Tensor:
+        """Return what diffusers' own processor does: (b n d), where b counts sequences, of hidden states
+        (b n d) to themselves, or to embeddings (b m d) that are equal for `num_frames` sequences in a row."""
+        assert attention_mask is None, "UNet3DConditionModel attends to everything"
+        attended = hidden_states if encoder_hidden_states is None else encoder_hidden_states[::num_frames]
+        merged = hidden_states.reshape(len(attended), -1, hidden_states.shape[-1])          # (b/f f*n d)
+        query, key, value = (rearrange(project(states), "b n (heads d) -> b heads n d", heads=attn.heads)
+                             for project, states in ((attn.to_q, merged), (attn.to_k, attended),
+                                                     (attn.to_v, attended)))
+        if key.device.type == "cpu" and key.shape[2] <= MOST_KEYS:
+            mixed = _plain_attention(query, key, value, attn.scale)
+        else:
+            mixed = functional.scaled_dot_product_attention(query, key, value, scale=attn.scale)
+        mixed = rearrange(mixed, "b heads n d -> b n (heads d)").reshape(hidden_states.shape[0], -1,
+                                                                        attn.inner_dim)
+        for layer in attn.to_out:   # a projection, and dropout
+            mixed = layer(mixed)
+        return mixed                                                                        # (b n d)
+
+
+def _plain_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    batch, heads = query.shape[:2]
+    query, key, value = (tensor.flatten(0, 1) for tensor in (query, key, value))            # (b*heads n d)
+    scores = torch.baddbmm(query.new_empty(()), query, key.mT, beta=0, alpha=scale)         # (b*heads n m)
+    # softmax adds up in float32 and rounds its result, whatever the precision
+    return (scores.softmax(dim=-1) @ value).unflatten(0, (batch, heads))
+
+
+def _temporal_convolution(layer: TemporalConvLayer):
+    def forward(hidden_states: Tensor, num_frames: int = 1) -> Tensor:
+        frames = rearrange(hidden_states, "(b f) c h w -> b c f (h w)", f=num_frames)
+        changed = frames
+        for *before, convolution in (layer.conv1, layer.conv2, layer.conv3, layer.conv4):
+            for module in before:   # norm, activation, dropout
+                changed = module(changed)
+            changed = functional.conv2d(changed, convolution.weight.squeeze(-1), convolution.bias,
+                                        padding=(1, 0))                                     # (b c f p)
+        return rearrange(frames + changed, "b c f (h w) -> (b f) c h w", h=hidden_states.shape[2])
+
+    return forward
+
+
+def _has_plain_form(module: nn.Module) -> bool:
+    if isinstance(module, TemporalConvLayer):
+        return True
+    return isinstance(module, Attention) and not (
+        module.spatial_norm or module.group_norm or module.norm_q or module.norm_k or module.norm_cross
+        or module.residual_connection or module.upcast_attention or module.upcast_softmax
+        or module.rescale_output_factor != 1)
+
+
+def _tell_num_frames(unet: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    sample = args[0] if args else kwargs["sample"]                                          # (b c f h w)
+    given = kwargs.get("cross_attention_kwargs") or {}
+    return args, {**kwargs, "cross_attention_kwargs": {**given, "num_frames": sample.shape[2]}}
