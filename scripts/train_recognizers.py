@@ -71,7 +71,7 @@ SLOW = 0.4                                        # share of clips of up to two 
 LOWEST_FPS = 3.7                                  # 8 frames out of 16 at 8 frames a second
 # Frames are as drawn up to the first of these steps, and from the second on nearly all are made worse. With
 # worse frames from the start, 32 % of motions were right after 1,000 steps.
-EASY_STEPS = (300, 1500)
+EASY_STEPS = (200, 800)
 
 
 def parse_args() -> argparse.Namespace:
@@ -80,7 +80,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--stage", choices=["motion", "clip", "export", "check"], required=True)
     parser.add_argument("--work-dir", type=Path, required=True, help="checkpoints, drawn clips and logs")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop, with a checkpoint, then")
-    parser.add_argument("--steps", type=int, help="last step of the stage (motion 3200, clip 800)")
+    parser.add_argument("--steps", type=int, help="last step of the stage (motion 2000, clip 800)")
     parser.add_argument("--batch-size", type=int, help="clips (motion, 32) or frames (clip, 128)")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="at its highest")
     parser.add_argument("--checkpoint-steps", type=int, default=250)
@@ -95,7 +95,7 @@ def main() -> None:
     args.work_dir.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(mixed_precision=args.mixed_precision)
     if args.stage == "motion":
-        train_motion(accelerator, args, args.steps or 3200, args.batch_size or 32)
+        train_motion(accelerator, args, args.steps or 2000, args.batch_size or 32)
     elif args.stage == "clip":
         train_clip(accelerator, args, args.steps or 800, args.batch_size or 128)
     elif args.stage == "export":
