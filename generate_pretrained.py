@@ -20,7 +20,7 @@ from utils.captions import read_caption_index
 from utils.config import Config, parse_config
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import check_writable, file_digest, write_json
-from utils.prompts import MAX_SEED, Prompt, read_prompts, with_token
+from utils.prompts import MAX_SEED, Prompt, is_text, read_prompts, with_token
 
 MAX_FPS = 1000
 DEFAULT_SEED, DEFAULT_NUM_FRAMES, DEFAULT_FPS = 0, 16, 8.0
@@ -160,6 +160,8 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
     if args.prompt is None:
         return ["-p/--prompt is missing. Give a prompt, or a .txt file of `seed,prompt` lines."]
     problems = check_writable(args.output_dir)
+    if not is_text(args.negative_prompt):
+        problems.append(f"-n/--negative-prompt: {args.negative_prompt!r} is not UTF-8 text.")
     attempt(lambda: read_caption_index(args.output_dir), None, problems)   # it is added to
     return problems
 

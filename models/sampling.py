@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from models.base import unseen_words
 from utils.captions import add_captions
+from utils.clips import FROZEN
 from utils.errors import UserError
 from utils.gallery import write_gallery
 from utils.prompts import Prompt, file_name
@@ -20,6 +21,7 @@ from utils.video import read_metadata, write_video
 
 # where weights lie may change: which ones they are, their fingerprints tell; and the prompt says what V* became
 UNCOMPARED = ("base", "motion", "placeholder_token")
+FLAT = 2   # of 255: what rounding leaves of a single colour
 COMPUTE_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -98,12 +100,16 @@ def index_folder(folder: Path, prompts: list[Prompt]) -> None:
 
 
 def faults(frames: np.ndarray) -> list[str]:
-    """Return what is plainly wrong with a rendered video (f h w c): a single colour throughout, or no
+    """Return what is plainly wrong with a rendered video (f h w c): frames of a single colour, or no
     motion."""
-    if np.ptp(frames) <= 2:
-        return ["is one flat colour. In fp16, weights can overflow: try mixed_precision bf16 or no."]
-    if len(frames) > 1 and not np.any(frames[1:] != frames[:-1]):
-        return ["does not move: all frames are equal."]
+    num_flat = sum(bool(np.ptp(frame, axis=(0, 1)).max() <= FLAT) for frame in frames)
+    if num_flat:
+        what = "is one flat colour" if num_flat == len(frames) else \
+            f"has {num_flat} of {len(frames)} frames in one flat colour"
+        return [f"{what}. In fp16, numbers can overflow: try precision bf16 or no."]
+    changes = [np.abs(after.astype(np.int16) - before).mean() for before, after in zip(frames, frames[1:])]
+    if changes and max(changes) < FROZEN:
+        return ["does not move: all frames show the same picture."]
     return []
 
 

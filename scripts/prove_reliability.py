@@ -1,6 +1,6 @@
 """Run the reliability tests with their full counts, and write what was measured.
 
-    python scripts/prove_reliability.py --report /var/tmp/reliability            # all subjects: hours on a CPU
+    python scripts/prove_reliability.py --report FOLDER            # all subjects: an hour or two on a CPU
     python scripts/prove_reliability.py --report FOLDER kills --count 50
 
 The tests are those of the default suite, which runs a seeded sample of them; docs/reliability.md has the
@@ -32,7 +32,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("subjects", nargs="*", metavar="SUBJECT",
                         help=f"default: all of {', '.join(sorted(available()))}")
     parser.add_argument("--report", type=Path, default=Path("reliability"), help="folder of figures and logs")
-    parser.add_argument("--count", type=int, help="instead of the full counts, where time does not allow them")
+    parser.add_argument("--count", type=int, help="instead of the full counts, where time is short")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
     return parser.parse_args()
 

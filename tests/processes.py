@@ -1,8 +1,8 @@
 """Our scripts as real processes that can be killed at any moment, or at a chosen file operation.
 
 They are forked from one process that has imported everything and computed nothing, which saves each of them
-the seconds that importing takes. `Process` is a script at work; an `Aim` makes it say when it has come to a certain
-file operation, and stop dead there.
+the seconds that importing takes. `Process` is a script at work; an `Aim` makes it say when it has come to a
+certain file operation, and stop dead there.
 """
 
 import multiprocessing
@@ -17,8 +17,9 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 OPERATIONS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod")
-PRELOADED = ["models.training", "models.plan", "models.validation", "accelerate", "utils.decoder", "PIL.Image",
-             "models.step", "train_model", "generate_pretrained", "imageio.v2", "tests.processes"]
+PRELOADED = ["models.training", "models.plan", "models.validation", "accelerate", "utils.decoder",
+             "PIL.Image", "models.step", "train_model", "generate_pretrained", "imageio.v2",
+             "tests.processes"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _run(script: str, arguments: list[str], output: str, aim: Aim | None, channe
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    sys.stdout, sys.stderr = open(1, "w", buffering=1, closefd=False), open(2, "w", buffering=1, closefd=False)
+    sys.stdout, sys.stderr = (open(stream, "w", buffering=1, closefd=False) for stream in (1, 2))
     signal.signal(signal.SIGINT, signal.default_int_handler)   # the process all are forked from ignores it
     import torch
 

@@ -29,7 +29,7 @@ GROUPS = ["cross"]
 MEMORY_BOUND = 300e6   # bytes by which a thousand damaged files may raise the peak; each has less than 1 MB
 
 
-# --------------------------------------------------------------------------------- ways of damaging any bytes
+# -------------------------------------------------------------------------------- ways of damaging any bytes
 
 def flip_bits(content: bytearray, rng: Random) -> bytes:
     for _ in range(rng.choice((1, 1, 2, 30))):
@@ -61,10 +61,11 @@ def write_nans(content: bytearray, rng: Random) -> bytes:
 
 
 def nonsense(content: bytearray, rng: Random) -> bytes:
-    return rng.choice((b"", b"\0" * 64, rng.randbytes(300), b"<html>404</html>", b"[" * 50_000, b"{}", b"null"))
+    return rng.choice((b"", b"\0" * 64, rng.randbytes(300), b"<html>404</html>", b"[" * 50_000, b"{}",
+                       b"null"))
 
 
-# ------------------------------------------------------------------------------------- and safetensors headers
+# ------------------------------------------------------------------------------------ and safetensors headers
 
 def split(content: bytes) -> tuple[dict, bytes]:
     """Return the header of a safetensors file, and its data."""
@@ -109,7 +110,8 @@ def change_description(content: bytearray, rng: Random) -> bytes:
     if change == 0:
         del description[key]
     elif change == 1:
-        description[key] = rng.choice(("", "0", "-1", "null", "{}", "[" * 2000, "1e999", "\0", "../..", "NaN"))
+        description[key] = rng.choice(("", "0", "-1", "null", "{}", "[" * 2000, "1e999", "\0", "../..",
+                                       "NaN"))
     else:
         del header["__metadata__"]
     return joined(header, data)
@@ -119,7 +121,7 @@ BYTES = (flip_bits, cut, append, overwrite, write_nans, nonsense)
 HEADERS = (declare_another_length, declare_another_tensor, change_description)
 
 
-# -------------------------------------------------------------------------------- ways that keep the digest true
+# ----------------------------------------------------------------------------- ways that keep the digest true
 
 def damage_tensors(tensors: dict[str, Tensor], rng: Random) -> None:
     """Make tensors that no run has, to be written as if a run had."""
@@ -315,6 +317,7 @@ def test_header_of_another_file_is_refused(base, tmp_path):
 
 def test_cache_of_another_clip_under_this_name_is_made_again(base, tmp_path):
     target = cache_target(tmp_path, base)
-    other = fill_cache(cache_path(tmp_path, {"clip": "xyz"}), {"clip": "xyz"}, lambda: {"mean": torch.ones(3)})
+    made_from = {"clip": "xyz"}
+    other = fill_cache(cache_path(tmp_path, made_from), made_from, lambda: {"mean": torch.ones(3)})
     shutil.copy(other, target.paths[0])
     assert target.load() == "made again"

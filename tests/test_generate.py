@@ -296,3 +296,23 @@ def test_black_and_frozen_videos_are_noticed():
     assert "one flat colour" in faults(black)[0]
     assert "does not move" in faults(np.repeat(picture, 4, axis=0))[0]
     assert faults(np.concatenate([picture, picture[:, ::-1]])) == []
+    assert "1 of 5 frames in one flat colour" in faults(np.concatenate([black[:1], *[picture] * 4]))[0]
+    almost = np.repeat(picture, 4, axis=0)
+    almost[2, 0, 0] ^= 1   # less than any codec keeps
+    assert "does not move" in faults(almost)[0]
+    red = np.zeros((4, 8, 8, 3), np.uint8) + np.uint8([255, 0, 0])
+    assert "one flat colour" in faults(red)[0]
+
+
+def test_base_whose_numbers_overflow_makes_a_black_video_and_says_so(run_main, tiny_base, tmp_path):
+    import shutil
+
+    from safetensors.torch import save_file
+
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    path = base / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    save_file({**weights, "conv_out.weight": weights["conv_out.weight"] * 1e38}, path)
+    code, out, _ = run_main("generate_pretrained", "-m", base, "-p", "a cat", "-o", tmp_path / "out",
+                            "--steps", "2", "-d", "2", "-r", "64")
+    assert code == 0 and "note: a_cat_seed0.mp4: is one flat colour. In fp16" in out

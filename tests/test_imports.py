@@ -16,7 +16,7 @@ ENTRY_POINTS = ("train_model.py", "generate_pretrained.py", "evaluate_motion.py"
 ONLY_IN = {   # module -> where it may be imported
     "decord": r"utils/decoding\.py",
     "omegaconf": r"utils/config\.py|tests/.*",
-    "yaml": r"utils/config\.py",
+    "yaml": r"utils/config\.py|tests/.*",
     "accelerate": r"(train_model|generate_pretrained|evaluate_motion)\.py|scripts/.*|tests/.*",
     "diffusers": r"models/.*|scripts/.*|tests/.*",
     "matplotlib": r"utils/score_report\.py|scripts/ablation\.py",

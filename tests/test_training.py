@@ -400,6 +400,28 @@ def test_loss_that_is_not_finite_stops_before_the_weights(run_main, write_config
     assert not (run / "motion.safetensors").exists()
 
 
+def test_gradient_that_is_not_finite_stops_before_the_weights(run_main, write_config, monkeypatch):
+    """A loss that is finite can have a gradient that is not."""
+    from models import step
+
+    losses = step.clip_losses
+    monkeypatch.setattr(step, "clip_losses", lambda *arguments: losses(*arguments) * 1e37)
+    config = write_config("checkpointing_steps=1")
+    code, _, err = run_main("train_model", "--config", config)
+    assert code == 2 and "step 1: the gradient is not finite" in err and "spin_" in err, err
+    assert "Try a lower learning_rate" in err and not checkpoints(run_of(config))
+
+
+def test_weights_that_overflow_leave_the_last_good_checkpoint(run_main, write_config):
+    """A learning rate that no network survives: the first checkpoint whose numbers are finite stays."""
+    config = write_config("learning_rate=1e15", "checkpointing_steps=1", "max_train_steps=20")
+    code, _, err = run_main("train_model", "--config", config)
+    assert code == 2 and "not finite" in err and "Try a lower learning_rate" in err, err
+    for folder in checkpoints(run_of(config)):
+        assert all(tensor.isfinite().all() for tensor in load_file(folder / "state.safetensors").values())
+    assert not (run_of(config) / "motion.safetensors").exists()
+
+
 def test_disk_that_fills_keeps_the_checkpoint_before(run_main, write_config, monkeypatch):
     from models import checkpoint
 

@@ -15,6 +15,7 @@ from yaml import YAMLError
 
 from utils.config_checks import AS_TRAINED, impossible_values
 from utils.errors import UserError
+from utils.prompts import is_text
 
 WITHOUT_EFFECT = (
     "initializer_token", "kwargs", "extra_unet_params", "enable_xformers_memory_efficient_attention",
@@ -281,6 +282,9 @@ def _suggestion(key: str, known: list[str]) -> str:
 
 def _set(config: DictConfig, source: str, key: str, value: Any) -> list[str]:
     """Set one key, converting as the schema says; return the problems instead of raising them."""
+    if not all(is_text(text) for text in (value if isinstance(value, list) else [value])
+               if isinstance(text, str)):
+        return [f"{source}: {key}: {value!r} is not UTF-8 text."]
     try:
         if key in STEP_LISTS:
             value = _steps(value)

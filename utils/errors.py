@@ -8,11 +8,20 @@ from typing import Any
 
 
 class UserError(Exception):
-    """One or more things the user can fix, one line each: what is wrong, where, what to do."""
+    """One or more things the user can fix, one line each: what is wrong, where, what to do.
+
+    Whatever file names and prompts hold, it stays one line, and one that every terminal can show.
+    """
 
     def __init__(self, *problems: str):
-        super().__init__("\n".join(problems))
-        self.problems = problems
+        self.problems = tuple(map(printable, problems))
+        super().__init__("\n".join(self.problems))
+
+
+def printable(text: str) -> str:
+    """Return `text` with its line ends, control characters and undecodable bytes spelt out."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+                   for letter in text)
 
 
 def attempt(check: Callable[[], Any], default: Any, problems: list[str]) -> Any:
@@ -35,6 +44,8 @@ def plain_errors(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 def run_script(main: Callable[[], None]) -> None:
     """Call `main`; a UserError is printed alone and ends with code 2, Ctrl-C with code 130."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")   # file names need not be text
     try:
         main()
     except UserError as error:

@@ -27,8 +27,7 @@ def read_prompts(given: str, seed: int | None = None) -> list[Prompt]:
     `seed` is for prompts that name none; None draws a random one for each. A prompt given twice with one seed
     is returned once. Raises UserError naming every line that is wrong.
     """
-    # how bytes that are no UTF-8 arrive in arguments
-    if any("\ud800" <= letter <= "\udfff" for letter in given):
+    if not is_text(given):
         raise UserError(f"{given!r} is not UTF-8 text.")
     if given.lower().endswith(".txt"):
         prompts = _read_prompt_file(Path(given), seed)
@@ -42,6 +41,11 @@ def read_prompts(given: str, seed: int | None = None) -> list[Prompt]:
             raise UserError("The prompt is empty. "
                             "Say what to render, or name a .txt file of `seed,prompt` lines.")
     return list(dict.fromkeys(prompts))
+
+
+def is_text(given: str) -> bool:
+    """Say whether `given` can be written as UTF-8; arguments with other bytes in them cannot."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in given)
 
 
 def parse_prompt_line(line: str) -> tuple[int | None, str]:
