@@ -237,8 +237,7 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace) -> None:
     vae = load_autoencoder(args.work_dir, accelerator.device)
     model = networks.build_text_to_video(tokenizer)
     load_average(args.work_dir / "text.pt", networks.CaptionReader(model.text_encoder, LABEL_COUNTS))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-2, fused=True)
-    run = Run(accelerator, args, "video", model, optimizer)
+    run = Run(accelerator, args, "video", model, *build_optimizers(model))
     shards, losses = [], []
     while run.step < num_steps and run.has_time():
         num_shards = FIRST_SHARDS + 2 * (run.step // STEPS_PER_TWO_SHARDS)
@@ -338,7 +337,7 @@ def import_base(work_dir: Path, export_dir: Path) -> None:
         path = work_dir / f"{stage}.pt"
         if path.exists():
             raise UserError(f"{path}: exists already. Name an empty folder with --work-dir.")
-        save_atomically({"step": 0, "seconds": 0.0, "batch_size": 0, "model": model.state_dict(), "optimizer": None,
+        save_atomically({"step": 0, "seconds": 0.0, "batch_size": 0, "model": model.state_dict(), "optimizers": None,
                          "average": [p.detach() for p in model.parameters()]}, path)
 
 
@@ -400,7 +399,7 @@ All weights are running averages, stored in half precision.
 class Run:
     """One stage under way: model, optimizer, running average, step, and their checkpoint on disk."""
 
-    def __init__(self, accelerator: Accelerator, args: argparse.Namespace, stage: str, model: nn.Module, optimizer):
+    def __init__(self, accelerator: Accelerator, args: argparse.Namespace, stage: str, model: nn.Module, *optimizers):
         self.accelerator, self.args, self.stage = accelerator, args, stage
         self.path = args.work_dir / f"{stage}.pt"
         self.step, seconds = 0, 0.0
@@ -408,11 +407,11 @@ class Run:
         if self.path.exists():
             state = torch.load(self.path, map_location="cpu", weights_only=True)
             model.load_state_dict(state["model"])
-            if state["optimizer"] is not None:
-                optimizer.load_state_dict(state["optimizer"])
+            for optimizer, optimizer_state in zip(optimizers, state["optimizers"] or ()):
+                optimizer.load_state_dict(optimizer_state)
             self.step, seconds, average = state["step"], state["seconds"], state["average"]
         self.average = [p.to(accelerator.device) for p in average]
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.model, *self.optimizers = accelerator.prepare(model, *optimizers)
         self.started, self.deadline = time.time() - seconds, time.time() + 60 * args.minutes
         rank, num = accelerator.process_index, accelerator.num_processes
         self.batch_size = args.batch_size
@@ -427,12 +426,13 @@ class Run:
         """One optimizer step; the memory of the average grows from 10 steps to 1 / (1 - average_decay)."""
         if not torch.isfinite(loss):
             raise UserError(f"{self.stage}: the loss is not finite at step {self.step}. Lower --learning-rate.")
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group.get("faster", 1)
+            optimizer.step()
+            optimizer.zero_grad()
         self.step += 1
         decay = min(average_decay, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(self.average, [p.detach() for p in self.model.parameters()], 1 - decay)
@@ -450,8 +450,17 @@ class Run:
             save_atomically({
                 "step": self.step, "seconds": time.time() - self.started, "batch_size": self.batch_size,
                 "model": self.accelerator.unwrap_model(self.model).state_dict(),
-                "optimizer": self.optimizer.state_dict(), "average": self.average,
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers], "average": self.average,
             }, self.path)
+
+
+def build_optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of linear layers, AdamW for all else."""
+    matrices = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
+    chosen = {id(matrix) for matrix in matrices}
+    others = [p for p in model.parameters() if id(p) not in chosen]
+    return [torch.optim.Muon([{"params": matrices, "faster": 2}], weight_decay=1e-2, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(others, betas=(0.9, 0.99), weight_decay=1e-2, fused=True)]
 
 
 def save_atomically(state: dict, path: Path) -> None:
