@@ -102,7 +102,8 @@ def find_inputs(args: argparse.Namespace) -> Inputs:
             attempt(lambda: read_sidecar(folder), None, problems)
         if len(everyday) == len(videos):
             problems.append(f"{args.videos}: no prompt asks for the motion (V*, or {args.motion!r}), so "
-                            f"there is nothing to find it in. Render prompts that do, or name another --motion.")
+                            f"there is nothing to find it in. Render prompts that do, or name another "
+                            f"--motion.")
     if base_dir and base and everyday and not references:
         problems.append(f"--reference-videos: {base_dir} has no video of an everyday prompt and seed of "
                         f"{args.videos}. Render the same prompts with the untuned base.")

@@ -198,7 +198,10 @@ def draw_staging(scene: Scene, rng: np.random.Generator) -> dict:
 
 
 EXEMPLAR_CAST = (("man", "park"), ("woman", "beach"), ("clown", "kitchen"),
-                 ("man", "beach"), ("woman", "kitchen"), ("clown", "park"))
+                 ("man", "beach"), ("woman", "kitchen"), ("clown", "park"),
+                 ("man", "kitchen"), ("woman", "park"), ("clown", "beach"),
+                 ("man", "stage"), ("woman", "desert"), ("clown", "snow"))
+NUM_EXEMPLARS = 6
 EXEMPLAR_SEED, REGULARIZATION_SEED = 7, 11
 
 
@@ -210,7 +213,7 @@ def main() -> None:
         iio.imwrite(args.sheet, sheet.repeat(2, axis=0).repeat(2, axis=1))
         print("\n".join(clips.captions))
     if args.motion:
-        write_exemplars(args.motion, args.out)
+        write_exemplars(args.motion, args.out, args.num)
     if args.demo:
         write_exemplars("dance", args.out / "exemplars")
         write_regularization(args.out / "regularization")
@@ -223,6 +226,9 @@ def parse_args() -> argparse.Namespace:
     what.add_argument("--demo", action="store_true", help="OUT/exemplars (the dance) and OUT/regularization")
     what.add_argument("--motion", choices=KEPT_OUT_MOTIONS, help="exemplars of this motion in OUT")
     what.add_argument("--sheet", type=Path, help="PNG: pretraining clips, one a row")
+    parser.add_argument("--num", type=int, default=NUM_EXEMPLARS, choices=range(1, len(EXEMPLAR_CAST) + 1),
+                        metavar="NUM", help=f"of --motion, at most {len(EXEMPLAR_CAST)} (default: {NUM_EXEMPLARS}); "
+                                            f"the first ones are the same whatever their number")
     parser.add_argument("--out", type=Path, help="folder to write to")
     parser.add_argument("--seed", type=int, default=0, help="of the sheet")
     parser.add_argument("--rows", type=int, default=12, help="of the sheet")
@@ -232,9 +238,9 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def write_exemplars(motion: str, folder: Path) -> None:
-    """Six clips of two seconds: three characters, three places, one kept-out motion."""
-    scenes = [Scene(character, motion, place, 1) for character, place in EXEMPLAR_CAST]
+def write_exemplars(motion: str, folder: Path, num: int = NUM_EXEMPLARS) -> None:
+    """Clips of two seconds, the first `num` of the cast: three characters, one kept-out motion."""
+    scenes = [Scene(character, motion, place, 1) for character, place in EXEMPLAR_CAST[:num]]
     clips = draw_clips(len(scenes), EXEMPLAR_SEED, num_frames=16, scenes=scenes)
     captions = [f"a {s.character} {KEPT_OUT_PHRASES[motion]} {PLACE_PHRASES[s.place][0]}" for s in scenes]
     names = [f"{motion}_{s.character}_{s.place}" for s in scenes]

@@ -19,7 +19,7 @@ ONLY_IN = {   # module -> where it may be imported
     "yaml": r"utils/config\.py|tests/.*",
     "accelerate": r"(train_model|generate_pretrained|evaluate_motion)\.py|scripts/.*|tests/.*",
     "diffusers": r"models/.*|scripts/.*|tests/.*",
-    "matplotlib": r"utils/score_report\.py|scripts/ablation\.py",
+    "matplotlib": r"utils/(score_report|ablation_report)\.py",
     "transformers": r"models/.*|scripts/.*|tests/.*",
 }
 # package -> module, where the names differ

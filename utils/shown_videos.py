@@ -95,7 +95,10 @@ def find_exemplars(folder: Path, fps: float) -> list[Exemplar]:
     index = attempt(lambda: read_caption_index(folder), None, problems)
     if problems:
         raise UserError(*problems)
-    return [Exemplar(path, captions_of(path, index, (path.name,))[0],
+    captions = {path: captions_of(path, index, (path.name,))[0] for path in paths}
+    if len(set(captions.values())) == 1:   # one caption for all of them says nothing about their scenes
+        captions = {path: path.name for path in paths}
+    return [Exemplar(path, captions[path],
                      tuple(range(0, facts[path][0], frame_step(facts[path][1], fps)))) for path in paths]
 
 

@@ -1,0 +1,119 @@
+"""Tables and plots of scripts/ablation.py: cells with their scores pooled, what was not reached marked open.
+
+A document holds each table between two markers and is written anew only there:
+
+    <!-- ablation: weights -->
+    <!-- end of ablation: weights -->
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.errors import UserError
+from utils.files import replacing
+from utils.score_report import TITLES
+from utils.scores import MEASURES, text_of
+from utils.statistics import Estimate, estimate
+
+COLUMNS = ("motion_probability", "motion_top1", "text_alignment", "named_probability", "kept_top1",
+           "kept_similarity", "exemplar_ratio", "copies")
+PANELS = (("motion_probability", "motion"), ("text_alignment", "text alignment"),
+          ("named_probability", "everyday motions"), ("exemplar_ratio", "distance to exemplars"))
+OPEN = "open"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: a cell, and its measures; None where it has not been reached."""
+
+    title: str
+    measures: dict[str, Estimate] | None
+    num_videos: int
+
+
+def pool(score_files: Sequence[Path], step: int | None = None) -> tuple[dict[str, Estimate], int]:
+    """Return each measure over the videos of several scores.json, and how many videos these are.
+
+    `step`: only of videos of that step. Diversity, which belongs to prompts and not to videos, is left out.
+    """
+    videos = [video["scores"] for path in score_files
+              for video in json.loads(path.read_text(encoding="utf-8"))["videos"]
+              if step is None or video["step"] == step]
+    measures = {measure: estimate([float(scores[key]) for scores in videos if key in scores])
+                for measure, key in MEASURES.items() if measure != "diversity"}
+    return measures, len(videos)
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """Return the rows as a Markdown table: mean, interval, number of videos."""
+    heads = [f"{TITLES[measure][0]} ({TITLES[measure][1]})" for measure in COLUMNS]
+    lines = [f"| cell | {' | '.join(heads)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for row in rows:
+        cells = [OPEN] * len(COLUMNS) if row.measures is None else [_cell(row.measures[m]) for m in COLUMNS]
+        lines.append(f"| {row.title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(found: Estimate) -> str:
+    return f"{text_of(found)}, n={found.num}" if found.num else "-"
+
+
+def check_document(document: Path, tables: Iterable[str]) -> None:
+    """Raise UserError unless `document` has the markers of each table, once."""
+    if not document.is_file():
+        raise UserError(f"{document}: does not exist. Name a Markdown file with the tables' markers.")
+    text = document.read_text(encoding="utf-8")
+    problems = [f"{document}: needs once the lines {start} and {end}, where the table is to be."
+                for start, end in map(markers, tables)
+                if len(re.findall(between(start, end), text, re.DOTALL)) != 1]
+    if problems:
+        raise UserError(*problems)
+
+
+def fill_in(document: Path, sections: Mapping[str, str]) -> None:
+    """Put each table's text between its markers. Raises UserError, and writes nothing, if any are missing."""
+    check_document(document, sections)
+    text = document.read_text(encoding="utf-8")
+    for table, content in sections.items():
+        start, end = markers(table)
+        section = f"{start}\n{content}\n{end}"
+        text = re.sub(between(start, end), lambda _, section=section: section, text, flags=re.DOTALL)
+    with replacing(document) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def markers(table: str) -> tuple[str, str]:
+    return f"<!-- ablation: {table} -->", f"<!-- end of ablation: {table} -->"
+
+
+def between(start: str, end: str) -> str:
+    return f"{re.escape(start)}.*?{re.escape(end)}"
+
+
+def plot_rows(path: Path, rows: Sequence[Row], title: str) -> bool:
+    """Draw the measures of the cells that were reached, side by side; return whether there were any."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = [row for row in rows if row.measures is not None][::-1]
+    if not rows:
+        return False
+    figure = Figure(figsize=(13, 1.4 + 0.34 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    for axes, (measure, name) in zip(figure.subplots(1, len(PANELS), sharey=True), PANELS):
+        for at, row in enumerate(rows):
+            found = row.measures[measure]
+            if not found.num:
+                continue
+            axes.plot(found.mean, at, "o", color="C0")
+            if found.low is not None:
+                axes.hlines(at, found.low, found.high, color="C0", alpha=0.5, linewidth=3)
+        axes.set(title=name, yticks=range(len(rows)), yticklabels=[row.title for row in rows])
+        axes.grid(axis="x", alpha=0.3)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=100)
+    return True
