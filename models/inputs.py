@@ -18,6 +18,7 @@ from torch import Tensor
 from models.base import Base, encode_frames, encode_prompt, encoder_digests
 from utils.cache import cache_path, fill_cache, is_cached
 from utils.clips import Clip
+from utils.files import remove_stale
 from utils.tensor_files import read_rows, read_tensors
 from utils.video import iter_frames
 from utils.windows import Window
@@ -35,6 +36,7 @@ def encode_inputs(base: Base, clips: list[Clip], cache_dir: Path,
                   progress: Callable[[Iterable], Iterable] = iter) -> Inputs:
     """Encode every clip and caption that the cache does not hold yet. `progress` wraps the list of what is
     left."""
+    remove_stale(cache_dir)
     jobs, pipeline, made_by = {}, base.pipeline, encoder_digests(base)
     latent_paths, prompt_paths = {}, {}
     for clip in clips:

@@ -15,6 +15,7 @@ from models.base import unseen_words
 from utils.captions import add_captions
 from utils.clips import FROZEN
 from utils.errors import UserError
+from utils.files import remove_stale
 from utils.gallery import write_gallery
 from utils.prompts import Prompt, file_name
 from utils.video import read_metadata, write_video
@@ -81,6 +82,7 @@ def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Re
     remarks = [f"{len(kept)} of {len(prompts)} videos are there already"] if kept else []
     remarks += [f"{file_name(prompt)}: the prompt is too long for the text encoder, not seen: \"{unseen}\""
                 for prompt in missing if (unseen := unseen_words(pipeline, prompt.text))]
+    remove_stale(folder)
     index_folder(folder, kept)
     batches = [missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]
     for batch in progress(batches) if batches else ():

@@ -103,7 +103,7 @@ def assert_same_weights(first: Path, second: Path) -> None:
 
 
 def test_killed_run_resumes_to_the_same_weights(runs):
-    report, wanted = Report("kills in training"), count(sample=5, full=100)
+    report, wanted = Report("kills in training"), count(sample=3, full=100)
     places = [*PLACES, None]
     for attempt in range(10 * wanted):
         if sum(report.outcomes.values()) == wanted:
@@ -134,7 +134,7 @@ def test_killed_run_resumes_to_the_same_weights(runs):
 
 
 def test_killed_generation_leaves_whole_videos_and_goes_on(runs, tiny_base):
-    report, wanted = Report("kills in generation"), count(sample=2, full=25)
+    report, wanted = Report("kills in generation"), count(sample=1, full=25)
 
     def start(folder: Path, aim: Aim | None = None) -> Process:
         arguments = ["-m", tiny_base, "-p", PROMPTS, "-o", folder, "-r", "64", "-d", "4", "--steps", "1"]

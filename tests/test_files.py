@@ -14,6 +14,7 @@ from utils.files import (
     file_digest,
     format_bytes,
     free_bytes,
+    remove_stale,
     replacing,
     replacing_folder,
     write_json,
@@ -125,6 +126,17 @@ def test_unwritable_folder_is_named(tmp_path):
 def test_asking_whether_a_folder_can_be_written_leaves_nothing(tmp_path):
     assert check_writable(tmp_path / "a" / "b") == [] and check_writable(tmp_path) == []
     assert os.listdir(tmp_path) == []
+
+
+def test_what_a_kill_left_long_ago_is_removed_and_nothing_else(tmp_path):
+    old, young, whole = tmp_path / ".a.7.partial.mp4", tmp_path / ".b.8.partial.mp4", tmp_path / "c.mp4"
+    for path in (old, young, whole):
+        path.touch()
+    for path in (old, whole):
+        os.utime(path, (0, 0))
+    remove_stale(tmp_path)
+    remove_stale(tmp_path / "nowhere")
+    assert sorted(tmp_path.iterdir()) == [young, whole]
 
 
 @pytest.mark.parametrize("num_bytes, text", [(0, "0 bytes"), (999, "999 bytes"), (3_400_000, "3.4 MB"),

@@ -5,12 +5,15 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
+
+STALE_SECONDS = 86_400   # nothing takes a day to write one file
 
 
 class NotWritten(UserError):
@@ -77,6 +80,14 @@ def replacing_folder(path: Path, num_bytes: int | None = None) -> Iterator[Path]
     finally:
         for folder in (partial, replaced):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove what killed processes left half-written in `folder`; what is younger may be another's work."""
+    for partial in Path(folder).glob(".*.partial*"):
+        with suppress(OSError):
+            if time.time() - partial.stat().st_mtime > STALE_SECONDS:
+                partial.unlink()
 
 
 def flush(path: Path) -> None:
