@@ -90,7 +90,8 @@ def find_inputs(args: argparse.Namespace) -> Inputs:
     """Return the videos, the exemplars and the references, with everything that is wrong with them."""
     problems, notes = [], []
     videos = attempt(lambda: find_videos(args.videos, args.motion), [], problems)
-    exemplars = attempt(lambda: find_exemplars(args.exemplars, videos[0].fps if videos else 8), [], problems)
+    fps = videos[0].fps if videos else 8.0
+    exemplars = attempt(lambda: find_exemplars(args.exemplars, args.motion, fps), [], problems)
     everyday = [video for video in videos if not video.shows_motion]
     base, base_dir = [video for video in videos if video.step == 0], args.reference_videos
     if base_dir:
@@ -195,8 +196,9 @@ def report(videos: list[ShownVideo], groups: list[GroupScores], document: dict, 
               f"cosine of frames); below {document['copying']['ratio']:g} a video is a copy.")
     for video, score in zip(videos, scores):
         if score.get("copy"):
-            near = f"distance {score['exemplar_ratio']:.2f}"
-            print(f"copy: {video.path} of {score['nearest_exemplar']}, {near}")
+            own = " (its prompt asks for that very scene)" if score["asks_for_exemplar"] else ""
+            print(f"copy: {video.path} of {score['nearest_exemplar']}, distance "
+                  f"{score['exemplar_ratio']:.2f}{own}")
     if document["step"]:
         print(chosen_step(document["step"], args.videos))
         plot_steps(args.videos / PLOT_NAME, groups, document["step"]["step"],

@@ -48,6 +48,7 @@ class ExemplarLooks:
     """The exemplars' frames, and the yardstick of copying: how far apart exemplars of other scenes are."""
 
     names: tuple[str, ...]
+    texts: tuple[str, ...]           # captions without the motion
     embeds: tuple[np.ndarray, ...]   # (f d) each
     spacing: float | None            # None: there are no two scenes
 
@@ -77,7 +78,8 @@ def look_at_exemplars(exemplars: Sequence[Exemplar], num_frames: int,
     embeds = tuple(image_embeddings(clip_model, read_frames(exemplar.path, exemplar.frames)).numpy()
                    for exemplar in exemplars)
     spacing = exemplar_spacing(embeds, [exemplar.scene for exemplar in exemplars], num_frames)
-    return ExemplarLooks(tuple(exemplar.path.name for exemplar in exemplars), embeds, spacing)
+    return ExemplarLooks(tuple(exemplar.path.name for exemplar in exemplars),
+                         tuple(exemplar.text for exemplar in exemplars), embeds, spacing)
 
 
 def score_videos(videos: Sequence[ShownVideo], looks: Mapping[Path, Look], exemplars: ExemplarLooks,
@@ -99,7 +101,7 @@ def score_videos(videos: Sequence[ShownVideo], looks: Mapping[Path, Look], exemp
         if video.shows_motion:
             score |= {"motion_probability": float(look.probabilities[at]),
                       "motion_top1": bool(look.probabilities.argmax() == at),
-                      **copying_scores(look, exemplars)}
+                      **copying_scores(video, look, exemplars)}
         else:
             score |= everyday_scores(video, look, recognizer.labels)
             if video in references:
@@ -108,10 +110,11 @@ def score_videos(videos: Sequence[ShownVideo], looks: Mapping[Path, Look], exemp
     return scores
 
 
-def copying_scores(look: Look, exemplars: ExemplarLooks) -> dict[str, Any]:
+def copying_scores(video: ShownVideo, look: Look, exemplars: ExemplarLooks) -> dict[str, Any]:
     """How near a video is to the nearest exemplar, in units of the exemplars' own spacing."""
     index, distance = nearest(look.embeds, exemplars.embeds)
-    scores = {"nearest_exemplar": exemplars.names[index], "exemplar_distance": distance}
+    scores = {"nearest_exemplar": exemplars.names[index], "exemplar_distance": distance,
+              "asks_for_exemplar": video.text == exemplars.texts[index]}
     if exemplars.spacing:
         ratio = distance / exemplars.spacing
         scores |= {"exemplar_ratio": ratio, "copy": ratio < COPY_RATIO}

@@ -29,7 +29,8 @@ def test_more_videos_narrow_the_interval():
 
 @pytest.mark.parametrize("value, low, high", [(1.0, 0.794, 1.0), (0.0, 0.0, 0.206)])
 def test_unanimous_share_is_not_taken_for_certain(value, low, high):
-    found = estimate([value] * 16)
+    assert estimate([value] * 16).low == value   # a distance that is 0 throughout is 0
+    found = estimate([value] * 16, is_share=True)
     assert (found.low, found.high) == (pytest.approx(low, abs=1e-3), pytest.approx(high, abs=1e-3))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from utils.errors import UserError
 from utils.files import replacing
 from utils.score_report import TITLES
-from utils.scores import MEASURES, text_of
+from utils.scores import MEASURES, SHARES, text_of
 from utils.statistics import Estimate, estimate
 
 COLUMNS = ("motion_probability", "motion_top1", "text_alignment", "named_probability", "kept_top1",
@@ -42,7 +42,8 @@ def pool(score_files: Sequence[Path], step: int | None = None) -> tuple[dict[str
     videos = [video["scores"] for path in score_files
               for video in json.loads(path.read_text(encoding="utf-8"))["videos"]
               if step is None or video["step"] == step]
-    measures = {measure: estimate([float(scores[key]) for scores in videos if key in scores])
+    measures = {measure: estimate([float(scores[key]) for scores in videos if key in scores],
+                                  is_share=measure in SHARES)
                 for measure, key in MEASURES.items() if measure != "diversity"}
     return measures, len(videos)
 

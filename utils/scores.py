@@ -35,6 +35,9 @@ MEASURES = {   # measure -> the score of a video that it averages
 }
 
 
+SHARES = ("motion_top1", "copies", "frozen", "kept_top1")   # of videos for which something is so
+
+
 @dataclass(frozen=True)
 class GroupScores:
     """What was measured in the videos of one folder, or of one step."""
@@ -54,7 +57,7 @@ def sum_up(videos: Sequence[ShownVideo], scores: Sequence[dict[str, Any]],
         values = {measure: [float(score[key]) for _, score in inside if key in score]
                   for measure, key in MEASURES.items()}
         values["diversity"] = diversity[name]
-        measures = {measure: estimate(found, seed) for measure, found in values.items()}
+        measures = {measure: estimate(found, seed, measure in SHARES) for measure, found in values.items()}
         groups.append(GroupScores(name, inside[0][0].step, len(inside), measures))
     return groups
 

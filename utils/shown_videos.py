@@ -46,6 +46,7 @@ class ShownVideo:
 class Exemplar:
     path: Path
     scene: str                  # its caption, to tell other scenes from other takes of the same one
+    text: str                   # the caption without the motion
     frames: tuple[int, ...]     # recorded frames, at the rate of the videos
 
 
@@ -78,7 +79,7 @@ def describe(path: Path, listed: dict, identifiers: set[str], label: str, num_fr
                       num_frames, fps)
 
 
-def find_exemplars(folder: Path, fps: float) -> list[Exemplar]:
+def find_exemplars(folder: Path, label: str, fps: float) -> list[Exemplar]:
     """Return the exemplars of a folder, sorted by name, every frame checked, for videos of `fps`.
 
     Raises UserError naming everything wrong with them.
@@ -96,9 +97,10 @@ def find_exemplars(folder: Path, fps: float) -> list[Exemplar]:
     if problems:
         raise UserError(*problems)
     captions = {path: captions_of(path, index, (path.name,))[0] for path in paths}
-    if len(set(captions.values())) == 1:   # one caption for all of them says nothing about their scenes
-        captions = {path: path.name for path in paths}
-    return [Exemplar(path, captions[path],
+    # one caption for all of them says nothing about their scenes
+    scenes = captions if len(set(captions.values())) > 1 else {path: path.name for path in paths}
+    identifiers = {Config.placeholder_token}
+    return [Exemplar(path, scenes[path], without_motion(captions[path], identifiers, label),
                      tuple(range(0, facts[path][0], frame_step(facts[path][1], fps)))) for path in paths]
 
 

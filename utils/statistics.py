@@ -23,11 +23,11 @@ class Estimate:
     num: int
 
 
-def estimate(values: Sequence[float], seed: int = 0) -> Estimate:
+def estimate(values: Sequence[float], seed: int = 0, is_share: bool = False) -> Estimate:
     """Return the mean of `values` with its bootstrap interval, the same for the same seed.
 
-    Percentiles of resampled means, widened for small n (see small_sample_tail). Shares that are 0 or 1
-    throughout never vary however they are resampled; they get the exact binomial interval.
+    Percentiles of resampled means, widened for small n (see small_sample_tail). Of a share the values are 0
+    and 1; where all agree, resampling never varies, and the interval is the exact binomial one.
     """
     values = np.asarray(values, dtype=np.float64)
     if not len(values):
@@ -35,7 +35,7 @@ def estimate(values: Sequence[float], seed: int = 0) -> Estimate:
     mean = float(values.mean())
     if len(values) == 1:
         return Estimate(mean, None, None, 1)
-    if mean in (0.0, 1.0) and np.all(values == mean):
+    if is_share and mean in (0.0, 1.0):
         reach = 1 - ((1 - LEVEL) / 2) ** (1 / len(values))
         low, high = (1 - reach, 1.0) if mean else (0.0, reach)
     else:
