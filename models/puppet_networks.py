@@ -176,7 +176,7 @@ def build_scheduler() -> DDIMScheduler:
 
 
 class TextToVideo(nn.Module):
-    """Text encoder and UNet as one network, so that they train, average and are saved together."""
+    """Text encoder and UNet as one network, so that they are averaged and saved together."""
 
     def __init__(self, text_encoder: CLIPTextModel, unet: UNet3DConditionModel):
         super().__init__()

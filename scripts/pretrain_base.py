@@ -1,7 +1,7 @@
 """Makes the bundled base model, models/puppet-theatre, from clips of data/puppet_theatre.py and nothing else.
 
 Stages, each continued by the same command from its last checkpoint in --work-dir: autoencoder (frames <-> latents),
-text (the encoder learns to sum up a caption in its last tokens), video (UNet and text encoder together, on latents),
+text (the encoder learns to sum up a caption in its last tokens), video (the UNet, on latents),
 decoder (optional: sharper frames from the same latents), export (averaged weights as a diffusers folder).
 Where the work folder was lost, the stage import makes one from models/puppet-theatre, optimizers and steps afresh.
 Trains on the GPU if there is one. On a CPU two processes of one thread are faster than one of two, above all
@@ -230,13 +230,18 @@ def caption_labels(scenes, captions, says_motion) -> torch.Tensor:
 # -------------------------------------------------------------------------------------------------- video
 
 def train_video(accelerator: Accelerator, args: argparse.Namespace) -> None:
-    """Train UNet and text encoder to predict v; the rate falls with the root of the step: there is no end."""
+    """Train the UNet to predict v; the rate falls with the root of the step: there is no end.
+
+    The text encoder stays as the text stage left it. Trained along, it came to tell the UNet of little but the
+    place, which most pixels are of: after 70,000 clips 88 % of what differed between captions, motion 1 %.
+    """
     num_steps, peak = args.steps or 10**9, args.learning_rate or 1e-3
     torch.manual_seed(args.seed)
     tokenizer, scheduler = networks.build_tokenizer(world_words()), networks.build_scheduler()
     vae = load_autoencoder(args.work_dir, accelerator.device)
     model = networks.build_text_to_video(tokenizer)
     load_average(args.work_dir / "text.pt", networks.CaptionReader(model.text_encoder, LABEL_COUNTS))
+    model.text_encoder.requires_grad_(False)
     run = Run(accelerator, args, "video", model, *build_optimizers(model))
     shards, losses = [], []
     while run.step < num_steps and run.has_time():
@@ -456,9 +461,9 @@ class Run:
 
 def build_optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of linear layers, AdamW for all else."""
-    matrices = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
+    matrices = [module.weight for module in model.modules() if isinstance(module, nn.Linear) and module.weight.requires_grad]
     chosen = {id(matrix) for matrix in matrices}
-    others = [p for p in model.parameters() if id(p) not in chosen]
+    others = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
     return [torch.optim.Muon([{"params": matrices, "faster": 2}], weight_decay=1e-2, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(others, betas=(0.9, 0.99), weight_decay=1e-2, fused=True)]
 
