@@ -18,6 +18,7 @@ from utils.run_folder import checkpoints, read_log
 from utils.tensor_files import read_tensors
 from utils.video import probe
 
+pytestmark = pytest.mark.slow
 STEPS = 4
 CHANGES = [f"max_train_steps={STEPS}", "checkpointing_steps=1", "validation_steps=3", "keep_checkpoints=2",
            "temporal_dropout=0.1"]

@@ -158,8 +158,9 @@ find_base("nobody/a-base-that-is-not-here")
 
 
 @pytest.mark.parametrize("offline, said", [
-    ("0", "asks the network"), ("1", "is not on this machine, and the hub cannot be reached. Check the network "
-                                     "and HF_HUB_OFFLINE, or name a local folder.")])
+    ("0", "asks the network"),
+    ("1", "is not on this machine, and the hub cannot be reached. Check the network and HF_HUB_OFFLINE, or "
+          "name a local folder.")])
 def test_hub_is_asked_for_a_hub_id_unless_told_to_be_offline(tmp_path, offline, said):
     """In a process of its own: the library reads HF_HUB_OFFLINE once."""
     done = subprocess.run([sys.executable, "-c", ASK], cwd=ROOT, capture_output=True, text=True,

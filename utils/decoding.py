@@ -82,7 +82,9 @@ def complaint(path: Path) -> str:
     A damaged video is often decoded without an error, into frames that are not those recorded.
     """
     opened(path, *identity(path))
-    printed = os.pread(2, 10_000, 0).decode(errors="replace").strip().splitlines()
+    os.lseek(2, 0, os.SEEK_SET)
+    printed = os.read(2, 10_000).decode(errors="replace").strip().splitlines()
+    os.lseek(2, 0, os.SEEK_END)
     return re.sub(r"^\[[^]]*\] *", "", printed[0])[:100].rstrip(". ") if printed else ""
 
 
