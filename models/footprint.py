@@ -1,33 +1,42 @@
-"""What a run will need of memory and disk, told before it starts.
+"""What a training step will need of memory, told before it starts and without loading what computes it.
 
-Activations are counted by running the UNet's forward on tensors that have shapes and no values, and adding up
-what autograd keeps. It is an estimate: allocators round, and kernels take workspace.
+The UNet's blocks are walked in the order in which they run, from the sizes in its config; for each, what
+autograd keeps is added up by hand, layer by layer, for the forms of models/fast.py. The peak is the largest
+sum along the way: activations pile up in the forward pass, and in the backward pass give way to gradients.
+tests/test_footprint.py compares the count with what torch keeps, and scripts/benchmark.py with memory.
+
+Letters: n latent cells of all frames of the batch at a level of the UNet, c channels, i channels inside a
+transformer, s bytes per value in the compute precision, g bytes of what a norm keeps and returns.
 """
 
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import UNet3DConditionModel
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from models.base_folder import tensor_sizes
-from models.recompute import RECOMPUTED
 from utils.files import format_bytes
 
-NUM_TOKENS = 77   # of CLIP; few against the pixels, so it need not be the base's own
+NUM_TOKENS = 77    # of CLIP; few against the pixels, so it need not be the base's own
+MOST_KEYS = 128    # as in models/fast.py, which needs diffusers, and that takes seconds to import
 BYTES = {"no": 4, "fp16": 2, "bf16": 2}
+# gradients on their way through the widest layer of a transformer, in channels: of the gated product (4), of
+# its two factors (8) and both again as one (8)
+GRADIENTS_UNDER_WAY = 20
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes on the training device, by purpose."""
+    """Bytes on the training device at the peak of a step, by purpose."""
 
     frozen_weights: int
     trained_weights: int
-    gradients: int
     optimizer: int
-    activations: int
+    gradients: int      # those that are there at the peak
+    activations: int    # and what else comes and goes
 
     def total(self) -> int:
         return sum(vars(self).values())
@@ -37,63 +46,192 @@ class Footprint:
         return f"memory, estimated: {format_bytes(self.total())} ({', '.join(parts)})"
 
 
+@dataclass(frozen=True)
+class Block:
+    """A part of the UNet that is recomputed as a whole, or never."""
+
+    name: str            # of its parameters, up to the last dot
+    entering: int        # bytes that come in
+    inside: int          # bytes that autograd keeps of it, what comes in included
+    under_way: int       # bytes of gradients while the backward pass is in it
+    is_recomputed: bool = True
+
+
 def training_footprint(folder: Path, trained: list[str], batch_size: int, num_frames: int,
-                       cells: tuple[int, int], precision: str, recompute: bool,
-                       use_8bit_adam: bool) -> Footprint:
+                       cells: tuple[int, int], precision: str, recompute: bool, use_8bit_adam: bool,
+                       on_cpu: bool) -> Footprint:
     """Estimate the memory of a training step on a batch of windows of `num_frames` of `cells` (h, w) latent
     cells."""
     sizes = tensor_sizes(folder, "unet")
+    config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
     num_trained = sum(sizes[name] for name in trained)
+    value = BYTES[precision]
+    blocks = list(unet_blocks(config, set(trained), batch_size, num_frames, cells, value, on_cpu))
+    activations, gradients = peak_of_step(blocks, {name: sizes[name] for name in trained}, value, recompute)
+    if gradients + activations < num_trained * 4:   # the optimizer's turn, when all gradients are there
+        activations, gradients = 0, num_trained * 4
     return Footprint(
-        frozen_weights=(sum(sizes.values()) - num_trained) * BYTES[precision],
+        frozen_weights=(sum(sizes.values()) - num_trained) * value,
         trained_weights=num_trained * 4,
-        gradients=num_trained * 4,
         optimizer=num_trained * (2 if use_8bit_adam else 8),
-        activations=activation_bytes(folder, trained, (batch_size, num_frames, *cells), recompute)
-        * BYTES[precision] // 4,
-    )
+        gradients=gradients, activations=activations)
 
 
-def activation_bytes(folder: Path, trained: list[str], shape: tuple[int, int, int, int],
-                     recompute: bool) -> int:
-    """Count the bytes autograd keeps for the backward pass of latents of `shape` (b, f, h, w), in float32.
+def free_memory() -> int:
+    """Return the bytes that the device of this process has free."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0]
+    meminfo = Path("/proc/meminfo")   # elsewhere what is free is not known, and half of all is taken for it
+    if meminfo.exists():
+        lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else 0
 
-    With `recompute`, only the inputs of the recomputed blocks are kept, and what the largest of them needs
-    inside.
-    """
-    config = UNet3DConditionModel.load_config(folder / "unet")
-    kept, inside, current = {}, {}, []   # storage -> bytes kept; block -> its storages; the block being run
 
-    with FakeTensorMode():
-        unet = UNet3DConditionModel.from_config(config)
-        wanted = set(trained)
-        for name, parameter in unet.named_parameters():
-            parameter.requires_grad_(name in wanted)
-        weights = {parameter.untyped_storage()._cdata for parameter in unet.parameters()}
-        alive = []   # storages must not be freed, or another could take a freed one's identity
+def peak_of_step(blocks: Sequence[Block], trained_sizes: dict[str, int], value: int,
+                 recompute: bool) -> tuple[int, int]:
+    """Return the bytes of (activations, gradients) when both together are most. `value`: bytes of a computed
+    value; trained weights are cast to it."""
+    of_block = {block.name: sum(size for name, size in trained_sizes.items() if name.startswith(block.name))
+                for block in blocks}
+    first = _first_trained(blocks, trained_sizes)
+    kept = kept_of_blocks(blocks, trained_sizes, value, recompute)
+    peak = (0, 0)
+    for index in range(len(blocks) - 1, first - 1, -1):   # the backward pass
+        block = blocks[index]
+        again = block.inside + of_block[block.name] * (value if value < 4 else 0)
+        again = again if recompute and block.is_recomputed else 0
+        gradients = 4 * sum(of_block[later.name] for later in blocks[index:])
+        peak = max(peak, (sum(kept[: index + 1]) + again + block.under_way, gradients), key=sum)
+    return peak
 
-        def pack(tensor: torch.Tensor) -> torch.Tensor:
-            storage = tensor.untyped_storage()
-            alive.append(storage)
-            if storage._cdata not in weights:
-                (inside[current[-1]] if current else kept)[storage._cdata] = storage.nbytes()
-            return tensor
 
-        def enter(block, args, kwargs) -> None:
-            current.append(block)
-            inside[block] = {}
-            for tensor in (*args, *kwargs.values()):
-                if isinstance(tensor, torch.Tensor):
-                    alive.append(tensor.untyped_storage())
-                    kept[alive[-1]._cdata] = alive[-1].nbytes()
+def kept_of_blocks(blocks: Sequence[Block], trained_sizes: dict[str, int], value: int,
+                   recompute: bool) -> list[int]:
+    """Return the bytes that autograd keeps of each block until the backward pass."""
+    first, kept = _first_trained(blocks, trained_sizes), []
+    for index, block in enumerate(blocks):
+        weights = sum(size for name, size in trained_sizes.items() if name.startswith(block.name))
+        if recompute and block.is_recomputed:
+            kept.append(block.entering)
+        else:   # before the first block that trains nothing needs a gradient
+            kept.append(0 if index < first else block.inside + weights * (value if value < 4 else 0))
+    return kept
 
-        if recompute:
-            for block in (module for module in unet.modules() if isinstance(module, RECOMPUTED)):
-                block.register_forward_pre_hook(enter, with_kwargs=True)
-                block.register_forward_hook(lambda *_: current.pop() and None)
-        batch_size, num_frames, height, width = shape
-        latents = torch.empty(batch_size, config["in_channels"], num_frames, height, width)
-        prompt_embeds = torch.empty(batch_size, NUM_TOKENS, config["cross_attention_dim"])
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            unet(latents, torch.zeros(batch_size, dtype=torch.int64), prompt_embeds)
-    return sum(kept.values()) + max((sum(block.values()) for block in inside.values()), default=0)
+
+def _first_trained(blocks: Sequence[Block], names: Iterable[str]) -> int:
+    return next((index for index, block in enumerate(blocks)
+                 if any(name.startswith(block.name) for name in names)), len(blocks))
+
+
+def unet_blocks(config: dict, trained: set[str], batch_size: int, num_frames: int, cells: tuple[int, int],
+                value: int, on_cpu: bool) -> Iterator[Block]:
+    """Yield the blocks of a UNet3DConditionModel in the order in which they run."""
+    widths, per_level = config["block_out_channels"], config["layers_per_block"]
+    head_width = config.get("num_attention_heads") or config["attention_head_dim"]
+    layers = _Layers(trained, batch_size, num_frames, value, 4 if not on_cpu and value < 4 else value, on_cpu)
+    height, width = cells
+
+    def unit(name: str, index: int, entering: int, c: int, is_attending: bool) -> Iterator[Block]:
+        n = batch_size * num_frames * height * width
+        yield layers.resnet(f"{name}.resnets.{index}.", n, entering, c)
+        yield layers.temporal_convolution(f"{name}.temp_convs.{index}.", n, c)
+        if is_attending:
+            yield layers.spatial(f"{name}.attentions.{index}.", n, c, c // head_width, height * width)
+            yield layers.temporal(f"{name}.temp_attentions.{index}.", n, c, c, c // head_width)
+
+    n = batch_size * num_frames * height * width
+    yield layers.temporal("transformer_in.", n, widths[0], 8 * config["attention_head_dim"], 8)
+    skipped, c = [widths[0]], widths[0]
+    for level, (kind, out) in enumerate(zip(config["down_block_types"], widths)):
+        for index in range(per_level):
+            yield from unit(f"down_blocks.{level}", index, c, out, "CrossAttn" in kind)
+            c = out
+            skipped.append(c)
+        if level < len(widths) - 1:
+            n = batch_size * num_frames * height * width
+            yield layers.resampling(f"down_blocks.{level}.downsamplers.", n, c)
+            height, width = -(-height // 2), -(-width // 2)
+            skipped.append(c)
+    n = batch_size * num_frames * height * width
+    yield layers.resnet("mid_block.resnets.0.", n, c, c)
+    yield layers.temporal_convolution("mid_block.temp_convs.0.", n, c)
+    yield layers.spatial("mid_block.attentions.0.", n, c, c // head_width, height * width)
+    yield layers.temporal("mid_block.temp_attentions.0.", n, c, c, c // head_width)
+    yield layers.resnet("mid_block.resnets.1.", n, c, c)
+    yield layers.temporal_convolution("mid_block.temp_convs.1.", n, c)
+    for level, (kind, out) in enumerate(zip(config["up_block_types"], reversed(widths))):
+        for index in range(per_level + 1):
+            yield from unit(f"up_blocks.{level}", index, c + skipped.pop(), out, "CrossAttn" in kind)
+            c = out
+        if level < len(widths) - 1:
+            height, width = (-(-side // 2 ** (len(widths) - 2 - level)) for side in cells)
+            yield layers.resampling(f"up_blocks.{level}.upsamplers.",
+                                    batch_size * num_frames * height * width, c)
+    n = batch_size * num_frames * height * width
+    yield Block("conv_norm_out.", n * c * value, 3 * n * c * value, 2 * n * c * value, False)
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """The kinds of blocks, on this batch."""
+
+    trained: set[str]
+    batch_size: int
+    num_frames: int
+    s: int
+    g: int
+    on_cpu: bool
+
+    def resnet(self, name: str, n: int, c_in: int, c_out: int) -> Block:
+        per_channel = self.s + 2 * self.g if self.g > self.s else 3 * self.s   # of norm, activation, convolution
+        shortcut = c_in * self.s if c_in != c_out and self.g > self.s else 0
+        return Block(name, n * c_in * self.s, n * ((c_in + c_out) * per_channel + shortcut),
+                     3 * n * max(c_in, c_out) * self.s)
+
+    def temporal_convolution(self, name: str, n: int, c: int) -> Block:
+        return Block(name, n * c * self.s, 4 * n * c * (self.s + 2 * self.g), 3 * n * c * self.s)
+
+    def resampling(self, name: str, n: int, c: int) -> Block:
+        return Block(name, n * c * self.s, n * c * self.s, n * c * self.s, is_recomputed=False)
+
+    def spatial(self, name: str, n: int, c: int, heads: int, per_frame: int) -> Block:
+        linear, block = self._linear(name), f"{name}transformer_blocks.0."
+        text = 2 * self.batch_size * NUM_TOKENS * c * self.s
+        inside = n * (
+            c * self.g + linear("proj_in") * c * self.s
+            + self._attention(f"{block}attn1.", c, heads, per_frame, f"{block}norm1.")
+            + self._attention(f"{block}attn2.", c, heads, NUM_TOKENS, f"{block}norm2.", is_text=True)
+            + self._feed_forward(block, c) + linear("proj_out") * c * self.s) + text
+        return Block(name, n * c * self.s, inside, GRADIENTS_UNDER_WAY * n * c * self.s)
+
+    def temporal(self, name: str, n: int, c: int, i: int, heads: int) -> Block:
+        linear, block = self._linear(name), f"{name}transformer_blocks.0."
+        inside = n * (
+            c * self.g + linear("proj_in") * c * self.s
+            + self._attention(f"{block}attn1.", i, heads, self.num_frames, f"{block}norm1.")
+            + self._attention(f"{block}attn2.", i, heads, self.num_frames, f"{block}norm2.")
+            + self._feed_forward(block, i) + linear("proj_out") * i * self.s)
+        return Block(name, n * c * self.s, inside, GRADIENTS_UNDER_WAY * n * i * self.s)
+
+    def _attention(self, name: str, i: int, heads: int, num_keys: int, norm: str, is_text: bool = False) -> int:
+        """Bytes kept per cell, its norm included."""
+        linear = self._linear(name)
+        projections = ("to_q",) if is_text else ("to_q", "to_k", "to_v")
+        # in one precision all see the same tensor; else each makes its own copy
+        needing = [linear(projection) for projection in projections]
+        seen = sum(needing) if self.g > self.s else max(needing)
+        states = 1 if is_text else 3   # keys and values of the text are few
+        if self.on_cpu and num_keys <= MOST_KEYS:
+            kept = states * i * self.s + heads * num_keys * self.s + linear("to_out.0") * i * self.s
+        else:
+            kept = (states + 1) * i * self.s + heads * 4
+        return i * self.g + 8 + seen * i * self.s + kept
+
+    def _feed_forward(self, block: str, i: int) -> int:
+        linear = self._linear(f"{block}ff.net.")
+        return i * self.g + 8 + (linear("0.proj") + 8 + 4 + 4 * linear("2")) * i * self.s
+
+    def _linear(self, prefix: str) -> Callable[[str], bool]:
+        """Say of a linear layer whether it keeps what comes in: where its weight trains."""
+        return lambda name: f"{prefix}{name}.weight" in self.trained

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from models.base_folder import find_base, num_timesteps, pixel_strides, tensor_sizes
+from models.footprint import Footprint, free_memory, training_footprint
 from models.tunable import select_tunable, selection_report, union
 from utils.clips import Clip, clip_report, find_clips
 from utils.config import Config, num_due
@@ -18,6 +19,7 @@ from utils.prompts import Prompt, read_prompts, with_token
 from utils.run_folder import checkpoints
 
 OPTIONAL_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
+USABLE_SHARE = 0.85   # of the free memory: allocators leave gaps, kernels take workspace
 TYPICAL_STRIDES = (8, 64)   # of ModelScope and ZeroScope, for clips looked at before their base is downloaded
 
 
@@ -183,18 +185,28 @@ def estimate_report(plan: Plan) -> str:
     if plan.base_folder is None:
         return (f"{plan.config.pretrained_model_path} is not on this machine yet, so memory and disk are not "
                 f"estimated.")
-    from models.footprint import (
-        training_footprint,  # it needs diffusers, which takes seconds to import
-    )
-
-    config, clips = plan.config, plan.exemplars + plan.regularization
-    largest = max(clips, key=lambda clip: clip.window * clip.size[0] * clip.size[1])
-    batch = config.train_batch_size * (2 if plan.regularization else 1)
-    footprint = training_footprint(
-        plan.base_folder, plan.trained_names, batch, largest.window,
-        (largest.size[1] // plan.strides[0], largest.size[0] // plan.strides[0]), config.mixed_precision,
-        config.gradient_checkpointing, config.use_8bit_adam)
+    config, footprint = plan.config, footprint_of(plan, recomputes(plan))
     cache, results = disk_needs(plan)
     free = format_bytes(free_bytes(Path(config.output_dir)))
     return (f"{footprint.report()}\ndisk, at most: cache {format_bytes(cache)}, checkpoints and motion "
             f"weights {format_bytes(results)}; {free} are free")
+
+
+def footprint_of(plan: Plan, recompute: bool) -> Footprint:
+    """Estimate the memory of a training step on the largest clips of the plan."""
+    config, clips = plan.config, plan.exemplars + plan.regularization
+    largest = max(clips, key=lambda clip: clip.window * clip.size[0] * clip.size[1])
+    batch_size = config.train_batch_size * (2 if plan.regularization else 1)
+    num_frames = 1 if config.train_data.train_weights == "spatial" else largest.window
+    return training_footprint(
+        plan.base_folder, plan.trained_names, batch_size, num_frames,
+        (largest.size[1] // plan.strides[0], largest.size[0] // plan.strides[0]), config.mixed_precision,
+        recompute, config.use_8bit_adam, on_cpu=not torch.cuda.is_available())
+
+
+def recomputes(plan: Plan) -> bool:
+    """Say whether activations are recomputed: as the config says, else where memory is too small to keep
+    them."""
+    if plan.config.gradient_checkpointing is not None:
+        return plan.config.gradient_checkpointing
+    return footprint_of(plan, recompute=False).total() > USABLE_SHARE * free_memory()

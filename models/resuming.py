@@ -1,16 +1,21 @@
 """Going on with a run: what a continuation must find unchanged, and loading the newest checkpoint that is
 whole."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from models.base import Base
 from models.checkpoint import Damaged, load_checkpoint, read_state
 from models.plan import Plan
 from utils.errors import UserError
 from utils.run_folder import checkpoints, set_aside
+
+if TYPE_CHECKING:   # it imports diffusers, and whoever only asks whether a run can go on should not wait
+    from models.base import Base
 
 
 def run_state(plan: Plan, base: Base, accelerator) -> dict:

@@ -27,7 +27,7 @@ from models.optimization import (
     select_parameters,
     set_temporal_dropout,
 )
-from models.plan import Plan, sample_fps
+from models.plan import Plan, recomputes, sample_fps
 from models.recompute import recompute_activations
 from models.resuming import load_newest, run_state
 from models.sampling import COMPUTE_DTYPES
@@ -114,7 +114,7 @@ def set_up(plan: Plan, accelerator, run: Path) -> Training:
     set_temporal_dropout(unet, config.temporal_dropout)
     inputs = cache_inputs(plan, base, accelerator)
     hold_frozen_weights_in(unet, COMPUTE_DTYPES[config.mixed_precision])
-    if config.gradient_checkpointing:
+    if recomputes(plan):
         recompute_activations(unet)
     plain_forward = unet.forward   # prepare() wraps it in autocast
     optimizer = make_optimizer(config, trained, accelerator)

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from models.plan import (
     sample_fps,
     sample_prompts,
 )
-from tests.conftest import write_clip
+from tests.conftest import ROOT, write_clip
 from tests.test_config import PUBLISHED
 from utils.config import Config, examine_config, load_config
 from utils.errors import UserError
@@ -373,12 +375,31 @@ def test_memory_estimate_counts_what_trains(config):
     plan = make_plan(config)
     trained = sum(plan.num_elements[name] for name in plan.trained_names)
     total = sum(plan.num_elements.values())
-    half = training_footprint(plan.base_folder, plan.trained_names, 1, 4, (8, 8), "bf16", False, False)
-    assert (half.trained_weights, half.gradients, half.optimizer) == (trained * 4, trained * 4, trained * 8)
+    half = training_footprint(plan.base_folder, plan.trained_names, 1, 4, (8, 8), "bf16", False, False, True)
+    assert (half.trained_weights, half.optimizer) == (trained * 4, trained * 8)
+    assert 0 < half.gradients <= trained * 4
     assert half.frozen_weights == (total - trained) * 2
-    full = training_footprint(plan.base_folder, plan.trained_names, 1, 4, (8, 8), "no", True, True)
+    full = training_footprint(plan.base_folder, plan.trained_names, 1, 4, (8, 8), "no", True, True, True)
     assert full.frozen_weights == (total - trained) * 4 and full.optimizer == trained * 2
-    assert full.activations / 2 < half.activations   # recomputing keeps less
+
+
+def test_activations_are_recomputed_as_the_config_says_or_where_memory_is_small(config, monkeypatch):
+    plan = make_plan(replace(config, gradient_checkpointing=None))
+    needed = plan_module.footprint_of(plan, recompute=False).total()
+    for free, expected in ((needed, True), (2 * needed, False)):
+        monkeypatch.setattr(plan_module, "free_memory", lambda: free)
+        assert plan_module.recomputes(plan) == expected
+        for given in (True, False):
+            assert plan_module.recomputes(make_plan(replace(config, gradient_checkpointing=given))) == given
+
+
+def test_dry_run_does_not_wait_for_diffusers(write_config):
+    code = (f"import sys, runpy; sys.argv = ['train_model.py', '--config', {str(write_config())!r}, '--dry-run']\n"
+            f"runpy.run_path('train_model.py', run_name='__main__')\n"
+            f"assert not {{'diffusers', 'transformers', 'accelerate'}} & set(sys.modules)")
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "memory, estimated" in result.stdout
 
 
 # ---------------------------------------------------------------------------------------------- the precision

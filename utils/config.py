@@ -103,7 +103,9 @@ class Config:
     use_8bit_adam: bool = False    # needs the package bitsandbytes and an NVIDIA GPU
 
     mixed_precision: str | None = None  # no, fp16, bf16; null: the best the device has
-    gradient_checkpointing: bool = True  # recompute activations in the backward pass: slower, far less memory
+    # recompute activations in the backward pass: slower by a third, far less memory; null: where they would
+    # not fit otherwise
+    gradient_checkpointing: bool | None = None
 
     # when to write a checkpoint to resume from, or to render validation_data.prompt: a list of steps, or one
     # number for every so many steps. Step 0, the untuned base, is rendered whenever anything is.
