@@ -184,7 +184,8 @@ class _Layers:
     on_cpu: bool
 
     def resnet(self, name: str, n: int, c_in: int, c_out: int) -> Block:
-        per_channel = self.s + 2 * self.g if self.g > self.s else 3 * self.s   # of norm, activation, convolution
+        # what norm, activation and convolution keep of what comes into each
+        per_channel = self.s + 2 * self.g if self.g > self.s else 3 * self.s
         shortcut = c_in * self.s if c_in != c_out and self.g > self.s else 0
         return Block(name, n * c_in * self.s, n * ((c_in + c_out) * per_channel + shortcut),
                      3 * n * max(c_in, c_out) * self.s)
@@ -200,8 +201,8 @@ class _Layers:
         text = 2 * self.batch_size * NUM_TOKENS * c * self.s
         inside = n * (
             c * self.g + linear("proj_in") * c * self.s
-            + self._attention(f"{block}attn1.", c, heads, per_frame, f"{block}norm1.")
-            + self._attention(f"{block}attn2.", c, heads, NUM_TOKENS, f"{block}norm2.", is_text=True)
+            + self._attention(f"{block}attn1.", c, heads, per_frame)
+            + self._attention(f"{block}attn2.", c, heads, NUM_TOKENS, is_text=True)
             + self._feed_forward(block, c) + linear("proj_out") * c * self.s) + text
         return Block(name, n * c * self.s, inside, GRADIENTS_UNDER_WAY * n * c * self.s)
 
@@ -209,12 +210,12 @@ class _Layers:
         linear, block = self._linear(name), f"{name}transformer_blocks.0."
         inside = n * (
             c * self.g + linear("proj_in") * c * self.s
-            + self._attention(f"{block}attn1.", i, heads, self.num_frames, f"{block}norm1.")
-            + self._attention(f"{block}attn2.", i, heads, self.num_frames, f"{block}norm2.")
+            + self._attention(f"{block}attn1.", i, heads, self.num_frames)
+            + self._attention(f"{block}attn2.", i, heads, self.num_frames)
             + self._feed_forward(block, i) + linear("proj_out") * i * self.s)
         return Block(name, n * c * self.s, inside, GRADIENTS_UNDER_WAY * n * i * self.s)
 
-    def _attention(self, name: str, i: int, heads: int, num_keys: int, norm: str, is_text: bool = False) -> int:
+    def _attention(self, name: str, i: int, heads: int, num_keys: int, is_text: bool = False) -> int:
         """Bytes kept per cell, its norm included."""
         linear = self._linear(name)
         projections = ("to_q",) if is_text else ("to_q", "to_k", "to_v")

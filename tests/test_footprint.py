@@ -58,7 +58,7 @@ def test_count_of_what_is_kept_is_within_five_per_cent(tiny_base, groups, precis
         recompute_activations(unet)
     config = json.loads((tiny_base / "unet" / "config.json").read_text())
     sizes = {name: size for name, size in tensor_sizes(tiny_base, "unet").items() if name in names}
-    blocks = list(unet_blocks(config, set(names), SHAPE[0], SHAPE[1], SHAPE[2:], BYTES[precision], on_cpu=True))
+    blocks = list(unet_blocks(config, set(names), *SHAPE[:2], SHAPE[2:], BYTES[precision], on_cpu=True))
     counted = sum(kept_of_blocks(blocks, sizes, BYTES[precision], recompute))
     assert counted == pytest.approx(kept_bytes(unet, precision), rel=0.05)
 
@@ -76,7 +76,7 @@ def test_peak_is_the_largest_sum_on_the_way():
     sizes = {"a.w": 1, "b.w": 1, "c.w": 100}
     # in c: what all three keep, and the gradients of c; in b there would be 115 and 404
     assert peak_of_step(blocks, sizes, 4, recompute=False) == (130, 400)
-    # recomputed, in b: what enters a and b, all of b once more and what is under way, the gradients of b and c
+    # recomputed, in b: what enters a and b, all of b again, what is under way, the gradients of b and c
     assert peak_of_step(blocks, sizes, 4, recompute=True) == (107, 404)
 
 

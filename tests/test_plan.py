@@ -387,14 +387,15 @@ def test_activations_are_recomputed_as_the_config_says_or_where_memory_is_small(
     plan = make_plan(replace(config, gradient_checkpointing=None))
     needed = plan_module.footprint_of(plan, recompute=False).total()
     for free, expected in ((needed, True), (2 * needed, False)):
-        monkeypatch.setattr(plan_module, "free_memory", lambda: free)
+        monkeypatch.setattr(plan_module, "free_memory", lambda free=free: free)
         assert plan_module.recomputes(plan) == expected
         for given in (True, False):
             assert plan_module.recomputes(make_plan(replace(config, gradient_checkpointing=given))) == given
 
 
 def test_dry_run_does_not_wait_for_diffusers(write_config):
-    code = (f"import sys, runpy; sys.argv = ['train_model.py', '--config', {str(write_config())!r}, '--dry-run']\n"
+    arguments = ["train_model.py", "--config", str(write_config()), "--dry-run"]
+    code = (f"import sys, runpy; sys.argv = {arguments}\n"
             f"runpy.run_path('train_model.py', run_name='__main__')\n"
             f"assert not {{'diffusers', 'transformers', 'accelerate'}} & set(sys.modules)")
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

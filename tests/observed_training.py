@@ -1,0 +1,43 @@
+"""train_model.py, started by tests/test_processes.py in several processes, with what each of them did noted.
+
+Every process writes to $OBSERVED/rank_N.jsonl a hash of its noise, and after each step a hash of its weights.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+
+def main() -> None:
+    from models import step, training
+
+    losses, report = step.clip_losses, training.report
+
+    def note(kind: str, tensors) -> None:
+        digest = hashlib.sha256()
+        for tensor in tensors:
+            digest.update(tensor.detach().cpu().numpy().tobytes())
+        with open(Path(os.environ["OBSERVED"]) / f"rank_{os.environ['RANK']}.jsonl", "a") as file:
+            file.write(json.dumps([kind, digest.hexdigest()]) + "\n")
+
+    def noted_losses(unet, scheduler, latents, noise, *others):
+        note("noise", [noise])
+        return losses(unet, scheduler, latents, noise, *others)
+
+    def noted_report(training, *others):
+        note("weights", training.trained.values())
+        report(training, *others)
+
+    step.clip_losses, training.report = noted_losses, noted_report
+    import train_model
+    from utils.errors import run_script
+
+    run_script(train_model.main)
+
+
+if __name__ == "__main__":
+    main()
