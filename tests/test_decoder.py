@@ -32,10 +32,8 @@ def endless(tmp_path) -> Path:
 
 def is_alive(pid: int) -> bool:
     """Whether a process runs; one that has ended and is not yet collected does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
+    return state.strip() != "" and "Z" not in state
 
 
 def wait_until(claim, seconds: float = 20) -> bool:

@@ -39,7 +39,7 @@ file_bytes = st.one_of(st.binary(max_size=200), texts.map(lambda text: text.enco
 names = st.one_of(texts.map(lambda text: text.encode("utf-8", "surrogatepass")), st.binary(max_size=60)).map(
     lambda name: name.replace(b"/", b"_").replace(b"\0", b"_")[:200])
 
-EXAMPLES = count(sample=40, full=1_000)
+EXAMPLES = count(sample=30, full=1_000)
 
 
 def fuzzed(*strategies, **named):
