@@ -12,9 +12,9 @@ MEASURED = "\n## What was measured\n"
 HEADS = {"motion": ("video-classification", "Puppet theatre: motion", f"""\
 A small VideoMAE (`VideoMAEForVideoClassification`, `VideoMAEImageProcessor`) that names the motion of a clip
 of the puppet theatre, one of {len(MOTIONS)}: {", ".join(MOTIONS)}.
-64x64 pixels, 8 frames, which should span one to two seconds. A clip frozen at any moment is `standing`; one
-whose frames are in a wrong order should get no label with much probability. Made to judge rendered videos of
-`models/puppet-theatre`; it knows nothing else."""),
+64x64 pixels, 8 frames, which should span one second; two seconds are harder for it. A clip frozen at any
+moment is `standing`. Shuffling the frames costs it less than it should: many poses tell the motion alone.
+Made to judge rendered videos of `models/puppet-theatre`; it knows nothing else."""),
          "clip": ("zero-shot-image-classification", "Puppet theatre: CLIP", f"""\
 A small CLIP (`CLIPModel`, `CLIPProcessor`) for single frames of the puppet theatre, 64x64 pixels, and
 captions such as "two cats in the snow". It tells {len(world.CHARACTERS)} characters

@@ -142,6 +142,7 @@ def text_embeddings(clip: ImageTextModel, texts: Sequence[str], batch_size: int 
     return _embeddings(clip, clip.model.get_text_features, parts)
 
 
+@torch.no_grad()
 def match_captions(clip: ImageTextModel, clips: Sequence[np.ndarray], captions: Sequence[str],
                    num_frames: int = 4) -> np.ndarray:
     """Probabilities (n t) that one of `captions` and no other is that of a uint8 clip (f h w c): zero-shot.

@@ -276,7 +276,7 @@ def check(export_dir: Path) -> None:
             name: float((seen[name] == shown[name][: len(frames)]).mean()) for name in shown}
         if confusion is None:   # of the first view: the frames as drawn
             confusion = confusion_counts(shown["motion"], seen["motion"], len(MOTIONS))
-            accuracies |= check_time(recognizer, frames[: len(frames) // 4], shown["motion"])
+            accuracies |= check_time(recognizer, frames[: len(frames) // 10], shown["motion"])
         print(view, {name: round(number, 4) for name, number in accuracies[view].items()}, flush=True)
     for name in ("motion", "clip"):
         write_measurements(export_dir / name, accuracies, HELD_OUT_SEED,
@@ -284,8 +284,8 @@ def check(export_dir: Path) -> None:
 
 
 def draw_views(scenes: list[world.Scene]) -> dict[str, np.ndarray]:
-    """The same scenes as uint8 frames (n f h w c): as drawn, and a fourth of them in ways harder to judge."""
-    num, some = len(scenes), len(scenes) // 4
+    """The same scenes as uint8 frames (n f h w c): as drawn, and a tenth of them in ways harder to judge."""
+    num, some = len(scenes), len(scenes) // 10
     frames = world.draw_clips(num, HELD_OUT_SEED, scenes=scenes).frames
     views = {"as drawn": frames}
     views["two seconds in 16 frames"] = world.draw_clips(

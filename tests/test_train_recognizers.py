@@ -21,7 +21,7 @@ def script():
     spec = importlib.util.spec_from_file_location("train_recognizers", ROOT / "scripts/train_recognizers.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.SHARD_CLIPS, module.WHITENING_CLIPS, module.CHECK_CLIPS = 16, 4, 24
+    module.SHARD_CLIPS, module.WHITENING_CLIPS, module.CHECK_CLIPS = 16, 4, 30
     return module
 
 
@@ -82,8 +82,8 @@ def test_exported_folders_load_in_stock_transformers_and_are_checked(run_stage, 
     run_stage(tmp_path, "check")
     for name in ("motion", "clip"):
         card = (tmp_path / "export" / name / "README.md").read_text()
-        assert "Not yet measured" not in card and "| as drawn | 24 |" in card
-        assert "| through the base's autoencoder | 6 |" in card
+        assert "Not yet measured" not in card and "| as drawn | 30 |" in card
+        assert "| through the base's autoencoder | 3 |" in card
 
 
 def test_exporting_before_training_says_which_stage_to_run(run_stage, tmp_path):
