@@ -1,7 +1,7 @@
 """Rendering prompts: the one way from text to video files, for samples during training and for generation
 alike."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ from utils.captions import add_captions
 from utils.clips import FROZEN
 from utils.errors import UserError
 from utils.files import remove_stale
-from utils.gallery import write_gallery
+from utils.gallery import forget_scores, write_gallery
 from utils.prompts import Prompt, file_name
 from utils.video import read_metadata, write_video
 
-# where weights lie may change: which ones they are, their fingerprints tell; and the prompt says what V* became
+# where weights lie may change: which ones they are, their fingerprints tell; the prompt says what V* became
 UNCOMPARED = ("base", "motion", "placeholder_token")
 FLAT = 2   # of 255: what rounding leaves of a single colour
 COMPUTE_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -83,7 +83,7 @@ def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Re
     remarks += [f"{file_name(prompt)}: the prompt is too long for the text encoder, not seen: \"{unseen}\""
                 for prompt in missing if (unseen := unseen_words(pipeline, prompt.text))]
     remove_stale(folder)
-    index_folder(folder, kept)
+    index_folder(folder, kept, replaced=others)
     batches = [missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]
     for batch in progress(batches) if batches else ():
         for prompt, frames in zip(batch, render(pipeline, batch, how)):
@@ -93,10 +93,14 @@ def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Re
     return remarks
 
 
-def index_folder(folder: Path, prompts: list[Prompt]) -> None:
-    """Add the captions of `prompts` to the folder, and write its gallery; processes take turns."""
+def index_folder(folder: Path, prompts: list[Prompt], replaced: Sequence[Prompt] = ()) -> None:
+    """Add the captions of `prompts` to the folder, and write its gallery; processes take turns.
+
+    The scores of videos that are about to be `replaced` are forgotten.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".index.lock"):
+        forget_scores(folder, map(file_name, replaced))
         add_captions(folder, {file_name(prompt): prompt.text for prompt in prompts})
         write_gallery(folder)
 

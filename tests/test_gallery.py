@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.gallery import LIST_BLOCK, PAGE_NAME, list_videos, write_gallery
+from utils.gallery import LIST_BLOCK, PAGE_NAME, forget_scores, list_videos, write_gallery
 
 TEMPLATE = (Path(__file__).parents[1] / "utils" / PAGE_NAME).read_text(encoding="utf-8")
 
@@ -130,6 +130,15 @@ def test_only_finite_scores_are_kept(tmp_path):
 def test_large_seed_reaches_the_page_unrounded(tmp_path):
     touch(tmp_path, f"a_seed{2**63 - 1}.mp4")
     assert embedded_list(write_gallery(tmp_path))["videos"][0]["seed"] == str(2**63 - 1)
+
+
+def test_scores_of_videos_to_be_replaced_are_forgotten(tmp_path):
+    touch(tmp_path, "a.mp4", "b.mp4")
+    write_json(tmp_path / "videos.json", {"a.mp4": {"prompt": "a man", "scores": {"motion": 0.5}},
+                                          "b.mp4": {"scores": {"motion": 0.7}}, "odd": 3})
+    forget_scores(tmp_path, ["a.mp4", "odd", "new.mp4"])
+    content = json.loads((tmp_path / "videos.json").read_text())
+    assert content == {"a.mp4": {"prompt": "a man"}, "b.mp4": {"scores": {"motion": 0.7}}, "odd": 3}
 
 
 NASTY = ["</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "<!--<script>", "]]>",

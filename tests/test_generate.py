@@ -316,3 +316,15 @@ def test_base_whose_numbers_overflow_makes_a_black_video_and_says_so(run_main, t
     code, out, _ = run_main("generate_pretrained", "-m", base, "-p", "a cat", "-o", tmp_path / "out",
                             "--steps", "2", "-d", "2", "-r", "64")
     assert code == 0 and "note: a_cat_seed0.mp4: is one flat colour. In fp16" in out
+
+
+def test_scores_of_a_replaced_video_are_forgotten(tiny_base, run_main, tmp_path):
+    arguments = ["-m", tiny_base, "-o", tmp_path, "-r", "64", "-d", "2", "-p", "a cat|a dog", "--steps"]
+    run_main("generate_pretrained", *arguments, "1")
+    scores = {f"a_{name}_seed0.mp4": {"scores": {"motion": 0.5}} for name in ("cat", "dog")}
+    (tmp_path / "videos.json").write_text(json.dumps(scores))
+    run_main("generate_pretrained", *arguments, "1")
+    assert json.loads((tmp_path / "videos.json").read_text()) == scores      # kept videos keep their scores
+    run_main("generate_pretrained", *arguments, "2", "--overwrite")
+    assert "motion" not in (tmp_path / "videos.json").read_text()
+    assert '"motion"' not in (tmp_path / "video_lightbox.html").read_text()

@@ -17,10 +17,11 @@ import json
 import math
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from utils.files import replacing
+from utils.files import replacing, write_json
 
 PAGE_NAME = "video_lightbox.html"
 # also those that no browser plays: the page says so instead of leaving them out
@@ -46,6 +47,16 @@ def write_gallery(folder: Path, title: str | None = None) -> Path:
     with replacing(path) as partial:
         partial.write_text(page, encoding="utf-8", newline="\n")
     return path
+
+
+def forget_scores(folder: Path, names: Iterable[str]) -> None:
+    """Take the scores of videos that are about to be replaced out of videos.json; all else in it stays."""
+    content = read_json(Path(folder).resolve(), Path(folder).resolve() / "videos.json")
+    scored = [name for name in names if isinstance(content.get(name), dict) and "scores" in content[name]]
+    for name in scored:
+        del content[name]["scores"]
+    if scored:
+        write_json(Path(folder) / "videos.json", content)
 
 
 def to_inert_json(value: Any) -> str:
