@@ -126,8 +126,8 @@ def test_warm_up_that_the_schedule_ignores_is_noted():
 def test_defaults_are_the_published_values():
     published = flat_config(parse_config(PUBLISHED, "config.yaml")[0])
     defaults = flat_config(parse_config("train_data: {path: x}", "config.yaml")[0])
-    chosen_anew = {"mixed_precision", "train_data.path", "train_data.class_path",
-                   "train_data.fallback_prompt", "train_data.class_prompt", "validation_data.prompt"}
+    chosen_anew = {"mixed_precision", "gradient_checkpointing", "train_data.path",
+                   "train_data.class_path", "train_data.fallback_prompt", "train_data.class_prompt", "validation_data.prompt"}
     assert {key for key in defaults if defaults[key] != published[key]} == chosen_anew
 
 
