@@ -25,7 +25,6 @@ import math
 import os
 import platform
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +33,13 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import AutoencoderKL, TextToVideoSDPipeline
 from einops import rearrange
-from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data import puppet_theatre as world  # noqa: E402
+from data.puppet_cards import write_base_card  # noqa: E402
 from models import puppet_networks as networks  # noqa: E402
 from models.puppet_networks import LATENT_CHANNELS, SIZE  # noqa: E402
+from models.puppet_training import Run, build_optimizers, cosine_rate, load_average, save_atomically  # noqa: E402
 from utils.errors import UserError, plain_errors, run_script  # noqa: E402
 
 TRAINING_SEED, FRAME_SEED, HELD_OUT_SEED = 2312, 2313, 4966      # of the clips; the last only to measure on
@@ -108,7 +108,8 @@ def train_autoencoder(accelerator: Accelerator, args: argparse.Namespace, decode
         model.vae.quant_conv.requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=peak, betas=(0.9, 0.99), weight_decay=1e-4)
-    run = Run(accelerator, args, "decoder" if decoder_only else "autoencoder", model, optimizer)
+    run = Run(accelerator, args, "decoder" if decoder_only else "autoencoder", model, optimizer,
+              batch_size=args.batch_size)
     shard, frames = -1, None
     while run.step < num_steps and run.has_time():
         if run.step // FRAME_STEPS != shard:
@@ -120,7 +121,7 @@ def train_autoencoder(accelerator: Accelerator, args: argparse.Namespace, decode
         eps = torch.randn(args.batch_size, LATENT_CHANNELS, SIZE // 8, SIZE // 8, generator=generator)[run.mine]
         decoded, kl = run.model(pixels, eps.to(accelerator.device))                              # (b c h w)
         loss = autoencoder_loss(decoded, pixels) + KL_WEIGHT * kl
-        rate = peak * min(1, (run.step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * run.step / num_steps))
+        rate = cosine_rate(peak, run.step, num_steps, num_warmup=100)
         run.update(loss, rate, average_decay=0.998)
         if run.step % 25 == 0:
             psnr = -10 * math.log10(((decoded.detach().clamp(-1, 1) - pixels) ** 2).mean().item() / 4)
@@ -174,8 +175,8 @@ def train_text(accelerator: Accelerator, args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     tokenizer = networks.build_tokenizer(world_words())
     model = networks.CaptionReader(networks.build_text_encoder(tokenizer), LABEL_COUNTS)
-    run = Run(accelerator, args, "text", model, torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=1e-2))
-    run.batch_size = CAPTIONS_PER_STEP
+    run = Run(accelerator, args, "text", model, torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=1e-2),
+              batch_size=CAPTIONS_PER_STEP)
     while run.step < num_steps and run.has_time():
         rng = np.random.default_rng((args.seed, 2, run.step))
         scenes = [world.draw_scene(rng) for _ in range(CAPTIONS_PER_STEP)]
@@ -186,7 +187,7 @@ def train_text(accelerator: Accelerator, args: argparse.Namespace) -> None:
         summing = input_ids == tokenizer.eos_token_id                                            # (b n)
         loss = sum(F.cross_entropy(logit.float()[summing], labels[:, i, None].expand_as(input_ids)[summing])
                    for i, logit in enumerate(logits))
-        rate = peak * min(1, (run.step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * run.step / num_steps))
+        rate = cosine_rate(peak, run.step, num_steps, num_warmup=50)
         run.update(loss, rate, average_decay=0.99)
         if run.step % 25 == 0:
             character, number, motion, place = (
@@ -242,7 +243,8 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace) -> None:
     model = networks.build_text_to_video(tokenizer)
     load_average(args.work_dir / "text.pt", networks.CaptionReader(model.text_encoder, LABEL_COUNTS))
     model.text_encoder.requires_grad_(False)
-    run = Run(accelerator, args, "video", model, *build_optimizers(model))
+    optimizers = build_optimizers(model, faster=2, weight_decay=1e-2, betas=(0.9, 0.99))
+    run = Run(accelerator, args, "video", model, *optimizers, batch_size=args.batch_size)
     shards, losses = [], []
     while run.step < num_steps and run.has_time():
         num_shards = FIRST_SHARDS + 2 * (run.step // STEPS_PER_TWO_SHARDS)
@@ -328,7 +330,7 @@ def export(work_dir: Path, export_dir: Path) -> None:
     config_path = export_dir / "text_encoder" / "config.json"
     config = json.loads(config_path.read_text(encoding="utf-8")) | {"dtype": "float32"}
     config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    (export_dir / "README.md").write_text(write_model_card(work_dir, psnr), encoding="utf-8")
+    write_card(work_dir, export_dir, psnr)
 
 
 def import_base(work_dir: Path, export_dir: Path) -> None:
@@ -346,140 +348,22 @@ def import_base(work_dir: Path, export_dir: Path) -> None:
                          "average": [p.detach() for p in model.parameters()]}, path)
 
 
-def write_model_card(work_dir: Path, psnr: float) -> str:
-    """The README of the model: what it is, how it was made, what was measured and what was not."""
-    rows = []
-    for stage in ("autoencoder", "decoder", "text", "video"):
-        if not (work_dir / f"{stage}.pt").exists():
-            continue
-        state = torch.load(work_dir / f"{stage}.pt", map_location="cpu", weights_only=True)
-        rows.append(f"| {stage} | {state['step']:,} | {state['batch_size']} | {state['seconds'] / 60:.0f} |")
-    clip_steps = state["step"] * state["batch_size"]              # of the last stage, video
-    notes_path = work_dir / "notes.md"                            # what whoever ran it wants to add
-    notes = notes_path.read_text(encoding="utf-8") if notes_path.exists() else ""
+def write_card(work_dir: Path, export_dir: Path, psnr: float) -> None:
+    """Write the README of the model, with what this script knows to have been measured."""
+    stages = {}
+    for name in ("autoencoder", "decoder", "text", "video"):
+        if (work_dir / f"{name}.pt").exists():
+            stages[name] = torch.load(work_dir / f"{name}.pt", map_location="cpu", weights_only=True)
     hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
-    return f"""\
----
-license: apache-2.0
-pipeline_tag: text-to-video
-library_name: diffusers
-language: en
----
-# Puppet theatre
-
-A small text-to-video model in the classes and folder layout of ZeroScope (`TextToVideoSDPipeline`), trained from
-scratch on clips drawn by `data/puppet_theatre.py`: 64x64 pixels, 8 frames at 8 frames a second. It renders
-{len(world.CHARACTERS)} kinds of puppets, one or two of a kind, in {len(world.PLACES)} places, doing one of
-{len(world.EVERYDAY_MOTIONS)} everyday motions. It knows nothing else; it exists so that a motion can be taught and
-measured on a laptop. Never seen in training: the motions {", ".join(world.KEPT_OUT_MOTIONS)}, the word `sks`, and
-{len(world.HELD_OUT_COMBINATIONS)} combinations of character, motion and place.
-
-Characters: {", ".join(world.CHARACTERS)}. Places: {", ".join(world.PLACES)}.
-Motions: {", ".join(world.EVERYDAY_MOTIONS)}.
-
-## How it was made
-
-`scripts/pretrain_base.py` (its first lines are the commands), seed 64, clips from seeds {TRAINING_SEED} and
-{FRAME_SEED}, on {hardware} ({platform.machine()}, PyTorch {torch.__version__}), beside other work on the same machine.
-
-| stage | steps | batch | minutes |
-|---|---|---|---|
-{chr(10).join(rows)}
-
-The UNet saw {clip_steps:,} clips, counting repeats. It predicts v on a noise schedule that ends in pure noise.
-All weights are running averages, stored in half precision.
-{notes}
-## What was measured
-
-| | |
-|---|---|
-| autoencoder, PSNR on {PSNR_CLIPS} clips of seed {HELD_OUT_SEED} | {psnr:.1f} dB |
-| character, place, number, everyday motion right | not yet measured |
-| held-out combinations | not yet measured |
-"""
-
-
-# ------------------------------------------------------------------------------------------------ helpers
-
-class Run:
-    """One stage under way: model, optimizer, running average, step, and their checkpoint on disk."""
-
-    def __init__(self, accelerator: Accelerator, args: argparse.Namespace, stage: str, model: nn.Module, *optimizers):
-        self.accelerator, self.args, self.stage = accelerator, args, stage
-        self.path = args.work_dir / f"{stage}.pt"
-        self.step, seconds = 0, 0.0
-        average = [p.detach().clone() for p in model.parameters()]
-        if self.path.exists():
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-            model.load_state_dict(state["model"])
-            for optimizer, optimizer_state in zip(optimizers, state["optimizers"] or ()):
-                optimizer.load_state_dict(optimizer_state)
-            self.step, seconds, average = state["step"], state["seconds"], state["average"]
-        self.average = [p.to(accelerator.device) for p in average]
-        self.model, *self.optimizers = accelerator.prepare(model, *optimizers)
-        self.started, self.deadline = time.time() - seconds, time.time() + 60 * args.minutes
-        rank, num = accelerator.process_index, accelerator.num_processes
-        self.batch_size = args.batch_size
-        self.mine = slice(rank * args.batch_size // num, (rank + 1) * args.batch_size // num)
-
-    def has_time(self) -> bool:
-        """Whether to go on: asked of the main process, so that all stop at the same step."""
-        late = torch.tensor(float(time.time() > self.deadline), device=self.accelerator.device)
-        return self.accelerator.gather(late).max().item() == 0
-
-    def update(self, loss: torch.Tensor, rate: float, average_decay: float) -> None:
-        """One optimizer step; the memory of the average grows from 10 steps to 1 / (1 - average_decay)."""
-        if not torch.isfinite(loss):
-            raise UserError(f"{self.stage}: the loss is not finite at step {self.step}. Lower --learning-rate.")
-        self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate * group.get("faster", 1)
-            optimizer.step()
-            optimizer.zero_grad()
-        self.step += 1
-        decay = min(average_decay, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(self.average, [p.detach() for p in self.model.parameters()], 1 - decay)
-        if self.step % self.args.checkpoint_steps == 0:
-            self.save()
-
-    def log(self, **numbers: float) -> None:
-        if self.accelerator.is_main_process:
-            numbers = {"step": self.step, **numbers, "seconds": time.time() - self.started}
-            with (self.args.work_dir / f"{self.stage}.jsonl").open("a", encoding="utf-8") as log:
-                log.write(json.dumps({name: float(f"{number:.6g}") for name, number in numbers.items()}) + "\n")
-
-    def save(self) -> None:
-        if self.accelerator.is_main_process:
-            save_atomically({
-                "step": self.step, "seconds": time.time() - self.started, "batch_size": self.batch_size,
-                "model": self.accelerator.unwrap_model(self.model).state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers], "average": self.average,
-            }, self.path)
-
-
-def build_optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of linear layers, AdamW for all else."""
-    matrices = [module.weight for module in model.modules() if isinstance(module, nn.Linear) and module.weight.requires_grad]
-    chosen = {id(matrix) for matrix in matrices}
-    others = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
-    return [torch.optim.Muon([{"params": matrices, "faster": 2}], weight_decay=1e-2, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(others, betas=(0.9, 0.99), weight_decay=1e-2, fused=True)]
-
-
-def save_atomically(state: dict, path: Path) -> None:
-    torch.save(state, path.with_suffix(".tmp"))
-    os.replace(path.with_suffix(".tmp"), path)
-
-
-def load_average(path: Path, model: nn.Module) -> None:
-    """Load the averaged weights of a checkpoint into `model`."""
-    if not path.exists():
-        raise UserError(f"{path}: does not exist. Run --stage {path.stem} first.")
-    average = torch.load(path, map_location="cpu", weights_only=True)["average"]
-    for parameter, value in zip(model.parameters(), average, strict=True):
-        parameter.data.copy_(value)
+    made_on = f"{hardware} ({platform.machine()}, PyTorch {torch.__version__}), beside other work on the same machine"
+    measured = [["", ""], ["---", "---"],
+                [f"autoencoder, PSNR on {PSNR_CLIPS} clips of seed {HELD_OUT_SEED}", f"{psnr:.1f} dB"],
+                ["all else", "not yet measured: `scripts/measure_base.py`"]]
+    notes_path = work_dir / "notes.md"                            # what whoever ran it wants to add
+    write_base_card(
+        export_dir / "README.md", stages, made_on, (TRAINING_SEED, FRAME_SEED),
+        [f"| {' | '.join(row)} |" for row in measured],
+        notes_path.read_text(encoding="utf-8") if notes_path.exists() else "")
 
 
 if __name__ == "__main__":

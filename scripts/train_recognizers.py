@@ -49,7 +49,7 @@ from models import puppet_recognizers as networks  # noqa: E402
 from models.degrading import degrade, to_frames, to_pixels  # noqa: E402
 from models.puppet_networks import build_tokenizer, encode_pixels, tokenize, write_vocabulary  # noqa: E402
 from models.puppet_networks import to_pixels as to_vae_pixels  # noqa: E402
-from models.puppet_training import Run, Shards, load_average  # noqa: E402
+from models.puppet_training import Run, Shards, build_optimizers, cosine_rate, load_average  # noqa: E402
 from models.recognizing import (  # noqa: E402
     classify_motion,
     load_clip,
@@ -72,6 +72,7 @@ LOWEST_FPS = 3.7                                  # 8 frames out of 16 at 8 fram
 # Frames are as drawn up to the first of these steps, and from the second on nearly all are made worse. With
 # worse frames from the start, 32 % of motions were right after 1,000 steps.
 EASY_STEPS = (200, 800)
+OPTIMIZATION = {"faster": 3, "weight_decay": 0.05, "betas": (0.9, 0.98)}
 
 
 def parse_args() -> argparse.Namespace:
@@ -104,6 +105,11 @@ def main() -> None:
         check(args.export_dir)
 
 
+def randomness(seed: int, stage: str, step: int) -> tuple[np.random.Generator, torch.Generator]:
+    """Generators of a step: a run stopped and continued draws what it would have drawn."""
+    return np.random.default_rng((seed, len(stage), step)), torch.Generator().manual_seed(seed * 1_000_003 + step)
+
+
 # ------------------------------------------------------------------------------------------------- motion
 
 def train_motion(accelerator: Accelerator, args: argparse.Namespace, num_steps: int,
@@ -113,17 +119,17 @@ def train_motion(accelerator: Accelerator, args: argparse.Namespace, num_steps: 
     shards = Shards(args.work_dir / "clips", draw_clips, SHARD_CLIPS)
     model = networks.build_classifier(MOTIONS)
     networks.whiten_tubelets(model, to_pixels(shards[0]["frames"][:WHITENING_CLIPS]) * 2 - 1)
-    run = Run(accelerator, args, "motion", model, num_steps, batch_size)
+    run = Run(accelerator, args, "motion", model, *build_optimizers(model, **OPTIMIZATION), batch_size=batch_size)
     losses, hits = [], []
-    while run.goes_on():
-        rng, generator = run.randomness()
+    while run.step < num_steps and run.has_time():
+        rng, generator = randomness(args.seed, "motion", run.step)
         frames, labels = shards.draw("frames", "labels", num=batch_size, step=run.step, rng=rng)
         frames, target = with_stills(frames, labels, rng)                                        # (b k)
         share = min(1, max(0, (run.step - EASY_STEPS[0]) / (EASY_STEPS[1] - EASY_STEPS[0])))
         pixels = degrade(to_pixels(frames), generator, share) * 2 - 1                            # (b f c h w)
         logits = run.model(pixel_values=pixels.to(run.device)).logits.float()                    # (b k)
         loss = F.cross_entropy(logits, target.to(run.device))
-        run.update(loss)
+        run.update(loss, cosine_rate(args.learning_rate, run.step, num_steps, num_warmup=50), average_decay=0.995)
         losses.append(loss.item())
         hits.append((logits.argmax(-1).cpu() == target.argmax(-1)).float().mean().item())
         if run.step % 25 == 0:
@@ -180,10 +186,10 @@ def train_clip(accelerator: Accelerator, args: argparse.Namespace, num_steps: in
     shards = Shards(args.work_dir / "frames", draw_frames, SHARD_CLIPS)
     model = networks.build_clip(tokenizer)
     networks.whiten_patches(model, to_pixels(shards[0]["frames"][:WHITENING_CLIPS])[:, 0] * 2 - 1)
-    run = Run(accelerator, args, "clip", model, num_steps, batch_size)
+    run = Run(accelerator, args, "clip", model, *build_optimizers(model, **OPTIMIZATION), batch_size=batch_size)
     losses, hits = [], []
-    while run.goes_on():
-        rng, generator = run.randomness()
+    while run.step < num_steps and run.has_time():
+        rng, generator = randomness(args.seed, "clip", run.step)
         frames, shown = shards.draw("frames", "shown", num=batch_size, step=run.step, rng=rng)   # (b 3)
         moments = torch.from_numpy(rng.integers(frames.shape[1], size=batch_size))
         frames = frames[torch.arange(batch_size), moments, None]                                 # (b 1 h w c)
@@ -194,7 +200,7 @@ def train_clip(accelerator: Accelerator, args: argparse.Namespace, num_steps: in
         output = run.model(input_ids=input_ids, pixel_values=pixels.to(run.device))
         logits = output.logits_per_image.float()                                                 # (b b)
         loss = (match_loss(logits, is_true) + match_loss(logits.T, is_true.T)) / 2
-        run.update(loss)
+        run.update(loss, cosine_rate(args.learning_rate, run.step, num_steps, num_warmup=50), average_decay=0.995)
         losses.append(loss.item())
         best = logits.argmax(-1, keepdim=True)
         hits.append(is_true.gather(1, best).float().mean().item())
