@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import SchedulerMixin
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
@@ -46,6 +46,7 @@ from utils.run_folder import (
 )
 
 SHOWN = ("exemplar", "regularization")   # beside the progress bar
+KEPT_TO_THE_END = []                     # the process group, if there are several processes
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,10 @@ def set_up(plan: Plan, accelerator, run: Path) -> Training:
     plain_forward = unet.forward   # prepare() wraps it in autocast
     optimizer = make_optimizer(config, trained, accelerator)
     prepared, optimizer = accelerator.prepare(unet, optimizer)
+    if distributed.is_initialized():
+        # else DDP's reducer is the last to let go of the process group, and its destructor waits for threads
+        # that wait for the interpreter: now and then a finished run never ended
+        KEPT_TO_THE_END.append(distributed.group.WORLD)
     prepared.train()
     return Training(plan, run, base, accelerator, trained, prepared, plain_forward, optimizer,
                     training_scheduler(base), inputs)
