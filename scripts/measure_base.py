@@ -37,6 +37,7 @@ from utils.errors import UserError, plain_errors, run_script  # noqa: E402
 from utils.files import digest_of, file_digest, replacing, write_json  # noqa: E402
 from utils.prompts import Prompt, with_token  # noqa: E402
 from utils.statistics import estimate  # noqa: E402
+from utils.tensor_files import read_tensors, write_tensors  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_FRAMES, SIZE = 8, 64
@@ -146,11 +147,10 @@ def render_all(questions: list[Question], motion: Path | None, args: argparse.Na
         # the name is all that the frames depend on: what was rendered in another way is never taken for this
         made_of = digest_of([base.fingerprint, motion and file_digest(motion), asdict(how),
                              [[prompt.seed, prompt.text] for prompt in prompts]])
-        path = args.out / "frames" / f"{made_of[:24]}.npy"
+        path = args.out / "frames" / f"{made_of[:24]}.safetensors"
         if not path.exists():
-            with replacing(path) as partial:
-                np.save(partial, render(base.pipeline, prompts, how))
-        videos.append(np.load(path, allow_pickle=False))
+            write_tensors(path, {"frames": torch.from_numpy(render(base.pipeline, prompts, how))})
+        videos.append(read_tensors(path)["frames"].numpy())
     return np.concatenate(videos)
 
 
