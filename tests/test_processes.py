@@ -15,7 +15,9 @@ from tests.conftest import ROOT
 from utils.run_folder import checkpoints, read_log
 
 pytestmark = pytest.mark.slow
-SUM_ROUNDING = 1e-5   # of the largest weight: the gradients of a batch are added up in another order
+# Of the largest weight, where two steps move by 2e-3: the gradients of a batch are added up in another order,
+# and AdamW makes more of it where gradients are small.
+SUM_ROUNDING = 5e-5
 
 
 def launch(script: Path, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess:
@@ -25,6 +27,15 @@ def launch(script: Path, *arguments: str | Path, **environment: str) -> subproce
                "--main_process_port", "0", script, *arguments]
     return subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=ROOT,
                           env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Compute with one thread here too: with more, sums are taken in another order, and videos differ."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture(scope="module")
