@@ -81,10 +81,11 @@ def free_memory() -> int:
     """Return the bytes that the device of this process has free."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0]
-    meminfo = Path("/proc/meminfo")   # elsewhere what is free is not known, and half of all is taken for it
+    meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
         return int(lines["MemAvailable"].split()[0]) * 1024
+    # not Linux: what is free is not known, and half of all memory is taken for it
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else 0
 
 
