@@ -37,17 +37,25 @@ from einops import rearrange
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data import puppet_theatre as world  # noqa: E402
 from data.puppet_cards import write_base_card  # noqa: E402
+from data.training_captions import (  # noqa: E402
+    LABEL_COUNTS,
+    caption_labels,
+    world_words,
+    write_training_caption,
+)
 from models import puppet_networks as networks  # noqa: E402
 from models.puppet_networks import LATENT_CHANNELS, SIZE  # noqa: E402
-from models.puppet_training import Run, build_optimizers, cosine_rate, load_average, save_atomically  # noqa: E402
+from models.puppet_training import (  # noqa: E402
+    Run,
+    build_optimizers,
+    cosine_rate,
+    load_average,
+    save_atomically,
+)
 from utils.errors import UserError, plain_errors, run_script  # noqa: E402
 
 TRAINING_SEED, FRAME_SEED, HELD_OUT_SEED = 2312, 2313, 4966      # of the clips; the last only to measure on
 NUM_FRAMES = 8
-
-# Words of the tokenizer that no caption of pretraining has: the placeholder, names of motions to be taught.
-EXTRA_WORDS = ("sks", "dance", "dab", "windmill", "three", "dancing")
-LABEL_COUNTS = (len(world.CHARACTERS), 2, len(world.EVERYDAY_MOTIONS) + 1, len(world.PLACES) + 1)
 
 CAPTIONS_PER_STEP = 64                            # of the text stage, whatever --batch-size
 KL_WEIGHT = 1e-3                                  # keeps latents smooth: the UNet need not hit them exactly
@@ -194,38 +202,6 @@ def train_text(accelerator: Accelerator, args: argparse.Namespace) -> None:
                 (logit[:, -1].argmax(-1) == labels[:, i]).float().mean().item() for i, logit in enumerate(logits))
             run.log(loss=loss.item(), character=character, number=number, motion=motion, place=place)
     run.save()
-
-
-def world_words() -> list[str]:
-    """Every word a caption of pretraining can have, and EXTRA_WORDS."""
-    tables = (world.MOTION_PHRASES, world.PLACE_PHRASES)
-    phrases = [phrase for table in tables for phrases in table.values() for phrase in phrases]
-    phrases += [*world.PLURALS.keys(), *world.PLURALS.values(), "a an two is are video of"]
-    return sorted({word for phrase in phrases for word in phrase.split()} | set(EXTRA_WORDS))
-
-
-def write_training_caption(scene: world.Scene, rng: np.random.Generator) -> tuple[str, bool]:
-    """A caption, and whether it says the motion: one in twenty has a made-up word there instead.
-
-    So a word the model has never met (`sks`, later) does not shake the rest of what the caption says.
-    """
-    caption = world.write_caption(scene, rng)
-    made_up = "".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), size=rng.integers(3, 6)))
-    if rng.random() >= 0.05 or made_up in EXTRA_WORDS:
-        return caption, True
-    phrase = max((p for p in world.MOTION_PHRASES[scene.motion] if p in caption), key=len)
-    return caption.replace(phrase, f"doing the {made_up}"), False
-
-
-def caption_labels(scenes, captions, says_motion) -> torch.Tensor:
-    """Character, number, motion, place as integers (b 4); the last of motions and of places means unsaid."""
-    rows = []
-    for scene, caption, says in zip(scenes, captions, says_motion):
-        placed = any(phrase in caption for phrase in world.PLACE_PHRASES[scene.place])
-        rows.append((world.CHARACTERS.index(scene.character), scene.num_characters - 1,
-                     world.EVERYDAY_MOTIONS.index(scene.motion) if says else len(world.EVERYDAY_MOTIONS),
-                     world.PLACES.index(scene.place) if placed else len(world.PLACES)))
-    return torch.tensor(rows)
 
 
 # -------------------------------------------------------------------------------------------------- video
