@@ -41,15 +41,19 @@ def test_state_given_is_state_returned(tmp_path):
     assert read_state(tmp_path / "c")["clips"] == {"a": "b"}
 
 
+def assert_refused_and_nothing_set(folder, parameters, optimizer, error, message):
+    before = parameters["a.weight"].clone()
+    with pytest.raises(error, match=message):
+        load_checkpoint(folder, parameters, optimizer)
+    assert torch.equal(parameters["a.weight"], before)
+
+
 def test_other_tensors_are_refused_and_nothing_is_set(tmp_path):
     parameters, optimizer = network(0)
     save_checkpoint(tmp_path / "c", parameters, optimizer, INFO, "fp16", {})
     others, other_optimizer = network(1)
     others["b.bias"] = torch.nn.Parameter(torch.zeros(5))
-    before = others["a.weight"].clone()
-    with pytest.raises(UserError, match="other tensors"):
-        load_checkpoint(tmp_path / "c", others, other_optimizer)
-    assert torch.equal(others["a.weight"], before)
+    assert_refused_and_nothing_set(tmp_path / "c", others, other_optimizer, UserError, "other tensors")
 
 
 def test_optimizer_state_of_another_shape_is_refused_and_nothing_is_set(tmp_path):
@@ -57,11 +61,7 @@ def test_optimizer_state_of_another_shape_is_refused_and_nothing_is_set(tmp_path
     step(parameters, optimizer)
     optimizer.state[parameters["b.bias"]]["exp_avg"] = torch.zeros(5)
     save_checkpoint(tmp_path / "c", parameters, optimizer, INFO, "fp16", {})
-    others, other_optimizer = network(1)
-    before = others["a.weight"].clone()
-    with pytest.raises(Damaged, match="c: is damaged"):
-        load_checkpoint(tmp_path / "c", others, other_optimizer)
-    assert torch.equal(others["a.weight"], before)
+    assert_refused_and_nothing_set(tmp_path / "c", *network(1), Damaged, "c: is damaged")
 
 
 def test_tensors_of_another_checkpoint_are_refused(tmp_path):
