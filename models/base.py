@@ -28,6 +28,7 @@ from utils.files import digest_of, file_digest
 from utils.tensor_files import read_shapes
 
 STORED_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
+DECODED_SHARE = 1 / 16   # of a GPU's memory, for the activations of frames that are decoded together
 FINGERPRINT_VALUES = 1024   # of each tensor; any training changes some of them in every tensor it touches
 
 
@@ -69,8 +70,6 @@ def load_base(name: str) -> Base:
         part.requires_grad_(False).eval()
     use_fast_forms(pipeline.unet)
     pipeline.set_progress_bar_config(disable=True)
-    # one frame at a time: flat memory, and a frame's pixels do not depend on how many are decoded with it
-    pipeline.vae.enable_slicing()
     # the width of a head is not seen in the shapes of the weights
     heads = pipeline.unet.config.attention_head_dim
     return Base(name, folder, pipeline, digest_of([fingerprint(pipeline.unet), heads]))
@@ -109,9 +108,38 @@ def encode_frames(vae: AutoencoderKL, frames: np.ndarray) -> dict[str, torch.Ten
     Both carry the VAE's scaling factor: a latent is mean + std * eps.
     """
     pixels = torch.from_numpy(frames).to(vae.device, vae.dtype) / 127.5 - 1
-    posterior = vae.encode(rearrange(pixels, "f h w c -> f c h w")).latent_dist
+    # one frame at a time: flat memory, and a frame's latents do not depend on how many are encoded with it
+    posteriors = [vae.encode(frame).latent_dist for frame in rearrange(pixels, "f h w c -> f c h w").split(1)]
     scale = vae.config.scaling_factor
-    return {"mean": (posterior.mean * scale).float().cpu(), "std": (posterior.std * scale).float().cpu()}
+    return {name: (torch.cat([getattr(posterior, name) for posterior in posteriors]) * scale).float().cpu()
+            for name in ("mean", "std")}
+
+
+@torch.no_grad()
+def decode_latents(vae: AutoencoderKL, latents: torch.Tensor) -> np.ndarray:
+    """Return the uint8 frames (f h w c) of a video's latents (c f h w); what overflowed becomes black."""
+    latents = rearrange(1 / vae.config.scaling_factor * latents, "c f h w -> f c h w")
+    frames = []
+    for chunk in latents.split(frames_at_once(vae, latents)):
+        pixels = (vae.decode(chunk).sample.float() * 0.5 + 0.5).clamp(0, 1).nan_to_num() * 255   # (n c h w)
+        frames.append(rearrange(pixels.round().to(torch.uint8), "n c h w -> n h w c").cpu())
+    return torch.cat(frames).numpy()
+
+
+def frames_at_once(vae: AutoencoderKL, latents: torch.Tensor) -> int:
+    """Return how many frames of `latents` (f c h w) are decoded together.
+
+    On a GPU as many as take DECODED_SHARE of its memory: of all of it, not of what is free, so that a video
+    is the same whatever else is there. On a CPU one: more take memory, and no less time.
+    """
+    if latents.device.type != "cuda":
+        return 1
+    widths = vae.config.block_out_channels
+    cell = 2 ** (len(widths) - 1)   # pixels
+    # of the last level, as wide as the one before it when it begins: in, normed, activated, out
+    num_values = 4 * max(widths[:2]) * latents.shape[2] * latents.shape[3] * cell ** 2
+    total = torch.cuda.get_device_properties(latents.device).total_memory
+    return max(1, int(DECODED_SHARE * total) // (num_values * latents.element_size()))
 
 
 @torch.no_grad()

@@ -1,7 +1,8 @@
 """Rendering prompts: the one way from text to video files, for samples during training and for generation
 alike."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from diffusers import DiffusionPipeline
 from filelock import FileLock
 
-from models.base import unseen_words
+from models.base import decode_latents, unseen_words
 from utils.captions import add_captions
 from utils.clips import FROZEN
 from utils.errors import UserError
@@ -43,18 +44,17 @@ def render(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Rendering) -
     """Return a uint8 video (f h w c) for each prompt: (b f h w c).
 
     Each video has a generator of its own, seeded by its prompt's seed, on the CPU: its noise is the same on
-    every device and whatever else is in the batch.
+    every device and whatever else is in the batch. Each is decoded by itself, too.
     """
     generators = [torch.Generator("cpu").manual_seed(prompt.seed) for prompt in prompts]
-    video = pipeline(
+    latents = pipeline(
         prompt=[prompt.text for prompt in prompts],
         negative_prompt=[how.negative_prompt] * len(prompts),
         height=how.height, width=how.width, num_frames=how.num_frames,
         num_inference_steps=how.num_inference_steps, guidance_scale=how.guidance_scale,
-        generator=generators, output_type="np",
-    ).frames                                                    # (b f h w c) in 0..1
-    pixels = np.nan_to_num(np.asarray(video)) * 255             # what overflowed becomes black: noticed
-    return pixels.round().astype(np.uint8)                      # (b f h w c)
+        generator=generators, output_type="latent",
+    ).frames                                                                     # (b c f h w)
+    return np.stack([decode_latents(pipeline.vae, video) for video in latents])  # (b f h w c)
 
 
 def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Rendering, folder: Path,
@@ -62,6 +62,7 @@ def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Re
                      progress: Callable[[list], Iterable] = iter) -> list[str]:
     """Render each prompt to `folder`/{prompt}_seed{seed}.mp4, in batches; return remarks for the user.
 
+    A batch is written by a thread while the next one is rendered.
     Videos that are there already and were made in the same way are kept, so an interrupted list continues.
     The folder is then a data folder too (its captions in text.json) and has the gallery in it. `made_with`:
     base and motion weights, written into each file beside prompt, seed and `how`.
@@ -85,11 +86,25 @@ def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Re
     remove_stale(folder)
     index_folder(folder, kept, replaced=others)
     batches = [missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]
-    for batch in progress(batches) if batches else ():
-        for prompt, frames in zip(batch, render(pipeline, batch, how)):
-            remarks += [f"{file_name(prompt)}: {fault}" for fault in faults(frames)]
-            write_video(folder / file_name(prompt), frames, fps, facts[prompt])
-        index_folder(folder, batch)
+    writing = None
+    with ThreadPoolExecutor(1) as writer:   # leaving it, by Ctrl-C too, waits for what is being written
+        for batch in progress(batches) if batches else ():
+            videos = render(pipeline, batch, how)
+            remarks += writing.result() if writing else []   # at most one batch waits
+            writing = writer.submit(write_videos, folder, batch, videos, fps, facts)
+        remarks += writing.result() if writing else []
+    return remarks
+
+
+def write_videos(folder: Path, prompts: list[Prompt], videos: np.ndarray, fps: float,
+                 facts: Mapping[Prompt, dict[str, Any]]) -> list[str]:
+    """Write rendered videos (b f h w c) with what is said of each in `facts`, and add them to the folder;
+    return remarks for the user."""
+    remarks = []
+    for prompt, frames in zip(prompts, videos):
+        remarks += [f"{file_name(prompt)}: {fault}" for fault in faults(frames)]
+        write_video(folder / file_name(prompt), frames, fps, facts[prompt])
+    index_folder(folder, prompts)
     return remarks
 
 
