@@ -28,7 +28,7 @@ from utils.files import digest_of, file_digest
 from utils.tensor_files import read_shapes
 
 STORED_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
-DECODED_SHARE = 1 / 16   # of a GPU's memory, for the activations of frames that are decoded together
+DECODED_SHARE, DECODED_BYTES = 1 / 16, 2 ** 26   # for decoding: of a GPU's memory; of a CPU's
 FINGERPRINT_VALUES = 1024   # of each tensor; any training changes some of them in every tensor it touches
 
 
@@ -127,19 +127,19 @@ def decode_latents(vae: AutoencoderKL, latents: torch.Tensor) -> np.ndarray:
 
 
 def frames_at_once(vae: AutoencoderKL, latents: torch.Tensor) -> int:
-    """Return how many frames of `latents` (f c h w) are decoded together.
+    """Return how many frames of `latents` (f c h w) are decoded together: as many as DECODED_BYTES, on a GPU
+    DECODED_SHARE of its memory, will hold of activations.
 
-    On a GPU as many as take DECODED_SHARE of its memory: of all of it, not of what is free, so that a video
-    is the same whatever else is there. On a CPU one: more take memory, and no less time.
+    That does not depend on what is free, so a video is the same whatever else is in memory.
     """
-    if latents.device.type != "cuda":
-        return 1
     widths = vae.config.block_out_channels
-    cell = 2 ** (len(widths) - 1)   # pixels
-    # of the last level, as wide as the one before it when it begins: in, normed, activated, out
-    num_values = 4 * max(widths[:2]) * latents.shape[2] * latents.shape[3] * cell ** 2
-    total = torch.cuda.get_device_properties(latents.device).total_memory
-    return max(1, int(DECODED_SHARE * total) // (num_values * latents.element_size()))
+    num_pixels = latents.shape[2] * latents.shape[3] * 4 ** (len(widths) - 1)
+    # four tensors at the start of the last level, which is as wide as the one before: in, normed, out, sum
+    taken = 4 * max(widths[:2]) * num_pixels * latents.element_size()
+    room = DECODED_BYTES
+    if latents.device.type == "cuda":
+        room = DECODED_SHARE * torch.cuda.get_device_properties(latents.device).total_memory
+    return max(1, int(room / taken))
 
 
 @torch.no_grad()

@@ -43,7 +43,8 @@ def render_all(pipeline, folder, batch_size: int = 1, progress=iter) -> list[str
     return render_to_folder(pipeline, PROMPTS, HOW, folder, 8.0, batch_size, {}, progress=progress)
 
 
-def test_frame_by_frame_is_what_diffusers_decodes(pipeline):
+def test_frame_by_frame_is_what_diffusers_decodes(pipeline, monkeypatch):
+    monkeypatch.setattr(base_module, "frames_at_once", lambda vae, latents: 1)
     generators = [torch.Generator("cpu").manual_seed(prompt.seed) for prompt in PROMPTS]
     pipeline.vae.enable_slicing()
     frames = pipeline([prompt.text for prompt in PROMPTS], height=16, width=32, num_frames=3,
@@ -54,14 +55,21 @@ def test_frame_by_frame_is_what_diffusers_decodes(pipeline):
 
 @pytest.mark.parametrize("at_once", [2, 3, 8])
 def test_chunks_of_any_size_are_equal_within_rounding(pipeline, monkeypatch, at_once):
+    def decode(num: int) -> np.ndarray:
+        monkeypatch.setattr(base_module, "frames_at_once", lambda vae, latents: num)
+        return decode_latents(pipeline.vae, latents)
+
     latents = torch.randn(4, 5, 2, 4, generator=torch.Generator().manual_seed(0))
-    one_by_one, counts = decode_latents(pipeline.vae, latents), []
-    monkeypatch.setattr(base_module, "frames_at_once", lambda vae, latents: at_once)
-    pipeline.vae.decoder.register_forward_pre_hook(lambda module, args: counts.append(len(args[0])))
-    chunked = decode_latents(pipeline.vae, latents)
-    assert counts[0] == min(at_once, 5) and sum(counts) == 5
+    one_by_one, chunked = decode(1), decode(at_once)
     assert one_by_one.shape == (5, 16, 32, 3) and np.ptp(one_by_one) > 100
     assert np.abs(one_by_one.astype(int) - chunked).max() <= 1
+
+
+def test_frames_decoded_at_once_fit_the_memory(pipeline, monkeypatch):
+    """Of 16 channels in the last level: 4 x 16 x 4 bytes a pixel."""
+    monkeypatch.setattr(base_module, "DECODED_BYTES", 10 * 256 * 32 * 16)
+    assert base_module.frames_at_once(pipeline.vae, torch.zeros(64, 4, 2, 4)) == 10
+    assert base_module.frames_at_once(pipeline.vae, torch.zeros(64, 4, 200, 400)) == 1
 
 
 def test_what_overflows_is_black(pipeline):
