@@ -97,15 +97,12 @@ def _fits(optimizer_state: Mapping[int, dict[str, Any]], parameters: list[Tensor
 
 
 def _flattened(entries: Mapping[Any, Any], path: str) -> Iterator[tuple[str, Any]]:
-    """Yield (path, value).
-
-    8-bit Adam has dictionaries within the state of a tensor, and tables that these share: they are copied.
-    """
+    """Yield (path, value). 8-bit Adam has dictionaries within the state of a tensor."""
     for key, value in entries.items():
         if isinstance(value, Mapping):
             yield from _flattened(value, f"{path}/{key}")
         else:
-            yield f"{path}/{key}", value.clone() if isinstance(value, Tensor) and value.dim() else value
+            yield f"{path}/{key}", value
 
 
 def _nested(entries: Mapping[str, Any]) -> dict[int, Any]:

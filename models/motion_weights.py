@@ -50,8 +50,8 @@ def save_motion(path: Path, tensors: Mapping[str, Tensor], info: MotionInfo, dty
 
     Raises UserError, and writes nothing, if a value is not finite.
     """
-    stored = {name: tensor.detach().to("cpu", DTYPES[dtype]) for name, tensor in tensors.items()}
-    broken = [name for name, tensor in stored.items() if not tensor.isfinite().all()]
+    broken = [name for name, tensor in tensors.items()
+              if not tensor.detach().to(DTYPES[dtype]).isfinite().all()]
     if broken and dtype == "fp16":
         return save_motion(path, tensors, info, "fp32")
     if broken:
@@ -59,7 +59,7 @@ def save_motion(path: Path, tensors: Mapping[str, Tensor], info: MotionInfo, dty
                         f"{broken[0]}. Nothing was written. Try a lower learning_rate.")
     fields = {name: value if isinstance(value, str) else json.dumps(value)
               for name, value in vars(info).items()}
-    write_tensors(path, stored, {"format": FORMAT, **fields})
+    write_tensors(path, tensors, {"format": FORMAT, **fields}, DTYPES[dtype])
 
 
 def find_motion(path: str | Path) -> Path | None:

@@ -6,6 +6,7 @@ import os
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from utils.errors import UserError
 from utils.files import (
@@ -165,6 +166,37 @@ def test_tensors_and_metadata_come_back(tmp_path):
     assert all(torch.equal(back[name], tensors[name]) for name in tensors) and set(back) == set(tensors)
     assert read_metadata(path) == {"who": "\u732b"}
     assert read_shapes(path) == {"a": ((2, 3), "I64"), "b": ((2, 1), "F16")}
+
+
+def test_tensor_file_is_laid_out_as_the_library_lays_it_out(tmp_path):
+    tensors = {"b": torch.arange(3, dtype=torch.uint8), "a": torch.randn(2, 3).half(), "c": torch.tensor(1.5),
+               "empty": torch.zeros(0, 4), "d": torch.randn(5).bfloat16(), "e": torch.tensor([True, False])}
+    write_tensors(tmp_path / "ours", tensors, {"who": "us"})
+    save_file(tensors, tmp_path / "theirs", {"who": "us"})
+    (ours, our_values), (theirs, their_values) = (
+        header_and_values((tmp_path / name).read_bytes()) for name in ("ours", "theirs"))
+    digest = ours["__metadata__"].pop("digest")
+    assert ours.pop("__metadata__") == theirs.pop("__metadata__") and len(digest) == 64
+    for name, entry in theirs.items():
+        start, end = ours[name].pop("data_offsets")
+        their_start, their_end = entry.pop("data_offsets")
+        assert ours.pop(name) == entry and our_values[start:end] == their_values[their_start:their_end]
+        assert start % tensors[name].itemsize == 0   # else the library could not map it
+    assert not ours and len(our_values) == len(their_values)
+
+
+def header_and_values(content: bytes) -> tuple[dict, bytes]:
+    end = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:end]), content[end:]
+
+
+def test_tensors_are_converted_as_they_are_written(tmp_path):
+    tensors = {"a": torch.randn(3, 2), "b": torch.randn(4).double()}
+    halved = {name: tensor.half() for name, tensor in tensors.items()}
+    digest = write_tensors(tmp_path / "a", tensors, {"x": "y"}, torch.float16)
+    assert digest == write_tensors(tmp_path / "b", halved, {"x": "y"})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert read_shapes(tmp_path / "a") == {"a": ((3, 2), "F16"), "b": ((4,), "F16")}
 
 
 def test_rows_are_those_rows_of_every_tensor(tmp_path):

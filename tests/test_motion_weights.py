@@ -1,5 +1,9 @@
 """The file of tuned weights: what is in it, and what it refuses to be applied to."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,6 +18,7 @@ from models.motion_weights import (
     save_motion,
 )
 from models.tunable import select_tunable, union
+from tests.conftest import ROOT
 from utils.errors import UserError
 from utils.tensor_files import read_metadata, write_tensors
 
@@ -86,6 +91,55 @@ def test_fp16_is_half_the_size(tmp_path, base, tuned):
         save_motion(tmp_path / dtype, tuned, info(base), dtype)
         sizes[dtype] = sum(t.numel() * t.element_size() for t in load_file(tmp_path / dtype).values())
     assert sizes["fp32"] == 2 * sizes["fp16"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for the peak of memory")
+@pytest.mark.parametrize("what", ["motion", "checkpoint"])
+def test_saving_takes_no_second_copy_of_what_is_saved(tmp_path, what):
+    """64 tensors of 4 MB, and twice that of optimizer state; a few tensors more at the peak, not half of
+    them."""
+    done = subprocess.run([sys.executable, "-c", MEASURED_SAVE, what, str(tmp_path / what)], cwd=ROOT,
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    growth, written = map(int, done.stdout.split())
+    assert written > 120e6 and growth < 40e6
+
+
+MEASURED_SAVE = """
+import sys, torch
+from pathlib import Path
+from models.checkpoint import save_checkpoint
+from models.motion_weights import MotionInfo, save_motion
+
+def peak():
+    status = dict(line.split(":") for line in open("/proc/self/status"))
+    return int(status["VmHWM"].split()[0]) * 1024
+
+what, path = sys.argv[1], Path(sys.argv[2])
+info = MotionInfo("base", "print", ["all"], "sks", 3, 8.0, "", {})
+def network(num_values):
+    trained = {f"{index:02}": torch.nn.Parameter(torch.randn(num_values)) for index in range(64)}
+    optimizer = torch.optim.AdamW(trained.values(), fused=True)
+    for parameter in trained.values():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+    return trained, optimizer
+
+def save(path, trained, optimizer):
+    if what == "motion":
+        save_motion(path, trained, info, "fp16")
+    else:
+        save_checkpoint(path, trained, optimizer, info, "fp16", {})
+
+save(path.with_name("small"), *network(8))   # what is imported on the way does not count
+# as many values again as the gradients had, so that none of their memory is free
+trained, optimizer = network(2 ** 20)
+filling = [torch.zeros(2 ** 20).fill_(1) for _ in trained]
+before = peak()
+save(path, trained, optimizer)
+print(peak() - before, sum(file.stat().st_size for file in [path, *path.glob("*")] if file.is_file()))
+"""
 
 
 def test_value_too_large_for_fp16_is_kept_in_fp32(tmp_path, base, tuned):

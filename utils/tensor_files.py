@@ -9,42 +9,69 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from utils.errors import UserError
 from utils.files import replacing
 
 DIGEST = "digest"   # its key in the metadata
+DTYPE_NAMES = {   # in safetensors
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8",
+    torch.bool: "BOOL"}
 
 
-def write_tensors(path: Path, tensors: dict[str, torch.Tensor],
-                  metadata: dict[str, str] | None = None) -> str:
-    """Write tensors and string metadata to `path`; return their digest. Raises UserError if the disk is
-    full."""
-    tensors, metadata = {name: tensor.contiguous() for name, tensor in tensors.items()}, metadata or {}
-    digest = tensors_digest(tensors, metadata)
-    with replacing(path, tensor_bytes(tensors)) as partial:
-        try:
-            save_file(tensors, partial, {**metadata, DIGEST: digest})
-        except SafetensorError as error:   # how the library reports a failed write
-            raise OSError(str(error)) from error
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None,
+                  dtype: torch.dtype | None = None) -> str:
+    """Write tensors, in `dtype` if it is given, and string metadata to `path`; return their digest.
+
+    One tensor at a time is brought to the CPU, converted and written: the library would want them all.
+    Raises UserError if the disk is full.
+    """
+    metadata = dict(metadata or {})
+    digest = tensors_digest(tensors, metadata, dtype)
+    with replacing(path, tensor_bytes(tensors, dtype)) as partial, open(partial, "wb") as file:
+        # wide values first: each must begin at a multiple of its width
+        names = sorted(tensors, key=lambda name: (-(dtype or tensors[name].dtype).itemsize, name))
+        file.write(_header({name: tensors[name] for name in names}, {**metadata, DIGEST: digest}, dtype))
+        file.writelines(_stored(tensors[name], dtype) for name in names)
     return digest
 
 
-def tensor_bytes(tensors: Mapping[str, torch.Tensor]) -> int:
+def tensor_bytes(tensors: Mapping[str, torch.Tensor], dtype: torch.dtype | None = None) -> int:
     """Return how much `tensors` take on disk, near enough."""
-    return sum(tensor.nbytes for tensor in tensors.values())
+    return sum(tensor.numel() * (dtype or tensor.dtype).itemsize for tensor in tensors.values())
 
 
-def tensors_digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> str:
+def tensors_digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str],
+                   dtype: torch.dtype | None = None) -> str:
     """Return the SHA-256 of tensors (names, types, shapes, every byte) and metadata."""
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
-        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+        digest.update(f"\n{name} {dtype or tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(_stored(tensor, dtype))
     return digest.hexdigest()
+
+
+def _stored(tensor: torch.Tensor, dtype: torch.dtype | None) -> np.ndarray:
+    """Return the bytes of a tensor as they are in its file."""
+    values = tensor.detach().to(dtype or tensor.dtype).cpu()
+    return values.reshape(-1).view(torch.uint8).numpy()
+
+
+def _header(tensors: Mapping[str, torch.Tensor], metadata: dict[str, str],
+            dtype: torch.dtype | None) -> bytes:
+    """Return the start of a safetensors file: the length of what follows, then what lies where, as JSON."""
+    header, end = {"__metadata__": metadata}, 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor_bytes({name: tensor}, dtype)
+        header[name] = {"dtype": DTYPE_NAMES[dtype or tensor.dtype], "shape": list(tensor.shape),
+                        "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
 
 def read_metadata(path: Path) -> dict[str, str]:
