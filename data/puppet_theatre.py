@@ -25,7 +25,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data.puppet_backdrops import draw_backdrop  # noqa: E402
 from data.puppet_brush import Brush  # noqa: E402
-from data.puppet_drawing import LOOKS, draw_puppet  # noqa: E402
+from data.puppet_drawing import draw_puppet  # noqa: E402
+from data.puppet_looks import LOOKS  # noqa: E402
 from data.puppet_motions import pose_puppets  # noqa: E402
 from utils.errors import plain_errors, run_script  # noqa: E402
 
