@@ -1,4 +1,4 @@
-"""The places of the puppet theatre. Lengths are in pixels of a 64x64 frame; n rows, one backdrop in one clip."""
+"""The places of the puppet theatre. Lengths are in pixels of a 64x64 frame; n rows, one backdrop each."""
 
 from collections.abc import Callable
 from typing import NamedTuple

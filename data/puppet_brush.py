@@ -1,7 +1,7 @@
 """The brush that paints the puppet theatre: anti-aliased bars and boxes.
 
-Shapes: n rows (one puppet or backdrop in one clip), f frames, h w pixels, c RGB in [0, 1]. Lengths are in pixels of a
-64x64 frame and scaled to the size asked for.
+Shapes: n rows (one puppet or backdrop in one clip), f frames, h w pixels, c RGB in [0, 1]. Lengths are in
+pixels of a 64x64 frame and scaled to the size asked for.
 """
 
 import numpy as np
@@ -39,7 +39,8 @@ class Brush:
         # distance to the bar: along its axis and across it
         axis = end - start
         length = np.linalg.norm(axis, axis=1)
-        axis = np.where(length[:, None] > 1e-4, axis / np.maximum(length, 1e-4)[:, None], (1.0, 0.0)).astype(np.float32)
+        unit = axis / np.maximum(length, 1e-4)[:, None]
+        axis = np.where(length[:, None] > 1e-4, unit, (1.0, 0.0)).astype(np.float32)
         dx = (columns + 0.5).astype(np.float32)[:, None, :] - start[:, 0, None, None]                # (m 1 w)
         dy = (lines + 0.5).astype(np.float32)[:, :, None] - start[:, 1, None, None]                  # (m h 1)
         along = dx * axis[:, 0, None, None] + dy * axis[:, 1, None, None]                            # (m h w)

@@ -24,10 +24,10 @@ and one from two of a kind. What a caption says of a motion makes little differe
 frame does not show one. It knows nothing else.""")}
 
 
-def write_base_card(path: Path, stages: dict[str, dict], made_on: str, seeds: tuple[int, int], measured: list[str],
-                    notes: str) -> None:
-    """Write the card of the base. `stages` says of each its steps, batch size and seconds, the last is `video`;
-    `measured` are the rows of a Markdown table."""
+def write_base_card(path: Path, stages: dict[str, dict], made_on: str, seeds: tuple[int, int],
+                    measured: list[str], notes: str) -> None:
+    """Write the card of the base. `stages` says of each its steps, batch size and seconds, the last is
+    `video`; `measured` are the rows of a Markdown table."""
     rows = [[name, f"{run['step']:,}", str(run["batch_size"]), f"{run['seconds'] / 60:.0f}"]
             for name, run in stages.items()]
     num_clips = stages["video"]["step"] * stages["video"]["batch_size"]
@@ -40,12 +40,12 @@ language: en
 ---
 # Puppet theatre
 
-A small text-to-video model in the classes and folder layout of ZeroScope (`TextToVideoSDPipeline`), trained from
-scratch on clips drawn by `data/puppet_theatre.py`: 64x64 pixels, 8 frames at 8 frames a second. It renders
-{len(world.CHARACTERS)} kinds of puppets, one or two of a kind, in {len(world.PLACES)} places, doing one of
-{len(world.EVERYDAY_MOTIONS)} everyday motions. It knows nothing else; it exists so that a motion can be taught and
-measured on a laptop. Never seen in training: the motions {", ".join(world.KEPT_OUT_MOTIONS)}, the word `sks`, and
-{len(world.HELD_OUT_COMBINATIONS)} combinations of character, motion and place.
+A small text-to-video model in the classes and folder layout of ZeroScope (`TextToVideoSDPipeline`), trained
+from scratch on clips drawn by `data/puppet_theatre.py`: 64x64 pixels, 8 frames at 8 frames a second. It
+renders {len(world.CHARACTERS)} kinds of puppets, one or two of a kind, in {len(world.PLACES)} places, doing one
+of {len(world.EVERYDAY_MOTIONS)} everyday motions. It knows nothing else; it exists so that a motion can be
+taught and measured on a laptop. Never seen in training: the motions {", ".join(world.KEPT_OUT_MOTIONS)}, the word
+`sks`, and {len(world.HELD_OUT_COMBINATIONS)} combinations of character, motion and place.
 
 Characters: {", ".join(world.CHARACTERS)}. Places: {", ".join(world.PLACES)}.
 Motions: {", ".join(world.EVERYDAY_MOTIONS)}.
@@ -57,8 +57,8 @@ Motions: {", ".join(world.EVERYDAY_MOTIONS)}.
 
 {chr(10).join(table(["stage", "steps", "batch", "minutes"], rows))}
 
-The UNet saw {num_clips:,} clips in these steps, counting repeats. It predicts v on a noise schedule that ends in
-pure noise. All weights are running averages, stored in half precision.
+The UNet saw {num_clips:,} clips in these steps, counting repeats. It predicts v on a noise schedule that ends
+in pure noise. All weights are running averages, stored in half precision.
 {notes}{MEASURED}
 {chr(10).join(measured)}
 """

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+
 @dataclass
 class Pose:
     """Angles and offsets of n puppets in f frames, each (n f); `sideways` (n 1) says seen from the side.
@@ -29,10 +30,9 @@ class Pose:
 
 def pose_puppets(motions: np.ndarray, cycles: np.ndarray, middle: np.ndarray, side: np.ndarray) -> Pose:
     """Poses after `cycles` (n f) of each row's motion; `middle` are the cycles since the clip's middle."""
-    zero = np.zeros_like(cycles)
-    pose = Pose(np.zeros((len(motions), 1), bool), side[:, None], zero.copy(), zero.copy(), zero.copy(), zero.copy(),
-                zero.copy(), zero.copy(), np.zeros((*zero.shape, 2, 2), np.float32),
-                np.zeros((*zero.shape, 2, 2), np.float32))
+    sideways, limbs = np.zeros((len(motions), 1), bool), (*cycles.shape, 2, 2)
+    offsets = [np.zeros_like(cycles) for _ in range(6)]
+    pose = Pose(sideways, side[:, None], *offsets, np.zeros(limbs, np.float32), np.zeros(limbs, np.float32))
     for motion in np.unique(motions):
         rows = motions == motion
         POSERS[str(motion)](pose, rows, cycles[rows], middle[rows])

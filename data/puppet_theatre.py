@@ -2,8 +2,8 @@
 
 Ten characters, seven places, one or two of a kind on the stage, eight everyday motions; three more motions
 are kept out of what the bundled base model is trained on, so that they can be taught to it. Every clip comes
-with a plain English caption and with its labels. Clip `i` of a seed is always the same, whatever is drawn with
-it.
+with a plain English caption and with its labels. Clip `i` of a seed is always the same, whatever is drawn
+with it.
 
     python data/puppet_theatre.py --demo --out data/puppets         # redraws the bundled demo clips
     python data/puppet_theatre.py --motion dab --out DIR            # exemplars of another kept-out motion
@@ -228,8 +228,9 @@ def parse_args() -> argparse.Namespace:
     what.add_argument("--motion", choices=KEPT_OUT_MOTIONS, help="exemplars of this motion in OUT")
     what.add_argument("--sheet", type=Path, help="PNG: pretraining clips, one a row")
     parser.add_argument("--num", type=int, default=NUM_EXEMPLARS, choices=range(1, len(EXEMPLAR_CAST) + 1),
-                        metavar="NUM", help=f"of --motion, at most {len(EXEMPLAR_CAST)} (default: {NUM_EXEMPLARS}); "
-                                            f"the first ones are the same whatever their number")
+                        metavar="NUM",
+                        help=f"of --motion, at most {len(EXEMPLAR_CAST)} (default: {NUM_EXEMPLARS}); the "
+                             f"first ones are the same whatever their number")
     parser.add_argument("--out", type=Path, help="folder to write to")
     parser.add_argument("--seed", type=int, default=0, help="of the sheet")
     parser.add_argument("--rows", type=int, default=12, help="of the sheet")
@@ -262,7 +263,8 @@ def write_regularization(folder: Path, num: int = 48) -> None:
     write_clips(folder, [f"everyday_{i:02d}" for i in range(num)], clips.frames, clips.captions)
 
 
-def write_clips(folder: Path, names: list[str], frames: np.ndarray, captions: list[str], fps: int = 8) -> None:
+def write_clips(folder: Path, names: list[str], frames: np.ndarray, captions: list[str],
+                fps: int = 8) -> None:
     """H.264 files that every browser plays, and their captions in text.json.
 
     Each pixel is written as 2x2: H.264 halves the resolution of colours, which costs 64x64 puppets 8 dB.

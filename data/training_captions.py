@@ -1,4 +1,4 @@
-"""The captions the bundled base is trained on, the words its tokenizer knows, and what a caption says as labels."""
+"""The captions of pretraining: the words its tokenizer knows, and what a caption says as labels."""
 
 import numpy as np
 import torch
