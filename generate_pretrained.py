@@ -17,7 +17,8 @@ from utils.captions import read_caption_index
 
 # torch and diffusers are imported in the functions that use them: --help and wrong arguments should not wait
 # for them
-from utils.config import Config, parse_config
+from utils.config import Config
+from utils.config_loading import parse_config
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import check_writable, file_digest, write_json
 from utils.prompts import MAX_SEED, Prompt, is_text, read_prompts, with_token

@@ -15,7 +15,8 @@ from utils.commands import script_command
 
 # torch, diffusers and what needs them are imported in the functions that use them: --help and config errors
 # should not wait for them
-from utils.config import Config, examine_config
+from utils.config import Config
+from utils.config_loading import examine_config
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.run_folder import CONFIG_NAME, create_run, find_run, hold_run, write_config
 

@@ -35,7 +35,8 @@ from models.step import optimizer_step
 from models.stopping import exit_code, stop_requested, stop_signals
 from models.validation import as_generation_sees, write_samples
 from utils.commands import script_command
-from utils.config import config_yaml, is_due
+from utils.config import is_due
+from utils.config_loading import config_yaml
 from utils.run_folder import (
     MOTION_NAME,
     append_log,

@@ -37,7 +37,7 @@ from utils.ablation_report import (  # noqa: E402
     pool,
 )
 from utils.commands import ROOT  # noqa: E402
-from utils.config import load_config  # noqa: E402
+from utils.config_loading import load_config  # noqa: E402
 from utils.errors import UserError, plain_errors, run_script  # noqa: E402
 from utils.files import digest_of, file_digest, replacing, write_json  # noqa: E402
 from utils.logged_commands import OutOfTime, run_logged  # noqa: E402

@@ -50,7 +50,7 @@ def test_most_telling_cells_come_first_and_every_table_is_covered():
 
 
 def test_every_cell_is_a_config_that_is_right():
-    from utils.config import load_config
+    from utils.config_loading import load_config
 
     for cell in all_cells():
         load_config(ablation.CONFIG, list(cell.overrides))

@@ -5,16 +5,12 @@ import inspect
 
 import pytest
 
-from utils import config as config_module
-from utils import config_checks
-from utils.config import (
-    Config,
-    TrainData,
-    ValidationData,
+from utils import config_checks, config_loading
+from utils.config import Config, TrainData, ValidationData, is_due
+from utils.config_loading import (
     config_yaml,
     examine_config,
     flat_config,
-    is_due,
     load_config,
     parse_config,
     save_config,
@@ -126,8 +122,8 @@ def test_warm_up_that_the_schedule_ignores_is_noted():
 def test_defaults_are_the_published_values():
     published = flat_config(parse_config(PUBLISHED, "config.yaml")[0])
     defaults = flat_config(parse_config("train_data: {path: x}", "config.yaml")[0])
-    chosen_anew = {"mixed_precision", "gradient_checkpointing", "train_data.path",
-                   "train_data.class_path", "train_data.fallback_prompt", "train_data.class_prompt", "validation_data.prompt"}
+    chosen_anew = {"mixed_precision", "gradient_checkpointing", "train_data.path", "train_data.class_path",
+                   "train_data.fallback_prompt", "train_data.class_prompt", "validation_data.prompt"}
     assert {key for key in defaults if defaults[key] != published[key]} == chosen_anew
 
 
@@ -328,9 +324,9 @@ def test_steps_are_due_by_list_and_by_interval():
 def test_no_list_of_keys_names_a_key_that_is_not_there():
     known = set(flat_config(Config()))
     named = {*config_checks.CHOICES, *config_checks.POSITIVE, *config_checks.NOT_NEGATIVE,
-             *config_module.STEP_LISTS, *config_module.NAME_LISTS, *config_module.TEXT_LISTS}
+             *config_loading.STEP_LISTS, *config_loading.NAME_LISTS, *config_loading.TEXT_LISTS}
     assert named <= known
-    assert not known & set(config_module.WITHOUT_EFFECT)
+    assert not known & set(config_loading.WITHOUT_EFFECT)
 
 
 def test_wrong_size_does_not_hide_that_windows_are_too_long(tmp_path):

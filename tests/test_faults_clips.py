@@ -13,7 +13,7 @@ from tests.conftest import draw_frames, write_clip
 from tests.reliability import Report, count, numbers
 from tests.test_video import CODECS, ffmpeg
 from utils.clips import find_clips
-from utils.config import parse_config
+from utils.config_loading import parse_config
 from utils.decoder import complaint
 from utils.errors import UserError
 from utils.video import VideoInfo, probe, read_frames

@@ -19,7 +19,8 @@ from tests.conftest import write_clip
 from tests.reliability import Report, count
 from utils.captions import add_captions, captions_of, read_caption_index
 from utils.clips import clip_report, find_clips
-from utils.config import Config, config_yaml, examine_config, flat_config, parse_config
+from utils.config import Config
+from utils.config_loading import config_yaml, examine_config, flat_config, parse_config
 from utils.errors import UserError
 from utils.gallery import list_videos, write_gallery
 from utils.prompts import Prompt, file_name, is_text, read_prompts

@@ -15,8 +15,8 @@ LAYERS = ("utils", "models")
 ENTRY_POINTS = ("train_model.py", "generate_pretrained.py", "evaluate_motion.py")
 ONLY_IN = {   # module -> where it may be imported
     "decord": r"utils/decoding\.py",
-    "omegaconf": r"utils/config\.py|tests/.*",
-    "yaml": r"utils/config\.py|tests/.*",
+    "omegaconf": r"utils/config_loading\.py|tests/.*",
+    "yaml": r"utils/config_loading\.py|tests/.*",
     "accelerate": r"(train_model|generate_pretrained|evaluate_motion)\.py|scripts/.*|tests/.*",
     "diffusers": r"models/.*|scripts/.*|tests/.*",
     "matplotlib": r"utils/(score_report|ablation_report)\.py",

@@ -23,7 +23,8 @@ from models.plan import (
 )
 from tests.conftest import ROOT, write_clip
 from tests.test_config import PUBLISHED
-from utils.config import Config, examine_config, load_config
+from utils.config import Config
+from utils.config_loading import examine_config, load_config
 from utils.errors import UserError
 
 HUB_ID = "nobody/a-base-that-is-not-here"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from utils.config import Config, TrainData, load_config, parse_config
+from utils.config import Config, TrainData
+from utils.config_loading import load_config, parse_config
 from utils.errors import UserError
 from utils.run_folder import (
     append_log,

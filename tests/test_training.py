@@ -114,7 +114,7 @@ def test_warm_cache_changes_nothing(train, write_config, monkeypatch):
 
 
 def load_config_path(config: Path) -> str:
-    from utils.config import load_config
+    from utils.config_loading import load_config
 
     return load_config(config)[0].pretrained_model_path
 
@@ -406,7 +406,7 @@ def test_missing_tensorboard_is_said_before_anything_slow(run_main, write_config
 
 def test_metadata_of_the_result_says_how_it_was_made(train, write_config, tiny_base):
     from models.motion_weights import read_motion_info
-    from utils.config import parse_config
+    from utils.config_loading import parse_config
 
     info = read_motion_info(train(write_config()) / "motion.safetensors")
     assert (info.base, info.step, info.fps, info.placeholder_token) == (str(tiny_base), 4, 8.0, "sks")

@@ -15,7 +15,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from utils.config import Config, flat_config, load_config, save_config
+from utils.config import Config
+from utils.config_loading import flat_config, load_config, save_config
 from utils.errors import UserError
 from utils.files import free_space, replacing
 

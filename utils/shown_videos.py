@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from utils.captions import captions_of, read_caption_index
-from utils.config import Config, load_config
+from utils.config import Config
+from utils.config_loading import load_config
 from utils.errors import UserError, attempt
 from utils.gallery import group_label, list_videos
 from utils.motion_words import asks_for_motion, without_motion
