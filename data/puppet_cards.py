@@ -25,9 +25,9 @@ frame does not show one. It knows nothing else.""")}
 
 
 def write_base_card(path: Path, stages: dict[str, dict], made_on: str, seeds: tuple[int, int],
-                    measured: list[str], notes: str) -> None:
+                    measured: dict[str, str], notes: str) -> None:
     """Write the card of the base. `stages` says of each its steps, batch size and seconds, the last is
-    `video`; `measured` are the rows of a Markdown table."""
+    `video`; `measured` says how much of what."""
     rows = [[name, f"{run['step']:,}", str(run["batch_size"]), f"{run['seconds'] / 60:.0f}"]
             for name, run in stages.items()]
     num_clips = stages["video"]["step"] * stages["video"]["batch_size"]
@@ -42,10 +42,10 @@ language: en
 
 A small text-to-video model in the classes and folder layout of ZeroScope (`TextToVideoSDPipeline`), trained
 from scratch on clips drawn by `data/puppet_theatre.py`: 64x64 pixels, 8 frames at 8 frames a second. It
-renders {len(world.CHARACTERS)} kinds of puppets, one or two of a kind, in {len(world.PLACES)} places, doing one
-of {len(world.EVERYDAY_MOTIONS)} everyday motions. It knows nothing else; it exists so that a motion can be
-taught and measured on a laptop. Never seen in training: the motions {", ".join(world.KEPT_OUT_MOTIONS)}, the word
-`sks`, and {len(world.HELD_OUT_COMBINATIONS)} combinations of character, motion and place.
+renders {len(world.CHARACTERS)} kinds of puppets, one or two of a kind, in {len(world.PLACES)} places, doing
+one of {len(world.EVERYDAY_MOTIONS)} everyday motions. It knows nothing else; it exists so that a motion can
+be taught and measured on a laptop. Never seen in training: the motions {", ".join(world.KEPT_OUT_MOTIONS)},
+the word `sks`, and {len(world.HELD_OUT_COMBINATIONS)} combinations of character, motion and place.
 
 Characters: {", ".join(world.CHARACTERS)}. Places: {", ".join(world.PLACES)}.
 Motions: {", ".join(world.EVERYDAY_MOTIONS)}.
@@ -60,7 +60,7 @@ Motions: {", ".join(world.EVERYDAY_MOTIONS)}.
 The UNet saw {num_clips:,} clips in these steps, counting repeats. It predicts v on a noise schedule that ends
 in pure noise. All weights are running averages, stored in half precision.
 {notes}{MEASURED}
-{chr(10).join(measured)}
+{chr(10).join(table(["", ""], list(measured.items())))}
 """
     with replacing(path) as partial:
         partial.write_text(lines, encoding="utf-8")

@@ -5,8 +5,8 @@ Three layers of a text-to-video UNet are written in diffusers in forms that kern
 - Attention over frames has as many sequences as pixels, each as short as the clip. On a CPU two plain matrix
   products beat the fused kernel there. On a GPU the fused kernel stays.
 - Attention to the prompt computes the keys and values of every clip once per frame, though they are the same.
-- A convolution over time, (3 1 1), is one in two dimensions over (frames, pixels), which has kernels where the
-  one in three takes a slow generic path.
+- A convolution over time, (3 1 1), is one in two dimensions over (frames, pixels), which has kernels where
+  the one in three takes a slow generic path.
 
 What each is worth: docs/performance.md. Shapes: b clips, f frames, c channels, h w latent cells, p = h w of
 them in a row, n queries, m keys, d channels of all heads.

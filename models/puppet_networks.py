@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from einops import rearrange
@@ -46,6 +47,12 @@ class FrameCoder(nn.Module):
         decoded = self.vae.decode(posterior.mean + posterior.std * eps).sample.float()           # (b c h w)
         mean, var, logvar = posterior.mean.float(), posterior.var.float(), posterior.logvar.float()
         return decoded, 0.5 * (mean ** 2 + var - 1 - logvar).mean()
+
+
+def autoencoder_loss(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """Absolute and squared error, and the absolute error of horizontal and vertical differences: edges."""
+    edges = sum((decoded.diff(dim=dim) - pixels.diff(dim=dim)).abs().mean() for dim in (2, 3))
+    return (decoded - pixels).abs().mean() + 4 * F.mse_loss(decoded, pixels) + 0.5 * edges
 
 
 def to_pixels(frames: np.ndarray) -> torch.Tensor:
@@ -95,7 +102,8 @@ def write_vocabulary(words: list[str], folder: Path) -> None:
     letters = sorted(byte_letters())
     pieces = letters + [letter + "</w>" for letter in letters] + [a + b for a, b in merges]
     pieces += ["<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}), encoding="utf-8")
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
     lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges), ""]
     (folder / "merges.txt").write_text("\n".join(lines), encoding="utf-8")
 
@@ -133,8 +141,9 @@ def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     return CLIPTextModel(CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=TEXT_WIDTH, intermediate_size=4 * TEXT_WIDTH,
-        projection_dim=TEXT_WIDTH, num_hidden_layers=3, num_attention_heads=6, max_position_embeddings=MAX_TOKENS,
-        hidden_act="gelu", bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        projection_dim=TEXT_WIDTH, num_hidden_layers=3, num_attention_heads=6,
+        max_position_embeddings=MAX_TOKENS, hidden_act="gelu",
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     ))
 

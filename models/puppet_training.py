@@ -1,12 +1,13 @@
 """A training run of a bundled network, exactly resumable: clips drawn to disk, model, checkpoint, log.
 
-scripts/pretrain_base.py and scripts/train_recognizers.py are its only users. What lies in their work folder is
-their own; all the same it is loaded as tensors only (weights_only), no code.
+scripts/pretrain_base.py and scripts/train_recognizers.py are its only users. What lies in their work folder
+is their own; all the same it is loaded as tensors only (weights_only), no code.
 """
 
 import json
 import math
 import os
+import platform
 import time
 from argparse import Namespace
 from collections.abc import Callable
@@ -45,7 +46,7 @@ class Shards:
 
 
 class Run:
-    """One stage under way: model, optimizers, running average, step, and their checkpoint in the work folder."""
+    """One stage under way: model, optimizers, running average, step, and their checkpoint on disk."""
 
     def __init__(self, accelerator, args: Namespace, stage: str, model: nn.Module,
                  *optimizers: torch.optim.Optimizer, batch_size: int):
@@ -93,20 +94,28 @@ class Run:
         if self.accelerator.is_main_process:
             numbers = {"step": self.step, **numbers, "seconds": time.time() - self.started}
             with (self.args.work_dir / f"{self.stage}.jsonl").open("a", encoding="utf-8") as log:
-                log.write(json.dumps({name: float(f"{number:.6g}") for name, number in numbers.items()}) + "\n")
+                rounded = {name: float(f"{number:.6g}") for name, number in numbers.items()}
+                log.write(json.dumps(rounded) + "\n")
 
     def save(self) -> None:
         if self.accelerator.is_main_process:
             save_atomically({
                 "step": self.step, "seconds": time.time() - self.started, "batch_size": self.batch_size,
                 "seed": self.args.seed, "model": self.accelerator.unwrap_model(self.model).state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers], "average": self.average,
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+                "average": self.average,
             }, self.path)
 
 
 def cosine_rate(peak: float, step: int, num_steps: int, num_warmup: int) -> float:
     """The learning rate of a step: up to `peak` in a line, down to 0 along a cosine."""
     return peak * min(1, (step + 1) / num_warmup) * (0.5 + 0.5 * math.cos(math.pi * step / num_steps))
+
+
+def root_rate(peak: float, step: int, num_warmup: int, num_flat: int) -> float:
+    """The learning rate of a step without an end in sight: up to `peak` in a line, from `num_flat` steps on
+    down with the root of the step."""
+    return peak * min(1, (step + 1) / num_warmup) / math.sqrt(max(1, step / num_flat))
 
 
 def build_optimizers(model: nn.Module, faster: float, weight_decay: float,
@@ -124,9 +133,22 @@ def build_optimizers(model: nn.Module, faster: float, weight_decay: float,
             torch.optim.AdamW(others, betas=betas, weight_decay=weight_decay, fused=True)]
 
 
+def describe_machine() -> str:
+    hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+    return f"{hardware} ({platform.machine()}, PyTorch {torch.__version__})"
+
+
 def save_atomically(state: dict, path: Path) -> None:
     torch.save(state, path.with_suffix(".tmp"))
     os.replace(path.with_suffix(".tmp"), path)
+
+
+def save_untrained(model: nn.Module, path: Path) -> None:
+    """Write weights from elsewhere as a checkpoint of step 0. Raises UserError if there is one."""
+    if path.exists():
+        raise UserError(f"{path}: exists already. Name an empty folder with --work-dir.")
+    save_atomically({"step": 0, "seconds": 0.0, "batch_size": 0, "model": model.state_dict(),
+                     "optimizers": None, "average": [p.detach() for p in model.parameters()]}, path)
 
 
 def load_average(path: Path, model: nn.Module) -> dict:

@@ -1,11 +1,11 @@
 """Makes the bundled base model, models/puppet-theatre, from clips of data/puppet_theatre.py and nothing else.
 
-Stages, each continued by the same command from its last checkpoint in --work-dir: autoencoder (frames <-> latents),
-text (the encoder learns to sum up a caption in its last tokens), video (the UNet, on latents),
+Stages, each continued by the same command from its last checkpoint in --work-dir: autoencoder (frames <->
+latents), text (the encoder learns to sum up a caption in its last tokens), video (the UNet, on latents),
 decoder (optional: sharper frames from the same latents), export (averaged weights as a diffusers folder).
-Where the work folder was lost, the stage import makes one from models/puppet-theatre, optimizers and steps afresh.
-Trains on the GPU if there is one. On a CPU two processes of one thread are faster than one of two, above all
-when the machine is busy:
+Where the work folder was lost, the stage import makes one from models/puppet-theatre, optimizers and steps
+afresh. Trains on the GPU if there is one. On a CPU two processes of one thread are faster than one of two,
+above all when the machine is busy:
 
     export ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1
     torchrun --nproc_per_node 2 scripts/pretrain_base.py --work-dir WORK --stage autoencoder
@@ -14,16 +14,14 @@ when the machine is busy:
     torchrun --nproc_per_node 2 scripts/pretrain_base.py --work-dir WORK --stage decoder
     python scripts/pretrain_base.py --work-dir WORK --stage export
 
-What lies in --work-dir is this script's own; all the same it is loaded as tensors only (weights_only), no code.
-Shapes: b batch, f frames, c channels, h w height and width (pixels or latent cells), n tokens.
+What lies in --work-dir is this script's own; all the same it is loaded as tensors only (weights_only), no
+code. Shapes: b batch, f frames, c channels, h w height and width (pixels or latent cells), n tokens.
 """
 
 import argparse
 import dataclasses
 import json
 import math
-import os
-import platform
 import sys
 from pathlib import Path
 
@@ -43,20 +41,14 @@ from data.training_captions import (  # noqa: E402
     world_words,
     write_training_caption,
 )
+from models import puppet_latents  # noqa: E402
 from models import puppet_networks as networks  # noqa: E402
+from models import puppet_training as training  # noqa: E402
 from models.puppet_networks import LATENT_CHANNELS, SIZE  # noqa: E402
-from models.puppet_training import (  # noqa: E402
-    Run,
-    build_optimizers,
-    cosine_rate,
-    load_average,
-    save_atomically,
-)
 from utils.errors import UserError, plain_errors, run_script  # noqa: E402
 
 TRAINING_SEED, FRAME_SEED, HELD_OUT_SEED = 2312, 2313, 4966      # of the clips; the last only to measure on
 NUM_FRAMES = 8
-
 CAPTIONS_PER_STEP = 64                            # of the text stage, whatever --batch-size
 KL_WEIGHT = 1e-3                                  # keeps latents smooth: the UNet need not hit them exactly
 FRAME_STEPS = 64                                  # autoencoder steps for which frames are drawn at once
@@ -68,16 +60,17 @@ FIRST_SHARDS, STEPS_PER_TWO_SHARDS = 6, 512       # the video stage draws new cl
 def parse_args() -> argparse.Namespace:
     parser = plain_errors(argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
-    parser.add_argument("--stage", choices=["import", "autoencoder", "text", "video", "decoder", "export"], required=True)
-    parser.add_argument("--work-dir", type=Path, required=True, help="checkpoints, latents and logs")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="stop, with a checkpoint, after so long")
-    parser.add_argument("--steps", type=int, help="last step of the stage (video: endless)")
-    parser.add_argument("--batch-size", type=int, default=16, help="frames, or clips, of all processes together")
-    parser.add_argument("--learning-rate", type=float, help="at its highest; autoencoder 2e-3, else 1e-3")
-    parser.add_argument("--checkpoint-steps", type=int, default=250)
-    parser.add_argument("--mixed-precision", choices=["no", "bf16"], default="bf16")
-    parser.add_argument("--export-dir", type=Path, default=Path("models/puppet-theatre"))
-    parser.add_argument("--seed", type=int, default=64, help="of weights, noise, and the order of clips")
+    add = parser.add_argument
+    add("--stage", choices=["import", "autoencoder", "text", "video", "decoder", "export"], required=True)
+    add("--work-dir", type=Path, required=True, help="checkpoints, latents and logs")
+    add("--minutes", type=float, default=math.inf, help="stop, with a checkpoint, after so long")
+    add("--steps", type=int, help="last step of the stage (video: endless)")
+    add("--batch-size", type=int, default=16, help="frames, or clips, of all processes together")
+    add("--learning-rate", type=float, help="at its highest; autoencoder 2e-3, else 1e-3")
+    add("--checkpoint-steps", type=int, default=250)
+    add("--mixed-precision", choices=["no", "bf16"], default="bf16")
+    add("--export-dir", type=Path, default=Path("models/puppet-theatre"))
+    add("--seed", type=int, default=64, help="of weights, noise, and the order of clips")
     return parser.parse_args()
 
 
@@ -86,7 +79,8 @@ def main() -> None:
     args.work_dir.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(mixed_precision=args.mixed_precision)
     if args.batch_size % accelerator.num_processes:
-        raise UserError(f"--batch-size {args.batch_size} cannot be shared by {accelerator.num_processes} processes.")
+        raise UserError(f"--batch-size {args.batch_size} cannot be shared by {accelerator.num_processes} "
+                        f"processes.")
     if args.stage in ("autoencoder", "decoder"):
         train_autoencoder(accelerator, args, decoder_only=args.stage == "decoder")
     elif args.stage == "text":
@@ -111,12 +105,12 @@ def train_autoencoder(accelerator: Accelerator, args: argparse.Namespace, decode
     torch.manual_seed(args.seed)
     model = networks.FrameCoder(networks.build_autoencoder().to(memory_format=torch.channels_last))
     if decoder_only:
-        load_average(args.work_dir / "autoencoder.pt", model)
+        training.load_average(args.work_dir / "autoencoder.pt", model)
         model.vae.encoder.requires_grad_(False)
         model.vae.quant_conv.requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=peak, betas=(0.9, 0.99), weight_decay=1e-4)
-    run = Run(accelerator, args, "decoder" if decoder_only else "autoencoder", model, optimizer,
+    run = training.Run(accelerator, args, "decoder" if decoder_only else "autoencoder", model, optimizer,
               batch_size=args.batch_size)
     shard, frames = -1, None
     while run.step < num_steps and run.has_time():
@@ -126,21 +120,15 @@ def train_autoencoder(accelerator: Accelerator, args: argparse.Namespace, decode
         at = run.step % FRAME_STEPS * args.batch_size
         pixels = networks.to_pixels(frames[at:at + args.batch_size][run.mine]).to(accelerator.device)
         generator = torch.Generator().manual_seed(args.seed * 1_000_003 + run.step)
-        eps = torch.randn(args.batch_size, LATENT_CHANNELS, SIZE // 8, SIZE // 8, generator=generator)[run.mine]
-        decoded, kl = run.model(pixels, eps.to(accelerator.device))                              # (b c h w)
-        loss = autoencoder_loss(decoded, pixels) + KL_WEIGHT * kl
-        rate = cosine_rate(peak, run.step, num_steps, num_warmup=100)
+        eps = torch.randn(args.batch_size, LATENT_CHANNELS, SIZE // 8, SIZE // 8, generator=generator)
+        decoded, kl = run.model(pixels, eps[run.mine].to(accelerator.device))                    # (b c h w)
+        loss = networks.autoencoder_loss(decoded, pixels) + KL_WEIGHT * kl
+        rate = training.cosine_rate(peak, run.step, num_steps, num_warmup=100)
         run.update(loss, rate, average_decay=0.998)
         if run.step % 25 == 0:
             psnr = -10 * math.log10(((decoded.detach().clamp(-1, 1) - pixels) ** 2).mean().item() / 4)
             run.log(loss=loss.item(), kl=kl.item(), psnr=psnr, learning_rate=rate)
     run.save()
-
-
-def autoencoder_loss(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-    """Absolute and squared error, and the absolute error of horizontal and vertical differences: edges."""
-    edges = sum((decoded.diff(dim=dim) - pixels.diff(dim=dim)).abs().mean() for dim in (2, 3))
-    return (decoded - pixels).abs().mean() + 4 * F.mse_loss(decoded, pixels) + 0.5 * edges
 
 
 def draw_frames(shard: int, num: int) -> np.ndarray:
@@ -153,22 +141,10 @@ def draw_frames(shard: int, num: int) -> np.ndarray:
 def load_autoencoder(work_dir: Path, device: torch.device) -> AutoencoderKL:
     """The averaged autoencoder, its latents normalized on the first training frames."""
     vae = networks.build_autoencoder().to(device).eval().requires_grad_(False)
-    sharper_path = work_dir / "decoder.pt"
-    load_average(sharper_path if sharper_path.exists() else work_dir / "autoencoder.pt", networks.FrameCoder(vae))
+    path = work_dir / "decoder.pt"   # sharper
+    training.load_average(path if path.exists() else work_dir / "autoencoder.pt", networks.FrameCoder(vae))
     networks.normalize_latents(vae, networks.to_pixels(draw_frames(0, NORMALIZING_FRAMES)))
     return vae
-
-
-@torch.no_grad()
-def measure_psnr(vae: AutoencoderKL) -> float:
-    """Mean PSNR in dB over the frames of clips that were never trained on."""
-    frames = rearrange(world.draw_clips(PSNR_CLIPS, HELD_OUT_SEED).frames, "n f h w c -> (n f) h w c")
-    psnrs = []
-    for pixels in networks.to_pixels(frames).split(64):                                          # (b c h w)
-        latents, _ = networks.encode_pixels(vae, pixels)
-        decoded = vae.decode(latents.to(vae.device)).sample.float().cpu().clamp(-1, 1)
-        psnrs.append(-10 * (((decoded - pixels) ** 2).mean(dim=(1, 2, 3)) / 4).log10())
-    return torch.cat(psnrs).mean().item()
 
 
 # --------------------------------------------------------------------------------------------------- text
@@ -183,8 +159,8 @@ def train_text(accelerator: Accelerator, args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     tokenizer = networks.build_tokenizer(world_words())
     model = networks.CaptionReader(networks.build_text_encoder(tokenizer), LABEL_COUNTS)
-    run = Run(accelerator, args, "text", model, torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=1e-2),
-              batch_size=CAPTIONS_PER_STEP)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=1e-2)
+    run = training.Run(accelerator, args, "text", model, optimizer, batch_size=CAPTIONS_PER_STEP)
     while run.step < num_steps and run.has_time():
         rng = np.random.default_rng((args.seed, 2, run.step))
         scenes = [world.draw_scene(rng) for _ in range(CAPTIONS_PER_STEP)]
@@ -195,11 +171,11 @@ def train_text(accelerator: Accelerator, args: argparse.Namespace) -> None:
         summing = input_ids == tokenizer.eos_token_id                                            # (b n)
         loss = sum(F.cross_entropy(logit.float()[summing], labels[:, i, None].expand_as(input_ids)[summing])
                    for i, logit in enumerate(logits))
-        rate = cosine_rate(peak, run.step, num_steps, num_warmup=50)
+        rate = training.cosine_rate(peak, run.step, num_steps, num_warmup=50)
         run.update(loss, rate, average_decay=0.99)
         if run.step % 25 == 0:
-            character, number, motion, place = (
-                (logit[:, -1].argmax(-1) == labels[:, i]).float().mean().item() for i, logit in enumerate(logits))
+            right = [logit[:, -1].argmax(-1) == labels[:, i] for i, logit in enumerate(logits)]  # 4 x (b)
+            character, number, motion, place = (part.float().mean().item() for part in right)
             run.log(loss=loss.item(), character=character, number=number, motion=motion, place=place)
     run.save()
 
@@ -209,34 +185,38 @@ def train_text(accelerator: Accelerator, args: argparse.Namespace) -> None:
 def train_video(accelerator: Accelerator, args: argparse.Namespace) -> None:
     """Train the UNet to predict v; the rate falls with the root of the step: there is no end.
 
-    The text encoder stays as the text stage left it. Trained along, it came to tell the UNet of little but the
-    place, which most pixels are of: after 70,000 clips 88 % of what differed between captions, motion 1 %.
+    The text encoder stays as the text stage left it. Trained along, it came to tell the UNet of little but
+    the place, which most pixels are of: after 70,000 clips 88 % of what differed between captions, motion
+    1 %.
     """
     num_steps, peak = args.steps or 10**9, args.learning_rate or 1e-3
     torch.manual_seed(args.seed)
     tokenizer, scheduler = networks.build_tokenizer(world_words()), networks.build_scheduler()
     vae = load_autoencoder(args.work_dir, accelerator.device)
     model = networks.build_text_to_video(tokenizer)
-    load_average(args.work_dir / "text.pt", networks.CaptionReader(model.text_encoder, LABEL_COUNTS))
+    training.load_average(args.work_dir / "text.pt", networks.CaptionReader(model.text_encoder, LABEL_COUNTS))
     model.text_encoder.requires_grad_(False)
-    optimizers = build_optimizers(model, faster=2, weight_decay=1e-2, betas=(0.9, 0.99))
-    run = Run(accelerator, args, "video", model, *optimizers, batch_size=args.batch_size)
+    optimizers = training.build_optimizers(model, faster=2, weight_decay=1e-2, betas=(0.9, 0.99))
+    run = training.Run(accelerator, args, "video", model, *optimizers, batch_size=args.batch_size)
     shards, losses = [], []
     while run.step < num_steps and run.has_time():
         num_shards = FIRST_SHARDS + 2 * (run.step // STEPS_PER_TWO_SHARDS)
         if len(shards) < num_shards:
-            shards += load_latent_shards(accelerator, args.work_dir, range(len(shards), num_shards), vae)
+            shards += puppet_latents.load_shards(
+                accelerator, args.work_dir / "latents", range(len(shards), num_shards),
+                lambda index: make_latent_shard(index, vae))
         rng = np.random.default_rng((args.seed, 3, run.step))
-        latents, captions = draw_batch(shards, args.batch_size, rng)                             # (b c f h w)
+        latents, captions = puppet_latents.draw_batch(shards, args.batch_size, rng, caption_of)  # (b c f h w)
         generator = torch.Generator().manual_seed(args.seed * 1_000_003 + run.step)
         noise = torch.randn(latents.shape, generator=generator)                                  # (b c f h w)
-        timesteps = spread_timesteps(args.batch_size, scheduler.config.num_train_timesteps, generator)
+        timesteps = puppet_latents.spread_timesteps(
+            args.batch_size, scheduler.config.num_train_timesteps, generator)                    # (b)
         noisy_latents = scheduler.add_noise(latents, noise, timesteps)                           # (b c f h w)
         target = scheduler.get_velocity(latents, noise, timesteps)                               # (b c f h w)
         input_ids = networks.tokenize(tokenizer, captions)                                       # (b n)
         inputs = [part[run.mine].to(accelerator.device) for part in (noisy_latents, timesteps, input_ids)]
         loss = F.mse_loss(run.model(*inputs).float(), target[run.mine].to(accelerator.device))
-        rate = peak * min(1, (run.step + 1) / 200) / math.sqrt(max(1, run.step / 1500))
+        rate = training.root_rate(peak, run.step, num_warmup=200, num_flat=1500)
         run.update(loss, rate, average_decay=0.9995)
         losses.append(loss.item())
         if run.step % 25 == 0:
@@ -244,48 +224,15 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace) -> None:
     run.save()
 
 
-def spread_timesteps(num: int, num_train_timesteps: int, generator: torch.Generator) -> torch.Tensor:
-    """One timestep from each of `num` equal parts of the range: every batch sees all levels of noise."""
-    return ((torch.rand(num, generator=generator) + torch.arange(num)) / num * num_train_timesteps).long()
-
-
-def load_latent_shards(accelerator: Accelerator, work_dir: Path, indices: range, vae: AutoencoderKL) -> list[dict]:
-    """Shards of latents: mean and std (n c f h w), float16, and scenes. The processes share the making.
-
-    A shard depends on its index and the autoencoder only, so a missing file is simply made again.
-    """
-    paths = [work_dir / "latents" / f"{index:05d}.pt" for index in indices]
-    for index, path in zip(indices, paths):
-        if not path.exists() and index % accelerator.num_processes == accelerator.process_index:
-            make_latent_shard(path, index, vae)
-    accelerator.wait_for_everyone()
-    return [torch.load(path, weights_only=True) for path in paths]
-
-
-def make_latent_shard(path: Path, index: int, vae: AutoencoderKL) -> None:
+def make_latent_shard(index: int, vae: AutoencoderKL) -> dict:
     """Draw and encode clips 1024 i, ..., 1024 i + 1023."""
-    path.parent.mkdir(exist_ok=True)
     clips = world.draw_clips(SHARD_CLIPS, TRAINING_SEED, first=index * SHARD_CLIPS, num_frames=NUM_FRAMES)
-    means, stds = [], []
-    for frames in np.array_split(clips.frames, max(1, SHARD_CLIPS // 16)):
-        pixels = networks.to_pixels(rearrange(frames, "n f h w c -> (n f) h w c"))
-        mean, std = networks.encode_pixels(vae, pixels)
-        means.append(rearrange(mean, "(n f) c h w -> n c f h w", f=NUM_FRAMES).half())
-        stds.append(rearrange(std, "(n f) c h w -> n c f h w", f=NUM_FRAMES).half())
     scenes = [list(dataclasses.astuple(scene)) for scene in clips.scenes]
-    save_atomically({"mean": torch.cat(means), "std": torch.cat(stds), "scenes": scenes}, path)
+    return puppet_latents.encode_clips(vae, clips.frames) | {"scenes": scenes}
 
 
-def draw_batch(shards: list[dict], num: int, rng: np.random.Generator) -> tuple[torch.Tensor, list[str]]:
-    """Latents (b c f h w) and captions of clips drawn from all shards; every tenth caption is left empty."""
-    latents, captions = [], []
-    for _ in range(num):
-        shard, i = shards[rng.integers(len(shards))], int(rng.integers(SHARD_CLIPS))
-        mean, std = shard["mean"][i].float(), shard["std"][i].float()                            # (c f h w)
-        latents.append(mean + std * torch.from_numpy(rng.standard_normal(mean.shape, dtype=np.float32)))
-        caption, _ = write_training_caption(world.Scene(*shard["scenes"][i]), rng)
-        captions.append("" if rng.random() < 0.1 else caption)
-    return torch.stack(latents), captions
+def caption_of(scene: list, rng: np.random.Generator) -> str:
+    return write_training_caption(world.Scene(*scene), rng)[0]
 
 
 # ------------------------------------------------------------------------------------------------- export
@@ -296,10 +243,12 @@ def export(work_dir: Path, export_dir: Path) -> None:
     tokenizer = networks.build_tokenizer(words)
     vae = load_autoencoder(work_dir, torch.device("cpu"))
     model = networks.build_text_to_video(tokenizer)
-    load_average(work_dir / "video.pt", model)
-    psnr = measure_psnr(vae)
-    pipeline = TextToVideoSDPipeline(vae=vae.half(), text_encoder=model.text_encoder.half(), tokenizer=tokenizer,
-                                     unet=model.unet.half(), scheduler=networks.build_scheduler())
+    training.load_average(work_dir / "video.pt", model)
+    unseen = world.draw_clips(PSNR_CLIPS, HELD_OUT_SEED).frames
+    psnr = puppet_latents.reconstruction_psnr(vae, rearrange(unseen, "n f h w c -> (n f) h w c"))
+    pipeline = TextToVideoSDPipeline(
+        vae=vae.half(), text_encoder=model.text_encoder.half(), tokenizer=tokenizer, unet=model.unet.half(),
+        scheduler=networks.build_scheduler())
     pipeline.save_pretrained(export_dir)
     networks.write_vocabulary(words, export_dir / "tokenizer")
     # transformers loads a network in the type its config names, diffusers in float32: make them agree
@@ -317,11 +266,7 @@ def import_base(work_dir: Path, export_dir: Path) -> None:
         "text": networks.CaptionReader(pipeline.text_encoder, LABEL_COUNTS),
         "video": networks.TextToVideo(pipeline.text_encoder, pipeline.unet),
     }.items():
-        path = work_dir / f"{stage}.pt"
-        if path.exists():
-            raise UserError(f"{path}: exists already. Name an empty folder with --work-dir.")
-        save_atomically({"step": 0, "seconds": 0.0, "batch_size": 0, "model": model.state_dict(), "optimizers": None,
-                         "average": [p.detach() for p in model.parameters()]}, path)
+        training.save_untrained(model, work_dir / f"{stage}.pt")
 
 
 def write_card(work_dir: Path, export_dir: Path, psnr: float) -> None:
@@ -330,16 +275,12 @@ def write_card(work_dir: Path, export_dir: Path, psnr: float) -> None:
     for name in ("autoencoder", "decoder", "text", "video"):
         if (work_dir / f"{name}.pt").exists():
             stages[name] = torch.load(work_dir / f"{name}.pt", map_location="cpu", weights_only=True)
-    hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
-    made_on = f"{hardware} ({platform.machine()}, PyTorch {torch.__version__}), beside other work on the same machine"
-    measured = [["", ""], ["---", "---"],
-                [f"autoencoder, PSNR on {PSNR_CLIPS} clips of seed {HELD_OUT_SEED}", f"{psnr:.1f} dB"],
-                ["all else", "not yet measured: `scripts/measure_base.py`"]]
+    measured = {f"autoencoder, PSNR on {PSNR_CLIPS} clips of seed {HELD_OUT_SEED}": f"{psnr:.1f} dB",
+                "all else": "not yet measured: `scripts/measure_base.py`"}
     notes_path = work_dir / "notes.md"                            # what whoever ran it wants to add
-    write_base_card(
-        export_dir / "README.md", stages, made_on, (TRAINING_SEED, FRAME_SEED),
-        [f"| {' | '.join(row)} |" for row in measured],
-        notes_path.read_text(encoding="utf-8") if notes_path.exists() else "")
+    notes = notes_path.read_text(encoding="utf-8") if notes_path.exists() else ""
+    made_on = f"{training.describe_machine()}, beside other work on the same machine"
+    write_base_card(export_dir / "README.md", stages, made_on, (TRAINING_SEED, FRAME_SEED), measured, notes)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ import pytest
 
 from utils.motion_words import asks_for_motion, named_label, without_motion
 
-EVERYDAY = ("standing", "walking", "waving", "jumping", "squatting", "bowing", "jumping jacks", "kicking", "dance")
+EVERYDAY = ("standing", "walking", "waving", "jumping", "squatting", "bowing", "jumping jacks", "kicking",
+            "dance")
 
 
 @pytest.mark.parametrize("prompt, rest", [
