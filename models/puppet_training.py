@@ -118,6 +118,11 @@ def root_rate(peak: float, step: int, num_warmup: int, num_flat: int) -> float:
     return peak * min(1, (step + 1) / num_warmup) / math.sqrt(max(1, step / num_flat))
 
 
+def cooldown(step: int, first: int, last: int) -> float:
+    """What is left of the learning rate: all up to step `first`, then less in a line, nothing at `last`."""
+    return min(1.0, (last - step) / (last - first))
+
+
 def build_optimizers(model: nn.Module, faster: float, weight_decay: float,
                      betas: tuple[float, float]) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of linear layers, at `faster` times the rate of all else, for which AdamW is.

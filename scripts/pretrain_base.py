@@ -14,6 +14,9 @@ above all when the machine is busy:
     torchrun --nproc_per_node 2 scripts/pretrain_base.py --work-dir WORK --stage decoder
     python scripts/pretrain_base.py --work-dir WORK --stage export
 
+Without --steps the video stage has no end. To end it at step B, let the rate fall to 0 on the way there:
+`--cooldown-from A --steps B`, A being the step it has come to, or any later one.
+
 What lies in --work-dir is this script's own; all the same it is loaded as tensors only (weights_only), no
 code. Shapes: b batch, f frames, c channels, h w height and width (pixels or latent cells), n tokens.
 """
@@ -65,13 +68,20 @@ def parse_args() -> argparse.Namespace:
     add("--work-dir", type=Path, required=True, help="checkpoints, latents and logs")
     add("--minutes", type=float, default=math.inf, help="stop, with a checkpoint, after so long")
     add("--steps", type=int, help="last step of the stage (video: endless)")
+    add("--cooldown-from", type=int, metavar="STEP",
+        help="video: from there the rate falls in a line to 0 at --steps (default: 4/5 of --steps)")
     add("--batch-size", type=int, default=16, help="frames, or clips, of all processes together")
     add("--learning-rate", type=float, help="at its highest; autoencoder 2e-3, else 1e-3")
     add("--checkpoint-steps", type=int, default=250)
     add("--mixed-precision", choices=["no", "bf16"], default="bf16")
     add("--export-dir", type=Path, default=Path("models/puppet-theatre"))
     add("--seed", type=int, default=64, help="of weights, noise, and the order of clips")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.cooldown_from is not None and not (args.stage == "video" and args.steps):
+        parser.error("--cooldown-from is for --stage video with --steps, the step at which the rate is 0")
+    if args.cooldown_from is not None and not 0 <= args.cooldown_from < args.steps:
+        parser.error(f"--cooldown-from {args.cooldown_from} is not between 0 and --steps {args.steps}")
+    return args
 
 
 def main() -> None:
@@ -183,13 +193,14 @@ def train_text(accelerator: Accelerator, args: argparse.Namespace) -> None:
 # -------------------------------------------------------------------------------------------------- video
 
 def train_video(accelerator: Accelerator, args: argparse.Namespace) -> None:
-    """Train the UNet to predict v; the rate falls with the root of the step: there is no end.
+    """Train the UNet to predict v; the rate falls with the root of the step, and at the end, if any, to 0.
 
     The text encoder stays as the text stage left it. Trained along, it came to tell the UNet of little but
     the place, which most pixels are of: after 70,000 clips 88 % of what differed between captions, motion
     1 %.
     """
     num_steps, peak = args.steps or 10**9, args.learning_rate or 1e-3
+    cooldown_from = 4 * num_steps // 5 if args.cooldown_from is None else args.cooldown_from
     torch.manual_seed(args.seed)
     tokenizer, scheduler = networks.build_tokenizer(world_words()), networks.build_scheduler()
     vae = load_autoencoder(args.work_dir, accelerator.device)
@@ -217,6 +228,7 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace) -> None:
         inputs = [part[run.mine].to(accelerator.device) for part in (noisy_latents, timesteps, input_ids)]
         loss = F.mse_loss(run.model(*inputs).float(), target[run.mine].to(accelerator.device))
         rate = training.root_rate(peak, run.step, num_warmup=200, num_flat=1500)
+        rate *= training.cooldown(run.step, cooldown_from, num_steps)
         run.update(loss, rate, average_decay=0.9995)
         losses.append(loss.item())
         if run.step % 25 == 0:

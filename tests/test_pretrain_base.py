@@ -1,6 +1,7 @@
 """The maker of the bundled base: tokenizer, captions, exact resuming, a folder stock diffusers loads."""
 
 import importlib.util
+import itertools
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 
 from data import puppet_theatre as world
 from models import puppet_networks as networks
+from models import puppet_training as training
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -115,6 +117,37 @@ def test_stopping_and_going_on_equals_training_through(run_stage, tmp_path):
             run_stage(work_dir, "video", steps)
     for a, b in zip(weights(through, "video"), weights(stopped, "video"), strict=True):
         assert torch.equal(a, b)
+
+
+def test_rate_falls_in_a_line_to_0_between_the_steps_asked_for():
+    rates = [training.root_rate(1e-3, step, 200, 1500) * training.cooldown(step, 6000, 8000)
+             for step in range(8001)]
+    assert rates[199] == rates[1500] == 1e-3 and rates[99] == pytest.approx(5e-4)     # warm-up, then flat
+    assert rates[6000] == pytest.approx(5e-4)            # the root of 1500 / 6000, of which all is left
+    assert rates[7000] == pytest.approx(1e-3 * (1500 / 7000) ** 0.5 / 2)
+    assert rates[7999] == pytest.approx(1e-3 * (1500 / 7999) ** 0.5 / 2000) and rates[8000] == 0
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[1500:]))
+
+
+def test_video_stage_under_way_cools_down_between_the_steps_asked_for(run_stage, tmp_path):
+    run_stage(tmp_path, "autoencoder", 1)
+    run_stage(tmp_path, "text", 1)
+    run_stage(tmp_path, "video", 1)
+    run_stage(tmp_path, "video", 3, "--cooldown-from", "1")
+    muon, adamw = torch.load(tmp_path / "video.pt", weights_only=True)["optimizers"]
+    last_rate = training.root_rate(1e-3, 2, 200, 1500) / 2          # halfway between steps 1 and 3
+    assert adamw["param_groups"][0]["lr"] == pytest.approx(last_rate)
+    assert muon["param_groups"][0]["lr"] == pytest.approx(2 * last_rate)
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["video", 0, "--cooldown-from", "4"], "--cooldown-from is for --stage video with --steps"),
+    (["text", 9, "--cooldown-from", "4"], "--cooldown-from is for --stage video with --steps"),
+    (["video", 9, "--cooldown-from", "9"], "--cooldown-from 9 is not between 0 and --steps 9"),
+])
+def test_cooldown_that_cannot_be_is_refused(run_stage, tmp_path, arguments, words):
+    with pytest.raises(UserError, match=words):
+        run_stage(tmp_path, *arguments)
 
 
 def test_a_sharper_decoder_leaves_the_latents_as_they_are(script, run_stage, tmp_path):
