@@ -17,8 +17,6 @@ Shapes: n clips, b of a batch, f frames, h w c pixels and colours, k labels, d w
 import argparse
 import json
 import math
-import os
-import platform
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -34,10 +32,10 @@ from transformers import CLIPProcessor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data import puppet_theatre as world  # noqa: E402
+from data import recognizer_clips as clips  # noqa: E402
 from data.puppet_cards import confusion_counts, write_card, write_measurements  # noqa: E402
 from data.puppet_labels import (  # noqa: E402
     MOTIONS,
-    NUMBERS,
     caption_words,
     draw_scene,
     read_scenes,
@@ -49,7 +47,14 @@ from models import puppet_recognizers as networks  # noqa: E402
 from models.degrading import degrade, to_frames, to_pixels  # noqa: E402
 from models.puppet_networks import build_tokenizer, encode_pixels, tokenize, write_vocabulary  # noqa: E402
 from models.puppet_networks import to_pixels as to_vae_pixels  # noqa: E402
-from models.puppet_training import Run, Shards, build_optimizers, cosine_rate, load_average  # noqa: E402
+from models.puppet_training import (  # noqa: E402
+    Run,
+    Shards,
+    build_optimizers,
+    cosine_rate,
+    describe_machine,
+    load_average,
+)
 from models.recognizing import (  # noqa: E402
     classify_motion,
     load_clip,
@@ -59,16 +64,10 @@ from models.recognizing import (  # noqa: E402
 from utils.errors import plain_errors, run_script  # noqa: E402
 from utils.files import write_json  # noqa: E402
 
-MOTION_SEED, FRAME_SEED, HELD_OUT_SEED = 5201, 5202, 5203    # of the clips; the last only to measure on
 NUM_FRAMES = networks.NUM_FRAMES
-SHARD_CLIPS = 1024                                # drawn at once
 WHITENING_CLIPS = 256
 CHECK_CLIPS = 2200                                # 200 of each motion
 BASE = Path("models/puppet-theatre")              # its autoencoder softens frames for the check
-
-FROZEN, SHUFFLED = 0.05, 0.06                     # shares of the clips shown so, to teach what is no motion
-SLOW = 0.4                                        # share of clips of up to two seconds, at lower frame rates
-LOWEST_FPS = 3.7                                  # 8 frames out of 16 at 8 frames a second
 # Frames are as drawn up to the first of these steps, and from the second on nearly all are made worse. With
 # worse frames from the start, 32 % of motions were right after 1,000 steps.
 EASY_STEPS = (200, 800)
@@ -107,7 +106,8 @@ def main() -> None:
 
 def randomness(seed: int, stage: str, step: int) -> tuple[np.random.Generator, torch.Generator]:
     """Generators of a step: a run stopped and continued draws what it would have drawn."""
-    return np.random.default_rng((seed, len(stage), step)), torch.Generator().manual_seed(seed * 1_000_003 + step)
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+    return np.random.default_rng((seed, len(stage), step)), generator
 
 
 # ------------------------------------------------------------------------------------------------- motion
@@ -116,65 +116,27 @@ def train_motion(accelerator: Accelerator, args: argparse.Namespace, num_steps: 
                  batch_size: int) -> None:
     """Train the classifier; the rate falls along a cosine to 0 at the last step."""
     torch.manual_seed(args.seed)
-    shards = Shards(args.work_dir / "clips", draw_clips, SHARD_CLIPS)
+    shards = Shards(args.work_dir / "clips", clips.draw_clips, clips.SHARD_CLIPS)
     model = networks.build_classifier(MOTIONS)
     networks.whiten_tubelets(model, to_pixels(shards[0]["frames"][:WHITENING_CLIPS]) * 2 - 1)
-    run = Run(accelerator, args, "motion", model, *build_optimizers(model, **OPTIMIZATION), batch_size=batch_size)
+    optimizers = build_optimizers(model, **OPTIMIZATION)
+    run = Run(accelerator, args, "motion", model, *optimizers, batch_size=batch_size)
     losses, hits = [], []
     while run.step < num_steps and run.has_time():
         rng, generator = randomness(args.seed, "motion", run.step)
         frames, labels = shards.draw("frames", "labels", num=batch_size, step=run.step, rng=rng)
-        frames, target = with_stills(frames, labels, rng)                                        # (b k)
+        frames, target = clips.with_stills(frames, labels, rng)                                  # (b k)
         share = min(1, max(0, (run.step - EASY_STEPS[0]) / (EASY_STEPS[1] - EASY_STEPS[0])))
         pixels = degrade(to_pixels(frames), generator, share) * 2 - 1                            # (b f c h w)
         logits = run.model(pixel_values=pixels.to(run.device)).logits.float()                    # (b k)
         loss = F.cross_entropy(logits, target.to(run.device))
-        run.update(loss, cosine_rate(args.learning_rate, run.step, num_steps, num_warmup=50), average_decay=0.995)
+        rate = cosine_rate(args.learning_rate, run.step, num_steps, num_warmup=50)
+        run.update(loss, rate, average_decay=0.995)
         losses.append(loss.item())
         hits.append((logits.argmax(-1).cpu() == target.argmax(-1)).float().mean().item())
         if run.step % 25 == 0:
             run.log(loss=np.mean(losses[-25:]), accuracy=np.mean(hits[-25:]))
     run.save()
-
-
-def draw_clips(index: int) -> dict[str, Tensor]:
-    """Shard `index`: frames uint8 (n f h w c) and labels (n). Most clips last a second, some up to two."""
-    frames, labels = [], []
-    for first in range(index * SHARD_CLIPS, (index + 1) * SHARD_CLIPS, 64):
-        rng = np.random.default_rng((MOTION_SEED, 1, first))
-        num = min(64, (index + 1) * SHARD_CLIPS - first)
-        scenes = [draw_scene(rng) for _ in range(num)]
-        fps = rng.uniform(LOWEST_FPS, 8) if rng.random() < SLOW else 8
-        frames.append(world.draw_clips(num, MOTION_SEED, first, NUM_FRAMES, fps, scenes=scenes).frames)
-        labels.append(shown_labels(scenes)["motion"])
-    return {"frames": torch.from_numpy(np.concatenate(frames)),
-            "labels": torch.from_numpy(np.concatenate(labels))}
-
-
-def with_stills(frames: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Freeze some clips and shuffle others, and return them with the wanted probabilities (b k).
-
-    A clip that stands still at any moment of a motion is `standing`. One in a wrong order is nothing for
-    certain: each label gets the same share. Else a pose would be enough to tell the motion.
-    """
-    frames, target = frames.clone(), F.one_hot(labels, len(MOTIONS)).float()
-    standing = MOTIONS.index("standing")
-    for i, draw in enumerate(rng.random(len(frames))):
-        if draw < FROZEN:
-            frames[i] = frames[i, rng.integers(NUM_FRAMES)]
-            target[i] = F.one_hot(torch.tensor(standing), len(MOTIONS))
-        elif draw < FROZEN + SHUFFLED and labels[i] != standing:
-            frames[i] = frames[i, torch.from_numpy(shuffled_order(rng))]
-            target[i] = 1 / len(MOTIONS)
-    return frames, target
-
-
-def shuffled_order(rng: np.random.Generator, num_frames: int = NUM_FRAMES) -> np.ndarray:
-    """An order of frames that keeps no more than a fourth of the neighbours together."""
-    while True:
-        order = rng.permutation(num_frames)
-        if (np.abs(np.diff(order)) == 1).sum() <= num_frames // 4:
-            return order
 
 
 # --------------------------------------------------------------------------------------------------- clip
@@ -183,10 +145,11 @@ def train_clip(accelerator: Accelerator, args: argparse.Namespace, num_steps: in
     """Train CLIP on single frames; every caption that is true of a frame counts as a match."""
     torch.manual_seed(args.seed)
     tokenizer = build_tokenizer(caption_words())
-    shards = Shards(args.work_dir / "frames", draw_frames, SHARD_CLIPS)
+    shards = Shards(args.work_dir / "frames", clips.draw_frames, clips.SHARD_CLIPS)
     model = networks.build_clip(tokenizer)
     networks.whiten_patches(model, to_pixels(shards[0]["frames"][:WHITENING_CLIPS])[:, 0] * 2 - 1)
-    run = Run(accelerator, args, "clip", model, *build_optimizers(model, **OPTIMIZATION), batch_size=batch_size)
+    optimizers = build_optimizers(model, **OPTIMIZATION)
+    run = Run(accelerator, args, "clip", model, *optimizers, batch_size=batch_size)
     losses, hits = [], []
     while run.step < num_steps and run.has_time():
         rng, generator = randomness(args.seed, "clip", run.step)
@@ -194,35 +157,20 @@ def train_clip(accelerator: Accelerator, args: argparse.Namespace, num_steps: in
         moments = torch.from_numpy(rng.integers(frames.shape[1], size=batch_size))
         frames = frames[torch.arange(batch_size), moments, None]                                 # (b 1 h w c)
         pixels = degrade(to_pixels(frames), generator)[:, 0] * 2 - 1                             # (b c h w)
-        captions, says = zip(*(write_frame_caption(scene_of(row), rng) for row in shown.tolist()))
+        captions, says = zip(*(write_frame_caption(clips.scene_of(row), rng) for row in shown.tolist()))
         is_true = matches(shown, torch.tensor(says)).to(run.device)                              # (b b)
         input_ids = tokenize(tokenizer, list(captions)).to(run.device)
         output = run.model(input_ids=input_ids, pixel_values=pixels.to(run.device))
         logits = output.logits_per_image.float()                                                 # (b b)
         loss = (match_loss(logits, is_true) + match_loss(logits.T, is_true.T)) / 2
-        run.update(loss, cosine_rate(args.learning_rate, run.step, num_steps, num_warmup=50), average_decay=0.995)
+        rate = cosine_rate(args.learning_rate, run.step, num_steps, num_warmup=50)
+        run.update(loss, rate, average_decay=0.995)
         losses.append(loss.item())
         best = logits.argmax(-1, keepdim=True)
         hits.append(is_true.gather(1, best).float().mean().item())
         if run.step % 25 == 0:
             run.log(loss=np.mean(losses[-25:]), accuracy=np.mean(hits[-25:]))
     run.save()
-
-
-def draw_frames(index: int) -> dict[str, Tensor]:
-    """Shard `index`: two moments of each clip, uint8 (n 2 h w c), and what they show (n 3)."""
-    first = index * SHARD_CLIPS
-    rng = np.random.default_rng((FRAME_SEED, 1, first))
-    scenes = [draw_scene(rng) for _ in range(SHARD_CLIPS)]
-    clips = world.draw_clips(SHARD_CLIPS, FRAME_SEED, first, num_frames=2, fps=1.3, scenes=scenes)
-    labels = shown_labels(scenes)
-    shown = np.stack([labels["character"], labels["number"], labels["place"]], axis=1)
-    return {"frames": torch.from_numpy(clips.frames), "shown": torch.from_numpy(shown)}
-
-
-def scene_of(shown: list[int]) -> world.Scene:
-    character, number, place = shown
-    return world.Scene(world.CHARACTERS[character], "", world.PLACES[place], NUMBERS[number])
 
 
 def matches(shown: Tensor, says: Tensor) -> Tensor:
@@ -247,8 +195,6 @@ def export(work_dir: Path, export_dir: Path) -> None:
     tokenizer = build_tokenizer(words)
     clip = networks.build_clip(tokenizer)
     image_processor = networks.image_processor()
-    hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
-    made_on = f"{hardware} ({platform.machine()}, PyTorch {torch.__version__}), beside other work"
     for name, model, parts in (("motion", classifier, [networks.video_processor()]),
                                ("clip", clip, [image_processor, CLIPProcessor(image_processor, tokenizer)])):
         run, folder = load_average(work_dir / f"{name}.pt", model), export_dir / name
@@ -260,9 +206,10 @@ def export(work_dir: Path, export_dir: Path) -> None:
         write_json(folder / "config.json", config)
         notes_path = work_dir / f"{name}-notes.md"               # what whoever ran it wants to add
         write_card(folder, name, run | {
-            "made_on": made_on, "num_parameters": sum(p.numel() for p in model.parameters()),
+            "made_on": f"{describe_machine()}, beside other work",
+            "num_parameters": sum(p.numel() for p in model.parameters()),
             "notes": notes_path.read_text(encoding="utf-8") if notes_path.exists() else "",
-            "clip_seed": MOTION_SEED if name == "motion" else FRAME_SEED})
+            "clip_seed": clips.MOTION_SEED if name == "motion" else clips.FRAME_SEED})
     write_vocabulary(words, export_dir / "clip")
 
 
@@ -271,7 +218,7 @@ def export(work_dir: Path, export_dir: Path) -> None:
 def check(export_dir: Path) -> None:
     """Measure both recognizers on clips never trained on; print the figures and write them into the cards."""
     recognizer, clip = load_motion_recognizer(str(export_dir / "motion")), load_clip(str(export_dir / "clip"))
-    rngs = [np.random.default_rng((HELD_OUT_SEED, 1, i)) for i in range(CHECK_CLIPS)]
+    rngs = [np.random.default_rng((clips.HELD_OUT_SEED, 1, i)) for i in range(CHECK_CLIPS)]
     scenes = [replace(draw_scene(rng), motion=MOTIONS[i % len(MOTIONS)]) for i, rng in enumerate(rngs)]
     shown, accuracies, confusion = shown_labels(scenes), {}, None
     for view, frames in draw_views(scenes).items():
@@ -285,18 +232,18 @@ def check(export_dir: Path) -> None:
             accuracies |= check_time(recognizer, frames[: len(frames) // 10], shown["motion"])
         print(view, {name: round(number, 4) for name, number in accuracies[view].items()}, flush=True)
     for name in ("motion", "clip"):
-        write_measurements(export_dir / name, accuracies, HELD_OUT_SEED,
+        write_measurements(export_dir / name, accuracies, clips.HELD_OUT_SEED,
                            confusion if name == "motion" else None)
 
 
 def draw_views(scenes: list[world.Scene]) -> dict[str, np.ndarray]:
     """The same scenes as uint8 frames (n f h w c): as drawn, and a tenth of them in ways harder to judge."""
     num, some = len(scenes), len(scenes) // 10
-    frames = world.draw_clips(num, HELD_OUT_SEED, scenes=scenes).frames
+    frames = world.draw_clips(num, clips.HELD_OUT_SEED, scenes=scenes).frames
     views = {"as drawn": frames}
     views["two seconds in 16 frames"] = world.draw_clips(
-        some, HELD_OUT_SEED, first=num, num_frames=2 * NUM_FRAMES, scenes=scenes[:some]).frames
-    generator = torch.Generator().manual_seed(HELD_OUT_SEED)
+        some, clips.HELD_OUT_SEED, first=num, num_frames=2 * NUM_FRAMES, scenes=scenes[:some]).frames
+    generator = torch.Generator().manual_seed(clips.HELD_OUT_SEED)
     views["made worse as in training"] = to_frames(
         degrade(to_pixels(torch.from_numpy(frames[:some])), generator))
     vae = AutoencoderKL.from_pretrained(BASE / "vae").eval()
@@ -310,10 +257,11 @@ def draw_views(scenes: list[world.Scene]) -> dict[str, np.ndarray]:
 
 def check_time(recognizer, frames: np.ndarray, motions: np.ndarray) -> dict[str, dict[str, float]]:
     """How clips that stand still at some moment, and those in a wrong order, are called."""
-    rng, moving = np.random.default_rng(HELD_OUT_SEED), motions[: len(frames)] != MOTIONS.index("standing")
+    rng = np.random.default_rng(clips.HELD_OUT_SEED)
+    moving = motions[: len(frames)] != MOTIONS.index("standing")
     frames, motions = frames[moving], motions[: len(frames)][moving]
     frozen = np.stack([clip[[rng.integers(NUM_FRAMES)] * NUM_FRAMES] for clip in frames])
-    shuffled = np.stack([clip[shuffled_order(rng)] for clip in frames])
+    shuffled = np.stack([clip[clips.shuffled_order(rng, NUM_FRAMES)] for clip in frames])
     results = {}
     for name, changed in (("moving", frames), ("frozen", frozen), ("shuffled", shuffled)):
         probabilities = classify_motion(recognizer, changed)                                     # (n k)

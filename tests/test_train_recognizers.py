@@ -10,6 +10,7 @@ import torch
 
 from data import puppet_labels as labels
 from data import puppet_theatre as world
+from data import recognizer_clips as clips
 from models import puppet_recognizers as networks
 from models.degrading import degrade
 from tests.conftest import ROOT
@@ -21,8 +22,13 @@ def script():
     spec = importlib.util.spec_from_file_location("train_recognizers", ROOT / "scripts/train_recognizers.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.SHARD_CLIPS, module.WHITENING_CLIPS, module.CHECK_CLIPS = 16, 4, 30
+    module.WHITENING_CLIPS, module.CHECK_CLIPS = 4, 30
     return module
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(clips, "SHARD_CLIPS", 16)
 
 
 @pytest.fixture
@@ -84,11 +90,11 @@ def test_exporting_before_training_says_which_stage_to_run(run_stage, tmp_path):
     assert str(error.value) == f"{tmp_path / 'motion.pt'}: does not exist. Run --stage motion first."
 
 
-def test_a_frozen_clip_is_standing_and_a_shuffled_one_nothing_for_certain(script):
+def test_a_frozen_clip_is_standing_and_a_shuffled_one_nothing_for_certain():
     rng = np.random.default_rng(0)
     frames = torch.arange(8).expand(400, 8)[..., None, None, None].to(torch.uint8)
     shown = torch.full((400,), labels.MOTIONS.index("dance"))
-    changed, target = script.with_stills(frames, shown, rng)
+    changed, target = clips.with_stills(frames, shown, rng)
     orders = changed[:, :, 0, 0, 0].tolist()
     kinds = {"frozen": 0, "shuffled": 0}
     for order, wanted in zip(orders, target):
@@ -103,12 +109,12 @@ def test_a_frozen_clip_is_standing_and_a_shuffled_one_nothing_for_certain(script
     assert 8 < kinds["frozen"] < 40 and 8 < kinds["shuffled"] < 45
 
 
-def test_every_scene_is_drawn_for_training_and_none_of_them_twice(script):
+def test_every_scene_is_drawn_for_training_and_none_of_them_twice():
     rng = np.random.default_rng(0)
     scenes = [labels.draw_scene(rng) for _ in range(3000)]
     assert {scene.motion for scene in scenes} == set(labels.MOTIONS)
     assert len({(s.character, s.place, s.num_characters) for s in scenes}) == 10 * 7 * 2
-    first, second = script.draw_clips(0), script.draw_clips(1)
+    first, second = clips.draw_clips(0), clips.draw_clips(1)
     assert not any((first["frames"] == clip).all(dim=(1, 2, 3, 4)).any() for clip in second["frames"])
 
 
