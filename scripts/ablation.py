@@ -12,37 +12,32 @@ the untuned base's videos of the same prompts and seeds. Those are rendered once
 """
 
 import argparse
-import json
 import math
-import shlex
 import shutil
 import signal
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data import puppet_theatre as world  # noqa: E402
 from data.study_prompts import EVERYDAY_SHARE, write_prompts  # noqa: E402
 from utils.ablation_cells import TABLES, Cell, all_cells, choose_cells, names  # noqa: E402
-from utils.ablation_report import (  # noqa: E402
-    Row,
-    check_document,
-    fill_in,
-    markdown_table,
-    plot_rows,
-    pool,
+from utils.ablation_report import check_document  # noqa: E402
+from utils.ablation_study import (  # noqa: E402
+    CONFIG,
+    Study,
+    check_finished,
+    hold,
+    state_of,
+    write_results,
 )
 from utils.commands import ROOT  # noqa: E402
 from utils.config_loading import load_config  # noqa: E402
-from utils.errors import UserError, plain_errors, run_script  # noqa: E402
-from utils.files import digest_of, file_digest, replacing, write_json  # noqa: E402
+from utils.errors import plain_errors, run_script  # noqa: E402
+from utils.files import copy_whole, digest_of, file_digest, replacing, write_json  # noqa: E402
 from utils.logged_commands import OutOfTime, run_logged  # noqa: E402
 
-CONFIG = ROOT / "config.yaml"
 CURVE = (1 / 8, 1 / 4, 1 / 2, 1, 3 / 2, 2)   # of max_train_steps, where the curve over steps is measured
 
 
@@ -66,32 +61,6 @@ def main() -> None:
         print("out of time; the same command goes on from here")
     finally:
         write_results(study)
-
-
-@dataclass(frozen=True)
-class Study:
-    """What all cells share."""
-
-    out: Path
-    args: argparse.Namespace
-    base_digest: str
-    deadline: float        # of time.monotonic()
-
-    def cell_dir(self, cell: Cell, motion: str, seed: int) -> Path:
-        return self.out / "cells" / cell.name / f"{motion}-seed{seed}"
-
-    def variants(self, cell: Cell) -> list[tuple[str, int]]:
-        """The motions and seeds of a cell; nothing is trained in the base, so one seed is all of them."""
-        seeds = self.args.seeds[:1] if cell.name == "base" else self.args.seeds
-        return [(motion, seed) for motion in self.args.motions for seed in seeds]
-
-    def facts(self, cell: Cell, motion: str, seed: int) -> dict:
-        """What a cell's scores depend on."""
-        args = self.args
-        return {"cell": cell.name, "overrides": [*cell.overrides, *args.set], "exemplars": cell.num_exemplars,
-                "motion": motion, "seed": seed, "videos": args.videos, "base": self.base_digest,
-                "recipe": file_digest(CONFIG), "inference_steps": args.inference_steps,
-                "guidance_scale": args.guidance_scale}
 
 
 def parse_args() -> argparse.Namespace:
@@ -128,17 +97,6 @@ def numbers(text: str) -> list[int]:
     return [int(number) for number in names(text)]
 
 
-def hold(out: Path) -> FileLock:
-    """Keep other processes from the cells while this one lives. Raises UserError if one is at them."""
-    lock = FileLock(out / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UserError(f"{out}: another process is at its cells. "
-                        f"Wait for it, or choose another --out.") from None
-    return lock
-
-
 def base_digest(base: str) -> str:
     """Return a hash of the base's UNet: cells of another base are other cells."""
     from models.base_folder import find_base, weight_files
@@ -147,29 +105,6 @@ def base_digest(base: str) -> str:
 
 
 # -------------------------------------------------------------------------------------------------- one cell
-
-def state_of(study: Study, cell: Cell) -> str:
-    folders = [study.cell_dir(cell, *variant) for variant in study.variants(cell)]
-    finished = sum((folder / "scores.json").is_file() for folder in folders)
-    if finished == len(folders):
-        return "finished"
-    return "under way" if any(folder.exists() for folder in folders) else "open"
-
-
-def check_finished(study: Study, cells: list[Cell]) -> None:
-    """Raise UserError if cells that are there were made in another way: one table must not mix them."""
-    problems = []
-    for cell in cells:
-        for motion, seed in study.variants(cell):
-            path, wanted = study.cell_dir(cell, motion, seed) / "cell.json", study.facts(cell, motion, seed)
-            there = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else wanted
-            other = [key for key in wanted if there.get(key) != wanted[key]]
-            if other:
-                problems.append(f"{path.parent}: was made with another {', '.join(other)}. "
-                                f"Remove it, or choose another --out.")
-    if problems:
-        raise UserError(*problems)
-
 
 def run_cell(study: Study, cell: Cell) -> None:
     """Train, render and measure what is missing of a cell."""
@@ -249,11 +184,6 @@ def call(study: Study, folder: Path, script: str, *arguments: object) -> None:
     print(f"  {script} {time.monotonic() - started:.0f} s", flush=True)
 
 
-def copy_whole(source: Path, target: Path) -> None:
-    with replacing(target) as partial:
-        shutil.copyfile(source, partial)
-
-
 # ------------------------------------------------------------------------------------- exemplars and prompts
 
 def exemplars_dir(study: Study, motion: str, num: int) -> Path:
@@ -274,54 +204,6 @@ def prompts_path(study: Study, motion: str, which: str) -> Path:
         with replacing(path) as partial:
             partial.write_text(content, encoding="utf-8")
     return path
-
-
-# ---------------------------------------------------------------------------------------------------- results
-
-def write_results(study: Study) -> None:
-    """Write the tables of all cells, reached or not, and the plots."""
-    sections, results = {}, {}
-    for table, title in TABLES.items():
-        rows = [row for cell in all_cells() if table in cell.tables for row in rows_of(study, cell, table)]
-        results[table] = [{"title": row.title, "num_videos": row.num_videos, "measures":
-                           None if row.measures is None else
-                           {name: vars(found) for name, found in row.measures.items()}} for row in rows]
-        has_plot = plot_rows(study.out / f"{table}.png", rows, title)
-        picture = ""
-        if study.args.docs and has_plot:
-            copy_whole(study.out / f"{table}.png", study.args.docs.parent / f"ablation_{table}.png")
-            picture = f"\n\n![{title}](ablation_{table}.png)"
-        sections[table] = f"{described(study, table)}\n\n{markdown_table(rows)}{picture}"
-    write_json(study.out / "results.json", results)
-    with replacing(study.out / "results.md") as partial:
-        text = "\n\n".join(f"## {TABLES[table]}\n\n{section}" for table, section in sections.items())
-        partial.write_text(text + "\n", encoding="utf-8")
-    if study.args.docs:
-        fill_in(study.args.docs, sections)
-    print(f"tables: {study.args.docs or study.out / 'results.md'}")
-
-
-def rows_of(study: Study, cell: Cell, table: str) -> list[Row]:
-    """Return the lines of a cell: one, or, of the curve, one a step. What is not measured in full is open."""
-    files = [study.cell_dir(cell, *variant) / "scores.json" for variant in study.variants(cell)]
-    if not all(path.is_file() for path in files):
-        return [Row(cell.title_in(table), None, 0)]
-    if cell.name != "steps":
-        return [Row(cell.title_in(table), *pool(files))]
-    documents = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-    steps = sorted({group["step"] for group in documents[0]["groups"]})
-    return [Row(f"step {step}", *pool(files, step=step)) for step in steps if step]
-
-
-def described(study: Study, table: str) -> str:
-    """Return how a table came about: the command, and what it was of."""
-    args = study.args
-    command = ["python", "scripts/ablation.py", "--cells", table, "--motions", ",".join(args.motions),
-               "--seeds", ",".join(map(str, args.seeds)), "--videos", str(args.videos),
-               "--docs", "docs/results.md"]
-    command += ["--set", *args.set] if args.set else []
-    return (f"    {shlex.join(command)}\n\nMotions: {', '.join(args.motions)}. Seeds of training: "
-            f"{', '.join(map(str, args.seeds))}. Base `{args.base}`, UNet {study.base_digest}.")
 
 
 if __name__ == "__main__":

@@ -126,6 +126,12 @@ def write_json(path: Path, content: Any) -> None:
         partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy a file, whole or not at all."""
+    with replacing(target) as partial:
+        shutil.copyfile(source, partial)
+
+
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of the file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
