@@ -18,8 +18,8 @@ from tests.conftest import ROOT
 
 OPERATIONS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod")
 PRELOADED = ["models.training", "models.plan", "models.validation", "accelerate", "utils.decoder",
-             "PIL.Image", "models.step", "train_model", "generate_pretrained", "imageio.v2",
-             "tests.processes"]
+             "PIL.Image", "models.step", "train_model", "generate_pretrained", "evaluate_motion",
+             "models.measuring", "models.recognizing", "imageio.v2", "tests.processes"]
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,23 @@
 """scripts/ablation.py: cells are run once, go on where they stopped, and what was not reached is open."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from data.study_prompts import write_prompts
 from scripts import ablation
 from tests.conftest import ROOT
+from tests.processes import Process
 from tests.recognizers import make_clip, make_recognizer
 from utils.ablation_cells import TABLES, all_cells
 from utils.ablation_report import Row, fill_in, markdown_table, markers, plot_rows, pool
-from utils.errors import UserError
+from utils.errors import UserError, run_script
+from utils.logged_commands import OutOfTime
 from utils.scores import MEASURES
 from utils.statistics import estimate
 
@@ -26,16 +31,44 @@ def models(tmp_path_factory) -> list:
 
 
 @pytest.fixture
-def study(tiny_base, models, tmp_path):
+def run_script_main(monkeypatch, capsys, tmp_path, tiny_base):
+    """Return a function that runs the script in this process: (exit code, stdout, stderr)."""
+    def run(*arguments: object) -> tuple[int, str, str]:
+        command = ["ablation.py", "--out", tmp_path, "--base", tiny_base, *arguments]
+        monkeypatch.setattr(sys, "argv", list(map(str, command)))
+        code, on_termination = 0, signal.getsignal(signal.SIGTERM)
+        try:
+            run_script(ablation.main)
+        except SystemExit as error:
+            code = error.code
+        finally:
+            signal.signal(signal.SIGTERM, on_termination)
+        return code, *capsys.readouterr()
+    return run
+
+
+def run_forked(command: list[str], log_path: Path, deadline: float) -> None:
+    """Do what `run_logged` does, which has tests of its own, in a process that need not import anything."""
+    if time.monotonic() >= deadline:
+        raise OutOfTime
+    python, script, *arguments = command
+    assert python == sys.executable and Path(script).parent == ROOT
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    process = Process(Path(script).stem, arguments, log_path)
+    assert process.wait() == 0, process.said()
+
+
+@pytest.fixture
+def study(run_script_main, models, tmp_path, monkeypatch):
     """Return a function that runs the script on a base and with steps that take seconds."""
     (tmp_path / "results.md").write_text(DOCUMENT)
+    monkeypatch.setattr(ablation, "run_logged", run_forked)
 
-    def run(*arguments: object) -> subprocess.CompletedProcess:
-        command = [sys.executable, ROOT / "scripts" / "ablation.py", "--out", tmp_path / "out", "--docs",
-                   tmp_path / "results.md", "--base", tiny_base, *models, "--motions", "dance",
-                   "--seeds", "64", "--videos", "4", "--inference-steps", "1", *arguments,
-                   "--set", "max_train_steps=2", "train_data.n_sample_frames=4", "train_batch_size=1"]
-        return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    def run(*arguments: object) -> tuple[int, str, str]:
+        return run_script_main(
+            "--out", tmp_path / "out", "--docs", tmp_path / "results.md", *models, "--motions", "dance",
+            "--seeds", "64", "--videos", "4", "--inference-steps", "1", *arguments,
+            "--set", "max_train_steps=2", "train_data.n_sample_frames=4", "train_batch_size=1")
     return run
 
 
@@ -123,31 +156,22 @@ def test_mistakes_are_one_line_and_code_2(run_script_main, arguments, words):
     assert code == 2 and words in err and len(err.strip().splitlines()) == 1
 
 
-@pytest.fixture
-def run_script_main(monkeypatch, capsys, tmp_path, tiny_base):
-    from utils.errors import run_script
-
-    def run(*arguments: str):
-        command = ["ablation.py", "--out", str(tmp_path), "--base", str(tiny_base), *arguments]
-        monkeypatch.setattr(sys, "argv", command)
-        try:
-            run_script(ablation.main)
-            code = 0
-        except SystemExit as error:
-            code = error.code
-        return code, *capsys.readouterr()
-    return run
+def test_list_of_cells_as_a_command(tiny_base, tmp_path):
+    command = [sys.executable, ROOT / "scripts" / "ablation.py", "--list", "--cells", "base,steps",
+               "--base", tiny_base, "--out", tmp_path]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    assert [line.split()[:2] for line in listed.splitlines()] == [["open", "base"], ["open", "steps"]]
 
 
 @pytest.mark.slow
 def test_cells_run_go_on_and_are_written_down(study, tmp_path):
     out = tmp_path / "out"
-    stopped = study("--cells", "base,exemplars-1", "--minutes", "0")
-    assert stopped.returncode == 0 and "out of time" in stopped.stdout, stopped.stderr
+    code, said, err = study("--cells", "base,exemplars-1", "--minutes", "0")
+    assert code == 0 and "out of time" in said, err
     assert (tmp_path / "results.md").read_text().count("| open |") > 10
 
-    done = study("--cells", "base,exemplars-1")
-    assert done.returncode == 0, done.stderr
+    code, _, err = study("--cells", "base,exemplars-1")
+    assert code == 0, err
     assert (out / "cells" / "exemplars-1" / "dance-seed64" / "scores.json").is_file()
     assert len(list((out / "base" / "dance" / "videos").glob("*.mp4"))) == 4
     exemplars = list((out / "exemplars" / "dance-1").glob("*.mp4"))
@@ -162,19 +186,19 @@ def test_cells_run_go_on_and_are_written_down(study, tmp_path):
     run = next((cell / "runs").glob("cell-*"))
     (run / "motion.safetensors").unlink()                     # as if it had been killed while training
     (cell / "scores.json").unlink()
-    again = study("--cells", "base,exemplars-1")
-    assert again.returncode == 0, again.stderr
-    assert again.stdout.startswith("exemplars-1, dance") and "train_model.py" in again.stdout
+    code, said, err = study("--cells", "base,exemplars-1")
+    assert code == 0, err
+    assert said.startswith("exemplars-1, dance") and "train_model.py" in said
     assert list((cell / "runs").glob("cell-*")) == [run] and (run / "motion.safetensors").is_file()
-    assert "finished" in study("--list", "--cells", "exemplars-1").stdout
+    assert "finished" in study("--list", "--cells", "exemplars-1")[1]
 
-    other = study("--cells", "base", "--inference-steps", "2")
-    assert other.returncode == 2 and "was made with another inference_steps" in other.stderr
+    code, _, err = study("--cells", "base", "--inference-steps", "2")
+    assert code == 2 and "was made with another inference_steps" in err
 
 
 @pytest.mark.slow
 def test_curve_has_a_row_a_step(study, tmp_path):
-    done = study("--cells", "steps")
-    assert done.returncode == 0, done.stderr
+    code, _, err = study("--cells", "steps")
+    assert code == 0, err
     rows = [line for line in (tmp_path / "results.md").read_text().splitlines() if line.startswith("| step ")]
     assert [row.split("|")[1].strip() for row in rows] == ["step 1", "step 2", "step 3", "step 4"]
