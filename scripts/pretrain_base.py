@@ -228,8 +228,9 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace) -> None:
         inputs = [part[run.mine].to(accelerator.device) for part in (noisy_latents, timesteps, input_ids)]
         loss = F.mse_loss(run.model(*inputs).float(), target[run.mine].to(accelerator.device))
         rate = training.root_rate(peak, run.step, num_warmup=200, num_flat=1500)
-        rate *= training.cooldown(run.step, cooldown_from, num_steps)
-        run.update(loss, rate, average_decay=0.9995)
+        left = training.cooldown(run.step, cooldown_from, num_steps)
+        rate *= left
+        run.update(loss, rate, average_decay=0.9995 if left == 1 else 0.998)   # late steps are the best ones
         losses.append(loss.item())
         if run.step % 25 == 0:
             run.log(loss=np.mean(losses[-25:]), learning_rate=rate, clip_steps=run.step * args.batch_size)
