@@ -23,9 +23,10 @@ from utils.files import format_bytes
 NUM_TOKENS = 77    # of CLIP; few against the pixels, so it need not be the base's own
 MOST_KEYS = 128    # as in models/fast.py, which needs diffusers, and that takes seconds to import
 BYTES = {"no": 4, "fp16": 2, "bf16": 2}
-# gradients on their way through the widest layer of a transformer, in channels: of the gated product (4), of
-# its two factors (8) and both again as one (8)
-GRADIENTS_UNDER_WAY = 20
+# gradients on their way through a transformer's feed-forward layer, its widest, in channels: of its gated
+# product (4) and both factors (8), and of what passes by (2). Where the layer after it trains, what came into
+# that (4) is no longer kept by then. Later both factors are there again as one (8), the product and gate not.
+GRADIENTS_UNDER_WAY, LESS_WHERE_TRAINED = 14, 4
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Block:
     inside: int          # bytes that autograd keeps of it, what comes in included
     under_way: int       # bytes of gradients while the backward pass is in it
     is_recomputed: bool = True
+    recomputed_alone: int = 0   # of `inside`, bytes that are then not there together with the rest
 
 
 def training_footprint(folder: Path, trained: list[str], batch_size: int, num_frames: int,
@@ -100,7 +102,7 @@ def peak_of_step(blocks: Sequence[Block], trained_sizes: dict[str, int], value: 
     peak = (0, 0)
     for index in range(len(blocks) - 1, first - 1, -1):   # the backward pass
         block = blocks[index]
-        again = block.inside + of_block[block.name] * (value if value < 4 else 0)
+        again = block.inside - block.recomputed_alone + of_block[block.name] * (value if value < 4 else 0)
         again = again if recompute and block.is_recomputed else 0
         gradients = 4 * sum(of_block[later.name] for later in blocks[index:])
         peak = max(peak, (sum(kept[: index + 1]) + again + block.under_way, gradients), key=sum)
@@ -142,7 +144,8 @@ def unet_blocks(config: dict, trained: set[str], batch_size: int, num_frames: in
             yield layers.temporal(f"{name}.temp_attentions.{index}.", n, c, c, c // head_width)
 
     n = batch_size * num_frames * height * width
-    yield layers.temporal("transformer_in.", n, widths[0], 8 * config["attention_head_dim"], 8)
+    i = 8 * config["attention_head_dim"]
+    yield layers.temporal("transformer_in.", n, widths[0], i, 8, is_alone=True)
     skipped, c = [widths[0]], widths[0]
     for level, (kind, out) in enumerate(zip(config["down_block_types"], widths)):
         for index in range(per_level):
@@ -205,16 +208,21 @@ class _Layers:
             + self._attention(f"{block}attn1.", c, heads, per_frame)
             + self._attention(f"{block}attn2.", c, heads, NUM_TOKENS, is_text=True)
             + self._feed_forward(block, c) + linear("proj_out") * c * self.s) + text
-        return Block(name, n * c * self.s, inside, GRADIENTS_UNDER_WAY * n * c * self.s)
+        return Block(name, n * c * self.s, inside, self._under_way(block, n, c))
 
-    def temporal(self, name: str, n: int, c: int, i: int, heads: int) -> Block:
+    def temporal(self, name: str, n: int, c: int, i: int, heads: int, is_alone: bool = False) -> Block:
+        """`is_alone`: its attention is recomputed apart from the rest."""
         linear, block = self._linear(name), f"{name}transformer_blocks.0."
-        inside = n * (
-            c * self.g + linear("proj_in") * c * self.s
-            + self._attention(f"{block}attn1.", i, heads, self.num_frames)
-            + self._attention(f"{block}attn2.", i, heads, self.num_frames)
-            + self._feed_forward(block, i) + linear("proj_out") * i * self.s)
-        return Block(name, n * c * self.s, inside, GRADIENTS_UNDER_WAY * n * i * self.s)
+        attention = sum(self._attention(f"{block}{each}.", i, heads, self.num_frames)
+                        for each in ("attn1", "attn2"))
+        inside = n * (c * self.g + linear("proj_in") * c * self.s + attention
+                      + self._feed_forward(block, i) + linear("proj_out") * i * self.s)
+        alone = n * (attention - 2 * i * self.g) if is_alone else 0   # but for what comes in
+        return Block(name, n * c * self.s, inside, self._under_way(block, n, i), recomputed_alone=alone)
+
+    def _under_way(self, block: str, n: int, i: int) -> int:
+        less = LESS_WHERE_TRAINED * self._linear(f"{block}ff.net.")("2")
+        return (GRADIENTS_UNDER_WAY - less) * n * i * self.s
 
     def _attention(self, name: str, i: int, heads: int, num_keys: int, is_text: bool = False) -> int:
         """Bytes kept per cell, its norm included."""

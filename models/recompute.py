@@ -4,6 +4,7 @@ UNet3DConditionModel refuses diffusers' own switch, so the forward of each of it
 """
 
 import torch
+from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
@@ -17,8 +18,11 @@ def recompute_activations(unet: nn.Module) -> int:
     """Wrap the leaf blocks of `unet`; loss and gradients stay bit-equal. Return how many blocks were
     wrapped."""
     blocks = [module for module in unet.modules() if isinstance(module, RECOMPUTED)]
-    for block in blocks:
-        block.forward = _recomputed(block.forward)
+    # the last in the backward pass, when all gradients are there, and the widest: its attention is recomputed
+    # once more and alone, so as not to be there together with its feed-forward layer
+    attention = [module for module in unet.transformer_in.modules() if isinstance(module, Attention)]
+    for module in blocks + attention:
+        module.forward = _recomputed(module.forward)
     return len(blocks)
 
 
