@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.conftest import write_clip
-from tests.reliability import Report, count
+from tests.reliability import IS_FULL, SEED, Report, count
 from utils.captions import add_captions, captions_of, read_caption_index
 from utils.clips import clip_report, find_clips
 from utils.config import Config
@@ -44,11 +44,12 @@ EXAMPLES = count(sample=30, full=1_000)
 
 
 def fuzzed(*strategies, **named):
-    """Run a test on so many examples; always the same ones, unless the full count is asked for."""
+    """Run a test on so many examples; always the same ones, those of the seed for the full count."""
     def decorate(test):
-        wanted = settings(max_examples=EXAMPLES, deadline=None, derandomize=EXAMPLES < 100, database=None,
+        wanted = settings(max_examples=EXAMPLES, deadline=None, derandomize=not IS_FULL, database=None,
                           suppress_health_check=list(HealthCheck))
-        return wanted(given(*strategies, **named)(test))
+        test = wanted(given(*strategies, **named)(test))
+        return seed(SEED)(test) if IS_FULL else test
 
     return decorate
 
