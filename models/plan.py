@@ -84,15 +84,21 @@ def _checked_plan(config: Config, folder: Path | None, problems: list[str]) -> P
 def resolve_precision(config: Config) -> tuple[Config, list[str]]:
     """Return the config with the precision this machine trains in, and notes for the user."""
     has_gpu, wanted = torch.cuda.is_available(), config.mixed_precision
-    has_bf16 = has_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if has_gpu else cpu_has_bf16()
     if wanted is None:
-        return replace(config, mixed_precision="no" if not has_gpu else "bf16" if has_bf16 else "fp16"), []
+        best = "bf16" if has_bf16 else "fp16" if has_gpu else "no"
+        return replace(config, mixed_precision=best), []
     if wanted == "fp16" and not (has_gpu or torch.backends.mps.is_available()):
         note = "fp16 needs a GPU, and there is none: computing in float32."
         return replace(config, mixed_precision="no"), [note]
     if wanted == "bf16" and has_gpu and not has_bf16:
         return replace(config, mixed_precision="fp16"), ["This GPU has no bf16: computing in fp16."]
     return config, []
+
+
+def cpu_has_bf16() -> bool:
+    """Say whether this CPU has instructions for bf16 (AVX512-BF16, AMX): emulated, it is slower than float32."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def sample_prompts(config: Config) -> list[Prompt]:

@@ -408,9 +408,11 @@ def test_dry_run_does_not_wait_for_diffusers(write_config):
 
 @pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(),
                     reason="this machine has a GPU")
-def test_precision_without_a_gpu(config):
+@pytest.mark.parametrize(("has_bf16", "best"), [(True, "bf16"), (False, "no")])
+def test_precision_without_a_gpu(monkeypatch, config, has_bf16, best):
+    monkeypatch.setattr("models.plan.cpu_has_bf16", lambda: has_bf16)
     assert resolve_precision(replace(config, mixed_precision=None)) == (
-        replace(config, mixed_precision="no"), [])
+        replace(config, mixed_precision=best), [])
     assert resolve_precision(replace(config, mixed_precision="fp16")) == (
         replace(config, mixed_precision="no"), ["fp16 needs a GPU, and there is none: computing in float32."])
     assert resolve_precision(replace(config, mixed_precision="bf16")) == (
