@@ -63,7 +63,7 @@ class Process:
         assert self.process.exitcode is not None, f"still runs after {seconds} s: {self.said()}"
         return self.process.exitcode
 
-    def reached(self, seconds: float) -> bool:
+    def reached(self, seconds: float = 300) -> bool:
         """Wait until the process is at the operation aimed at; False if it ends or `seconds` pass before."""
         try:
             return self.channel.poll(seconds) and self.channel.recv() == "here"

@@ -80,7 +80,7 @@ def kill_somewhere(runs: Runs, rng: Random, where: Path, place: str | None, cach
         number = rng.randint(1, runs.num_operations[place])
         aim = Aim(PLACES[place], number, stops=rng.random() < 0.5)
         process = runs.start(where, aim, cache, resume)
-        if process.reached(60) and not aim.stops:
+        if process.reached() and not aim.stops:
             time.sleep(rng.uniform(0, 0.05))
     process.kill()
     return process.process.exitcode == -signal.SIGKILL
@@ -151,7 +151,7 @@ def test_killed_generation_leaves_whole_videos_and_goes_on(runs, tiny_base):
         folder = runs.folder / f"videos-{attempt}"
         aim = Aim("/videos-", rng.randint(1, num_operations), stops=attempt % 2 == 0)
         process = start(folder, aim)
-        if process.reached(60) and not aim.stops:
+        if process.reached() and not aim.stops:
             time.sleep(rng.uniform(0, 0.1))
         process.kill()
         for path in folder.glob("*.mp4"):
