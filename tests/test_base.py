@@ -1,0 +1,15 @@
+"""Loading a base and encoding with it, beyond what training and generation show."""
+
+import numpy as np
+import torch
+
+from models.base import encode_frames, load_base
+from tests.conftest import draw_frames
+
+
+def test_encoded_frames_are_contiguous_however_the_autoencoder_computes(tiny_base):
+    # on a CPU, training on latents with channels last kills torch 2.13
+    vae = load_base(str(tiny_base)).vae.to(memory_format=torch.channels_last)
+    frames = np.stack([draw_frames(1, 64, 48, seed)[0] for seed in range(3)])            # (f h w c)
+    for moment in encode_frames(vae, frames).values():
+        assert moment.shape == (3, 4, 6, 8) and moment.is_contiguous()
