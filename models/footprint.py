@@ -61,15 +61,16 @@ class Block:
 
 def training_footprint(folder: Path, trained: list[str], batch_size: int, num_frames: int,
                        cells: tuple[int, int], precision: str, recompute: bool, use_8bit_adam: bool,
-                       on_cpu: bool) -> Footprint:
+                       on_cpu: bool, num_passes: int = 1) -> Footprint:
     """Estimate the memory of a training step on a batch of windows of `num_frames` of `cells` (h, w) latent
-    cells."""
+    cells. `num_passes`: batches whose gradients add up; from the second on all gradients are there."""
     sizes = tensor_sizes(folder, "unet")
     config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
     num_trained = sum(sizes[name] for name in trained)
     value = BYTES[precision]
     blocks = list(unet_blocks(config, set(trained), batch_size, num_frames, cells, value, on_cpu))
-    activations, gradients = peak_of_step(blocks, {name: sizes[name] for name in trained}, value, recompute)
+    activations, gradients = peak_of_step(blocks, {name: sizes[name] for name in trained}, value, recompute,
+                                          are_there=num_passes > 1)
     if gradients + activations < num_trained * 4:   # the optimizer's turn, when all gradients are there
         activations, gradients = 0, num_trained * 4
     return Footprint(
@@ -92,9 +93,9 @@ def free_memory() -> int:
 
 
 def peak_of_step(blocks: Sequence[Block], trained_sizes: dict[str, int], value: int,
-                 recompute: bool) -> tuple[int, int]:
+                 recompute: bool, are_there: bool = False) -> tuple[int, int]:
     """Return the bytes of (activations, gradients) when both together are most. `value`: bytes of a computed
-    value; trained weights are cast to it."""
+    value; trained weights are cast to it. `are_there`: the gradients of all weights, from an earlier pass."""
     of_block = {block.name: sum(size for name, size in trained_sizes.items() if name.startswith(block.name))
                 for block in blocks}
     first = _first_trained(blocks, trained_sizes)
@@ -104,7 +105,7 @@ def peak_of_step(blocks: Sequence[Block], trained_sizes: dict[str, int], value: 
         block = blocks[index]
         again = block.inside - block.recomputed_alone + of_block[block.name] * (value if value < 4 else 0)
         again = again if recompute and block.is_recomputed else 0
-        gradients = 4 * sum(of_block[later.name] for later in blocks[index:])
+        gradients = 4 * sum(of_block[later.name] for later in (blocks if are_there else blocks[index:]))
         peak = max(peak, (sum(kept[: index + 1]) + again + block.under_way, gradients), key=sum)
     return peak
 

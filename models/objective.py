@@ -3,7 +3,7 @@
 Shapes: b clips, c latent channels, f frames, h w latent cells, n tokens, d text width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -63,9 +63,10 @@ def clip_losses(unet: Callable, scheduler, latents: Tensor, noise: Tensor, times
     return (prediction.float() - target.float()).square().flatten(1).mean(dim=1)
 
 
-def total_loss(exemplar_losses: Tensor, regularization_losses: Tensor | None, prior_lambda: float) -> Tensor:
-    """Return mean exemplar loss + prior_lambda * mean regularization loss. Source: arXiv 2312.04966."""
-    loss = exemplar_losses.mean()
-    if regularization_losses is None:
-        return loss
-    return loss + prior_lambda * regularization_losses.mean()
+def total_loss(losses: Mapping[str, Tensor], prior_lambda: float) -> Tensor:
+    """Return mean exemplar loss + prior_lambda * mean regularization loss, of the roles in `losses`.
+
+    losses: by role, of its examples (b). Source: arXiv 2312.04966.
+    """
+    return sum((prior_lambda if role == "regularization" else 1.0) * of_role.mean()
+               for role, of_role in losses.items())

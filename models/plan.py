@@ -191,23 +191,32 @@ def estimate_report(plan: Plan) -> str:
     if plan.base_folder is None:
         return (f"{plan.config.pretrained_model_path} is not on this machine yet, so memory and disk are not "
                 f"estimated.")
-    config, footprint = plan.config, footprint_of(plan, recomputes(plan))
+    config, footprint = plan.config, footprint_of(plan, roles_apart(plan), recomputes(plan))
     cache, results = disk_needs(plan)
     free = format_bytes(free_bytes(Path(config.output_dir)))
     return (f"{footprint.report()}\ndisk, at most: cache {format_bytes(cache)}, checkpoints and motion "
             f"weights {format_bytes(results)}; {free} are free")
 
 
-def footprint_of(plan: Plan, recompute: bool) -> Footprint:
+def footprint_of(plan: Plan, apart: bool, recompute: bool) -> Footprint:
     """Estimate the memory of a training step on the largest clips of the plan."""
     config, clips = plan.config, plan.exemplars + plan.regularization
     largest = max(clips, key=lambda clip: clip.window * clip.size[0] * clip.size[1])
-    batch_size = config.train_batch_size * (2 if plan.regularization else 1)
+    batch_size = config.train_batch_size * (2 if plan.regularization and not apart else 1)
     num_frames = 1 if config.train_data.train_weights == "spatial" else largest.window
     return training_footprint(
         plan.base_folder, plan.trained_names, batch_size, num_frames,
         (largest.size[1] // plan.strides[0], largest.size[0] // plan.strides[0]), config.mixed_precision,
-        recompute, config.use_8bit_adam, on_cpu=not torch.cuda.is_available())
+        recompute, config.use_8bit_adam, on_cpu=not torch.cuda.is_available(),
+        num_passes=config.gradient_accumulation_steps * (2 if apart else 1))
+
+
+def roles_apart(plan: Plan) -> bool:
+    """Say whether exemplars and regularization go through the network one after the other, at half the
+    activations: always on a CPU, where it costs no time, and on a GPU where both together do not fit."""
+    if not plan.regularization or not torch.cuda.is_available():
+        return bool(plan.regularization)
+    return not _fits(footprint_of(plan, apart=False, recompute=bool(plan.config.gradient_checkpointing)))
 
 
 def recomputes(plan: Plan) -> bool:
@@ -215,4 +224,8 @@ def recomputes(plan: Plan) -> bool:
     them."""
     if plan.config.gradient_checkpointing is not None:
         return plan.config.gradient_checkpointing
-    return footprint_of(plan, recompute=False).total() > USABLE_SHARE * free_memory()
+    return not _fits(footprint_of(plan, roles_apart(plan), recompute=False))
+
+
+def _fits(footprint: Footprint) -> bool:
+    return footprint.total() <= USABLE_SHARE * free_memory()

@@ -26,34 +26,35 @@ from utils.windows import Window, draw_window, turns
 
 
 def optimizer_step(plan: Plan, unet: nn.Module, scheduler, inputs: Inputs, optimizer,
-                   trained: Mapping[str, Tensor], accelerator, step: int) -> dict:
+                   trained: Mapping[str, Tensor], accelerator, step: int, apart: bool = False) -> dict:
     """Take optimizer step `step`, counted from 0; return its log entry.
 
+    `apart`: exemplars and regularization go through the network one after the other. Their gradients add up
+    to the same, and only the activations of one role are there at a time.
     Raises UserError before the optimizer touches a weight if a loss or the gradient is not finite.
     """
     config, means, seen = plan.config, [], []
     num_micro_steps = config.gradient_accumulation_steps
-    roles = [(role, clips) for role, clips in (("exemplar", plan.exemplars),
-                                               ("regularization", plan.regularization)) if clips]
     for micro_step in range(num_micro_steps):
-        rank, num_ranks = accelerator.process_index, accelerator.num_processes
-        turn_range = turns(step, micro_step, num_micro_steps, rank, num_ranks, config.train_batch_size)
-        windows = [draw_window(clips, role, config.seed, turn)
-                   for role, clips in roles for turn in turn_range]
-        seen += windows
+        windows = draw_windows(plan, accelerator, step, micro_step)
+        seen += [window for of_role in windows.values() for window in of_role]
         # dropout draws from global state, the only thing here that does
-        torch.manual_seed(seed_for("dropout", config.seed, step, micro_step, rank))
-
-        is_last = micro_step == num_micro_steps - 1
-        with nullcontext() if is_last else accelerator.no_sync(unet):
-            losses = window_losses(unet, scheduler, inputs, windows, config, accelerator.device)   # (b)
-            exemplar, regularization = losses.split([len(turn_range), len(windows) - len(turn_range)])
-            loss = total_loss(exemplar, regularization if plan.regularization else None, config.prior_lambda)
-            if not all_finite(loss.detach(), accelerator):
-                raise UserError(not_finite("loss", step, windows))
-            accelerator.backward(loss / num_micro_steps)
+        torch.manual_seed(seed_for("dropout", config.seed, step, micro_step, accelerator.process_index))
+        passes = [{role: of_role} for role, of_role in windows.items()] if apart else [windows]
+        losses = {}
+        for index, roles in enumerate(passes):
+            is_last = micro_step == num_micro_steps - 1 and index == len(passes) - 1
+            with nullcontext() if is_last else accelerator.no_sync(unet):
+                of_roles = role_losses(unet, scheduler, inputs, roles, config, accelerator.device)
+                loss = total_loss(of_roles, config.prior_lambda)
+                if not all_finite(loss.detach(), accelerator):
+                    raise UserError(not_finite("loss", step, sum(roles.values(), [])))
+                accelerator.backward(loss / num_micro_steps)
+            losses |= {role: of_role.detach() for role, of_role in of_roles.items()}
         # without regularization its mean, of nothing, is nan
-        means.append(torch.stack([exemplar.mean(), regularization.mean(), loss]).detach())
+        regularization = losses.get("regularization", losses["exemplar"][:0])
+        means.append(torch.stack([losses["exemplar"].mean(), regularization.mean(),
+                                  total_loss(losses, config.prior_lambda)]))
 
     grad_norm = accelerator.clip_grad_norm_(list(trained.values()), config.max_grad_norm)
     if accelerator.scaler is None and not torch.isfinite(grad_norm):
@@ -68,11 +69,28 @@ def optimizer_step(plan: Plan, unet: nn.Module, scheduler, inputs: Inputs, optim
             "grad_norm": float(grad_norm) if torch.isfinite(grad_norm) else None}
 
 
+def draw_windows(plan: Plan, accelerator, step: int, micro_step: int) -> dict[str, list[Window]]:
+    """Return the training examples of this process, by role."""
+    config = plan.config
+    turn_range = turns(step, micro_step, config.gradient_accumulation_steps, accelerator.process_index,
+                       accelerator.num_processes, config.train_batch_size)
+    return {role: [draw_window(clips, role, config.seed, turn) for turn in turn_range]
+            for role, clips in (("exemplar", plan.exemplars), ("regularization", plan.regularization))
+            if clips}
+
+
 def all_finite(loss: Tensor, accelerator) -> bool:
     """Say whether the loss is finite on every process, so that all of them stop together."""
     if accelerator.num_processes > 1:
         loss = accelerator.reduce(loss, "sum")
     return bool(torch.isfinite(loss))
+
+
+def role_losses(unet: Callable, scheduler, inputs: Inputs, windows: Mapping[str, list[Window]],
+                config: Config, device: torch.device) -> dict[str, Tensor]:
+    """Return the losses of the examples of each role (b), all of which go through the network together."""
+    losses = window_losses(unet, scheduler, inputs, sum(windows.values(), []), config, device)
+    return dict(zip(windows, losses.split([len(of_role) for of_role in windows.values()])))
 
 
 def window_losses(unet: Callable, scheduler, inputs: Inputs, windows: list[Window], config: Config,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import SchedulerMixin
 from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
@@ -27,7 +28,7 @@ from models.optimization import (
     select_parameters,
     set_temporal_dropout,
 )
-from models.plan import Plan, recomputes, sample_fps
+from models.plan import Plan, recomputes, roles_apart, sample_fps
 from models.recompute import recompute_activations
 from models.resuming import load_newest, run_state
 from models.sampling import COMPUTE_DTYPES
@@ -64,6 +65,7 @@ class Training:
     optimizer: Optimizer
     scheduler: SchedulerMixin          # adds noise
     inputs: Inputs
+    apart: bool                        # exemplars and regularization: one pass through the network each
 
 
 def train(plan: Plan, accelerator, run: Path) -> Path:
@@ -88,7 +90,7 @@ def train(plan: Plan, accelerator, run: Path) -> Path:
             for group in training.optimizer.param_groups:
                 group["lr"] = learning_rate_at(step)
             entry = optimizer_step(plan, training.unet, training.scheduler, training.inputs,
-                                   training.optimizer, training.trained, accelerator, step)
+                                   training.optimizer, training.trained, accelerator, step, training.apart)
             entry |= {"lr": learning_rate_at(step), "seconds": round(time.perf_counter() - began, 4)}
             report(training, entry, bar)
             if is_due(step + 1, config.checkpointing_steps):
@@ -118,6 +120,9 @@ def set_up(plan: Plan, accelerator, run: Path) -> Training:
     hold_frozen_weights_in(unet, COMPUTE_DTYPES[config.mixed_precision])
     if recomputes(plan):
         recompute_activations(unet)
+    # processes take as many passes as each other: they wait for each other in every one
+    wanted = torch.tensor(float(roles_apart(plan)), device=accelerator.device)
+    apart = bool(accelerator.reduce(wanted, "sum"))
     plain_forward = unet.forward   # prepare() wraps it in autocast
     optimizer = make_optimizer(config, trained, accelerator)
     prepared, optimizer = accelerator.prepare(unet, optimizer)
@@ -127,7 +132,7 @@ def set_up(plan: Plan, accelerator, run: Path) -> Training:
         KEPT_TO_THE_END.append(distributed.group.WORLD)
     prepared.train()
     return Training(plan, run, base, accelerator, trained, prepared, plain_forward, optimizer,
-                    training_scheduler(base), inputs)
+                    training_scheduler(base), inputs, apart)
 
 
 def report(training: Training, entry: dict, bar: tqdm) -> None:

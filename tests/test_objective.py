@@ -97,5 +97,7 @@ def test_network_sees_the_latents_noised_to_the_timestep():
 
 def test_total_loss_is_exemplar_plus_lambda_regularization():
     exemplar, regularization = torch.tensor([1.0, 3.0]), torch.tensor([10.0])
-    assert total_loss(exemplar, regularization, 0.5) == 2 + 0.5 * 10
-    assert total_loss(exemplar, None, 0.5) == 2
+    both = {"exemplar": exemplar, "regularization": regularization}
+    assert total_loss(both, 0.5) == 2 + 0.5 * 10
+    assert total_loss({"exemplar": exemplar}, 0.5) == 2
+    assert total_loss({"regularization": regularization}, 0.5) == 0.5 * 10

@@ -386,12 +386,23 @@ def test_memory_estimate_counts_what_trains(config):
 
 def test_activations_are_recomputed_as_the_config_says_or_where_memory_is_small(config, monkeypatch):
     plan = make_plan(replace(config, gradient_checkpointing=None))
-    needed = plan_module.footprint_of(plan, recompute=False).total()
+    needed = plan_module.footprint_of(plan, apart=True, recompute=False).total()
     for free, expected in ((needed, True), (2 * needed, False)):
         monkeypatch.setattr(plan_module, "free_memory", lambda free=free: free)
         assert plan_module.recomputes(plan) == expected
         for given in (True, False):
             assert plan_module.recomputes(make_plan(replace(config, gradient_checkpointing=given))) == given
+
+
+def test_roles_go_apart_on_a_cpu_and_on_a_gpu_that_cannot_hold_both(config, monkeypatch):
+    plan, alone = make_plan(config), make_plan(replace(config, prior_preservation=False))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert plan_module.roles_apart(plan) and not plan_module.roles_apart(alone)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    needed = plan_module.footprint_of(plan, apart=False, recompute=False).total()
+    for free, expected in ((needed, True), (2 * needed, False)):
+        monkeypatch.setattr(plan_module, "free_memory", lambda free=free: free)
+        assert plan_module.roles_apart(plan) == expected and not plan_module.roles_apart(alone)
 
 
 def test_dry_run_does_not_wait_for_diffusers(write_config):

@@ -137,6 +137,25 @@ def test_accumulation_is_the_batch_in_pieces(train, write_config):
     assert read_log(pieces)[0]["grad_norm"] == pytest.approx(read_log(whole)[0]["grad_norm"], rel=1e-4)
 
 
+def test_exemplars_and_regularization_apart_are_both_together(train, write_config, monkeypatch):
+    """One pass for each and one for both see the same examples, timesteps and noise."""
+    from models import step, training
+
+    losses, num_passes, logs = step.clip_losses, [0, 0], []
+    for apart in (False, True):
+        def counted(*arguments, apart=apart):
+            num_passes[apart] += 1
+            return losses(*arguments)
+
+        monkeypatch.setattr(step, "clip_losses", counted)
+        monkeypatch.setattr(training, "roles_apart", lambda plan, apart=apart: apart)
+        run = train(write_config("max_train_steps=1", "train_data.use_bucketing=false"))
+        logs.append(read_log(run)[0])
+    assert num_passes == [1, 2]
+    for name, rounding in (("loss", 1e-5), ("exemplar", 1e-5), ("regularization", 1e-5), ("grad_norm", 1e-4)):
+        assert logs[1][name] == pytest.approx(logs[0][name], rel=rounding), name
+
+
 @pytest.mark.parametrize("changes", [
     ["train_data.sampling=uniform"], ["train_data.sampling=low-level"], ["use_offset_noise=true"],
     ["train_data.train_weights=spatial"], ["train_batch_size=3"], ["prior_preservation=false"],
@@ -336,7 +355,7 @@ def test_loss_that_is_not_finite_stops_before_the_weights(run_main, write_config
 
     def broken(*arguments):
         calls.append(1)
-        return losses(*arguments) * (torch.nan if len(calls) > 2 else 1)
+        return losses(*arguments) * (torch.nan if len(calls) > 4 else 1)   # two passes a step
 
     monkeypatch.setattr(step, "clip_losses", broken)
     config = write_config("train_batch_size=1", "train_data.use_bucketing=false")
