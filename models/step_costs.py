@@ -1,0 +1,215 @@
+"""What a training step costs in time and memory: the plain way, the fast way, and every change between them.
+
+The step measured is the one that trains (models/step.py, set up by models/training.py). A variant takes away
+what makes it fast, by putting the plain way in its place for as long as it is measured.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import (
+    FlopCounterMode,
+    sdpa_backward_flop,
+    sdpa_flop,
+)
+from tqdm import tqdm
+
+from models import step as product
+from models.base import Base, encode_frames, encode_prompt
+from models.inputs import Inputs, latents_from
+from models.plan import Plan, footprint_of
+from models.recompute import RECOMPUTED
+from models.training import Training, report, set_up
+from utils.video import read_frames
+from utils.windows import Window
+
+PHASES = ("data", "forward", "backward", "optimizer", "rest")
+ON_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu   # which the library forgot to count
+ON_CPU_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to take a training step. The defaults are all on, as train_model.py does it with bf16."""
+
+    title: str
+    encoders_in_loop: bool = False
+    all_to_optimizer: bool = False   # frozen tensors too, which it passes over
+    apart: bool | None = None        # exemplars and regularization, one pass each; None: as plan.py decides
+    recompute: bool = False
+    precision: str = "bf16"
+    fast_forms: bool = True
+    fused: bool = True
+    channels_last: bool = False
+    compiled: bool = False
+
+
+PLAIN = Variant("plain", encoders_in_loop=True, all_to_optimizer=True, apart=False, recompute=True,
+                precision="no", fast_forms=False, fused=False)
+ALL_ON = Variant("all on")
+LADDER = [PLAIN]   # each has one change more than the one before it
+for _title, _change in (("encoders out of the loop", {"encoders_in_loop": False}),
+                        ("only tuned tensors to the optimizer", {"all_to_optimizer": False}),
+                        ("activations kept", {"recompute": False}),
+                        ("exemplars and regularization apart", {"apart": None}),
+                        ("short attention, temporal convolutions", {"fast_forms": True}),
+                        ("bf16, frozen weights too", {"precision": "bf16"})):
+    LADDER.append(replace(LADDER[-1], title=_title, **_change))
+LADDER.append(ALL_ON)   # the last change: fused AdamW
+LEFT_OUT = [replace(ALL_ON, title="all on, in channels last", channels_last=True),
+            replace(ALL_ON, title="all on, repeated blocks compiled", compiled=True)]
+OTHERS = [replace(ALL_ON, title="all on, in float32", precision="no"),
+          replace(ALL_ON, title="all on, activations recomputed", recompute=True)]
+
+
+def as_variant(plan: Plan, variant: Variant) -> Plan:
+    """Return the plan with what the config says of `variant`."""
+    return replace(plan, config=replace(plan.config, mixed_precision=variant.precision,
+                                        gradient_checkpointing=variant.recompute))
+
+
+def set_up_variant(plan: Plan, variant: Variant, accelerator, run: Path) -> Training:
+    """Return a training in the folder `run`, as `set_up` makes it but for what `variant` does without."""
+    with nullcontext() if variant.fast_forms else patch("models.base.use_fast_forms"):
+        training = set_up(as_variant(plan, variant), accelerator, run)
+    if variant.apart is not None:
+        training = replace(training, apart=variant.apart)
+    unet = training.base.unet
+    if variant.channels_last:
+        for name, module in unet.named_modules():
+            # not the first: on a CPU torch 2.13 dies where a norm trains on an input without a gradient
+            if isinstance(module, torch.nn.Conv2d) and name != "conv_in":
+                module.to(memory_format=torch.channels_last)
+    if variant.compiled:
+        for module in unet.modules():
+            if isinstance(module, RECOMPUTED):
+                module.forward = torch.compile(module.forward, dynamic=False)
+    if variant.encoders_in_loop:
+        for encoder in (training.base.vae, training.base.pipeline.text_encoder):
+            encoder.to(accelerator.device)
+    if variant.fused:
+        return training
+    tensors = unet.parameters() if variant.all_to_optimizer else training.trained.values()
+    optimizer = torch.optim.AdamW(list(tensors), lr=plan.config.learning_rate)
+    return replace(training, optimizer=accelerator.prepare(optimizer))
+
+
+def timed_step(training: Training, variant: Variant, index: int) -> dict[str, float]:
+    """Take step `index`; return its seconds, and those of PHASES."""
+    device, encoders = training.accelerator.device, nullcontext()
+    if variant.encoders_in_loop:
+        encoders = patch.multiple(product, sample_latents=partial(_encoded_window, training.base),
+                                  prompt_embeds=partial(_encoded_caption, training.base))
+    with encoders, _stopwatch(training) as spent:
+        began = now(device)
+        entry = product.optimizer_step(training.plan, training.unet, training.scheduler, training.inputs,
+                                       training.optimizer, training.trained, training.accelerator, index,
+                                       training.apart)
+        report(training, entry, tqdm(disable=True))
+        seconds = now(device) - began
+    spent["data"] -= spent["forward"]   # which is called while the examples are gathered
+    return {**spent, "rest": seconds - sum(spent.values()), "seconds": seconds}
+
+
+@contextmanager
+def _stopwatch(training: Training) -> Iterator[dict[str, float]]:
+    """Give seconds by phase, and let the parts of the step add theirs."""
+    device, spent = training.accelerator.device, dict.fromkeys(PHASES[:-1], 0.0)
+
+    def timed(phase: str, function: Callable) -> Callable:
+        def call(*args, **kwargs):
+            began = now(device)
+            result = function(*args, **kwargs)
+            spent[phase] += now(device) - began
+            return result
+        return call
+
+    with ExitStack() as stack:
+        for phase, owner, name in (
+                ("data", product, "draw_window"), ("data", product, "window_losses"),
+                ("forward", product, "clip_losses"), ("backward", training.accelerator, "backward"),
+                ("optimizer", training.accelerator, "clip_grad_norm_"),
+                ("optimizer", training.optimizer, "step"), ("optimizer", training.optimizer, "zero_grad")):
+            stack.enter_context(patch.object(owner, name, timed(phase, getattr(owner, name))))
+        yield spent
+
+
+def now(device: torch.device) -> float:
+    """Return the time in seconds, once everything asked of `device` is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _encoded_window(base: Base, _inputs: Inputs, window: Window) -> Tensor:
+    rows = window.clip.frames[window.start : window.start + window.clip.window]
+    frames = read_frames(window.clip.path, rows, window.clip.size)                          # (f h w c)
+    return latents_from(encode_frames(base.vae, frames), window.generator)                  # (c f h w)
+
+
+def _encoded_caption(base: Base, _inputs: Inputs, window: Window) -> Tensor:
+    return encode_prompt(base.pipeline, window.caption)                                     # (n d)
+
+
+def step_flop(training: Training) -> int:
+    """Return the floating point operations of a step, forward and backward, as the variant takes it."""
+    counted = {ON_CPU: sdpa_flop, ON_CPU_BACKWARD: sdpa_backward_flop}
+    with FlopCounterMode(display=False, custom_mapping=counted) as counter:
+        timed_step(training, ALL_ON, 0)
+    return counter.get_total_flops()
+
+
+def matmul_rate(device: torch.device, precision: str, side: int) -> float:
+    """Return the operations per second of a product of square matrices: the peak to measure a step by."""
+    dtype = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    factors, rates = torch.ones(2, side, side, dtype=dtype, device=device), []
+    for _ in range(6):
+        began = now(device)
+        torch.mm(factors[0], factors[1])
+        rates.append(2 * side**3 / (now(device) - began))
+    return max(rates)
+
+
+def step_memory(plan: Plan, variant: Variant, accelerator, run: Path, num_steps: int = 2) -> dict[str, int]:
+    """Return bytes at the peak of a step by purpose, their sum, and what a dry run says of it.
+
+    On a GPU it is the allocator that is asked; on a CPU the peak is the growth of this process, which must
+    not have computed anything before.
+    """
+    device, before = accelerator.device, resident_bytes("VmRSS")
+    training = set_up_variant(plan, variant, accelerator, run)
+    encoders = 0
+    if device.type == "cpu" and not variant.encoders_in_loop:   # there they have nowhere to go
+        encoders = sum(_num_bytes(part.parameters())
+                       for part in (training.base.vae, training.base.pipeline.text_encoder))
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    elif device.type == "cpu":
+        Path("/proc/self/clear_refs").write_text("5")   # forgets the peak so far
+    for index in range(num_steps):
+        timed_step(training, variant, index)
+    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else \
+        resident_bytes("VmHWM") - before - encoders
+    parts = {"weights": _num_bytes(training.base.unet.parameters()),
+             "gradients": _num_bytes(training.trained.values()),
+             "optimizer": sum(_num_bytes(value for value in state.values() if isinstance(value, Tensor))
+                              for state in training.optimizer.state.values())}
+    predicted = footprint_of(as_variant(plan, variant), training.apart, variant.recompute)
+    return {**parts, "activations": peak - sum(parts.values()), "peak": peak, "predicted": predicted.total()}
+
+
+def _num_bytes(tensors) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def resident_bytes(kind: str) -> int:
+    """Return the memory of this process: VmRSS now, VmHWM at its peak. Linux only."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{kind}:"))

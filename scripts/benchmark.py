@@ -1,0 +1,325 @@
+"""Measures what training and rendering cost on this machine: the plain way against the fast way.
+
+    python scripts/benchmark.py                                   # everything; 20 minutes on 2 quiet cores
+    python scripts/benchmark.py --quick                           # plain against all on, a minute or two
+    python scripts/benchmark.py --cases small --parts steps memory
+
+Plain is what programs of this kind do: both encoders in the loop, float32, activations recomputed, diffusers'
+own forms of the layers, every tensor handed to the optimizer. The changes that lead from there to what
+train_model.py does are added one by one. Each variant is a process of its own; they take turns, so that other
+load meets all alike. The last finished part is always in benchmark.md and benchmark.json of --output.
+"""
+
+import argparse
+import functools
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from models.plan import make_plan  # noqa: E402
+from models.random_base import SIZES, write_random_base  # noqa: E402
+from models.run_costs import cache_cost, checkpoint_cost, clip_costs, video_costs  # noqa: E402
+from models.sampling import Rendering  # noqa: E402
+from models.step_costs import (  # noqa: E402
+    ALL_ON,
+    LADDER,
+    LEFT_OUT,
+    OTHERS,
+    PLAIN,
+    Variant,
+    matmul_rate,
+    set_up_variant,
+    step_flop,
+    step_memory,
+    timed_step,
+)
+from models.training import Training  # noqa: E402
+from utils.benchmark_report import benchmark_report  # noqa: E402
+from utils.config import load_config  # noqa: E402
+from utils.errors import plain_errors, run_script  # noqa: E402
+from utils.files import replacing, write_json  # noqa: E402
+from utils.prompts import read_prompts  # noqa: E402
+from utils.run_folder import create_run, read_log  # noqa: E402
+from utils.video import write_video  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+PROMPTS = str(ROOT / "data" / "prompts" / "puppet_dance.txt")
+NUM_VIDEOS, BATCH_SIZES = 16, (1, 8)
+TUNED = (["cross"], ["temp_convs"], ["cross", "temporal", "temp_convs"], ["all"])
+NUM_FRAMES, NUM_PROCESSES = (8, 16, 32, 64), (1, 2, 4)
+# so that freed memory leaves the process at once; otherwise the reserves of the allocator are measured too
+RETURNS_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A base, the batch it trains on, and how long it is measured."""
+
+    what: str
+    pixels: int                       # width and height of clips
+    num_frames: int
+    rounds: int                       # steps timed of each variant
+    videos: Rendering | None = None
+    is_random: bool = True            # a base of models/random_base.py; else the bundled one on its own clips
+    one_at_a_time: bool = False       # too large for all variants to be in memory together
+
+
+CASES = {
+    "bundled": Case("the bundled base, 4 + 4 clips of 8 frames, 64x64", 64, 8, 7,
+                    Rendering(64, 64, 8, 25, 4.0), is_random=False),
+    "small": Case("a 5 M parameter UNet, 1 + 1 clips of 16 frames, 256x256", 256, 16, 3),
+    "zeroscope": Case("the ZeroScope-size UNet, 1 + 1 clips of 16 frames, 384x384", 384, 16, 5,
+                      Rendering(384, 384, 16, 25, 9.0), one_at_a_time=True),
+    "tiny": Case("a network for trying this script, 1 + 1 clips of 4 frames, 64x64", 64, 4, 1,
+                 Rendering(64, 64, 4, 2, 4.0)),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What one process measures: a variant of training by a config."""
+
+    config: str
+    overrides: tuple[str, ...]
+    variant: Variant = ALL_ON
+
+
+def main() -> None:
+    args = parse_args()
+    os.environ["TQDM_DISABLE"] = "1"
+    results = {"command": " ".join(["python", *sys.argv]), "machine": machine(), "cases": {}}
+    with tempfile.TemporaryDirectory() as work:
+        for name in args.cases:
+            setting = prepare(name, Path(work))
+            parts = results["cases"][name] = {"what": CASES[name].what}
+            for part in args.parts:
+                began = time.perf_counter()
+                parts[part] = PARTS[part](name, setting, args.quick)
+                print(f"{name}: {part}, {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+                write_json(args.output / "benchmark.json", results)
+                with replacing(args.output / "benchmark.md") as partial:
+                    partial.write_text(benchmark_report(results), encoding="utf-8")
+    print(benchmark_report(results))
+
+
+def parse_args() -> argparse.Namespace:
+    parser = plain_errors(argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
+    usual = ["bundled", "small", *["zeroscope"] * torch.cuda.is_available()]
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=usual, metavar="CASE",
+                        help=f"of {', '.join(CASES)} (default: {' '.join(usual)})")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, metavar="PART",
+                        help=f"of {', '.join(PARTS)} (default: all; with --quick steps, memory)")
+    parser.add_argument("--quick", action="store_true", help="two rounds, and only plain against all on")
+    parser.add_argument("--output", type=Path, default=Path("outputs/benchmark"))
+    args = parser.parse_args()
+    args.parts = args.parts or (["steps", "memory"] if args.quick else list(PARTS))
+    return args
+
+
+def machine() -> dict[str, Any]:
+    cpuinfo = Path("/proc/cpuinfo")
+    names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines()
+             if line.startswith("model name")] if cpuinfo.exists() else []
+    return {"gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "cpu": names[0] if names else platform.machine(), "threads": torch.get_num_threads(),
+            "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+            "torch": torch.__version__, "python": platform.python_version()}
+
+
+def prepare(name: str, work: Path) -> Setting:
+    """Return the setting of a case; write its base and clips into `work` where it has none of its own."""
+    case, folder = CASES[name], work / name
+    common = (f"output_dir={folder}", "checkpointing_steps=[]", "validation_steps=[]")
+    if not case.is_random:
+        data = ROOT / "data" / "puppets"
+        return Setting(str(ROOT / "config.yaml"), (
+            *common, f"pretrained_model_path={ROOT / 'models' / 'puppet-theatre'}",
+            f"train_data.path={data / 'exemplars'}", f"train_data.class_path={data / 'regularization'}"))
+    write_random_base(folder / "base", SIZES[name])
+    for seed, role in enumerate(("exemplars", "regularization")):
+        write_video(folder / role / "clip.mp4", moving_noise(max(NUM_FRAMES), case.pixels, seed), 8, {})
+        (folder / role / "clip.txt").write_text("a man doing the V* dance", encoding="utf-8")
+    return Setting(os.devnull, (
+        *common, f"pretrained_model_path={folder / 'base'}", f"train_data.path={folder / 'exemplars'}",
+        f"train_data.class_path={folder / 'regularization'}", "train_data.fps=8",
+        f"train_data.n_sample_frames={case.num_frames}", f"train_data.width={case.pixels}",
+        f"train_data.height={case.pixels}"))
+
+
+def moving_noise(num_frames: int, pixels: int, seed: int) -> np.ndarray:
+    """Return blurred noise that moves to the right: uint8 (f h w c)."""
+    coarse = np.random.default_rng(seed).integers(0, 255, (pixels // 8, pixels // 8, 3), np.uint8)
+    picture = np.kron(coarse, np.ones((8, 8, 1), np.uint8))
+    return np.stack([np.roll(picture, 2 * index, axis=1) for index in range(num_frames)])
+
+
+# ------------------------------------------------------------------------------------ parts of a measurement
+
+def measure_steps(name: str, setting: Setting, quick: bool) -> dict[str, Any]:
+    case = CASES[name]
+    variants = [PLAIN, ALL_ON] if quick else [*LADDER, *OTHERS, *LEFT_OUT]
+    together = [[variant] for variant in variants] if case.one_at_a_time else [variants]
+    rounds = min(2, case.rounds) if quick else case.rounds
+    taken, failed = {variant.title: [] for variant in variants}, {}
+    for group in together:
+        with ExitStack() as stack:
+            workers = {variant: stack.enter_context(worker()) for variant in group}
+            for turn in range(rounds + 1):
+                for variant, call in workers.items():
+                    if variant.title in failed:
+                        continue
+                    try:
+                        taken[variant.title].append(call(step, replace(setting, variant=variant), turn))
+                    except (torch.OutOfMemoryError, BrokenProcessPool) as error:
+                        failed[variant.title] = str(error).splitlines()[0]
+    with worker() as call:
+        flop, rates = call(flop_and_rates, setting)
+    return {"taken": {title: steps for title, steps in taken.items() if steps}, "failed": failed,
+            "precision": {variant.title: variant.precision for variant in variants}, "flop": flop,
+            "rates": rates}
+
+
+def measure_memory(name: str, setting: Setting, quick: bool) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as work:
+        warm = prepare("tiny", Path(work))
+        found = {}
+        for variant in (PLAIN, ALL_ON) if quick else (PLAIN, ALL_ON, *OTHERS):
+            with worker(RETURNS_MEMORY) as call:
+                found[variant.title] = call(memory, replace(warm, variant=variant),
+                                            replace(setting, variant=variant))
+        return found
+
+
+def measure_surroundings(name: str, setting: Setting, quick: bool) -> dict[str, Any]:
+    with worker() as call:
+        return {"cache": call(cache, setting), "checkpoint": call(checkpoint, setting)}
+
+
+def measure_videos(name: str, setting: Setting, quick: bool) -> dict[str, Any] | None:
+    how = CASES[name].videos
+    if how is None:
+        return None
+    how, rounds = (replace(how, num_inference_steps=4), 1) if quick else (how, 3)
+    with worker() as call:
+        return {"steps": how.num_inference_steps, "taken": call(videos, setting, how, rounds)}
+
+
+def measure_growth(name: str, setting: Setting, quick: bool) -> dict[str, Any]:
+    def with_changes(*changes: str) -> dict[str, float]:
+        changed = replace(setting, overrides=(*setting.overrides, *changes))
+        with worker() as call:
+            seconds = [call(step, changed, turn)["seconds"] for turn in range(4)]
+        return {"seconds": statistics.median(seconds[1:])}
+
+    growth = {
+        "frames": {num: with_changes(f"train_data.n_sample_frames={num}", "train_data.class_path=null",
+                                     "train_batch_size=1", "train_data.allow_short_clips=true")
+                   for num in NUM_FRAMES},
+        "tuned": {", ".join(groups): with_changes(f"trainable_modules=[{','.join(groups)}]")
+                  for groups in TUNED}}
+    with worker() as call:
+        growth["clips"] = call(clips, setting)
+    if not CASES[name].one_at_a_time:
+        growth["processes"] = {num: launched(num, setting) for num in NUM_PROCESSES}
+    return growth
+
+
+PARTS: dict[str, Callable] = {"steps": measure_steps, "memory": measure_memory, "videos": measure_videos,
+                              "surroundings": measure_surroundings, "growth": measure_growth}
+
+
+def launched(num_processes: int, setting: Setting) -> dict[str, float]:
+    """Train a few steps in so many processes, by the command that users have: seconds of a step."""
+    threads = max(1, torch.get_num_threads() // num_processes)
+    with tempfile.TemporaryDirectory() as results:
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file",
+                   ROOT / "configs" / "accelerate" / "ddp.yaml", "--num_processes", num_processes,
+                   "--main_process_port", 0] if num_processes > 1 else [sys.executable]
+        command += [ROOT / "train_model.py", "--config", setting.config, *setting.overrides,
+                    f"output_dir={results}", "max_train_steps=6"]
+        subprocess.run([str(part) for part in command], check=True, capture_output=True, cwd=ROOT,
+                       env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+        run = next(path for path in Path(results).iterdir() if (path / "log.jsonl").exists())
+        return {"seconds": statistics.median(entry["seconds"] for entry in read_log(run)[2:]),
+                "threads": threads}
+
+
+# ------------------------------------------------------------------------- in processes that measure one thing
+
+@contextmanager
+def worker(environment: dict[str, str] | None = None) -> Iterator[Callable]:
+    """Give a function that calls another in a process of its own, and returns what that returns."""
+    with patch.dict(os.environ, environment or {}), \
+            ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        yield lambda function, *arguments: pool.submit(function, *arguments).result()
+
+
+@functools.cache
+def training_of(setting: Setting) -> Training:
+    return set_up_variant(*material(setting))
+
+
+def material(setting: Setting) -> tuple:
+    """Return what a training of the setting is made from: plan, variant, accelerator and run folder."""
+    from accelerate import Accelerator
+
+    config, _ = load_config(setting.config, list(setting.overrides))
+    accelerator = Accelerator(mixed_precision=setting.variant.precision, cpu=not torch.cuda.is_available())
+    plan = make_plan(replace(config, mixed_precision=setting.variant.precision))
+    return plan, setting.variant, accelerator, create_run(config)
+
+
+def step(setting: Setting, index: int) -> dict[str, float]:
+    return timed_step(training_of(setting), setting.variant, index)
+
+
+def flop_and_rates(setting: Setting) -> tuple[int, dict[str, float]]:
+    training = training_of(setting)
+    device = training.accelerator.device
+    side = 8192 if device.type == "cuda" else 2048
+    return step_flop(training), {name: matmul_rate(device, name, side) for name in ("no", "bf16")}
+
+
+def memory(warm: Setting, setting: Setting) -> dict[str, int]:
+    step(warm, 0)   # what the libraries take, once, is not of the step
+    return step_memory(*material(setting))
+
+
+def cache(setting: Setting) -> dict[str, float]:
+    return cache_cost(training_of(setting))
+
+
+def checkpoint(setting: Setting) -> dict[str, float]:
+    return checkpoint_cost(training_of(setting), setting.variant)
+
+
+def clips(setting: Setting) -> dict[int, dict[str, float]]:
+    return clip_costs(training_of(setting), setting.variant)
+
+
+def videos(setting: Setting, how: Rendering, rounds: int) -> dict[int, list[float]]:
+    config, _ = load_config(setting.config, list(setting.overrides))
+    prompts = read_prompts(PROMPTS)[:NUM_VIDEOS]
+    return video_costs(config.pretrained_model_path, prompts, how, BATCH_SIZES, rounds)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,178 @@
+"""What scripts/benchmark.py measures is what it says, and its report says what was measured."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from models import run_costs, step_costs
+from models.random_base import SIZES, write_random_base
+from models.sampling import Rendering
+from models.step_costs import (
+    ALL_ON,
+    LADDER,
+    LEFT_OUT,
+    OTHERS,
+    PHASES,
+    PLAIN,
+    matmul_rate,
+    set_up_variant,
+    step_flop,
+    step_memory,
+    timed_step,
+)
+from tests.conftest import ROOT
+from utils.benchmark_report import benchmark_report
+from utils.config import load_config
+from utils.prompts import Prompt
+from utils.run_folder import create_run
+
+
+@pytest.fixture
+def material(write_config):
+    """Return a function that gives what a training of a variant is made from."""
+    def make(variant) -> tuple:
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+
+        from models.plan import make_plan
+
+        AcceleratorState._reset_state(reset_partial_state=True)
+        config, _ = load_config(write_config("train_data.use_bucketing=false"))
+        accelerator = Accelerator(cpu=True, mixed_precision=variant.precision)
+        return make_plan(config), variant, accelerator, create_run(config)
+
+    return make
+
+
+@pytest.mark.parametrize("variant", [PLAIN, ALL_ON])
+def test_phases_add_up_to_the_step(material, variant):
+    taken = timed_step(set_up_variant(*material(variant)), variant, 0)
+    assert set(taken) == {*PHASES, "seconds"} and min(taken.values()) > 0
+    assert sum(taken[phase] for phase in PHASES) == pytest.approx(taken["seconds"])
+
+
+def test_plain_and_all_on_learn_the_same_from_the_same_examples(material, monkeypatch):
+    """But for rounding to bf16: what is compared takes the same step."""
+    noise, learned = [], []
+    losses = step_costs.product.clip_losses
+    monkeypatch.setattr(step_costs.product, "clip_losses",
+                        lambda *arguments: noise.append(arguments[3]) or losses(*arguments))
+    for variant in (PLAIN, ALL_ON):
+        training = set_up_variant(*material(variant))
+        before = {name: tensor.detach().clone() for name, tensor in training.trained.items()}
+        timed_step(training, variant, 0)
+        learned.append(torch.cat([(tensor.detach() - before[name]).flatten()
+                                  for name, tensor in training.trained.items()]))
+    assert torch.equal(noise[0], torch.cat(noise[1:])) and len(noise) == 3
+    # of AdamW's first step only the signs of the gradient are left
+    assert (learned[0].sign() == learned[1].sign()).float().mean() > 0.9
+
+
+def test_plain_has_what_programs_of_this_kind_have(material, monkeypatch):
+    training, encoded = set_up_variant(*material(PLAIN)), []
+    encode = step_costs.encode_frames
+    monkeypatch.setattr(step_costs, "encode_frames",
+                        lambda vae, frames: encoded.append(frames.shape) or encode(vae, frames))
+    unet = training.base.unet
+    assert {type(each).__name__ for each in unet.attn_processors.values()} == {"AttnProcessor2_0"}
+    assert len(training.optimizer.param_groups[0]["params"]) == len(list(unet.parameters()))
+    assert {parameter.dtype for parameter in unet.parameters()} == {torch.float32} and not training.apart
+    timed_step(training, PLAIN, 0)
+    assert encoded == [(4, 64, 64, 3)] * 2   # the window of an exemplar, and of a regularization clip
+
+
+def test_each_rung_changes_one_thing():
+    def differences(one, other) -> int:
+        return sum(vars(one)[name] != value for name, value in vars(other).items() if name != "title")
+
+    assert [differences(*pair) for pair in zip(LADDER, LADDER[1:])] == [1] * (len(LADDER) - 1)
+    assert LADDER[0] == PLAIN and LADDER[-1] == ALL_ON
+    assert [differences(ALL_ON, variant) for variant in (*OTHERS, *LEFT_OUT)] == [1] * 4
+
+
+def test_recomputation_is_counted_only_where_it_happens(material):
+    kept, recomputed = (step_flop(set_up_variant(*material(variant))) for variant in (ALL_ON, OTHERS[1]))
+    assert 1.1 < recomputed / kept < 1.6
+
+
+def test_channels_last_trains(material):
+    training = set_up_variant(*material(LEFT_OUT[0]))
+    assert timed_step(training, LEFT_OUT[0], 0)["seconds"] > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the memory of a process")
+def test_memory_parts_add_up_to_the_peak(material):
+    found = step_memory(*material(ALL_ON), num_steps=1)
+    parts = [found[name] for name in ("weights", "gradients", "optimizer", "activations")]
+    assert sum(parts) == found["peak"] and min(parts[:3]) > 0 and found["predicted"] > 0
+    assert found["optimizer"] == pytest.approx(2 * found["gradients"], rel=0.01)   # two moments
+
+
+def test_many_clips_have_a_cache_each(material, monkeypatch):
+    monkeypatch.setattr(run_costs, "MANY_CLIPS", (2, 5))
+    found = run_costs.clip_costs(set_up_variant(*material(ALL_ON)), ALL_ON, num_steps=1)
+    assert list(found) == [2, 5] and found[5]["cache"] == pytest.approx(2.5 * found[2]["cache"], rel=0.01)
+
+
+def test_cache_and_checkpoint_are_those_of_the_run(material):
+    training = set_up_variant(*material(ALL_ON))
+    cache, checkpoint = run_costs.cache_cost(training), run_costs.checkpoint_cost(training, ALL_ON)
+    clips = training.plan.exemplars + training.plan.regularization
+    assert cache["frames"] == sum(len(clip.frames) for clip in clips)
+    num_trained = sum(tensor.numel() for tensor in training.trained.values())
+    assert checkpoint["bytes"] == pytest.approx(num_trained * (12 + 2), rel=0.25)   # names take their share
+
+
+def test_videos_are_rendered_alone_and_in_batches(tiny_base, monkeypatch):
+    sizes, render = [], run_costs.render_to_folder
+
+    def noted(pipeline, prompts, how, folder, fps, batch_size, made_with):
+        sizes.append((len(prompts), batch_size))
+        return render(pipeline, prompts, how, folder, fps, batch_size, made_with)
+
+    monkeypatch.setattr(run_costs, "render_to_folder", noted)
+    prompts = [Prompt(seed, "a man walking") for seed in range(3)]
+    taken = run_costs.video_costs(str(tiny_base), prompts, Rendering(64, 64, 2, 1, 4.0), (1, 2), rounds=1)
+    assert sizes == [(1, 1), (2, 2), (3, 1), (3, 2)] and list(taken) == [1, 2]
+
+
+def test_random_base_of_the_size_that_is_promised(tmp_path):
+    from models.base_folder import check_base_folder, tensor_sizes
+
+    folder = write_random_base(tmp_path / "base", SIZES["small"])
+    assert check_base_folder(folder) == []
+    assert sum(tensor_sizes(folder, "unet").values()) == pytest.approx(5e6, rel=0.02)
+
+
+def test_rate_of_the_machine_is_that_of_its_products():
+    assert 1e8 < matmul_rate(torch.device("cpu"), "no", 256) < 1e14
+
+
+def test_report_compares_with_the_plain_way():
+    def steps(*seconds: float) -> list[dict]:
+        return [{**dict.fromkeys(PHASES, each / 5), "seconds": each} for each in seconds]
+
+    results = {"command": "python scripts/benchmark.py", "machine": {"cpu": "one", "gpu": None}, "cases": {
+        "tiny": {"what": "a network", "videos": None, "steps": {
+            "taken": {"plain": steps(9, 4, 3, 5), "all on": steps(7, 2, 1, 2)},
+            "failed": {"huge": "no room"},
+            "precision": {"plain": "no", "all on": "bf16"}, "flop": 4e12,
+            "rates": {"no": 2e12, "bf16": 4e12}}}}}
+    lines = benchmark_report(results).splitlines()
+    assert "| plain | 4.000 | 3.000 to 5.000 | 1.00 |" + " 20.0% |" * 5 + " 1 | 50% | 9.0 |" in lines
+    assert "| all on | 2.000 | 1.000 to 2.000 | 2.00 |" + " 20.0% |" * 5 + " 2 | 50% | 7.0 |" in lines
+    assert "- huge: did not run (no room)" in lines and "cpu one (load: before it began)" in lines
+
+
+@pytest.mark.slow
+def test_one_command_measures_and_writes_both_reports(tmp_path):
+    command = [sys.executable, ROOT / "scripts" / "benchmark.py", "--cases", "tiny", "--quick",
+               "--parts", "steps", "--output", tmp_path]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "benchmark.json").read_text())
+    assert set(results["cases"]["tiny"]["steps"]["taken"]) == {"plain", "all on"}
+    assert (tmp_path / "benchmark.md").read_text() == benchmark_report(results) == done.stdout.rstrip("\n") + "\n"

@@ -1,0 +1,94 @@
+"""The Markdown report of scripts/benchmark.py: tables of medians and ranges, made of what it measured."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from statistics import median
+from typing import Any
+
+from utils.files import format_bytes
+
+PHASES = ("data", "forward", "backward", "optimizer", "rest")
+
+
+def benchmark_report(results: dict[str, Any]) -> str:
+    """Return the report of everything measured so far."""
+    # number as keys become text in the file: the report is the same from there
+    results = json.loads(json.dumps(results))
+    facts = ", ".join(f"{name} {value}" for name, value in results["machine"].items() if value is not None)
+    lines = ["# Benchmark", "", f"    {results['command']}", "", f"{facts} (load: before it began)"]
+    for name, case in results["cases"].items():
+        lines += ["", f"## {name}: {case['what']}"]
+        for part, section in SECTIONS.items():
+            if case.get(part):
+                lines += ["", *section(case[part])]
+    return "\n".join([*lines, ""])
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    return [f"| {' | '.join(map(str, row))} |" for row in (header, ["---"] * len(header), *rows)]
+
+
+def step_section(found: dict[str, Any]) -> Iterator[str]:
+    """Time of a step by variant: what it is of the plain one's and of the variant's before, and where it
+    goes."""
+    def row(title: str, steps: list[dict[str, float]]) -> list[str]:
+        seconds = [step["seconds"] for step in steps[1:]]   # the first is a warm-up
+        rate, peak = found["flop"] / median(seconds), found["rates"][found["precision"][title]]
+        shares = [f"{median(step[phase] / step['seconds'] for step in steps[1:]):.1%}" for phase in PHASES]
+        return [title, f"{median(seconds):.3f}", f"{min(seconds):.3f} to {max(seconds):.3f}",
+                f"{plain / median(seconds):.2f}", *shares, f"{rate / 1e12:.3g}", f"{rate / peak:.0%}",
+                f"{steps[0]['seconds']:.1f}"]
+
+    plain = median(step["seconds"] for step in found["taken"]["plain"][1:])
+    yield from table(("variant", "s a step", "range", "x plain", *PHASES, "TFLOP/s", "of peak", "first, s"),
+                     [row(title, steps) for title, steps in found["taken"].items()])
+    rates = ", ".join(f"{'float32' if name == 'no' else name} {rate / 1e12:.3g} TFLOP/s"
+                      for name, rate in found["rates"].items())
+    yield from ("", f"A step is {found['flop'] / 1e12:.3g} TFLOP without recomputation. The peak is that of a "
+                f"large matrix product here: {rates}.")
+    yield from (f"- {title}: did not run ({reason})" for title, reason in found["failed"].items())
+
+
+def memory_section(found: dict[str, dict[str, int]]) -> Iterator[str]:
+    names = ("weights", "gradients", "optimizer", "activations", "peak")
+    yield from table(("variant", *names, "predicted", "off by"), [
+        [title, *(format_bytes(sizes[name]) for name in names), format_bytes(sizes["predicted"]),
+         f"{sizes['predicted'] / sizes['peak'] - 1:+.0%}"] for title, sizes in found.items()])
+
+
+def video_section(found: dict[str, Any]) -> Iterator[str]:
+    alone = median(found["taken"]["1"])
+    yield from table(
+        (f"16 videos, {found['steps']} steps", "s", "range", "s a video", "x one by one"),
+        [["one by one" if size == "1" else f"in batches of {size}", f"{median(taken):.2f}",
+          f"{min(taken):.2f} to {max(taken):.2f}", f"{median(taken) / 16:.2f}", f"{alone / median(taken):.2f}"]
+         for size, taken in found["taken"].items()])
+
+
+def surroundings_section(found: dict[str, Any]) -> Iterator[str]:
+    cache, checkpoint = found["cache"], found["checkpoint"]
+    yield (f"Filling the cache: {cache['seconds']:.2f} s for {cache['frames']} frames "
+           f"({format_bytes(cache['bytes'])}). A checkpoint: {checkpoint['seconds']:.2f} s "
+           f"({format_bytes(checkpoint['bytes'])}).")
+
+
+def growth_section(found: dict[str, Any]) -> Iterator[str]:
+    yield from table(("frames of one clip", *found["frames"]),
+                     [["s a step", *(f"{cost['seconds']:.3f}" for cost in found["frames"].values())]])
+    yield from ("", *table(("trained", *found["tuned"]),
+                           [["s a step", *(f"{cost['seconds']:.3f}" for cost in found["tuned"].values())]]))
+    clips = found["clips"]
+    yield from ("", *table(("clips", *clips), [
+        ["s a step", *(f"{cost['seconds']:.3f}" for cost in clips.values())],
+        ["cache on disk", *(format_bytes(cost["cache"]) for cost in clips.values())],
+        ["memory grown by reading all", *(format_bytes(cost["grown"]) for cost in clips.values())]]))
+    if "processes" in found:
+        runs = found["processes"]
+        yield from ("", *table(("processes", *runs), [
+            ["s a step", *(f"{cost['seconds']:.3f}" for cost in runs.values())],
+            ["threads each", *(cost["threads"] for cost in runs.values())],
+            ["batches a second", *(f"{int(num) / cost['seconds']:.2f}" for num, cost in runs.items())]]))
+
+
+SECTIONS = {"steps": step_section, "memory": memory_section, "videos": video_section,
+            "surroundings": surroundings_section, "growth": growth_section}
