@@ -8,16 +8,25 @@ Three layers of a text-to-video UNet are written in diffusers in forms that kern
 - A convolution over time, (3 1 1), is one in two dimensions over (frames, pixels), which has kernels where
   the one in three takes a slow generic path.
 
+And a norm or an activation before a convolution or projection keeps its input and its output for the backward
+pass. On a CPU only the input is kept, a third to a half of the memory; the rest is cheap to compute again.
+
 What each is worth: docs/performance.md. Shapes: b clips, f frames, c channels, h w latent cells, p = h w of
 them in a row, n queries, m keys, d channels of all heads.
 """
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import torch
+from diffusers.models.activations import GEGLU
+from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
-from diffusers.models.resnet import TemporalConvLayer
+from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 MOST_KEYS = 128   # up to which plain products are the faster form on a CPU
 
@@ -32,7 +41,7 @@ def use_fast_forms(unet: nn.Module) -> int:
         if isinstance(layer, Attention):
             layer.set_processor(ShortAttention())
         else:
-            layer.forward = _temporal_convolution(layer)
+            layer.forward = FORMS[type(layer)](layer)
     unet.register_forward_pre_hook(_tell_num_frames, with_kwargs=True)
     return len(layers)
 
@@ -77,19 +86,76 @@ def _temporal_convolution(layer: TemporalConvLayer):
     def forward(hidden_states: Tensor, num_frames: int = 1) -> Tensor:
         frames = rearrange(hidden_states, "(b f) c h w -> b c f (h w)", f=num_frames)
         changed = frames
-        for *before, convolution in (layer.conv1, layer.conv2, layer.conv3, layer.conv4):
-            for module in before:   # norm, activation, dropout
-                changed = module(changed)
-            changed = functional.conv2d(changed, convolution.weight.squeeze(-1), convolution.bias,
-                                        padding=(1, 0))                                     # (b c f p)
+        for part in (layer.conv1, layer.conv2, layer.conv3, layer.conv4):
+            changed = _keeping_input(partial(_normed_and_convolved, part), changed)         # (b c f p)
         return rearrange(frames + changed, "b c f (h w) -> (b f) c h w", h=hidden_states.shape[2])
 
     return forward
 
 
+def _normed_and_convolved(part: Sequence[nn.Module], frames: Tensor) -> Tensor:
+    *before, convolution = part
+    for module in before:   # norm, activation, dropout
+        frames = module(frames)
+    return functional.conv2d(frames, convolution.weight.squeeze(-1), convolution.bias, padding=(1, 0))
+
+
+def _resnet(layer: ResnetBlock2D):
+    def forward(hidden_states: Tensor, temb: Tensor) -> Tensor:
+        shift = layer.time_emb_proj(layer.nonlinearity(temb))[:, :, None, None]             # (b*f c 1 1)
+        changed = _keeping_input(first_half, hidden_states) + shift                         # (b*f c h w)
+        changed = _keeping_input(second_half, changed)
+        if layer.conv_shortcut is not None:
+            hidden_states = layer.conv_shortcut(hidden_states)
+        return hidden_states + changed
+
+    def first_half(hidden_states: Tensor) -> Tensor:
+        return layer.conv1(layer.nonlinearity(layer.norm1(hidden_states)))
+
+    def second_half(hidden_states: Tensor) -> Tensor:
+        return layer.conv2(layer.dropout(layer.nonlinearity(layer.norm2(hidden_states))))
+
+    return forward
+
+
+def _feed_forward(layer: FeedForward):
+    gated, *after = layer.net   # a projection to twice the width, gated; dropout, and a projection
+
+    def forward(hidden_states: Tensor) -> Tensor:
+        return _keeping_input(gate_and_project, gated.proj(hidden_states))                  # (b n d)
+
+    def gate_and_project(projected: Tensor) -> Tensor:
+        hidden_states, gate = projected.chunk(2, dim=-1)
+        hidden_states = hidden_states * functional.gelu(gate)
+        for module in after:
+            hidden_states = module(hidden_states)
+        return hidden_states
+
+    return forward
+
+
+def _keeping_input(function: Callable[[Tensor], Tensor], hidden_states: Tensor) -> Tensor:
+    """Return `function(hidden_states)`, keeping for the backward pass only what comes in.
+
+    The function ends in a matrix product. That is not computed again: recomputing stops as soon as
+    nothing that the backward pass needs is missing, and a product needs what comes into it.
+    """
+    if hidden_states.device.type != "cpu" or not torch.is_grad_enabled():
+        return function(hidden_states)
+    return checkpoint(function, hidden_states, use_reentrant=False)
+
+
+FORMS = {TemporalConvLayer: _temporal_convolution, ResnetBlock2D: _resnet, FeedForward: _feed_forward}
+
+
 def _has_plain_form(module: nn.Module) -> bool:
-    if isinstance(module, TemporalConvLayer):
+    if type(module) is TemporalConvLayer:
         return True
+    if type(module) is ResnetBlock2D:
+        return module.time_embedding_norm == "default" and module.time_emb_proj is not None and not (
+            module.skip_time_act or module.upsample or module.downsample or module.output_scale_factor != 1)
+    if type(module) is FeedForward:
+        return type(module.net[0]) is GEGLU
     return isinstance(module, Attention) and not (
         module.spatial_norm or module.group_norm or module.norm_q or module.norm_k or module.norm_cross
         or module.residual_connection or module.upcast_attention or module.upcast_softmax

@@ -57,6 +57,7 @@ class Block:
     under_way: int       # bytes of gradients while the backward pass is in it
     is_recomputed: bool = True
     recomputed_alone: int = 0   # of `inside`, bytes that are then not there together with the rest
+    keeps_casts: bool = True    # of its trained weights, in the compute precision
 
 
 def training_footprint(folder: Path, trained: list[str], batch_size: int, num_frames: int,
@@ -103,8 +104,9 @@ def peak_of_step(blocks: Sequence[Block], trained_sizes: dict[str, int], value: 
     peak = (0, 0)
     for index in range(len(blocks) - 1, first - 1, -1):   # the backward pass
         block = blocks[index]
-        again = block.inside - block.recomputed_alone + of_block[block.name] * (value if value < 4 else 0)
-        again = again if recompute and block.is_recomputed else 0
+        again = 0
+        if recompute and block.is_recomputed:
+            again = block.inside - block.recomputed_alone + _casts(block, of_block[block.name], value)
         gradients = 4 * sum(of_block[later.name] for later in (blocks if are_there else blocks[index:]))
         peak = max(peak, (sum(kept[: index + 1]) + again + block.under_way, gradients), key=sum)
     return peak
@@ -116,11 +118,17 @@ def kept_of_blocks(blocks: Sequence[Block], trained_sizes: dict[str, int], value
     first, kept = _first_trained(blocks, trained_sizes), []
     for index, block in enumerate(blocks):
         weights = sum(size for name, size in trained_sizes.items() if name.startswith(block.name))
-        if recompute and block.is_recomputed:
+        if index < first:   # before the first block that trains nothing needs a gradient
+            kept.append(0)
+        elif recompute and block.is_recomputed:
             kept.append(block.entering)
-        else:   # before the first block that trains nothing needs a gradient
-            kept.append(0 if index < first else block.inside + weights * (value if value < 4 else 0))
+        else:
+            kept.append(block.inside + _casts(block, weights, value))
     return kept
+
+
+def _casts(block: Block, num_weights: int, value: int) -> int:
+    return num_weights * value if value < 4 and block.keeps_casts else 0
 
 
 def _first_trained(blocks: Sequence[Block], names: Iterable[str]) -> int:
@@ -189,14 +197,16 @@ class _Layers:
     on_cpu: bool
 
     def resnet(self, name: str, n: int, c_in: int, c_out: int) -> Block:
-        # what norm, activation and convolution keep of what comes into each
-        per_channel = self.s + 2 * self.g if self.g > self.s else 3 * self.s
+        # what comes into norm, activation and convolution; on a CPU only what comes into the norm
+        per_channel = self.s if self.on_cpu else self.s + 2 * self.g
         shortcut = c_in * self.s if c_in != c_out and self.g > self.s else 0
         return Block(name, n * c_in * self.s, n * ((c_in + c_out) * per_channel + shortcut),
-                     3 * n * max(c_in, c_out) * self.s)
+                     5 * n * max(c_in, c_out) * self.s, keeps_casts=not self.on_cpu)
 
     def temporal_convolution(self, name: str, n: int, c: int) -> Block:
-        return Block(name, n * c * self.s, 4 * n * c * (self.s + 2 * self.g), 3 * n * c * self.s)
+        per_channel = self.s if self.on_cpu else self.s + 2 * self.g
+        return Block(name, n * c * self.s, 4 * n * c * per_channel, 5 * n * c * self.s,
+                     keeps_casts=not self.on_cpu)
 
     def resampling(self, name: str, n: int, c: int) -> Block:
         return Block(name, n * c * self.s, n * c * self.s, n * c * self.s, is_recomputed=False)
@@ -223,6 +233,8 @@ class _Layers:
 
     def _under_way(self, block: str, n: int, i: int) -> int:
         less = LESS_WHERE_TRAINED * self._linear(f"{block}ff.net.")("2")
+        if self.on_cpu:   # neither product nor gate was kept: the gate is there again
+            less = -4
         return (GRADIENTS_UNDER_WAY - less) * n * i * self.s
 
     def _attention(self, name: str, i: int, heads: int, num_keys: int, is_text: bool = False) -> int:
@@ -241,7 +253,8 @@ class _Layers:
 
     def _feed_forward(self, block: str, i: int) -> int:
         linear = self._linear(f"{block}ff.net.")
-        return i * self.g + 8 + (linear("0.proj") + 8 + 4 + 4 * linear("2")) * i * self.s
+        gating = 0 if self.on_cpu else 4 + 4 * linear("2")
+        return i * self.g + 8 + (linear("0.proj") + 8 + gating) * i * self.s
 
     def _linear(self, prefix: str) -> Callable[[str], bool]:
         """Say of a linear layer whether it keeps what comes in: where its weight trains."""

@@ -177,7 +177,8 @@ def matmul_rate(device: torch.device, precision: str, side: int) -> float:
     return max(rates)
 
 
-def step_memory(plan: Plan, variant: Variant, accelerator, run: Path, num_steps: int = 2) -> dict[str, int]:
+def step_memory(plan: Plan, variant: Variant, accelerator, run: Path,
+                num_steps: int = 2) -> dict[str, int | None]:
     """Return bytes at the peak of a step by purpose, their sum, and what a dry run says of it.
 
     On a GPU it is the allocator that is asked; on a CPU the peak is the growth of this process, which must
@@ -201,8 +202,11 @@ def step_memory(plan: Plan, variant: Variant, accelerator, run: Path, num_steps:
              "gradients": _num_bytes(training.trained.values()),
              "optimizer": sum(_num_bytes(value for value in state.values() if isinstance(value, Tensor))
                               for state in training.optimizer.state.values())}
-    predicted = footprint_of(as_variant(plan, variant), training.apart, variant.recompute)
-    return {**parts, "activations": peak - sum(parts.values()), "peak": peak, "predicted": predicted.total()}
+    found = {**parts, "activations": peak - sum(parts.values()), "peak": peak, "predicted": None}
+    if variant.fast_forms:   # the only ones of which a dry run speaks
+        found["predicted"] = footprint_of(as_variant(plan, variant), training.apart,
+                                          variant.recompute).total()
+    return found
 
 
 def _num_bytes(tensors) -> int:

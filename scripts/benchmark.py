@@ -298,7 +298,7 @@ def flop_and_rates(setting: Setting) -> tuple[int, dict[str, float]]:
     return step_flop(training), {name: matmul_rate(device, name, side) for name in ("no", "bf16")}
 
 
-def memory(warm: Setting, setting: Setting) -> dict[str, int]:
+def memory(warm: Setting, setting: Setting) -> dict[str, int | None]:
     step(warm, 0)   # what the libraries take, once, is not of the step
     return step_memory(*material(setting))
 

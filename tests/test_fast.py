@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
-from diffusers.models.resnet import TemporalConvLayer
+from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 
 from models.base import load_base
 from models.fast import MOST_KEYS, use_fast_forms
@@ -42,9 +43,9 @@ def largest_error(values, expected) -> float:
     return ((values - expected).abs().max() / expected.abs().max()).item()
 
 
-def test_every_attention_and_temporal_convolution_has_a_fast_form(tiny_base):
-    unet = plain_unet(tiny_base)
-    layers = [module for module in unet.modules() if isinstance(module, (Attention, TemporalConvLayer))]
+def test_every_layer_of_the_four_kinds_has_a_fast_form(tiny_base):
+    unet, kinds = plain_unet(tiny_base), (Attention, FeedForward, ResnetBlock2D, TemporalConvLayer)
+    layers = [module for module in unet.modules() if isinstance(module, kinds)]
     assert use_fast_forms(unet) == len(layers) > 15
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers import UNet3DConditionModel
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -38,7 +39,7 @@ def kept_bytes(unet, precision: str) -> int:
     def pack(tensor):
         storage = tensor.untyped_storage()
         if storage._cdata not in weights:
-            kept[storage._cdata] = storage   # kept alive, so that no other takes its identity
+            kept[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
         return tensor
 
     batch_size, *frames_and_sides = SHAPE
@@ -46,8 +47,9 @@ def kept_bytes(unet, precision: str) -> int:
     embeds = torch.randn(batch_size, NUM_TOKENS, 32)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), \
             torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        unet(latents, torch.zeros(batch_size, dtype=torch.int64), embeds)
-    return sum(storage.nbytes() for storage in kept.values())
+        prediction = unet(latents, torch.zeros(batch_size, dtype=torch.int64), embeds).sample
+    assert prediction.requires_grad   # and holds what it needs for that, as long as it is there
+    return sum(num_bytes for storage, num_bytes in kept.values() if not storage.expired())
 
 
 @pytest.mark.parametrize("groups", [["cross", "temporal", "temp_convs"], ["all"], ["temp_convs"]])

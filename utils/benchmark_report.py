@@ -52,8 +52,9 @@ def step_section(found: dict[str, Any]) -> Iterator[str]:
 def memory_section(found: dict[str, dict[str, int]]) -> Iterator[str]:
     names = ("weights", "gradients", "optimizer", "activations", "peak")
     yield from table(("variant", *names, "predicted", "off by"), [
-        [title, *(format_bytes(sizes[name]) for name in names), format_bytes(sizes["predicted"]),
-         f"{sizes['predicted'] / sizes['peak'] - 1:+.0%}"] for title, sizes in found.items()])
+        [title, *(format_bytes(sizes[name]) for name in names),
+         *((format_bytes(sizes["predicted"]), f"{sizes['predicted'] / sizes['peak'] - 1:+.0%}")
+           if sizes["predicted"] else ("", ""))] for title, sizes in found.items()])
 
 
 def video_section(found: dict[str, Any]) -> Iterator[str]:
