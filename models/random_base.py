@@ -1,4 +1,5 @@
-"""Text-to-video bases with random weights: what a step costs does not depend on what a network has learned.
+"""Text-to-video bases with random weights, and clips of noise: what a step costs does not depend on what a
+network has learned, or is shown.
 
 The classes are ZeroScope's; scripts/benchmark.py measures these bases where none is at hand.
 """
@@ -6,6 +7,7 @@ The classes are ZeroScope's; scripts/benchmark.py measures these bases where non
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -15,6 +17,8 @@ from diffusers import (
 )
 from diffusers.utils import logging
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from utils.video import write_video
 
 BUNDLED = Path(__file__).parent / "puppet-theatre"   # its tokenizer and its noise serve any size
 
@@ -71,3 +75,12 @@ def write_random_base(folder: Path, size: Size) -> Path:
     TextToVideoSDPipeline(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet,
                           scheduler=scheduler).save_pretrained(folder)
     return folder
+
+
+def write_random_clip(path: Path, num_frames: int, pixels: int) -> None:
+    """Write coarse noise of `pixels` x `pixels` that moves to the right, and a caption beside it."""
+    coarse = np.random.default_rng(0).integers(0, 255, (pixels // 8, pixels // 8, 3), np.uint8)
+    picture = np.kron(coarse, np.ones((8, 8, 1), np.uint8))                                 # (h w c)
+    frames = np.stack([np.roll(picture, 2 * index, axis=1) for index in range(num_frames)])
+    write_video(path, frames, 8, {})
+    path.with_suffix(".txt").write_text("a man doing the V* dance", encoding="utf-8")

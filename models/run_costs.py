@@ -24,7 +24,7 @@ from utils.windows import draw_window
 MANY_CLIPS = (10, 1000)
 
 
-def cache_cost(training: Training) -> dict[str, float]:
+def cache_cost(training: Training, _variant: Variant) -> dict[str, float]:
     """Encode the clips and captions of a run into an empty cache: seconds, frames and bytes."""
     plan, device, parts = training.plan, training.accelerator.device, training.base.pipeline
     clips = plan.exemplars + plan.regularization

@@ -4,8 +4,9 @@ finite.
 Shapes: b clips, c latent channels, f frames, h w latent cells, n tokens, d text width.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ def optimizer_step(plan: Plan, unet: nn.Module, scheduler, inputs: Inputs, optim
     num_micro_steps = config.gradient_accumulation_steps
     for micro_step in range(num_micro_steps):
         windows = draw_windows(plan, accelerator, step, micro_step)
-        seen += [window for of_role in windows.values() for window in of_role]
+        seen += chain.from_iterable(windows.values())
         # dropout draws from global state, the only thing here that does
         torch.manual_seed(seed_for("dropout", config.seed, step, micro_step, accelerator.process_index))
         passes = [{role: of_role} for role, of_role in windows.items()] if apart else [windows]
@@ -48,7 +49,7 @@ def optimizer_step(plan: Plan, unet: nn.Module, scheduler, inputs: Inputs, optim
                 of_roles = role_losses(unet, scheduler, inputs, roles, config, accelerator.device)
                 loss = total_loss(of_roles, config.prior_lambda)
                 if not all_finite(loss.detach(), accelerator):
-                    raise UserError(not_finite("loss", step, sum(roles.values(), [])))
+                    raise UserError(not_finite("loss", step, chain.from_iterable(roles.values())))
                 accelerator.backward(loss / num_micro_steps)
             losses |= {role: of_role.detach() for role, of_role in of_roles.items()}
         # without regularization its mean, of nothing, is nan
@@ -89,7 +90,8 @@ def all_finite(loss: Tensor, accelerator) -> bool:
 def role_losses(unet: Callable, scheduler, inputs: Inputs, windows: Mapping[str, list[Window]],
                 config: Config, device: torch.device) -> dict[str, Tensor]:
     """Return the losses of the examples of each role (b), all of which go through the network together."""
-    losses = window_losses(unet, scheduler, inputs, sum(windows.values(), []), config, device)
+    losses = window_losses(unet, scheduler, inputs, list(chain.from_iterable(windows.values())), config,
+                           device)
     return dict(zip(windows, losses.split([len(of_role) for of_role in windows.values()])))
 
 
@@ -118,7 +120,7 @@ def window_losses(unet: Callable, scheduler, inputs: Inputs, windows: list[Windo
     return torch.stack([losses[index] for index in range(len(windows))])
 
 
-def not_finite(what: str, step: int, windows: list[Window]) -> str:
+def not_finite(what: str, step: int, windows: Iterable[Window]) -> str:
     clips = ", ".join(dict.fromkeys(window.clip.path.name for window in windows))
     return (f"step {step + 1}: the {what} is not finite, so training stopped before the weights were touched "
             f"(clips: {clips}). Try a lower learning_rate, or mixed_precision: bf16 or no, and look at these "

@@ -25,7 +25,6 @@ from models import step as product
 from models.base import Base, encode_frames, encode_prompt
 from models.inputs import Inputs, latents_from
 from models.plan import Plan, footprint_of
-from models.recompute import RECOMPUTED
 from models.training import Training, report, set_up
 from utils.video import read_frames
 from utils.windows import Window
@@ -48,7 +47,6 @@ class Variant:
     fast_forms: bool = True
     fused: bool = True
     channels_last: bool = False
-    compiled: bool = False
 
 
 PLAIN = Variant("plain", encoders_in_loop=True, all_to_optimizer=True, apart=False, recompute=True,
@@ -63,9 +61,8 @@ for _title, _change in (("encoders out of the loop", {"encoders_in_loop": False}
                         ("bf16, frozen weights too", {"precision": "bf16"})):
     LADDER.append(replace(LADDER[-1], title=_title, **_change))
 LADDER.append(ALL_ON)   # the last change: fused AdamW
-LEFT_OUT = [replace(ALL_ON, title="all on, in channels last", channels_last=True),
-            replace(ALL_ON, title="all on, repeated blocks compiled", compiled=True)]
-OTHERS = [replace(ALL_ON, title="all on, in float32", precision="no"),
+OTHERS = [replace(ALL_ON, title="all on, in channels last", channels_last=True),
+          replace(ALL_ON, title="all on, in float32", precision="no"),
           replace(ALL_ON, title="all on, activations recomputed", recompute=True)]
 
 
@@ -87,10 +84,6 @@ def set_up_variant(plan: Plan, variant: Variant, accelerator, run: Path) -> Trai
             # not the first: on a CPU torch 2.13 dies where a norm trains on an input without a gradient
             if isinstance(module, torch.nn.Conv2d) and name != "conv_in":
                 module.to(memory_format=torch.channels_last)
-    if variant.compiled:
-        for module in unet.modules():
-            if isinstance(module, RECOMPUTED):
-                module.forward = torch.compile(module.forward, dynamic=False)
     if variant.encoders_in_loop:
         for encoder in (training.base.vae, training.base.pipeline.text_encoder):
             encoder.to(accelerator.device)
@@ -158,16 +151,19 @@ def _encoded_caption(base: Base, _inputs: Inputs, window: Window) -> Tensor:
     return encode_prompt(base.pipeline, window.caption)                                     # (n d)
 
 
-def step_flop(training: Training) -> int:
+def step_flop(training: Training, variant: Variant) -> int:
     """Return the floating point operations of a step, forward and backward, as the variant takes it."""
     counted = {ON_CPU: sdpa_flop, ON_CPU_BACKWARD: sdpa_backward_flop}
     with FlopCounterMode(display=False, custom_mapping=counted) as counter:
-        timed_step(training, ALL_ON, 0)
+        timed_step(training, variant, 0)
     return counter.get_total_flops()
 
 
-def matmul_rate(device: torch.device, precision: str, side: int) -> float:
-    """Return the operations per second of a product of square matrices: the peak to measure a step by."""
+def matmul_rate(precision: str, side: int | None = None) -> float:
+    """Return the operations per second of a product of large square matrices: the peak to measure a step
+    by."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    side = side or (8192 if device.type == "cuda" else 2048)
     dtype = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     factors, rates = torch.ones(2, side, side, dtype=dtype, device=device), []
     for _ in range(6):

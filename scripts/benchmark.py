@@ -29,18 +29,16 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from models.plan import make_plan  # noqa: E402
-from models.random_base import SIZES, write_random_base  # noqa: E402
+from models.random_base import SIZES, write_random_base, write_random_clip  # noqa: E402
 from models.run_costs import cache_cost, checkpoint_cost, clip_costs, video_costs  # noqa: E402
 from models.sampling import Rendering  # noqa: E402
 from models.step_costs import (  # noqa: E402
     ALL_ON,
     LADDER,
-    LEFT_OUT,
     OTHERS,
     PLAIN,
     Variant,
@@ -52,12 +50,11 @@ from models.step_costs import (  # noqa: E402
 )
 from models.training import Training  # noqa: E402
 from utils.benchmark_report import benchmark_report  # noqa: E402
-from utils.config import load_config  # noqa: E402
+from utils.config_loading import load_config  # noqa: E402
 from utils.errors import plain_errors, run_script  # noqa: E402
 from utils.files import replacing, write_json  # noqa: E402
 from utils.prompts import read_prompts  # noqa: E402
 from utils.run_folder import create_run, read_log  # noqa: E402
-from utils.video import write_video  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 PROMPTS = str(ROOT / "data" / "prompts" / "puppet_dance.txt")
@@ -154,9 +151,8 @@ def prepare(name: str, work: Path) -> Setting:
             *common, f"pretrained_model_path={ROOT / 'models' / 'puppet-theatre'}",
             f"train_data.path={data / 'exemplars'}", f"train_data.class_path={data / 'regularization'}"))
     write_random_base(folder / "base", SIZES[name])
-    for seed, role in enumerate(("exemplars", "regularization")):
-        write_video(folder / role / "clip.mp4", moving_noise(max(NUM_FRAMES), case.pixels, seed), 8, {})
-        (folder / role / "clip.txt").write_text("a man doing the V* dance", encoding="utf-8")
+    for role in ("exemplars", "regularization"):
+        write_random_clip(folder / role / "clip.mp4", max(NUM_FRAMES), case.pixels)
     return Setting(os.devnull, (
         *common, f"pretrained_model_path={folder / 'base'}", f"train_data.path={folder / 'exemplars'}",
         f"train_data.class_path={folder / 'regularization'}", "train_data.fps=8",
@@ -164,18 +160,11 @@ def prepare(name: str, work: Path) -> Setting:
         f"train_data.height={case.pixels}"))
 
 
-def moving_noise(num_frames: int, pixels: int, seed: int) -> np.ndarray:
-    """Return blurred noise that moves to the right: uint8 (f h w c)."""
-    coarse = np.random.default_rng(seed).integers(0, 255, (pixels // 8, pixels // 8, 3), np.uint8)
-    picture = np.kron(coarse, np.ones((8, 8, 1), np.uint8))
-    return np.stack([np.roll(picture, 2 * index, axis=1) for index in range(num_frames)])
-
-
 # ------------------------------------------------------------------------------------ parts of a measurement
 
 def measure_steps(name: str, setting: Setting, quick: bool) -> dict[str, Any]:
     case = CASES[name]
-    variants = [PLAIN, ALL_ON] if quick else [*LADDER, *OTHERS, *LEFT_OUT]
+    variants = [PLAIN, ALL_ON] if quick else [*LADDER, *OTHERS]
     together = [[variant] for variant in variants] if case.one_at_a_time else [variants]
     rounds = min(2, case.rounds) if quick else case.rounds
     taken, failed = {variant.title: [] for variant in variants}, {}
@@ -187,11 +176,13 @@ def measure_steps(name: str, setting: Setting, quick: bool) -> dict[str, Any]:
                     if variant.title in failed:
                         continue
                     try:
-                        taken[variant.title].append(call(step, replace(setting, variant=variant), turn))
+                        taken[variant.title].append(
+                            call(of_training, timed_step, replace(setting, variant=variant), turn))
                     except (torch.OutOfMemoryError, BrokenProcessPool) as error:
                         failed[variant.title] = str(error).splitlines()[0]
     with worker() as call:
-        flop, rates = call(flop_and_rates, setting)
+        flop = call(of_training, step_flop, setting)
+        rates = {precision: call(matmul_rate, precision) for precision in ("no", "bf16")}
     return {"taken": {title: steps for title, steps in taken.items() if steps}, "failed": failed,
             "precision": {variant.title: variant.precision for variant in variants}, "flop": flop,
             "rates": rates}
@@ -210,7 +201,8 @@ def measure_memory(name: str, setting: Setting, quick: bool) -> dict[str, Any]:
 
 def measure_surroundings(name: str, setting: Setting, quick: bool) -> dict[str, Any]:
     with worker() as call:
-        return {"cache": call(cache, setting), "checkpoint": call(checkpoint, setting)}
+        return {"cache": call(of_training, cache_cost, setting),
+                "checkpoint": call(of_training, checkpoint_cost, setting)}
 
 
 def measure_videos(name: str, setting: Setting, quick: bool) -> dict[str, Any] | None:
@@ -219,14 +211,15 @@ def measure_videos(name: str, setting: Setting, quick: bool) -> dict[str, Any] |
         return None
     how, rounds = (replace(how, num_inference_steps=4), 1) if quick else (how, 3)
     with worker() as call:
-        return {"steps": how.num_inference_steps, "taken": call(videos, setting, how, rounds)}
+        return {"num": NUM_VIDEOS, "steps": how.num_inference_steps,
+                "taken": call(videos, setting, how, rounds)}
 
 
 def measure_growth(name: str, setting: Setting, quick: bool) -> dict[str, Any]:
     def with_changes(*changes: str) -> dict[str, float]:
         changed = replace(setting, overrides=(*setting.overrides, *changes))
         with worker() as call:
-            seconds = [call(step, changed, turn)["seconds"] for turn in range(4)]
+            seconds = [call(of_training, timed_step, changed, turn)["seconds"] for turn in range(4)]
         return {"seconds": statistics.median(seconds[1:])}
 
     growth = {
@@ -235,9 +228,9 @@ def measure_growth(name: str, setting: Setting, quick: bool) -> dict[str, Any]:
                    for num in NUM_FRAMES},
         "tuned": {", ".join(groups): with_changes(f"trainable_modules=[{','.join(groups)}]")
                   for groups in TUNED}}
-    with worker() as call:
-        growth["clips"] = call(clips, setting)
-    if not CASES[name].one_at_a_time:
+    if not CASES[name].is_random:
+        with worker() as call:
+            growth["clips"] = call(of_training, clip_costs, setting)
         growth["processes"] = {num: launched(num, setting) for num in NUM_PROCESSES}
     return growth
 
@@ -262,7 +255,7 @@ def launched(num_processes: int, setting: Setting) -> dict[str, float]:
                 "threads": threads}
 
 
-# ------------------------------------------------------------------------- in processes that measure one thing
+# ------------------------------------------------------------------------ in processes that measure one thing
 
 @contextmanager
 def worker(environment: dict[str, str] | None = None) -> Iterator[Callable]:
@@ -287,32 +280,13 @@ def material(setting: Setting) -> tuple:
     return plan, setting.variant, accelerator, create_run(config)
 
 
-def step(setting: Setting, index: int) -> dict[str, float]:
-    return timed_step(training_of(setting), setting.variant, index)
-
-
-def flop_and_rates(setting: Setting) -> tuple[int, dict[str, float]]:
-    training = training_of(setting)
-    device = training.accelerator.device
-    side = 8192 if device.type == "cuda" else 2048
-    return step_flop(training), {name: matmul_rate(device, name, side) for name in ("no", "bf16")}
+def of_training(measure: Callable, setting: Setting, *arguments) -> Any:
+    return measure(training_of(setting), setting.variant, *arguments)
 
 
 def memory(warm: Setting, setting: Setting) -> dict[str, int | None]:
-    step(warm, 0)   # what the libraries take, once, is not of the step
+    of_training(timed_step, warm, 0)   # what the libraries take, once, is not of the step
     return step_memory(*material(setting))
-
-
-def cache(setting: Setting) -> dict[str, float]:
-    return cache_cost(training_of(setting))
-
-
-def checkpoint(setting: Setting) -> dict[str, float]:
-    return checkpoint_cost(training_of(setting), setting.variant)
-
-
-def clips(setting: Setting) -> dict[int, dict[str, float]]:
-    return clip_costs(training_of(setting), setting.variant)
 
 
 def videos(setting: Setting, how: Rendering, rounds: int) -> dict[int, list[float]]:

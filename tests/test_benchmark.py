@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 import torch
@@ -13,7 +14,6 @@ from models.sampling import Rendering
 from models.step_costs import (
     ALL_ON,
     LADDER,
-    LEFT_OUT,
     OTHERS,
     PHASES,
     PLAIN,
@@ -25,7 +25,7 @@ from models.step_costs import (
 )
 from tests.conftest import ROOT
 from utils.benchmark_report import benchmark_report
-from utils.config import load_config
+from utils.config_loading import load_config
 from utils.prompts import Prompt
 from utils.run_folder import create_run
 
@@ -88,19 +88,20 @@ def test_each_rung_changes_one_thing():
     def differences(one, other) -> int:
         return sum(vars(one)[name] != value for name, value in vars(other).items() if name != "title")
 
-    assert [differences(*pair) for pair in zip(LADDER, LADDER[1:])] == [1] * (len(LADDER) - 1)
+    assert [differences(*pair) for pair in pairwise(LADDER)] == [1] * (len(LADDER) - 1)
     assert LADDER[0] == PLAIN and LADDER[-1] == ALL_ON
-    assert [differences(ALL_ON, variant) for variant in (*OTHERS, *LEFT_OUT)] == [1] * 4
+    assert [differences(ALL_ON, variant) for variant in OTHERS] == [1] * 3
 
 
 def test_recomputation_is_counted_only_where_it_happens(material):
-    kept, recomputed = (step_flop(set_up_variant(*material(variant))) for variant in (ALL_ON, OTHERS[1]))
+    kept, recomputed = (step_flop(set_up_variant(*material(variant)), variant)
+                        for variant in (ALL_ON, OTHERS[2]))
     assert 1.1 < recomputed / kept < 1.6
 
 
 def test_channels_last_trains(material):
-    training = set_up_variant(*material(LEFT_OUT[0]))
-    assert timed_step(training, LEFT_OUT[0], 0)["seconds"] > 0
+    training = set_up_variant(*material(OTHERS[0]))
+    assert timed_step(training, OTHERS[0], 0)["seconds"] > 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the memory of a process")
@@ -119,7 +120,7 @@ def test_many_clips_have_a_cache_each(material, monkeypatch):
 
 def test_cache_and_checkpoint_are_those_of_the_run(material):
     training = set_up_variant(*material(ALL_ON))
-    cache, checkpoint = run_costs.cache_cost(training), run_costs.checkpoint_cost(training, ALL_ON)
+    cache, checkpoint = run_costs.cache_cost(training, ALL_ON), run_costs.checkpoint_cost(training, ALL_ON)
     clips = training.plan.exemplars + training.plan.regularization
     assert cache["frames"] == sum(len(clip.frames) for clip in clips)
     num_trained = sum(tensor.numel() for tensor in training.trained.values())
@@ -148,7 +149,7 @@ def test_random_base_of_the_size_that_is_promised(tmp_path):
 
 
 def test_rate_of_the_machine_is_that_of_its_products():
-    assert 1e8 < matmul_rate(torch.device("cpu"), "no", 256) < 1e14
+    assert 1e8 < matmul_rate("no", 256) < 1e14
 
 
 def test_report_compares_with_the_plain_way():
@@ -171,8 +172,8 @@ def test_report_compares_with_the_plain_way():
 def test_one_command_measures_and_writes_both_reports(tmp_path):
     command = [sys.executable, ROOT / "scripts" / "benchmark.py", "--cases", "tiny", "--quick",
                "--parts", "steps", "--output", tmp_path]
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True)
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "benchmark.json").read_text())
     assert set(results["cases"]["tiny"]["steps"]["taken"]) == {"plain", "all on"}
-    assert (tmp_path / "benchmark.md").read_text() == benchmark_report(results) == done.stdout.rstrip("\n") + "\n"
+    assert (tmp_path / "benchmark.md").read_text() == benchmark_report(results) == done.stdout[:-1]

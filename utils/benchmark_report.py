@@ -44,8 +44,9 @@ def step_section(found: dict[str, Any]) -> Iterator[str]:
                      [row(title, steps) for title, steps in found["taken"].items()])
     rates = ", ".join(f"{'float32' if name == 'no' else name} {rate / 1e12:.3g} TFLOP/s"
                       for name, rate in found["rates"].items())
-    yield from ("", f"A step is {found['flop'] / 1e12:.3g} TFLOP without recomputation. The peak is that of a "
-                f"large matrix product here: {rates}.")
+    yield ""
+    yield (f"A step is {found['flop'] / 1e12:.3g} TFLOP without recomputation. The peak is that of a large "
+           f"matrix product here: {rates}.")
     yield from (f"- {title}: did not run ({reason})" for title, reason in found["failed"].items())
 
 
@@ -60,10 +61,10 @@ def memory_section(found: dict[str, dict[str, int]]) -> Iterator[str]:
 def video_section(found: dict[str, Any]) -> Iterator[str]:
     alone = median(found["taken"]["1"])
     yield from table(
-        (f"16 videos, {found['steps']} steps", "s", "range", "s a video", "x one by one"),
+        (f"{found['num']} videos, {found['steps']} steps", "s", "range", "s a video", "x one by one"),
         [["one by one" if size == "1" else f"in batches of {size}", f"{median(taken):.2f}",
-          f"{min(taken):.2f} to {max(taken):.2f}", f"{median(taken) / 16:.2f}", f"{alone / median(taken):.2f}"]
-         for size, taken in found["taken"].items()])
+          f"{min(taken):.2f} to {max(taken):.2f}", f"{median(taken) / found['num']:.2f}",
+          f"{alone / median(taken):.2f}"] for size, taken in found["taken"].items()])
 
 
 def surroundings_section(found: dict[str, Any]) -> Iterator[str]:
@@ -78,13 +79,12 @@ def growth_section(found: dict[str, Any]) -> Iterator[str]:
                      [["s a step", *(f"{cost['seconds']:.3f}" for cost in found["frames"].values())]])
     yield from ("", *table(("trained", *found["tuned"]),
                            [["s a step", *(f"{cost['seconds']:.3f}" for cost in found["tuned"].values())]]))
-    clips = found["clips"]
-    yield from ("", *table(("clips", *clips), [
-        ["s a step", *(f"{cost['seconds']:.3f}" for cost in clips.values())],
-        ["cache on disk", *(format_bytes(cost["cache"]) for cost in clips.values())],
-        ["memory grown by reading all", *(format_bytes(cost["grown"]) for cost in clips.values())]]))
-    if "processes" in found:
-        runs = found["processes"]
+    if "clips" in found:
+        clips, runs = found["clips"], found["processes"]
+        yield from ("", *table(("clips", *clips), [
+            ["s a step", *(f"{cost['seconds']:.3f}" for cost in clips.values())],
+            ["cache on disk", *(format_bytes(cost["cache"]) for cost in clips.values())],
+            ["memory grown by reading all", *(format_bytes(cost["grown"]) for cost in clips.values())]]))
         yield from ("", *table(("processes", *runs), [
             ["s a step", *(f"{cost['seconds']:.3f}" for cost in runs.values())],
             ["threads each", *(cost["threads"] for cost in runs.values())],
