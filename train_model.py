@@ -101,6 +101,8 @@ def start(config: Config, run: Path | None):
     run = Path(agreed[0])
     accelerator = Accelerator(mixed_precision=config.mixed_precision, log_with=config.report_to,
                               project_dir=run)
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true" and not accelerator.is_fsdp2:
+        accelerator.print("FSDP needs GPUs, and there are none: every process holds the whole network.")
     if config.report_to:
         accelerator.init_trackers(config.subject, config={"subject": config.subject, "run": run.name})
     return accelerator, run

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from models.motion_weights import DTYPES, MotionInfo, save_motion
+from models.sharding import all_whole, spread_like
 from utils.errors import UserError
 from utils.files import digest_of, replacing_folder, write_json
 from utils.run_folder import MOTION_NAME
@@ -22,7 +23,7 @@ from utils.tensor_files import read_digest, read_tensors, tensor_bytes, write_te
 
 TENSORS_NAME, STATE_NAME = "state.safetensors", "state.json"
 # of AdamW and its 8-bit form: shaped like the parameter they belong to
-MOMENTS = ("exp_avg", "exp_avg_sq", "state1", "state2")
+MOMENTS = {"exp_avg", "exp_avg_sq", "state1", "state2"}
 
 
 class Damaged(UserError):
@@ -30,14 +31,19 @@ class Damaged(UserError):
 
 
 def save_checkpoint(folder: Path, trained: Mapping[str, Tensor], optimizer: Optimizer, info: MotionInfo,
-                    motion_dtype: str, state: dict[str, Any]) -> None:
+                    motion_dtype: str, state: dict[str, Any], is_writer: bool = True) -> None:
     """Write a checkpoint folder, whole or not at all.
 
     `trained`: the trained parameters, in the order the optimizer has them. `state`: plain JSON material.
+    All processes must call this together, one of which is the writer.
     """
     tensors, scalars = {f"weight/{name}": tensor.detach() for name, tensor in trained.items()}, {}
     for name, value in _flattened(optimizer.state_dict()["state"], "optimizer"):
         (tensors if isinstance(value, Tensor) else scalars)[name] = value
+    tensors = all_whole(tensors, is_writer)
+    if not is_writer:
+        return
+    trained = {name: tensors[f"weight/{name}"] for name in trained}
     num_values = sum(tensor.numel() for tensor in trained.values())
     num_bytes = tensor_bytes(tensors) + num_values * DTYPES[motion_dtype].itemsize
     with replacing_folder(folder, num_bytes) as partial:
@@ -83,7 +89,10 @@ def load_checkpoint(folder: Path, trained: Mapping[str, Tensor], optimizer: Opti
         raise _damaged(folder)
     with torch.no_grad():
         for name, parameter in trained.items():
-            parameter.copy_(weights[name])
+            parameter.copy_(spread_like(parameter, weights[name]))
+    for index, parameter in enumerate(trained.values()):
+        for name in MOMENTS & optimizer_state.get(index, {}).keys():
+            optimizer_state[index][name] = spread_like(parameter, optimizer_state[index][name])
     optimizer.load_state_dict({**optimizer.state_dict(), "state": optimizer_state})
     return state
 

@@ -1,6 +1,7 @@
 """What a training run will do, with everything that can be wrong found before a weight is loaded."""
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,7 +70,7 @@ def _checked_plan(config: Config, folder: Path | None, problems: list[str]) -> P
     strides = attempt(lambda: pixel_strides(folder) if folder else TYPICAL_STRIDES, TYPICAL_STRIDES, problems)
     exemplars, regularization = attempt(lambda: find_clips(config, strides[1]), ([], []), problems)
     prompts = attempt(lambda: sample_prompts(config), [], problems)
-    problems = problems + check_sizes(config, strides) + check_packages(config)
+    problems = problems + check_sizes(config, strides) + check_packages(config) + check_launch(config)
     num_steps = config.validation_data.num_inference_steps
     if folder and num_steps > num_timesteps(folder):
         problems.append(f"validation_data.num_inference_steps is {num_steps}. This base takes at most "
@@ -130,6 +131,28 @@ def check_packages(config: Config) -> list[str]:
                 for key, package in needed if package and importlib.util.find_spec(package) is None]
     if config.use_8bit_adam and not torch.cuda.is_available():
         problems.append("use_8bit_adam: true needs an NVIDIA GPU, and there is none here. Set it to false.")
+    return problems
+
+
+def check_launch(config: Config) -> list[str]:
+    """Return what this program cannot do in the way that `accelerate launch` has started it."""
+    def is_on(name: str) -> bool:
+        return os.environ.get(name, "").lower() == "true"
+
+    if is_on("ACCELERATE_USE_DEEPSPEED"):
+        return ["DeepSpeed is not supported. configs/accelerate/zero2.yaml spreads gradients and optimizer "
+                "state as its ZeRO-2 does, configs/accelerate/fsdp.yaml the weights too."]
+    if not is_on("ACCELERATE_USE_FSDP"):
+        return []
+    problems = []
+    if os.environ.get("FSDP_VERSION") != "2":
+        problems.append("Of FSDP, version 2 is supported. Set fsdp_version: 2, as "
+                        "configs/accelerate/fsdp.yaml does.")
+    if config.validation_steps:
+        problems.append("validation_steps: FSDP spreads the network over the processes, so samples cannot be "
+                        "rendered during training. Set it to null, and render from the checkpoints.")
+    if config.use_8bit_adam:
+        problems.append("use_8bit_adam: true cannot be used with FSDP. Set it to false.")
     return problems
 
 

@@ -20,6 +20,7 @@ from models.objective import (
     total_loss,
 )
 from models.plan import Plan
+from models.sharding import whole
 from utils.config import Config
 from utils.errors import UserError
 from utils.seeds import seed_for
@@ -57,7 +58,8 @@ def optimizer_step(plan: Plan, unet: nn.Module, scheduler, inputs: Inputs, optim
         means.append(torch.stack([losses["exemplar"].mean(), regularization.mean(),
                                   total_loss(losses, config.prior_lambda)]))
 
-    grad_norm = accelerator.clip_grad_norm_(list(trained.values()), config.max_grad_norm)
+    accelerator.unscale_gradients()
+    grad_norm = whole(nn.utils.clip_grad_norm_(list(trained.values()), config.max_grad_norm))
     if accelerator.scaler is None and not torch.isfinite(grad_norm):
         raise UserError(not_finite("gradient", step, seen))
     optimizer.step()   # in fp16 the scaler leaves out steps whose gradient overflowed, and lowers its scale

@@ -32,6 +32,7 @@ from models.plan import Plan, recomputes, roles_apart, sample_fps
 from models.recompute import recompute_activations
 from models.resuming import load_newest, run_state
 from models.sampling import COMPUTE_DTYPES
+from models.sharding import all_whole, keep_precision
 from models.step import optimizer_step
 from models.stopping import exit_code, stop_requested, stop_signals
 from models.validation import as_generation_sees, write_samples
@@ -60,7 +61,7 @@ class Training:
     base: Base
     accelerator: Any                   # accelerate's, which only the scripts import
     trained: dict[str, nn.Parameter]   # float32 masters, by name, in the order the optimizer has them
-    unet: nn.Module                    # prepared by accelerate: autocast, and DDP with several processes
+    unet: nn.Module                    # prepared by accelerate: autocast; with several processes DDP or FSDP
     plain_forward: Callable            # of the UNet as it was before, which rendering goes back to
     optimizer: Optimizer
     scheduler: SchedulerMixin          # adds noise
@@ -98,10 +99,11 @@ def train(plan: Plan, accelerator, run: Path) -> Path:
             stop_if_asked(training, step + 1, stop)
             render_samples(training, step + 1, stop)
             stop_if_asked(training, step + 1, stop)
+    trained = all_whole(training.trained, accelerator.is_main_process)
     if accelerator.is_main_process:
-        accelerator.print(movement_report(plan, training.trained))
+        accelerator.print(movement_report(plan, trained))
         # written last: a run is finished when it has its motion weights
-        save_motion(run / MOTION_NAME, training.trained, motion_info(training, config.max_train_steps),
+        save_motion(run / MOTION_NAME, trained, motion_info(training, config.max_train_steps),
                     config.motion_dtype)
     accelerator.end_training()
     return run / MOTION_NAME
@@ -125,7 +127,10 @@ def set_up(plan: Plan, accelerator, run: Path) -> Training:
     apart = bool(accelerator.reduce(wanted, "sum"))
     plain_forward = unet.forward   # prepare() wraps it in autocast
     optimizer = make_optimizer(config, trained, accelerator)
+    keep_precision(accelerator, unet)
     prepared, optimizer = accelerator.prepare(unet, optimizer)
+    parameters = dict(unet.named_parameters())   # where FSDP spreads them, others than before
+    trained = {name: parameters[name] for name in trained}
     if distributed.is_initialized():
         # else DDP's reducer is the last to let go of the process group, and its destructor waits for threads
         # that wait for the interpreter: now and then a finished run never ended
@@ -147,11 +152,12 @@ def report(training: Training, entry: dict, bar: tqdm) -> None:
 def save(training: Training, step: int) -> None:
     """Write the checkpoint of `step`, unless it is there."""
     folder, accelerator = checkpoint_dir(training.run, step), training.accelerator
-    if accelerator.is_main_process and not folder.exists():
+    if not folder.exists():
         state = run_state(training.plan, training.base, accelerator)
         save_checkpoint(folder, training.trained, training.optimizer.optimizer, motion_info(training, step),
-                        training.plan.config.motion_dtype, state)
-        remove_old_checkpoints(training.run, training.plan.config.keep_checkpoints)
+                        training.plan.config.motion_dtype, state, accelerator.is_main_process)
+        if accelerator.is_main_process:
+            remove_old_checkpoints(training.run, training.plan.config.keep_checkpoints)
     accelerator.wait_for_everyone()
 
 

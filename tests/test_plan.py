@@ -227,6 +227,24 @@ def test_8bit_adam_without_a_gpu_is_said(config):
         problems_of(replace(config, use_8bit_adam=True))
 
 
+@pytest.mark.parametrize("environment, changes, words", [
+    ({"ACCELERATE_USE_DEEPSPEED": "true"}, {}, "DeepSpeed is not supported. configs/accelerate/zero2.yaml"),
+    ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}, {}, "Set fsdp_version: 2"),
+    ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}, {"validation_steps": 5}, "render from the checkp"),
+    ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}, {"use_8bit_adam": True}, "used with FSDP"),
+])
+def test_launch_that_cannot_work_is_said(config, monkeypatch, environment, changes, words):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert words in "\n".join(problems_of(replace(config, **changes)))
+
+
+def test_launch_with_fsdp_is_accepted(config, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    assert make_plan(replace(config, validation_steps=None)).trained_names
+
+
 @pytest.mark.parametrize("key", ["output_dir", "cached_latent_dir"])
 def test_folder_that_cannot_be_written_is_said(config, tmp_path, key):
     (tmp_path / "file").touch()

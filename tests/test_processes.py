@@ -20,10 +20,11 @@ pytestmark = pytest.mark.slow
 SUM_ROUNDING = 5e-5
 
 
-def launch(script: Path, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess:
+def launch(script: Path, *arguments: str | Path, launched_by: str = "ddp",
+           **environment: str) -> subprocess.CompletedProcess:
     """Run a script in two processes, by the command that docs/performance.md gives."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file",
-               ROOT / "configs" / "accelerate" / "ddp.yaml", "--num_processes", "2",
+               ROOT / "configs" / "accelerate" / f"{launched_by}.yaml", "--num_processes", "2",
                "--main_process_port", "0", script, *arguments]
     return subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=ROOT,
                           env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
@@ -85,10 +86,39 @@ def test_one_process_with_the_whole_batch_gives_the_same_weights(two_processes, 
                               f"output_dir={tmp_path}")
     assert code == 0, out + err
     runs = next(tmp_path.glob("spin-*")), two_processes[0]
-    one, two = (load_file(run / "motion.safetensors") for run in runs)
+    assert_equal_within_rounding(*(load_file(run / "motion.safetensors") for run in runs))
+
+
+def assert_equal_within_rounding(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
     assert one.keys() == two.keys()
     largest = max(tensor.abs().max() for tensor in one.values())
     assert max((one[name] - two[name]).abs().max() for name in one) < SUM_ROUNDING * largest
+
+
+@pytest.mark.parametrize("launched_by", ["fsdp", "zero2"])
+def test_sharded_run_saves_the_weights_of_ddp_and_resumes(two_processes, settings, tmp_path, launched_by):
+    script = ROOT / "tests" / "sharded_training.py"
+    done = launch(script, "--config", os.devnull, *settings, f"output_dir={tmp_path}",
+                  launched_by=launched_by)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = next(tmp_path.glob("spin-*"))
+    for name in ("motion.safetensors", "checkpoint-1/state.safetensors", "checkpoint-2/motion.safetensors"):
+        assert_equal_within_rounding(*(load_file(folder / name) for folder in (two_processes[0], run)))
+    whole = load_file(run / "motion.safetensors")
+    (run / "motion.safetensors").unlink()
+    shutil.rmtree(run / "checkpoint-2")
+    done = launch(script, "--resume", run, launched_by=launched_by)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"resuming {run} after step 1" in done.stdout
+    resumed = load_file(run / "motion.safetensors")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_sharded_launch_without_gpus_says_that_nothing_is_sharded(settings, tmp_path):
+    done = launch(ROOT / "train_model.py", "--config", os.devnull, *settings, "max_train_steps=1",
+                  f"output_dir={tmp_path}", launched_by="fsdp")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "FSDP needs GPUs, and there are none: every process holds the whole network." in done.stdout
 
 
 def test_resuming_with_another_number_of_processes_is_refused(two_processes, settings, run_main, tmp_path):
