@@ -112,7 +112,7 @@ def window_losses(unet: Callable, scheduler, inputs: Inputs, windows: list[Windo
         batches.setdefault(tuple(latents[-1].shape), []).append(index)
 
     def gathered(parts: list[Tensor], indices: list[int]) -> Tensor:
-        return torch.cat([parts[index] for index in indices]).to(device)
+        return to_device(torch.cat([parts[index] for index in indices]), device)
 
     embeds = [prompt_embeds(inputs, window)[None] for window in windows]                  # (1 n d)
     losses = {}
@@ -120,6 +120,13 @@ def window_losses(unet: Callable, scheduler, inputs: Inputs, windows: list[Windo
         batch = [gathered(parts, indices) for parts in (latents, noise, timesteps, embeds)]
         losses |= zip(indices, clip_losses(unet, scheduler, *batch))
     return torch.stack([losses[index] for index in range(len(windows))])
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return `tensor`, which is on the CPU, on `device`; a GPU copies it while this process goes on."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def not_finite(what: str, step: int, windows: Iterable[Window]) -> str:
