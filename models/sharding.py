@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import MixedPrecisionPolicy
-from torch.distributed.tensor import DTensor, distribute_tensor
+
+# torch.distributed's modules take a second to import, so they are imported where something is spread
 
 
 def keep_precision(accelerator, unet: nn.Module) -> None:
@@ -17,13 +17,20 @@ def keep_precision(accelerator, unet: nn.Module) -> None:
     Its own casts, which accelerate uses instead, would round what norms compute and the sums of gradients.
     """
     if accelerator.is_fsdp2:
+        from torch.distributed.fsdp import MixedPrecisionPolicy
+
         accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy()
         unet.forward = accelerator.autocast()(unet.forward)
 
 
+def is_spread(tensor: Tensor) -> bool:
+    """Say whether this process has but a part of `tensor`, a DTensor."""
+    return hasattr(tensor, "full_tensor")
+
+
 def whole(tensor: Tensor) -> Tensor:
     """Return `tensor` put together. All processes must call this together."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if is_spread(tensor) else tensor
 
 
 def all_whole(tensors: Mapping[str, Tensor], is_wanted: bool) -> dict[str, Tensor]:
@@ -41,8 +48,10 @@ def all_whole(tensors: Mapping[str, Tensor], is_wanted: bool) -> dict[str, Tenso
 
 def spread_like(parameter: Tensor, values: Tensor) -> Tensor:
     """Return `values`, which every process has whole, spread as `parameter` is."""
-    if not isinstance(parameter, DTensor):
+    if not is_spread(parameter):
         return values
+    from torch.distributed.tensor import distribute_tensor
+
     with torch.no_grad():
         return distribute_tensor(values.to(parameter.device), parameter.device_mesh, parameter.placements,
                                  src_data_rank=None)
