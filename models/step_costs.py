@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import (
     FlopCounterMode,
-    sdpa_backward_flop,
-    sdpa_flop,
+    sdpa_backward_flop_count,
+    sdpa_flop_count,
 )
 from tqdm import tqdm
 
@@ -95,20 +95,21 @@ def set_up_variant(plan: Plan, variant: Variant, accelerator, run: Path) -> Trai
 
 
 def timed_step(training: Training, variant: Variant, index: int) -> dict[str, float]:
-    """Take step `index`; return its seconds, and those of PHASES."""
+    """Take step `index`; return its seconds, those of PHASES, and those of the processor, of all threads."""
     device, encoders = training.accelerator.device, nullcontext()
     if variant.encoders_in_loop:
         encoders = patch.multiple(product, sample_latents=partial(_encoded_window, training.base),
                                   prompt_embeds=partial(_encoded_caption, training.base))
     with encoders, _stopwatch(training) as spent:
-        began = now(device)
+        began, of_processor = now(device), time.process_time()
         entry = product.optimizer_step(training.plan, training.unet, training.scheduler, training.inputs,
                                        training.optimizer, training.trained, training.accelerator, index,
                                        training.apart)
         report(training, entry, tqdm(disable=True))
-        seconds = now(device) - began
+        seconds, of_processor = now(device) - began, time.process_time() - of_processor
     spent["data"] -= spent["forward"]   # which is called while the examples are gathered
-    return {**spent, "rest": seconds - sum(spent.values()), "seconds": seconds}
+    return {**spent, "rest": seconds - sum(spent.values()), "seconds": seconds,
+            "processor": of_processor}
 
 
 @contextmanager
@@ -153,9 +154,20 @@ def _encoded_caption(base: Base, _inputs: Inputs, window: Window) -> Tensor:
 
 def step_flop(training: Training, variant: Variant) -> int:
     """Return the floating point operations of a step, forward and backward, as the variant takes it."""
-    counted = {ON_CPU: sdpa_flop, ON_CPU_BACKWARD: sdpa_backward_flop}
+    return count_flop(partial(timed_step, training, variant, 0))
+
+
+def count_flop(function: Callable[[], object]) -> int:
+    """Return the floating point operations of matrix products and convolutions in a call of `function`."""
+    def attention(query, key, value, *_others, **_more) -> int:   # shapes
+        return sdpa_flop_count(query, key, value)
+
+    def attention_backward(gradient, query, key, value, *_others, **_more) -> int:
+        return sdpa_backward_flop_count(gradient, query, key, value)
+
+    counted = {ON_CPU: attention, ON_CPU_BACKWARD: attention_backward}
     with FlopCounterMode(display=False, custom_mapping=counted) as counter:
-        timed_step(training, variant, 0)
+        function()
     return counter.get_total_flops()
 
 

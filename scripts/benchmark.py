@@ -124,7 +124,7 @@ def parse_args() -> argparse.Namespace:
                         help=f"of {', '.join(CASES)} (default: {' '.join(usual)})")
     parser.add_argument("--parts", nargs="+", choices=PARTS, metavar="PART",
                         help=f"of {', '.join(PARTS)} (default: all; with --quick steps, memory)")
-    parser.add_argument("--quick", action="store_true", help="two rounds, and only plain against all on")
+    parser.add_argument("--quick", action="store_true", help="three rounds, and only plain against all on")
     parser.add_argument("--output", type=Path, default=Path("outputs/benchmark"))
     args = parser.parse_args()
     args.parts = args.parts or (["steps", "memory"] if args.quick else list(PARTS))
@@ -166,7 +166,7 @@ def measure_steps(name: str, setting: Setting, quick: bool) -> dict[str, Any]:
     case = CASES[name]
     variants = [PLAIN, ALL_ON] if quick else [*LADDER, *OTHERS]
     together = [[variant] for variant in variants] if case.one_at_a_time else [variants]
-    rounds = min(2, case.rounds) if quick else case.rounds
+    rounds = min(3, case.rounds) if quick else case.rounds
     taken, failed = {variant.title: [] for variant in variants}, {}
     for group in together:
         with ExitStack() as stack:

@@ -50,7 +50,7 @@ def material(write_config):
 @pytest.mark.parametrize("variant", [PLAIN, ALL_ON])
 def test_phases_add_up_to_the_step(material, variant):
     taken = timed_step(set_up_variant(*material(variant)), variant, 0)
-    assert set(taken) == {*PHASES, "seconds"} and min(taken.values()) > 0
+    assert set(taken) == {*PHASES, "seconds", "processor"} and min(taken.values()) > 0
     assert sum(taken[phase] for phase in PHASES) == pytest.approx(taken["seconds"])
 
 
@@ -97,6 +97,16 @@ def test_recomputation_is_counted_only_where_it_happens(material):
     kept, recomputed = (step_flop(set_up_variant(*material(variant)), variant)
                         for variant in (ALL_ON, OTHERS[2]))
     assert 1.1 < recomputed / kept < 1.6
+
+
+def test_fused_attention_is_counted_on_a_cpu_too():
+    query, key, value = (torch.randn(2, 3, 200, 8, requires_grad=True) for _ in range(3))
+
+    def forward_and_backward():
+        torch.nn.functional.scaled_dot_product_attention(query, key, value).sum().backward()
+
+    forward = 2 * 2 * 2 * 3 * 200 * 200 * 8   # two products
+    assert step_costs.count_flop(forward_and_backward) == forward * 3.5   # five more, backward
 
 
 def test_channels_last_trains(material):
@@ -154,7 +164,8 @@ def test_rate_of_the_machine_is_that_of_its_products():
 
 def test_report_compares_with_the_plain_way():
     def steps(*seconds: float) -> list[dict]:
-        return [{**dict.fromkeys(PHASES, each / 5), "seconds": each} for each in seconds]
+        return [{**dict.fromkeys(PHASES, each / 5), "seconds": each, "processor": 2 * each}
+                for each in seconds]
 
     results = {"command": "python scripts/benchmark.py", "machine": {"cpu": "one", "gpu": None}, "cases": {
         "tiny": {"what": "a network", "videos": None, "steps": {
@@ -163,8 +174,8 @@ def test_report_compares_with_the_plain_way():
             "precision": {"plain": "no", "all on": "bf16"}, "flop": 4e12,
             "rates": {"no": 2e12, "bf16": 4e12}}}}}
     lines = benchmark_report(results).splitlines()
-    assert "| plain | 4.000 | 3.000 to 5.000 | 1.00 |" + " 20.0% |" * 5 + " 1 | 50% | 9.0 |" in lines
-    assert "| all on | 2.000 | 1.000 to 2.000 | 2.00 |" + " 20.0% |" * 5 + " 2 | 50% | 7.0 |" in lines
+    assert "| plain | 4.000 | 3.000 to 5.000 | 1.00 | 8.000 |" + " 20.0% |" * 5 + " 1 | 50% | 9.0 |" in lines
+    assert "| all on | 2.000 | 1.000 to 2.000 | 2.00 | 4.000 |" + " 20.0% |" * 5 + " 2 | 50% | 7.0 |" in lines
     assert "- huge: did not run (no room)" in lines and "cpu one (load: before it began)" in lines
 
 

@@ -36,12 +36,13 @@ def step_section(found: dict[str, Any]) -> Iterator[str]:
         rate, peak = found["flop"] / median(seconds), found["rates"][found["precision"][title]]
         shares = [f"{median(step[phase] / step['seconds'] for step in steps[1:]):.1%}" for phase in PHASES]
         return [title, f"{median(seconds):.3f}", f"{min(seconds):.3f} to {max(seconds):.3f}",
-                f"{plain / median(seconds):.2f}", *shares, f"{rate / 1e12:.3g}", f"{rate / peak:.0%}",
+                f"{plain / median(seconds):.2f}", f"{median(step['processor'] for step in steps[1:]):.3f}",
+                *shares, f"{rate / 1e12:.3g}", f"{rate / peak:.0%}",
                 f"{steps[0]['seconds']:.1f}"]
 
     plain = median(step["seconds"] for step in found["taken"]["plain"][1:])
-    yield from table(("variant", "s a step", "range", "x plain", *PHASES, "TFLOP/s", "of peak", "first, s"),
-                     [row(title, steps) for title, steps in found["taken"].items()])
+    yield from table(("variant", "s a step", "range", "x plain", "processor s", *PHASES, "TFLOP/s", "of peak",
+                      "first, s"), [row(title, steps) for title, steps in found["taken"].items()])
     rates = ", ".join(f"{'float32' if name == 'no' else name} {rate / 1e12:.3g} TFLOP/s"
                       for name, rate in found["rates"].items())
     yield ""
