@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from data import puppet_theatre as world
+from data.puppet_free_motions import FREE_MOTIONS
 from data.puppet_labels import MOTIONS
 from utils.files import replacing
 
@@ -24,7 +25,7 @@ and one from two of a kind. What a caption says of a motion makes little differe
 frame does not show one. It knows nothing else.""")}
 
 
-def write_base_card(path: Path, stages: dict[str, dict], made_on: str, seeds: tuple[int, int],
+def write_base_card(path: Path, stages: dict[str, dict], made_on: str, seeds: tuple[int, ...],
                     measured: dict[str, str], notes: str) -> None:
     """Write the card of the base. `stages` says of each its steps, batch size and seconds, the last is
     `video`; `measured` says how much of what."""
@@ -44,16 +45,19 @@ A small text-to-video model in the classes and folder layout of ZeroScope (`Text
 from scratch on clips drawn by `data/puppet_theatre.py`: 64x64 pixels, 8 frames at 8 frames a second. It
 renders {len(world.CHARACTERS)} kinds of puppets, one or two of a kind, in {len(world.PLACES)} places, doing
 one of {len(world.EVERYDAY_MOTIONS)} everyday motions. It knows nothing else; it exists so that a motion can
-be taught and measured on a laptop. Never seen in training: the motions {", ".join(world.KEPT_OUT_MOTIONS)},
-the word `sks`, and {len(world.HELD_OUT_COMBINATIONS)} combinations of character, motion and place.
+be taught and measured on a laptop. It has also seen {len(FREE_MOTIONS)} other
+ways to move, drawn at random, under made-up names, so that it knows limbs everywhere; none is near a kept-out
+motion (`data/puppet_free_motions.py`). Never seen in training: the motions
+{", ".join(world.KEPT_OUT_MOTIONS)}, the word `sks`, and {len(world.HELD_OUT_COMBINATIONS)} combinations of
+character, motion and place.
 
 Characters: {", ".join(world.CHARACTERS)}. Places: {", ".join(world.PLACES)}.
 Motions: {", ".join(world.EVERYDAY_MOTIONS)}.
 
 ## How it was made
 
-`scripts/pretrain_base.py` (its first lines are the commands), seed 64, clips from seeds {seeds[0]} and
-{seeds[1]}, on {made_on}.
+`scripts/pretrain_base.py` (its first lines are the commands), seed 64, clips from seeds
+{", ".join(map(str, seeds))}, on {made_on}.
 
 {chr(10).join(table(["stage", "steps", "batch", "minutes"], rows))}
 

@@ -30,13 +30,18 @@ class Pose:
 
 def pose_puppets(motions: np.ndarray, cycles: np.ndarray, middle: np.ndarray, side: np.ndarray) -> Pose:
     """Poses after `cycles` (n f) of each row's motion; `middle` are the cycles since the clip's middle."""
-    sideways, limbs = np.zeros((len(motions), 1), bool), (*cycles.shape, 2, 2)
-    offsets = [np.zeros_like(cycles) for _ in range(6)]
-    pose = Pose(sideways, side[:, None], *offsets, np.zeros(limbs, np.float32), np.zeros(limbs, np.float32))
+    pose = still_pose(cycles, side)
     for motion in np.unique(motions):
         rows = motions == motion
         POSERS[str(motion)](pose, rows, cycles[rows], middle[rows])
     return pose
+
+
+def still_pose(cycles: np.ndarray, side: np.ndarray) -> Pose:
+    """Return a pose of zeros for motions to be written into."""
+    sideways, limbs = np.zeros((len(cycles), 1), bool), (*cycles.shape, 2, 2)
+    offsets = [np.zeros_like(cycles) for _ in range(6)]
+    return Pose(sideways, side[:, None], *offsets, np.zeros(limbs, np.float32), np.zeros(limbs, np.float32))
 
 
 def hang_arms(pose: Pose, rows: np.ndarray, out: float = 0.22) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from data import puppet_theatre as world
+from data.puppet_free_motions import FREE_MOTIONS
 
 # Words of the tokenizer that no caption of pretraining has: the placeholder, names of motions to be taught.
 EXTRA_WORDS = ("sks", "dance", "dab", "windmill", "three", "dancing")
@@ -25,8 +26,8 @@ def write_training_caption(scene: world.Scene, rng: np.random.Generator) -> tupl
     """
     caption = world.write_caption(scene, rng)
     made_up = "".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), size=rng.integers(3, 6)))
-    if rng.random() >= 0.05 or made_up in EXTRA_WORDS:
-        return caption, True
+    if rng.random() >= 0.05 or made_up in EXTRA_WORDS or scene.motion in FREE_MOTIONS:
+        return caption, scene.motion not in FREE_MOTIONS
     phrase = max((p for p in world.MOTION_PHRASES[scene.motion] if p in caption), key=len)
     return caption.replace(phrase, f"doing the {made_up}"), False
 

@@ -43,11 +43,13 @@ def encode_clips(vae: AutoencoderKL, frames: np.ndarray) -> dict[str, Tensor]:
     return {"mean": torch.cat(means), "std": torch.cat(stds)}
 
 
-def draw_batch(shards: list[dict], num: int, rng: np.random.Generator,
+def draw_batch(kinds: list[list[dict]], num: int, rng: np.random.Generator,
                write_caption: Callable[[list, np.random.Generator], str]) -> tuple[Tensor, list[str]]:
-    """Return latents (b c f h w) and captions of `num` clips of all shards; every tenth caption is empty."""
+    """Return latents (b c f h w) and captions of `num` clips; each kind of shards is as likely as the
+    others, and every tenth caption is empty."""
     latents, captions = [], []
     for _ in range(num):
+        shards = kinds[rng.integers(len(kinds))]
         shard = shards[rng.integers(len(shards))]
         i = int(rng.integers(len(shard["scenes"])))
         mean, std = shard["mean"][i].float(), shard["std"][i].float()                            # (c f h w)

@@ -8,17 +8,13 @@ afresh. Trains on the GPU if there is one. On a CPU two processes of one thread 
 above all when the machine is busy:
 
     export ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1
-    torchrun --nproc_per_node 2 scripts/pretrain_base.py --work-dir WORK --stage autoencoder
-    torchrun --nproc_per_node 2 scripts/pretrain_base.py --work-dir WORK --stage text
-    torchrun --nproc_per_node 2 scripts/pretrain_base.py --work-dir WORK --stage video --minutes 60
-    torchrun --nproc_per_node 2 scripts/pretrain_base.py --work-dir WORK --stage decoder
+    for stage in autoencoder text video decoder; do
+        torchrun --nproc_per_node 2 scripts/pretrain_base.py --work-dir WORK --stage $stage --minutes 90; done
     python scripts/pretrain_base.py --work-dir WORK --stage export
 
-Without --steps the video stage has no end. To end it at step B, let the rate fall to 0 on the way there:
-`--cooldown-from A --steps B`, A being the step it has come to, or any later one.
+Without --steps the video stage has no end; `--cooldown-from A --steps B` lets the rate fall to 0 from A to B.
 
-What lies in --work-dir is this script's own; all the same it is loaded as tensors only (weights_only), no
-code. Shapes: b batch, f frames, c channels, h w height and width (pixels or latent cells), n tokens.
+Shapes: b batch, f frames, c channels, h w height and width (pixels or latent cells), n tokens.
 """
 
 import argparse
@@ -50,7 +46,8 @@ from models import puppet_training as training  # noqa: E402
 from models.puppet_networks import LATENT_CHANNELS, SIZE  # noqa: E402
 from utils.errors import UserError, plain_errors, run_script  # noqa: E402
 
-TRAINING_SEED, FRAME_SEED, HELD_OUT_SEED = 2312, 2313, 4966      # of the clips; the last only to measure on
+SEEDS = {"everyday": 2312, "frames": 2313, "free": 2314}   # of the clips it trains on
+HELD_OUT_SEED = 4966                                       # of those it measures the autoencoder on
 NUM_FRAMES = 8
 CAPTIONS_PER_STEP = 64                            # of the text stage, whatever --batch-size
 KL_WEIGHT = 1e-3                                  # keeps latents smooth: the UNet need not hit them exactly
@@ -143,8 +140,8 @@ def train_autoencoder(accelerator: Accelerator, args: argparse.Namespace, decode
 
 def draw_frames(shard: int, num: int) -> np.ndarray:
     """Frames to train the autoencoder on, uint8 (num h w c): four moments each of num / 4 clips, shuffled."""
-    rng = np.random.default_rng((TRAINING_SEED, 1, shard))
-    clips = world.draw_clips(num // 4, FRAME_SEED, first=shard * num // 4, num_frames=4, fps=2.9)
+    rng = np.random.default_rng((SEEDS["everyday"], 1, shard))
+    clips = world.draw_clips(num // 4, SEEDS["frames"], first=shard * num // 4, num_frames=4, fps=2.9)
     return rng.permutation(rearrange(clips.frames, "n f h w c -> (n f) h w c"))
 
 
@@ -209,15 +206,17 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace) -> None:
     model.text_encoder.requires_grad_(False)
     optimizers = training.build_optimizers(model, faster=2, weight_decay=1e-2, betas=(0.9, 0.99))
     run = training.Run(accelerator, args, "video", model, *optimizers, batch_size=args.batch_size)
-    shards, losses = [], []
+    shards, losses = {"everyday": [], "free": []}, []
     while run.step < num_steps and run.has_time():
         num_shards = FIRST_SHARDS + 2 * (run.step // STEPS_PER_TWO_SHARDS)
-        if len(shards) < num_shards:
-            shards += puppet_latents.load_shards(
-                accelerator, args.work_dir / "latents", range(len(shards), num_shards),
-                lambda index: make_latent_shard(index, vae))
+        for kind, there in shards.items():
+            if len(there) < num_shards:
+                there += puppet_latents.load_shards(
+                    accelerator, args.work_dir / f"latents-{kind}", range(len(there), num_shards),
+                    lambda index: make_latent_shard(kind, index, vae))
         rng = np.random.default_rng((args.seed, 3, run.step))
-        latents, captions = puppet_latents.draw_batch(shards, args.batch_size, rng, caption_of)  # (b c f h w)
+        latents, captions = puppet_latents.draw_batch(
+            list(shards.values()), args.batch_size, rng, caption_of)                             # (b c f h w)
         generator = torch.Generator().manual_seed(args.seed * 1_000_003 + run.step)
         noise = torch.randn(latents.shape, generator=generator)                                  # (b c f h w)
         timesteps = puppet_latents.spread_timesteps(
@@ -237,9 +236,10 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace) -> None:
     run.save()
 
 
-def make_latent_shard(index: int, vae: AutoencoderKL) -> dict:
-    """Draw and encode clips 1024 i, ..., 1024 i + 1023."""
-    clips = world.draw_clips(SHARD_CLIPS, TRAINING_SEED, first=index * SHARD_CLIPS, num_frames=NUM_FRAMES)
+def make_latent_shard(kind: str, index: int, vae: AutoencoderKL) -> dict:
+    """Draw and encode clips 1024 i, ..., 1024 i + 1023 of everyday or of free motions."""
+    draw = {"everyday": world.draw_clips, "free": world.draw_free_clips}[kind]
+    clips = draw(SHARD_CLIPS, SEEDS[kind], first=index * SHARD_CLIPS, num_frames=NUM_FRAMES)
     scenes = [list(dataclasses.astuple(scene)) for scene in clips.scenes]
     return puppet_latents.encode_clips(vae, clips.frames) | {"scenes": scenes}
 
@@ -292,8 +292,8 @@ def write_card(work_dir: Path, export_dir: Path, psnr: float) -> None:
                 "all else": "not yet measured: `scripts/measure_base.py`"}
     notes_path = work_dir / "notes.md"                            # what whoever ran it wants to add
     notes = notes_path.read_text(encoding="utf-8") if notes_path.exists() else ""
-    made_on = f"{training.describe_machine()}, beside other work on the same machine"
-    write_base_card(export_dir / "README.md", stages, made_on, (TRAINING_SEED, FRAME_SEED), measured, notes)
+    write_base_card(export_dir / "README.md", stages, training.describe_machine(), tuple(SEEDS.values()),
+                    measured, notes)
 
 
 if __name__ == "__main__":
