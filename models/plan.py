@@ -98,7 +98,7 @@ def resolve_precision(config: Config) -> tuple[Config, list[str]]:
 
 
 def cpu_has_bf16() -> bool:
-    """Say whether this CPU has instructions for bf16 (AVX512-BF16, AMX): emulated, it is slower than float32."""
+    """Say whether this CPU has instructions for bf16 (AVX512-BF16, AMX); without, float32 is faster."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
