@@ -78,6 +78,7 @@ def train(plan: Plan, accelerator, run: Path) -> Path:
     start = load_newest(run, training.base, training.trained, training.optimizer, accelerator)
     if accelerator.is_main_process:   # a killed process leaves half-written files and steps to take again
         remove_leftovers(run)
+        remove_old_checkpoints(run, config.keep_checkpoints)
         rewind_log(run, start)
     learning_rate_at = learning_rate_schedule(config, accelerator.num_processes)
 

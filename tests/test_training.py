@@ -269,6 +269,15 @@ def test_run_without_a_whole_checkpoint_starts_over(train, run_main, write_confi
 def test_only_the_newest_checkpoints_are_kept(train, write_config):
     run = train(write_config("checkpointing_steps=1", "keep_checkpoints=2"))
     assert [path.name for path in checkpoints(run)] == ["checkpoint-3", "checkpoint-4"]
+
+
+def test_run_killed_before_it_removed_an_old_checkpoint_does_so_when_resumed(train, run_main, write_config):
+    run = train(write_config("checkpointing_steps=1", "keep_checkpoints=2"))
+    shutil.copytree(run / "checkpoint-3", run / "checkpoint-2")
+    (run / "motion.safetensors").unlink()
+    code, _, err = run_main("train_model", "--resume", run)
+    assert code == 0, err
+    assert [path.name for path in checkpoints(run)] == ["checkpoint-3", "checkpoint-4"]
     assert not list(run.glob(".*partial*"))
 
 
