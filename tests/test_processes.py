@@ -114,6 +114,15 @@ def test_sharded_run_saves_the_weights_of_ddp_and_resumes(two_processes, setting
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_one_of_several_processes_ends_whatever_its_threads_do():
+    program = ("import threading, time; from utils.errors import run_script\n"
+               "threading.Thread(target=time.sleep, args=(60,)).start()\n"
+               "run_script(lambda: print('learned', end=''))")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT,
+                          env={**os.environ, "WORLD_SIZE": "2"}, timeout=30)
+    assert (done.returncode, done.stdout) == (0, "learned")
+
+
 def test_sharded_launch_without_gpus_says_that_nothing_is_sharded(settings, tmp_path):
     done = launch(ROOT / "train_model.py", "--config", os.devnull, *settings, "max_train_steps=1",
                   f"output_dir={tmp_path}", launched_by="fsdp")

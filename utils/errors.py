@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -43,22 +44,39 @@ def plain_errors(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Call `main`; a UserError is printed alone and ends with code 2, Ctrl-C with code 130."""
+    """Call `main` and exit; a UserError is printed alone and ends with code 2, Ctrl-C with code 130.
+
+    One of several processes leaves without the interpreter's teardown: threads of gloo outlive the last step,
+    and one that needs the interpreter then takes a finished run down.
+    """
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")   # file names need not be text
+    code = exit_code_of(main)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def exit_code_of(main: Callable[[], None]) -> int:
+    """Call `main` and return the code to exit with, having said on stderr why it is not 0."""
     try:
         main()
+        return 0
+    except SystemExit as stop:   # --help, or stopped by a signal
+        return int(stop.code or 0)
     except UserError as error:
         print(error, file=sys.stderr)
-        sys.exit(2)
+        return 2
     except BrokenPipeError:   # the reader of our output went away (`| head`)
         sys.stdout = None     # or the interpreter would try to flush it, and complain
-        sys.exit(1)
+        return 1
     except OSError as error:   # what no code below expected of the disk; other OSErrors are our own mistakes
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
         print(f"{error.filename or 'A file'}: {error.strerror}.", file=sys.stderr)
-        sys.exit(2)
+        return 2
     except KeyboardInterrupt:
         print("Interrupted. What was finished is on disk.", file=sys.stderr)
-        sys.exit(130)
+        return 130
