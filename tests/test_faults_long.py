@@ -16,7 +16,9 @@ from utils.run_folder import read_log
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 PAGE = os.sysconf("SC_PAGE_SIZE")
-GROWTH = 30e6   # bytes between the second quarter and the last; a leak of one tiny latent per step is more
+# between the second quarter and the last; a leak of one tiny latent per step is more, as is one of a file per
+# video: of a few videos one may be open for writing, through pipes, whenever one looks
+GROWTH, MORE_FILES = 30e6, 8
 
 
 class Watch:
@@ -50,8 +52,7 @@ class Watch:
                            "MB resident, last quarter": round(late / 1e6, 1),
                            "open files": [early_files, late_files]}
         report.write()
-        # in a short run a video may be open for writing whenever one looks
-        assert late - early < GROWTH and late_files <= early_files + 1, report.figures
+        assert late - early < GROWTH and late_files <= early_files + MORE_FILES, report.figures
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_training_holds_no_more_in_the_end(write_config, base, tmp_path):
 
 
 def test_generation_holds_no_more_in_the_end(base, tmp_path):
-    number, report = count(sample=12, full=500), Report("a long list of prompts")
+    number, report = count(sample=40, full=500), Report("a long list of prompts")
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("".join(f"{seed},a cat doing the V* spin, take {seed}\n" for seed in range(number)))
     process = Process("generate_pretrained",
