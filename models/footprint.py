@@ -10,11 +10,11 @@ transformer, s bytes per value in the compute precision, g bytes of what a norm 
 """
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import torch
 
 from models.base_folder import tensor_sizes
@@ -85,12 +85,7 @@ def free_memory() -> int:
     """Return the bytes that the device of this process has free."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0]
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    # not Linux: what is free is not known, and half of all memory is taken for it
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else 0
+    return psutil.virtual_memory().available
 
 
 def peak_of_step(blocks: Sequence[Block], trained_sizes: dict[str, int], value: int,

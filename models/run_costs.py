@@ -77,10 +77,10 @@ def clip_costs(training: Training, variant: Variant, num_steps: int = 5) -> dict
             plan = replace(training.plan, exemplars=clips, regularization=[])
             varied = replace(training, plan=plan, inputs=inputs)
             timed_step(varied, variant, 0)
-            before = resident_bytes("VmRSS")
+            before = resident_bytes()
             for index in range(num):
                 sample_latents(inputs, draw_window(clips, "exemplar", 0, index))
-            grown = resident_bytes("VmRSS") - before
+            grown = resident_bytes() - before
             seconds = [timed_step(varied, variant, step)["seconds"] for step in range(1, num_steps + 1)]
             found[num] = {"seconds": statistics.median(seconds), "grown": max(0, grown),
                           "cache": folder_bytes(Path(folder))}

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
+import psutil
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import (
@@ -26,10 +27,11 @@ from models.base import Base, encode_frames, encode_prompt
 from models.inputs import Inputs, latents_from
 from models.plan import Plan, footprint_of
 from models.training import Training, report, set_up
+from utils.benchmark_report import PHASES
 from utils.video import read_frames
 from utils.windows import Window
 
-PHASES = ("data", "forward", "backward", "optimizer", "rest")
+PEAK_IS_FORGOTTEN_BY = Path("/proc/self/clear_refs")   # of Linux
 ON_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu   # which the library forgot to count
 ON_CPU_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
@@ -189,10 +191,10 @@ def step_memory(plan: Plan, variant: Variant, accelerator, run: Path,
                 num_steps: int = 2) -> dict[str, int | None]:
     """Return bytes at the peak of a step by purpose, their sum, and what a dry run says of it.
 
-    On a GPU it is the allocator that is asked; on a CPU the peak is the growth of this process, which must
-    not have computed anything before.
+    On a GPU it is the allocator that is asked; on a CPU, under Linux, the peak is the growth of this process,
+    which must not have computed anything before.
     """
-    device, before = accelerator.device, resident_bytes("VmRSS")
+    device, before = accelerator.device, resident_bytes()
     training = set_up_variant(plan, variant, accelerator, run)
     encoders = 0
     if device.type == "cpu" and not variant.encoders_in_loop:   # there they have nowhere to go
@@ -201,11 +203,11 @@ def step_memory(plan: Plan, variant: Variant, accelerator, run: Path,
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     elif device.type == "cpu":
-        Path("/proc/self/clear_refs").write_text("5")   # forgets the peak so far
+        PEAK_IS_FORGOTTEN_BY.write_text("5")
     for index in range(num_steps):
         timed_step(training, variant, index)
     peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else \
-        resident_bytes("VmHWM") - before - encoders
+        peak_bytes() - before - encoders
     parts = {"weights": _num_bytes(training.base.unet.parameters()),
              "gradients": _num_bytes(training.trained.values()),
              "optimizer": sum(_num_bytes(value for value in state.values() if isinstance(value, Tensor))
@@ -221,7 +223,12 @@ def _num_bytes(tensors) -> int:
     return sum(tensor.nbytes for tensor in tensors)
 
 
-def resident_bytes(kind: str) -> int:
-    """Return the memory of this process: VmRSS now, VmHWM at its peak. Linux only."""
+def resident_bytes() -> int:
+    """Return the memory that this process holds."""
+    return psutil.Process().memory_info().rss
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has held. Linux only: elsewhere no peak can be forgotten."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{kind}:"))
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))

@@ -40,6 +40,7 @@ from models.step_costs import (  # noqa: E402
     ALL_ON,
     LADDER,
     OTHERS,
+    PEAK_IS_FORGOTTEN_BY,
     PLAIN,
     Variant,
     matmul_rate,
@@ -50,13 +51,13 @@ from models.step_costs import (  # noqa: E402
 )
 from models.training import Training  # noqa: E402
 from utils.benchmark_report import benchmark_report  # noqa: E402
+from utils.commands import ROOT  # noqa: E402
 from utils.config_loading import load_config  # noqa: E402
 from utils.errors import plain_errors, run_script  # noqa: E402
 from utils.files import replacing, write_json  # noqa: E402
 from utils.prompts import read_prompts  # noqa: E402
 from utils.run_folder import create_run, read_log  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[1]
 PROMPTS = str(ROOT / "data" / "prompts" / "puppet_dance.txt")
 NUM_VIDEOS, BATCH_SIZES = 16, (1, 8)
 TUNED = (["cross"], ["temp_convs"], ["cross", "temporal", "temp_convs"], ["all"])
@@ -189,6 +190,9 @@ def measure_steps(name: str, setting: Setting, quick: bool) -> dict[str, Any]:
 
 
 def measure_memory(name: str, setting: Setting, quick: bool) -> dict[str, Any]:
+    if not (torch.cuda.is_available() or PEAK_IS_FORGOTTEN_BY.exists()):
+        print("memory: left out, as only Linux and GPUs tell the peak of a step.", file=sys.stderr)
+        return {}
     with tempfile.TemporaryDirectory() as work:
         warm = prepare("tiny", Path(work))
         found = {}
