@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from diffusers import (
     AutoencoderKL,
-    DDIMScheduler,
     TextToVideoSDPipeline,
     UNet3DConditionModel,
 )
 from diffusers.utils import logging
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from models.puppet_networks import build_scheduler
 from utils.video import write_video
 
-BUNDLED = Path(__file__).parent / "puppet-theatre"   # its tokenizer and its noise serve any size
+BUNDLED = Path(__file__).parent / "puppet-theatre"   # its tokenizer serves any size
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,8 @@ def write_random_base(folder: Path, size: Size) -> Path:
         cross_attention_dim=size.text_width,
         down_block_types=("CrossAttnDownBlock3D",) * num_attending + ("DownBlock3D",),
         up_block_types=("UpBlock3D",) + ("CrossAttnUpBlock3D",) * num_attending)
-    scheduler = DDIMScheduler.from_pretrained(BUNDLED, subfolder="scheduler")
     TextToVideoSDPipeline(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet,
-                          scheduler=scheduler).save_pretrained(folder)
+                          scheduler=build_scheduler()).save_pretrained(folder)
     return folder
 
 
