@@ -8,6 +8,7 @@ from data import puppet_theatre as world
 from data.puppet_free_motions import FREE_MOTIONS
 from data.puppet_labels import MOTIONS
 from utils.files import replacing
+from utils.markdown import table
 
 MEASURED = "\n## What was measured\n"
 HEADS = {"motion": ("video-classification", "Puppet theatre: motion", f"""\
@@ -149,8 +150,3 @@ def confusion_table(counts: np.ndarray, labels: tuple[str, ...]) -> list[str]:
     """A Markdown table of the rows that have any clips; no clips are an empty cell."""
     return table(["", *labels], [[label, *(str(count or "") for count in row)]
                                  for label, row in zip(labels, counts) if row.any()])
-
-
-def table(header: list[str], rows: list[list[str]]) -> list[str]:
-    """Lines of a Markdown table."""
-    return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]

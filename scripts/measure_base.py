@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data import puppet_theatre as world  # noqa: E402
-from data.puppet_cards import confusion_counts, confusion_table, table  # noqa: E402
+from data.puppet_cards import confusion_counts, confusion_table  # noqa: E402
 from data.puppet_labels import MOTIONS, read_scenes, say_who, scene_captions, shown_labels  # noqa: E402
 from models.base import enough_memory, load_base  # noqa: E402
 from models.motion_weights import apply_motion, find_motion, read_motion_info  # noqa: E402
@@ -32,14 +32,15 @@ from models.recognizing import (  # noqa: E402
     match_captions,
 )
 from models.sampling import Rendering, render  # noqa: E402
+from utils.commands import ROOT  # noqa: E402
 from utils.config import Config  # noqa: E402
 from utils.errors import UserError, plain_errors, run_script  # noqa: E402
 from utils.files import digest_of, file_digest, replacing, write_json  # noqa: E402
+from utils.markdown import table  # noqa: E402
 from utils.prompts import Prompt, with_token  # noqa: E402
 from utils.statistics import estimate  # noqa: E402
 from utils.tensor_files import read_tensors, write_tensors  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[1]
 NUM_FRAMES, SIZE = 8, 64
 
 

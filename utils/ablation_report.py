@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from utils import markdown
 from utils.errors import UserError
 from utils.files import replacing
 from utils.score_report import TITLES
@@ -51,11 +52,9 @@ def pool(score_files: Sequence[Path], step: int | None = None) -> tuple[dict[str
 def markdown_table(rows: Sequence[Row]) -> str:
     """Return the rows as a Markdown table: mean, interval, number of videos."""
     heads = [f"{TITLES[measure][0]} ({TITLES[measure][1]})" for measure in COLUMNS]
-    lines = [f"| cell | {' | '.join(heads)} |", "|---" * (len(COLUMNS) + 1) + "|"]
-    for row in rows:
-        cells = [OPEN] * len(COLUMNS) if row.measures is None else [_cell(row.measures[m]) for m in COLUMNS]
-        lines.append(f"| {row.title} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join(markdown.table(["cell", *heads], [
+        [row.title, *([OPEN] * len(COLUMNS) if row.measures is None else
+                      [_cell(row.measures[measure]) for measure in COLUMNS])] for row in rows]))
 
 
 def _cell(found: Estimate) -> str:

@@ -1,11 +1,12 @@
 """The Markdown report of scripts/benchmark.py: tables of medians and ranges, made of what it measured."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
 from utils.files import format_bytes
+from utils.markdown import table
 
 PHASES = ("data", "forward", "backward", "optimizer", "rest")
 
@@ -22,10 +23,6 @@ def benchmark_report(results: dict[str, Any]) -> str:
             if case.get(part):
                 lines += ["", *section(case[part])]
     return "\n".join([*lines, ""])
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    return [f"| {' | '.join(map(str, row))} |" for row in (header, ["---"] * len(header), *rows)]
 
 
 def step_section(found: dict[str, Any]) -> Iterator[str]:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from utils.commands import ROOT
 from utils.errors import UserError
 
-ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 120   # for one request: opening a file, or decoding a few of its frames
 TOOK_TOO_LONG = 1   # the exit code of a decoder whose time was up
 
