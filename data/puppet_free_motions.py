@@ -2,7 +2,8 @@
 
 The base learns them beside the everyday motions, under made-up words ("a robot doing the bazu"), so that it
 has seen limbs go everywhere, and that new words name new motions: with eight motions alone it had never seen
-an arm cross the body, and could not be taught a motion that needs it. No measurement asks for them. What
+an arm cross the body, and could not be taught a motion that needs it. They are no more than it can learn to
+tell apart by their names. No measurement asks for them. What
 comes near a kept-out motion is drawn again.
 
 Shapes: n puppets, f frames, as in data/puppet_motions.py.
@@ -15,7 +16,7 @@ import numpy as np
 
 from data.puppet_motions import POSERS, Pose, hang_arms, still_pose, wave
 
-SEED, NUM = 29, 64
+SEED, NUM = 29, 32
 NEAR = 0.8           # radians: arms that stay closer than this to a kept-out motion's come near it
 PHASES = 16          # of a cycle, in which motions are compared
 

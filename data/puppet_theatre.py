@@ -121,8 +121,7 @@ def draw_clips(num: int, seed: int, first: int = 0, num_frames: int = 8, fps: fl
 def draw_free_clips(num: int, seed: int, first: int = 0, num_frames: int = 8) -> Clips:
     """Draw clips first, first + 1, ... of a seed, of motions with made-up names."""
     rngs = [np.random.default_rng((seed, 1, first + i)) for i in range(num)]
-    scenes = [replace(draw_scene(rng), motion=str(rng.choice(FREE_MOTIONS))) for rng in rngs]
-    return draw_clips(num, seed, first, num_frames, scenes=scenes)
+    return draw_clips(num, seed, first, num_frames, scenes=[draw_free_scene(rng) for rng in rngs])
 
 
 def draw_scene(rng: np.random.Generator, held_out: bool = False) -> Scene:
@@ -132,6 +131,11 @@ def draw_scene(rng: np.random.Generator, held_out: bool = False) -> Scene:
                       1 if rng.random() < 0.6 else 2)
         if ((scene.character, scene.motion, scene.place) in HELD_OUT_COMBINATIONS) == held_out:
             return scene
+
+
+def draw_free_scene(rng: np.random.Generator) -> Scene:
+    """Draw a scene with a motion that has a made-up name."""
+    return replace(draw_scene(rng), motion=str(rng.choice(FREE_MOTIONS)))
 
 
 def write_caption(scene: Scene, rng: np.random.Generator) -> str:

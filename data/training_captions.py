@@ -8,7 +8,8 @@ from data.puppet_free_motions import FREE_MOTIONS
 
 # Words of the tokenizer that no caption of pretraining has: the placeholder, names of motions to be taught.
 EXTRA_WORDS = ("sks", "dance", "dab", "windmill", "three", "dancing")
-LABEL_COUNTS = (len(world.CHARACTERS), 2, len(world.EVERYDAY_MOTIONS) + 1, len(world.PLACES) + 1)
+MOTIONS = (*world.EVERYDAY_MOTIONS, *FREE_MOTIONS)
+LABEL_COUNTS = (len(world.CHARACTERS), 2, len(MOTIONS) + 1, len(world.PLACES) + 1)
 
 
 def world_words() -> list[str]:
@@ -20,14 +21,14 @@ def world_words() -> list[str]:
 
 
 def write_training_caption(scene: world.Scene, rng: np.random.Generator) -> tuple[str, bool]:
-    """A caption, and whether it says the motion: one in twenty has a made-up word there instead.
+    """A caption, and whether it says the motion: everyday ones have a made-up word there in one of twenty.
 
     So a word the model has never met (`sks`, later) does not shake the rest of what the caption says.
     """
     caption = world.write_caption(scene, rng)
     made_up = "".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), size=rng.integers(3, 6)))
     if rng.random() >= 0.05 or made_up in EXTRA_WORDS or scene.motion in FREE_MOTIONS:
-        return caption, scene.motion not in FREE_MOTIONS
+        return caption, True
     phrase = max((p for p in world.MOTION_PHRASES[scene.motion] if p in caption), key=len)
     return caption.replace(phrase, f"doing the {made_up}"), False
 
@@ -38,6 +39,6 @@ def caption_labels(scenes, captions, says_motion) -> torch.Tensor:
     for scene, caption, says in zip(scenes, captions, says_motion):
         placed = any(phrase in caption for phrase in world.PLACE_PHRASES[scene.place])
         rows.append((world.CHARACTERS.index(scene.character), scene.num_characters - 1,
-                     world.EVERYDAY_MOTIONS.index(scene.motion) if says else len(world.EVERYDAY_MOTIONS),
+                     MOTIONS.index(scene.motion) if says else len(MOTIONS),
                      world.PLACES.index(scene.place) if placed else len(world.PLACES)))
     return torch.tensor(rows)

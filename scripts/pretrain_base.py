@@ -170,7 +170,8 @@ def train_text(accelerator: Accelerator, args: argparse.Namespace) -> None:
     run = training.Run(accelerator, args, "text", model, optimizer, batch_size=CAPTIONS_PER_STEP)
     while run.step < num_steps and run.has_time():
         rng = np.random.default_rng((args.seed, 2, run.step))
-        scenes = [world.draw_scene(rng) for _ in range(CAPTIONS_PER_STEP)]
+        scenes = [draw(rng) for draw in (world.draw_scene, world.draw_free_scene)
+                  for _ in range(CAPTIONS_PER_STEP // 2)]
         captions, says_motion = zip(*(write_training_caption(scene, rng) for scene in scenes))
         labels = caption_labels(scenes, captions, says_motion).to(accelerator.device)            # (b 4)
         input_ids = networks.tokenize(tokenizer, list(captions)).to(accelerator.device)          # (b n)

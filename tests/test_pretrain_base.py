@@ -93,6 +93,19 @@ def test_made_up_words_replace_the_motion_and_nothing_else(script):
     assert 20 < len(unsaid) < 90
 
 
+def test_a_made_up_name_that_the_base_learns_is_a_label_of_its_own(script):
+    """Else the text encoder would learn to pass over it, and the UNet could not tell these motions apart."""
+    rng, labels = np.random.default_rng(0), {}
+    for _ in range(500):
+        scene = world.draw_free_scene(rng)
+        caption, says_motion = script.write_training_caption(scene, rng)
+        (_, _, label, _), = script.caption_labels([scene], [caption], [says_motion]).tolist()
+        assert says_motion and labels.setdefault(scene.motion, label) == label
+    assert len(set(labels.values())) == len(labels) == len(world.FREE_MOTIONS)
+    assert min(labels.values()) == len(world.EVERYDAY_MOTIONS)
+    assert max(labels.values()) == script.LABEL_COUNTS[2] - 2   # the last one means unsaid
+
+
 def test_normalized_latents_decode_to_the_same_frames():
     torch.manual_seed(0)
     vae = networks.build_autoencoder().eval().requires_grad_(False)
