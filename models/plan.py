@@ -236,8 +236,7 @@ def footprint_of(plan: Plan, apart: bool, recompute: bool) -> Footprint:
 
 def roles_apart(plan: Plan) -> bool:
     """Say whether exemplars and regularization go through the network one after the other, at half the
-    activations: always on a CPU, where it costs little (8 % of a step of the bundled base), and on a GPU
-    where both together do not fit."""
+    activations: always on a CPU, where it costs no time, and on a GPU where both together do not fit."""
     if not plan.regularization or not torch.cuda.is_available():
         return bool(plan.regularization)
     return not _fits(footprint_of(plan, apart=False, recompute=bool(plan.config.gradient_checkpointing)))

@@ -12,10 +12,12 @@ import torch
 
 from models.base import load_base
 from models.inputs import Inputs, encode_inputs, sample_latents
-from models.sampling import Rendering, render_to_folder
+from models.plan import resolve_precision
+from models.sampling import COMPUTE_DTYPES, Rendering, render_to_folder
 from models.step_costs import Variant, now, resident_bytes, timed_step
 from models.training import Training, save
 from utils.clips import Clip
+from utils.config import Config
 from utils.prompts import Prompt
 from utils.run_folder import checkpoint_dir
 from utils.tensor_files import write_tensors
@@ -52,9 +54,9 @@ def folder_bytes(folder: Path) -> int:
 def video_costs(base_name: str, prompts: Sequence[Prompt], how: Rendering, batch_sizes: Sequence[int],
                 rounds: int) -> dict[int, list[float]]:
     """Return {batch size: seconds to render all prompts to files, of each round}; the sizes take turns."""
-    on_gpu = torch.cuda.is_available()
-    device, dtype = ("cuda", torch.bfloat16) if on_gpu else ("cpu", torch.float32)
-    pipeline = load_base(base_name).pipeline.to(device, dtype)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    computed_in = resolve_precision(Config())[0].mixed_precision
+    pipeline = load_base(base_name).pipeline.to(device, COMPUTE_DTYPES[computed_in])
     spent = {size: [] for size in batch_sizes}
     for turn in range(-1, rounds):
         for size in batch_sizes:

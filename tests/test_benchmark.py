@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
@@ -23,6 +25,7 @@ from models.step_costs import (
     step_memory,
     timed_step,
 )
+from scripts import benchmark
 from tests.conftest import ROOT
 from utils.benchmark_report import benchmark_report
 from utils.config_loading import load_config
@@ -177,6 +180,35 @@ def test_report_compares_with_the_plain_way():
     assert "| plain | 4.000 | 3.000 to 5.000 | 1.00 | 8.000 |" + " 20.0% |" * 5 + " 1 | 50% | 9.0 |" in lines
     assert "| all on | 2.000 | 1.000 to 2.000 | 2.00 | 4.000 |" + " 20.0% |" * 5 + " 2 | 50% | 7.0 |" in lines
     assert "- huge: did not run (no room)" in lines and "cpu one (load: before it began)" in lines
+    del results["cases"]["tiny"]["steps"]["taken"]["plain"]   # no room for it either
+    assert "| all on | 2.000 | 1.000 to 2.000 |  | 4.000 |" in benchmark_report(results)
+
+
+def test_variant_that_dies_is_named_and_the_others_take_their_steps(monkeypatch):
+    """Few of them are in memory at a time."""
+    there, most = [], []
+
+    @contextmanager
+    def worker():
+        there.append(worker)
+        most.append(len(there))
+
+        def call(function, *arguments):
+            if function is not benchmark.of_training or arguments[0] is step_flop:
+                return 1.0
+            title, turn = arguments[1].variant.title, arguments[2]
+            if title == "activations kept" and turn == 1:
+                raise BrokenProcessPool("killed")
+            return {"seconds": turn}
+        yield call
+        there.pop()
+
+    monkeypatch.setattr(benchmark, "worker", worker)
+    found = benchmark.measure_steps("small", benchmark.Setting("config.yaml", ()), quick=False)
+    assert found["failed"] == {"activations kept": "killed"} and max(most) == benchmark.CASES["small"].at_once
+    titles = [variant.title for variant in (*LADDER, *OTHERS)]
+    assert list(found["taken"]) == [title for title in titles if title != "activations kept"]
+    assert {len(steps) for steps in found["taken"].values()} == {benchmark.CASES["small"].rounds + 1}
 
 
 @pytest.mark.slow

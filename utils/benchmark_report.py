@@ -32,12 +32,12 @@ def step_section(found: dict[str, Any]) -> Iterator[str]:
         seconds = [step["seconds"] for step in steps[1:]]   # the first is a warm-up
         rate, peak = found["flop"] / median(seconds), found["rates"][found["precision"][title]]
         shares = [f"{median(step[phase] / step['seconds'] for step in steps[1:]):.1%}" for phase in PHASES]
-        return [title, f"{median(seconds):.3f}", f"{min(seconds):.3f} to {max(seconds):.3f}",
-                f"{plain / median(seconds):.2f}", f"{median(step['processor'] for step in steps[1:]):.3f}",
-                *shares, f"{rate / 1e12:.3g}", f"{rate / peak:.0%}",
-                f"{steps[0]['seconds']:.1f}"]
+        faster = f"{median(plain) / median(seconds):.2f}" if plain else ""
+        return [title, f"{median(seconds):.3f}", f"{min(seconds):.3f} to {max(seconds):.3f}", faster,
+                f"{median(step['processor'] for step in steps[1:]):.3f}", *shares, f"{rate / 1e12:.3g}",
+                f"{rate / peak:.0%}", f"{steps[0]['seconds']:.1f}"]
 
-    plain = median(step["seconds"] for step in found["taken"]["plain"][1:])
+    plain = [step["seconds"] for step in found["taken"].get("plain", ())[1:]]   # it may not have run
     yield from table(("variant", "s a step", "range", "x plain", "processor s", *PHASES, "TFLOP/s", "of peak",
                       "first, s"), [row(title, steps) for title, steps in found["taken"].items()])
     rates = ", ".join(f"{'float32' if name == 'no' else name} {rate / 1e12:.3g} TFLOP/s"
