@@ -27,6 +27,8 @@ BYTES = {"no": 4, "fp16": 2, "bf16": 2}
 # product (4) and both factors (8), and of what passes by (2). Where the layer after it trains, what came into
 # that (4) is no longer kept by then. Later both factors are there again as one (8), the product and gate not.
 GRADIENTS_UNDER_WAY, LESS_WHERE_TRAINED = 14, 4
+# of a layer, in bytes, in bf16 on a CPU; measured (docs/performance.md), in float32 there are next to none
+KERNELS = 190_000
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,14 @@ class Footprint:
     optimizer: int
     gradients: int      # those that are there at the peak
     activations: int    # and what else comes and goes
+    kernels: int        # that the libraries compile and keep
 
     def total(self) -> int:
         return sum(vars(self).values())
 
     def report(self) -> str:
-        parts = [f"{name.replace('_', ' ')} {format_bytes(size)}" for name, size in vars(self).items()]
+        parts = [f"{name.replace('_', ' ')} {format_bytes(size)}"
+                 for name, size in vars(self).items() if size]
         return f"memory, estimated: {format_bytes(self.total())} ({', '.join(parts)})"
 
 
@@ -78,7 +82,8 @@ def training_footprint(folder: Path, trained: list[str], batch_size: int, num_fr
         frozen_weights=(sum(sizes.values()) - num_trained) * value,
         trained_weights=num_trained * 4,
         optimizer=num_trained * (2 if use_8bit_adam else 8),
-        gradients=gradients, activations=activations)
+        gradients=gradients, activations=activations,
+        kernels=KERNELS * sum(name.endswith(".weight") for name in sizes) * (on_cpu and value == 2))
 
 
 def free_memory() -> int:

@@ -400,6 +400,9 @@ def test_memory_estimate_counts_what_trains(config):
     assert half.frozen_weights == (total - trained) * 2
     full = training_footprint(plan.base_folder, plan.trained_names, 1, 4, (8, 8), "no", True, True, True)
     assert full.frozen_weights == (total - trained) * 4 and full.optimizer == trained * 2
+    on_gpu = training_footprint(plan.base_folder, plan.trained_names, 1, 4, (8, 8), "bf16", False, False,
+                                on_cpu=False)
+    assert half.kernels > 0 == full.kernels == on_gpu.kernels
 
 
 def test_activations_are_recomputed_as_the_config_says_or_where_memory_is_small(config, monkeypatch):
