@@ -3,8 +3,7 @@
 The base learns them beside the everyday motions, under made-up words ("a robot doing the bazu"), so that it
 has seen limbs go everywhere, and that new words name new motions: with eight motions alone it had never seen
 an arm cross the body, and could not be taught a motion that needs it. They are no more than it can learn to
-tell apart by their names. No measurement asks for them. What
-comes near a kept-out motion is drawn again.
+tell apart by their names. No measurement asks for them. What comes near a kept-out motion is drawn again.
 
 Shapes: n puppets, f frames, as in data/puppet_motions.py.
 """

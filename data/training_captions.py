@@ -8,8 +8,8 @@ from data.puppet_free_motions import FREE_MOTIONS
 
 # Words of the tokenizer that no caption of pretraining has: the placeholder, names of motions to be taught.
 EXTRA_WORDS = ("sks", "dance", "dab", "windmill", "three", "dancing")
-MOTIONS = (*world.EVERYDAY_MOTIONS, *FREE_MOTIONS)
-LABEL_COUNTS = (len(world.CHARACTERS), 2, len(MOTIONS) + 1, len(world.PLACES) + 1)
+NAMED_MOTIONS = (*world.EVERYDAY_MOTIONS, *FREE_MOTIONS)
+LABEL_COUNTS = (len(world.CHARACTERS), 2, len(NAMED_MOTIONS) + 1, len(world.PLACES) + 1)
 
 
 def world_words() -> list[str]:
@@ -39,6 +39,6 @@ def caption_labels(scenes, captions, says_motion) -> torch.Tensor:
     for scene, caption, says in zip(scenes, captions, says_motion):
         placed = any(phrase in caption for phrase in world.PLACE_PHRASES[scene.place])
         rows.append((world.CHARACTERS.index(scene.character), scene.num_characters - 1,
-                     MOTIONS.index(scene.motion) if says else len(MOTIONS),
+                     NAMED_MOTIONS.index(scene.motion) if says else len(NAMED_MOTIONS),
                      world.PLACES.index(scene.place) if placed else len(world.PLACES)))
     return torch.tensor(rows)

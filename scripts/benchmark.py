@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,8 @@ from unittest.mock import patch
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from models.benchmark_cases import CASES, NUM_FRAMES, Setting, prepare  # noqa: E402
 from models.plan import make_plan  # noqa: E402
-from models.random_base import SIZES, write_random_base, write_random_clip  # noqa: E402
 from models.run_costs import cache_cost, checkpoint_cost, clip_costs, video_costs  # noqa: E402
 from models.sampling import Rendering  # noqa: E402
 from models.step_costs import (  # noqa: E402
@@ -42,7 +42,6 @@ from models.step_costs import (  # noqa: E402
     OTHERS,
     PEAK_IS_FORGOTTEN_BY,
     PLAIN,
-    Variant,
     matmul_rate,
     set_up_variant,
     step_flop,
@@ -61,43 +60,9 @@ from utils.run_folder import create_run, read_log  # noqa: E402
 PROMPTS = str(ROOT / "data" / "prompts" / "puppet_dance.txt")
 NUM_VIDEOS, BATCH_SIZES = 16, (1, 8)
 TUNED = (["cross"], ["temp_convs"], ["cross", "temporal", "temp_convs"], ["all"])
-NUM_FRAMES, NUM_PROCESSES = (8, 16, 32, 64), (1, 2, 4)
+NUM_PROCESSES = (1, 2, 4)
 # so that freed memory leaves the process at once; otherwise the reserves of the allocator are measured too
 RETURNS_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
-
-
-@dataclass(frozen=True)
-class Case:
-    """A base, the batch it trains on, and how long it is measured."""
-
-    what: str
-    pixels: int                       # width and height of clips
-    num_frames: int
-    rounds: int                       # steps timed of each variant
-    videos: Rendering | None = None
-    is_random: bool = True            # a base of models/random_base.py; else the bundled one on its own clips
-    at_once: int = len(LADDER) + len(OTHERS)   # variants that are in memory together
-
-
-CASES = {
-    "bundled": Case("the bundled base, 4 + 4 clips of 8 frames, 64x64", 64, 8, 7,
-                    Rendering(64, 64, 8, 25, 4.0), is_random=False),
-    "small": Case("a 5 M parameter UNet, 1 + 1 clips of 16 frames, 256x256", 256, 16, 5,
-                  at_once=3),   # 3.5 GB the largest
-    "zeroscope": Case("the ZeroScope-size UNet, 1 + 1 clips of 16 frames, 384x384", 384, 16, 5,
-                      Rendering(384, 384, 16, 25, 9.0), at_once=1),
-    "tiny": Case("a network for trying this script, 1 + 1 clips of 4 frames, 64x64", 64, 4, 1,
-                 Rendering(64, 64, 4, 2, 4.0)),
-}
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What one process measures: a variant of training by a config."""
-
-    config: str
-    overrides: tuple[str, ...]
-    variant: Variant = ALL_ON
 
 
 def main() -> None:
@@ -141,25 +106,6 @@ def machine() -> dict[str, Any]:
             "cpu": names[0] if names else platform.machine(), "threads": torch.get_num_threads(),
             "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
             "torch": torch.__version__, "python": platform.python_version()}
-
-
-def prepare(name: str, work: Path) -> Setting:
-    """Return the setting of a case; write its base and clips into `work` where it has none of its own."""
-    case, folder = CASES[name], work / name
-    common = (f"output_dir={folder}", "checkpointing_steps=[]", "validation_steps=[]")
-    if not case.is_random:
-        data = ROOT / "data" / "puppets"
-        return Setting(str(ROOT / "config.yaml"), (
-            *common, f"pretrained_model_path={ROOT / 'models' / 'puppet-theatre'}",
-            f"train_data.path={data / 'exemplars'}", f"train_data.class_path={data / 'regularization'}"))
-    write_random_base(folder / "base", SIZES[name])
-    for role in ("exemplars", "regularization"):
-        write_random_clip(folder / role / "clip.mp4", max(NUM_FRAMES), case.pixels)
-    return Setting(os.devnull, (
-        *common, f"pretrained_model_path={folder / 'base'}", f"train_data.path={folder / 'exemplars'}",
-        f"train_data.class_path={folder / 'regularization'}", "train_data.fps=8",
-        f"train_data.n_sample_frames={case.num_frames}", f"train_data.width={case.pixels}",
-        f"train_data.height={case.pixels}"))
 
 
 # ------------------------------------------------------------------------------------ parts of a measurement

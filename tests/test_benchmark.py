@@ -36,10 +36,10 @@ from utils.run_folder import create_run
 @pytest.fixture
 def material(write_config):
     """Return a function that gives what a training of a variant is made from."""
-    def make(variant) -> tuple:
-        from accelerate import Accelerator
-        from accelerate.state import AcceleratorState
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
+    def make(variant) -> tuple:
         from models.plan import make_plan
 
         AcceleratorState._reset_state(reset_partial_state=True)
@@ -47,7 +47,8 @@ def material(write_config):
         accelerator = Accelerator(cpu=True, mixed_precision=variant.precision)
         return make_plan(config), variant, accelerator, create_run(config)
 
-    return make
+    yield make
+    AcceleratorState._reset_state(reset_partial_state=True)   # the next test may compute in another precision
 
 
 @pytest.mark.parametrize("variant", [PLAIN, ALL_ON])
