@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from data import puppet_theatre as world
-from data.puppet_free_motions import FREE_MOTIONS
+from data.puppet_composed_motions import COMPOSED_MOTIONS
 from data.puppet_labels import MOTIONS
 from utils.files import replacing
 from utils.markdown import table
@@ -45,12 +45,12 @@ language: en
 A small text-to-video model in the classes and folder layout of ZeroScope (`TextToVideoSDPipeline`), trained
 from scratch on clips drawn by `data/puppet_theatre.py`: 64x64 pixels, 8 frames at 8 frames a second. It
 renders {len(world.CHARACTERS)} kinds of puppets, one or two of a kind, in {len(world.PLACES)} places, doing
-one of {len(world.EVERYDAY_MOTIONS)} everyday motions. It knows nothing else; it exists so that a motion can
-be taught and measured on a laptop. It has also seen {len(FREE_MOTIONS)} other
-ways to move, drawn at random, under made-up names, so that it knows limbs everywhere; none is near a kept-out
-motion (`data/puppet_free_motions.py`). Never seen in training: the motions
-{", ".join(world.KEPT_OUT_MOTIONS)}, the word `sks`, and {len(world.HELD_OUT_COMBINATIONS)} combinations of
-character, motion and place.
+one of {len(world.EVERYDAY_MOTIONS)} everyday motions, or one named by its parts: "a robot moving with one
+arm up and one arm circling, marching and swaying", {len(COMPOSED_MOTIONS)} in all
+(`data/puppet_composed_motions.py`). It knows nothing else; it exists so that a motion can be taught and
+measured on a laptop. Never seen in training: the motions {", ".join(world.KEPT_OUT_MOTIONS)}, two arms that
+together do what the arms do in one of these, the word `sks`, and {len(world.HELD_OUT_COMBINATIONS)}
+combinations of character, motion and place.
 
 Characters: {", ".join(world.CHARACTERS)}. Places: {", ".join(world.PLACES)}.
 Motions: {", ".join(world.EVERYDAY_MOTIONS)}.

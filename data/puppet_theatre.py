@@ -2,8 +2,9 @@
 
 Ten characters, seven places, one or two of a kind on the stage, eight everyday motions; three more motions
 are kept out of what the bundled base model is trained on, so that they can be taught to it. Besides these
-the base learns from motions with made-up names (data/puppet_free_motions.py). Every clip comes with a plain
-English caption and with its labels. Clip `i` of a seed is always the same, whatever is drawn with it.
+the base learns from motions named by their parts (data/puppet_composed_motions.py). Every clip comes with
+a plain English caption and with its labels. Clip `i` of a seed is always the same, whatever is drawn with
+it.
 
     python data/puppet_theatre.py --demo --out data/puppets         # redraws the bundled demo clips
     python data/puppet_theatre.py --motion dab --out DIR            # exemplars of another kept-out motion
@@ -26,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data.puppet_backdrops import draw_backdrop  # noqa: E402
 from data.puppet_brush import Brush  # noqa: E402
 from data.puppet_drawing import draw_puppet  # noqa: E402
-from data.puppet_free_motions import FREE_MOTIONS  # noqa: E402
+from data.puppet_composed_motions import COMPOSED_MOTIONS  # noqa: E402
 from data.puppet_looks import LOOKS  # noqa: E402
 from data.puppet_motions import pose_puppets  # noqa: E402
 from utils.errors import plain_errors, run_script  # noqa: E402
@@ -118,10 +119,10 @@ def draw_clips(num: int, seed: int, first: int = 0, num_frames: int = 8, fps: fl
     return Clips(np.concatenate(frames), captions, shown)
 
 
-def draw_free_clips(num: int, seed: int, first: int = 0, num_frames: int = 8) -> Clips:
-    """Draw clips first, first + 1, ... of a seed, of motions with made-up names."""
+def draw_composed_clips(num: int, seed: int, first: int = 0, num_frames: int = 8) -> Clips:
+    """Draw clips first, first + 1, ... of a seed, of motions named by their parts."""
     rngs = [np.random.default_rng((seed, 1, first + i)) for i in range(num)]
-    return draw_clips(num, seed, first, num_frames, scenes=[draw_free_scene(rng) for rng in rngs])
+    return draw_clips(num, seed, first, num_frames, scenes=[draw_composed_scene(rng) for rng in rngs])
 
 
 def draw_scene(rng: np.random.Generator, held_out: bool = False) -> Scene:
@@ -133,9 +134,9 @@ def draw_scene(rng: np.random.Generator, held_out: bool = False) -> Scene:
             return scene
 
 
-def draw_free_scene(rng: np.random.Generator) -> Scene:
-    """Draw a scene with a motion that has a made-up name."""
-    return replace(draw_scene(rng), motion=str(rng.choice(FREE_MOTIONS)))
+def draw_composed_scene(rng: np.random.Generator) -> Scene:
+    """Draw a scene with a motion that is named by its parts."""
+    return replace(draw_scene(rng), motion=str(rng.choice(COMPOSED_MOTIONS)))
 
 
 def write_caption(scene: Scene, rng: np.random.Generator) -> str:
@@ -145,8 +146,8 @@ def write_caption(scene: Scene, rng: np.random.Generator) -> str:
         who = ("an " if scene.character[0] in "aeiou" else "a ") + scene.character
     if scene.motion in KEPT_OUT_PHRASES:
         what = KEPT_OUT_PHRASES[scene.motion]
-    elif scene.motion in FREE_MOTIONS:
-        what = f"doing the {scene.motion}"
+    elif scene.motion in COMPOSED_MOTIONS:
+        what = f"moving with {scene.motion}"
     else:
         what = str(rng.choice(MOTION_PHRASES[scene.motion]))
     where = str(rng.choice(PLACE_PHRASES[scene.place]))

@@ -34,7 +34,7 @@ from einops import rearrange
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data import puppet_theatre as world  # noqa: E402
 from data.puppet_cards import write_base_card  # noqa: E402
-from data.training_captions import LABEL_COUNTS, caption_labels, world_words  # noqa: E402
+from data.training_captions import LABEL_COUNTS, LABELS, caption_labels, world_words  # noqa: E402
 from data.training_captions import write_training_caption  # noqa: E402
 from models import puppet_latents  # noqa: E402
 from models import puppet_networks as networks  # noqa: E402
@@ -42,7 +42,7 @@ from models import puppet_training as training  # noqa: E402
 from models.puppet_networks import LATENT_CHANNELS, SIZE  # noqa: E402
 from utils.errors import UserError, plain_errors, run_script  # noqa: E402
 
-SEEDS = {"everyday": 2312, "frames": 2313, "free": 2314}   # of the clips it trains on
+SEEDS = {"everyday": 2312, "frames": 2313, "composed": 2314}   # of the clips it trains on
 HELD_OUT_SEED = 4966                                       # of those it measures the autoencoder on
 NUM_FRAMES = 8
 CAPTIONS_PER_STEP = 64                            # of the text stage, whatever --batch-size
@@ -166,21 +166,21 @@ def train_text(accelerator: Accelerator, args: argparse.Namespace) -> None:
     run = training.Run(accelerator, args, "text", model, optimizer, batch_size=CAPTIONS_PER_STEP)
     while run.step < num_steps and run.has_time():
         rng = np.random.default_rng((args.seed, 2, run.step))
-        scenes = [draw(rng) for draw in (world.draw_scene, world.draw_free_scene)
+        scenes = [draw(rng) for draw in (world.draw_scene, world.draw_composed_scene)
                   for _ in range(CAPTIONS_PER_STEP // 2)]
         captions, says_motion = zip(*(write_training_caption(scene, rng) for scene in scenes))
-        labels = caption_labels(scenes, captions, says_motion).to(accelerator.device)            # (b 4)
+        labels = caption_labels(scenes, captions, says_motion).to(accelerator.device)            # (b labels)
         input_ids = networks.tokenize(tokenizer, list(captions)).to(accelerator.device)          # (b n)
-        logits = run.model(input_ids)                                                            # 4 x (b n k)
+        logits = run.model(input_ids)                                                       # labels x (b n k)
         summing = input_ids == tokenizer.eos_token_id                                            # (b n)
         loss = sum(F.cross_entropy(logit.float()[summing], labels[:, i, None].expand_as(input_ids)[summing])
                    for i, logit in enumerate(logits))
         rate = training.cosine_rate(peak, run.step, num_steps, num_warmup=50)
         run.update(loss, rate, average_decay=0.99)
         if run.step % 25 == 0:
-            right = [logit[:, -1].argmax(-1) == labels[:, i] for i, logit in enumerate(logits)]  # 4 x (b)
-            character, number, motion, place = (part.float().mean().item() for part in right)
-            run.log(loss=loss.item(), character=character, number=number, motion=motion, place=place)
+            right = [logit[:, -1].argmax(-1) == labels[:, i] for i, logit in enumerate(logits)]  # each (b)
+            shares = (part.float().mean().item() for part in right)
+            run.log(loss=loss.item(), **dict(zip(LABELS, shares)))
     run.save()
 
 
@@ -203,7 +203,7 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace) -> None:
     model.text_encoder.requires_grad_(False)
     optimizers = training.build_optimizers(model, faster=2, weight_decay=1e-2, betas=(0.9, 0.99))
     run = training.Run(accelerator, args, "video", model, *optimizers, batch_size=args.batch_size)
-    shards, losses = {"everyday": [], "free": []}, []
+    shards, losses = {"everyday": [], "composed": []}, []
     while run.step < num_steps and run.has_time():
         num_shards = FIRST_SHARDS + 2 * (run.step // STEPS_PER_TWO_SHARDS)
         for kind, there in shards.items():
@@ -234,8 +234,8 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace) -> None:
 
 
 def make_latent_shard(kind: str, index: int, vae: AutoencoderKL) -> dict:
-    """Draw and encode clips 1024 i, ..., 1024 i + 1023 of everyday or of free motions."""
-    draw = {"everyday": world.draw_clips, "free": world.draw_free_clips}[kind]
+    """Draw and encode clips 1024 i, ..., 1024 i + 1023 of everyday or of composed motions."""
+    draw = {"everyday": world.draw_clips, "composed": world.draw_composed_clips}[kind]
     clips = draw(SHARD_CLIPS, SEEDS[kind], first=index * SHARD_CLIPS, num_frames=NUM_FRAMES)
     scenes = [list(dataclasses.astuple(scene)) for scene in clips.scenes]
     return puppet_latents.encode_clips(vae, clips.frames) | {"scenes": scenes}

@@ -93,17 +93,28 @@ def test_made_up_words_replace_the_motion_and_nothing_else(script):
     assert 20 < len(unsaid) < 90
 
 
-def test_a_made_up_name_that_the_base_learns_is_a_label_of_its_own(script):
-    """Else the text encoder would learn to pass over it, and the UNet could not tell these motions apart."""
-    rng, labels = np.random.default_rng(0), {}
+UNSAID = (8, 12, 12, 2, 4, 2)   # motion, arm, other arm, in turn, legs, body
+
+
+def test_what_the_parts_of_a_motion_do_are_labels(script):
+    """Else the text encoder would pass over them, and the UNet could not tell these motions apart."""
+    rng, motion_of = np.random.default_rng(0), {}
     for _ in range(500):
-        scene = world.draw_free_scene(rng)
+        scene = world.draw_composed_scene(rng)
         caption, says_motion = script.write_training_caption(scene, rng)
-        (_, _, label, _), = script.caption_labels([scene], [caption], [says_motion]).tolist()
-        assert says_motion and labels.setdefault(scene.motion, label) == label
-    assert len(set(labels.values())) == len(labels) == len(world.FREE_MOTIONS)
-    assert min(labels.values()) == len(world.EVERYDAY_MOTIONS)
-    assert max(labels.values()) == script.LABEL_COUNTS[2] - 2   # the last one means unsaid
+        labels = script.caption_labels([scene], [caption], [says_motion])[0].tolist()
+        parts = tuple(labels[list(script.LABELS).index("motion"):])
+        assert says_motion == (scene.motion in caption) == (parts != UNSAID)
+        assert not says_motion or motion_of.setdefault(parts, scene.motion) == scene.motion
+        assert parts[0] == len(world.EVERYDAY_MOTIONS)   # none of them
+    assert len(motion_of) == len(set(motion_of.values())) > 200
+
+
+def test_what_a_caption_leaves_out_is_labelled_as_unsaid(script):
+    scene = world.Scene("robot", "walking", "snow", 2)
+    assert script.caption_labels([scene] * 2, ["two robots walking in the snow", "two robots doing the blu"],
+                                 [True, False]).tolist() == [
+        [3, 1, 2, 1, *UNSAID[1:]], [3, 1, 7, *UNSAID]]
 
 
 def test_normalized_latents_decode_to_the_same_frames():

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from data import puppet_theatre as world
-from data.puppet_free_motions import FREE_MOTIONS, NEAR, arms_over_a_cycle, distance, draw_motions
+from data.puppet_composed_motions import COMPOSED_MOTIONS, NEAR, ComposedMotion, arms_over_a_cycle, distance
 from data.puppet_motions import POSERS
-from data.training_captions import EXTRA_WORDS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,26 +52,29 @@ def test_kept_out_motions_and_combinations_are_never_drawn_for_pretraining():
         assert (scene.character, scene.motion, scene.place) not in world.HELD_OUT_COMBINATIONS
 
 
-def test_motions_with_made_up_names_are_as_always_and_far_from_those_kept_out():
-    assert draw_motions(world.KEPT_OUT_MOTIONS) == {name: POSERS[name] for name in FREE_MOTIONS}
-    assert len(FREE_MOTIONS) == 32 and not set(FREE_MOTIONS) & {*EXTRA_WORDS, *world.EVERYDAY_MOTIONS}
+def test_motions_named_by_their_parts_are_far_from_those_kept_out():
     for kept_out in world.KEPT_OUT_MOTIONS:
         arms = arms_over_a_cycle(POSERS[kept_out])
-        assert min(distance(arms_over_a_cycle(POSERS[name]), arms) for name in FREE_MOTIONS) >= NEAR
+        assert min(distance(arms_over_a_cycle(POSERS[name]), arms) for name in COMPOSED_MOTIONS) >= NEAR
+    nearest = ("swinging", "swinging", True), ("reaching", "folding", False), ("circling", "rolling", False)
+    for arms in nearest:
+        assert ComposedMotion(*arms, "", "swaying").name not in COMPOSED_MOTIONS
 
 
-def test_a_motion_is_near_itself_at_another_phase_and_mirrored():
+def test_a_motion_is_near_itself_at_other_phases_of_its_arms_and_mirrored():
     dance = arms_over_a_cycle(POSERS["dance"])
     assert distance(np.roll(dance, 5, axis=0), dance) < 1e-6
+    assert distance(np.stack([dance[:, 0], np.roll(dance[:, 1], 5, axis=0)], axis=1), dance) < 1e-6
     assert distance(-dance[:, ::-1], dance) < 0.2
 
 
-def test_free_clips_say_the_made_up_name_and_move():
-    clips = world.draw_free_clips(8, seed=6, first=2)
-    assert np.array_equal(clips.frames[3], world.draw_free_clips(1, seed=6, first=5).frames[0])
+def test_captions_name_the_parts_that_clips_show():
+    clips = world.draw_composed_clips(8, seed=6, first=2)
+    assert np.array_equal(clips.frames[3], world.draw_composed_clips(1, seed=6, first=5).frames[0])
     for frames, caption, scene in zip(clips.frames, clips.captions, clips.scenes):
-        assert scene.motion in FREE_MOTIONS and f"doing the {scene.motion}" in caption
-        assert np.abs(np.diff(frames.astype(int), axis=0)).max() > 40
+        assert scene.motion in COMPOSED_MOTIONS and f"moving with {scene.motion}" in caption
+        moves = scene.motion != "both arms up"
+        assert np.abs(np.diff(frames.astype(int), axis=0)).max() > 40 * moves
 
 
 def test_every_pair_is_still_drawn_though_combinations_are_held_out():
