@@ -212,8 +212,8 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace) -> None:
                     accelerator, args.work_dir / f"latents-{kind}", range(len(there), num_shards),
                     lambda index: make_latent_shard(kind, index, vae))
         rng = np.random.default_rng((args.seed, 3, run.step))
-        latents, captions = puppet_latents.draw_batch(
-            list(shards.values()), args.batch_size, rng, caption_of)                             # (b c f h w)
+        kinds = [shards["everyday"], shards["composed"], shards["composed"]]   # composed ones: two of three
+        latents, captions = puppet_latents.draw_batch(kinds, args.batch_size, rng, caption_of)   # (b c f h w)
         generator = torch.Generator().manual_seed(args.seed * 1_000_003 + run.step)
         noise = torch.randn(latents.shape, generator=generator)                                  # (b c f h w)
         timesteps = puppet_latents.spread_timesteps(
