@@ -53,7 +53,8 @@ def main() -> None:
         check_document(args.docs, TABLES)
     args.out.mkdir(parents=True, exist_ok=True)
     held = hold(args.out)   # noqa: F841 (as long as this process lives)
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    for number in (signal.SIGINT, signal.SIGTERM):   # also where a shell script's background job ignores them
+        signal.signal(number, signal.default_int_handler)
     try:
         for cell in cells:
             run_cell(study, cell)

@@ -1,5 +1,6 @@
 """utils/logged_commands.py: commands of hours are logged, and stopped in a way that lets them save."""
 
+import signal
 import sys
 import time
 
@@ -8,7 +9,7 @@ import pytest
 from utils.errors import UserError
 from utils.logged_commands import OutOfTime, run_logged
 
-SAVES_WHEN_INTERRUPTED = 'trap "echo saved; exit" INT; touch "$0"; while :; do sleep 0.02; done'
+SAVES_WHEN_STOPPED = 'trap "echo saved; exit" TERM; touch "$0"; while :; do sleep 0.02; done'
 
 
 def test_commands_and_what_they_say_are_added_to_the_log(tmp_path):
@@ -24,10 +25,16 @@ def test_command_that_fails_is_told_with_the_last_line_of_its_log(tmp_path):
         run_logged([sys.executable, "-c", "print('no such clip'); exit(3)"], tmp_path / "log.txt")
 
 
-def test_at_the_deadline_a_command_is_interrupted_and_waited_for(tmp_path):
+@pytest.mark.parametrize("on_ctrl_c", [signal.default_int_handler, signal.SIG_IGN])
+def test_at_the_deadline_a_command_is_stopped_and_waited_for(tmp_path, on_ctrl_c):
+    """Ctrl-C is ignored by the background jobs of a shell script, and by all that these start."""
     started, log = tmp_path / "started", tmp_path / "log.txt"
-    with pytest.raises(OutOfTime):
-        run_logged(["sh", "-c", SAVES_WHEN_INTERRUPTED, str(started)], log, time.monotonic() + 1)
+    before = signal.signal(signal.SIGINT, on_ctrl_c)
+    try:
+        with pytest.raises(OutOfTime):
+            run_logged(["sh", "-c", SAVES_WHEN_STOPPED, str(started)], log, time.monotonic() + 1)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert started.exists() and log.read_text().endswith("saved\n")
 
 

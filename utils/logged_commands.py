@@ -1,7 +1,6 @@
 """Commands that run for hours: their output in a log, stopped at a deadline in a way that lets them save."""
 
 import math
-import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -17,8 +16,9 @@ class OutOfTime(Exception):
 def run_logged(command: Sequence[str], log_path: Path, deadline: float = math.inf) -> None:
     """Run a command to its end, its output added to a log; `deadline` is of time.monotonic().
 
-    At the deadline, or on Ctrl-C, it gets one SIGINT and time to save. Raises OutOfTime at the deadline, and
-    UserError with the log's last line if the command fails.
+    At the deadline, or on Ctrl-C, it gets one SIGTERM and time to save; not SIGINT, which the background jobs
+    of a shell script, and all that these start, ignore. Raises OutOfTime at the deadline, and UserError with
+    the log's last line if the command fails.
     """
     if time.monotonic() >= deadline:
         raise OutOfTime
@@ -31,7 +31,7 @@ def run_logged(command: Sequence[str], log_path: Path, deadline: float = math.in
         try:
             code = process.wait(None if left == math.inf else max(0, left))
         except (subprocess.TimeoutExpired, KeyboardInterrupt) as stopped:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
             process.wait()
             if isinstance(stopped, KeyboardInterrupt):
                 raise
