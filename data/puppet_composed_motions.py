@@ -119,7 +119,8 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
 
 def list_motions(kept_out: tuple[str, ...]) -> dict[str, ComposedMotion]:
     """Return all motions by their names, but for those whose arms come near one that is `kept_out`."""
-    pairs = [(arm, arm, late) for arm in ARMS for late in (False, True)[:1 + (arm not in STILL_ARMS)]]
+    pairs = [(arm, arm, in_turn) for arm in ARMS for in_turn in (False, True)
+             if not (in_turn and arm in STILL_ARMS)]
     pairs += [(arm, other, False) for arm, other in combinations(ARMS, 2)]
     others = [arms_over_a_cycle(POSERS[name]) for name in kept_out]
     far = [pair for pair in pairs if min(distance(arms_over_a_cycle(ComposedMotion(*pair, "", "")), other)

@@ -26,8 +26,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data.puppet_backdrops import draw_backdrop  # noqa: E402
 from data.puppet_brush import Brush  # noqa: E402
-from data.puppet_drawing import draw_puppet  # noqa: E402
 from data.puppet_composed_motions import COMPOSED_MOTIONS  # noqa: E402
+from data.puppet_drawing import draw_puppet  # noqa: E402
 from data.puppet_looks import LOOKS  # noqa: E402
 from data.puppet_motions import pose_puppets  # noqa: E402
 from utils.errors import plain_errors, run_script  # noqa: E402
@@ -68,6 +68,8 @@ KEPT_OUT_PHRASES = {
     "windmill": "doing the V* windmill",
 }
 KEPT_OUT_MOTIONS = tuple(KEPT_OUT_PHRASES)
+
+COMPOSED_PHRASES = {motion: f"moving with {motion}" for motion in COMPOSED_MOTIONS}
 
 # Character x motion x place combinations never drawn for pretraining, to test composition: every 11th, spread
 # so that each pair of the three still occurs.
@@ -146,8 +148,8 @@ def write_caption(scene: Scene, rng: np.random.Generator) -> str:
         who = ("an " if scene.character[0] in "aeiou" else "a ") + scene.character
     if scene.motion in KEPT_OUT_PHRASES:
         what = KEPT_OUT_PHRASES[scene.motion]
-    elif scene.motion in COMPOSED_MOTIONS:
-        what = f"moving with {scene.motion}"
+    elif scene.motion in COMPOSED_PHRASES:
+        what = COMPOSED_PHRASES[scene.motion]
     else:
         what = str(rng.choice(MOTION_PHRASES[scene.motion]))
     where = str(rng.choice(PLACE_PHRASES[scene.place]))

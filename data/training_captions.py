@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from data import puppet_theatre as world
-from data.puppet_composed_motions import ARMS, BODIES, COMPOSED_MOTIONS, LEGS, MOTIONS_BY_NAME
+from data.puppet_composed_motions import ARMS, BODIES, LEGS, MOTIONS_BY_NAME
 
 # Words of the tokenizer that no caption of pretraining has: the placeholder, names of motions to be taught.
 EXTRA_WORDS = ("sks", "dance", "dab", "windmill", "three", "dancing")
@@ -20,7 +20,7 @@ def world_words() -> list[str]:
     """Every word a caption of pretraining can have, and EXTRA_WORDS."""
     tables = (world.MOTION_PHRASES, world.PLACE_PHRASES)
     phrases = [phrase for table in tables for phrases in table.values() for phrase in phrases]
-    phrases += ["moving with", *(name.replace(",", "") for name in COMPOSED_MOTIONS)]
+    phrases += [phrase.replace(",", "") for phrase in world.COMPOSED_PHRASES.values()]
     phrases += [*world.PLURALS.keys(), *world.PLURALS.values(), "a an two is are video of"]
     return sorted({word for phrase in phrases for word in phrase.split()} | set(EXTRA_WORDS))
 
@@ -35,8 +35,9 @@ def write_training_caption(scene: world.Scene, rng: np.random.Generator) -> tupl
     made_up = "".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), size=rng.integers(3, 6)))
     if rng.random() >= 0.05 or made_up in EXTRA_WORDS:
         return caption, True
-    phrases = world.MOTION_PHRASES.get(scene.motion, (f"moving with {scene.motion}",))
-    phrase = max((p for p in phrases if p in caption), key=len)
+    phrase = world.COMPOSED_PHRASES.get(scene.motion)
+    if phrase is None:
+        phrase = max((p for p in world.MOTION_PHRASES[scene.motion] if p in caption), key=len)
     return caption.replace(phrase, f"doing the {made_up}"), False
 
 
@@ -47,7 +48,7 @@ def caption_labels(scenes, captions, says_motion) -> torch.Tensor:
         said = {"character": scene.character, "number": scene.num_characters}
         if any(phrase in caption for phrase in world.PLACE_PHRASES[scene.place]):
             said["place"] = scene.place
-        if says and scene.motion in COMPOSED_MOTIONS:
+        if says and scene.motion in MOTIONS_BY_NAME:
             parts = MOTIONS_BY_NAME[scene.motion]
             said |= {"arm": parts.arm, "other arm": parts.other_arm, "in turn": parts.in_turn,
                      "legs": parts.legs, "body": parts.body}

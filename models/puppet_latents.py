@@ -1,8 +1,9 @@
 """Clips as the latents the bundled base learns on: encoded once, kept in shards on disk, drawn in batches.
 
 scripts/pretrain_base.py is its only user. A shard is a dict of mean and std of the posterior, float16
-(n c f h w), and scenes, a list of n. It depends on its index and the autoencoder only, so a missing file is
-simply made again.
+(n c f h w), and scenes, a list of n, which safetensors does not hold. It depends on its index and the
+autoencoder only, so a missing file is simply made again. The files are the script's own; all the same they
+are loaded as plain data (weights_only), no code.
 
 Shapes: n clips, b of a batch, f frames, c channels, h w height and width (pixels or latent cells).
 """

@@ -31,7 +31,7 @@ from utils.benchmark_report import PHASES
 from utils.video import read_frames
 from utils.windows import Window
 
-PEAK_IS_FORGOTTEN_BY = Path("/proc/self/clear_refs")   # of Linux
+PEAK_IS_FORGOTTEN_BY = Path("/proc/self/clear_refs")   # of Linux only; no library has it
 ON_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu   # which the library forgot to count
 ON_CPU_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
@@ -229,6 +229,8 @@ def resident_bytes() -> int:
 
 
 def peak_bytes() -> int:
-    """Return the most memory that this process has held. Linux only: elsewhere no peak can be forgotten."""
+    """Return the most memory that this process has held since its peak was last forgotten. Linux only.
+
+    The peak that getrusage tells is also that of the process which started this one."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))

@@ -34,8 +34,8 @@ from einops import rearrange
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data import puppet_theatre as world  # noqa: E402
 from data.puppet_cards import write_base_card  # noqa: E402
-from data.training_captions import LABEL_COUNTS, LABELS, caption_labels, world_words  # noqa: E402
-from data.training_captions import write_training_caption  # noqa: E402
+from data.training_captions import (LABEL_COUNTS, LABELS, caption_labels, world_words,  # noqa: E402
+                                    write_training_caption)
 from models import puppet_latents  # noqa: E402
 from models import puppet_networks as networks  # noqa: E402
 from models import puppet_training as training  # noqa: E402
