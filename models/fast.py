@@ -122,10 +122,10 @@ def _feed_forward(layer: FeedForward):
     gated, *after = layer.net   # a projection to twice the width, gated; dropout, and a projection
 
     def forward(hidden_states: Tensor) -> Tensor:
-        return _keeping_input(gate_and_project, gated.proj(hidden_states))                  # (b n d)
+        return _keeping_input(widen_and_project, hidden_states)                             # (b n d)
 
-    def gate_and_project(projected: Tensor) -> Tensor:
-        hidden_states, gate = projected.chunk(2, dim=-1)
+    def widen_and_project(hidden_states: Tensor) -> Tensor:
+        hidden_states, gate = gated.proj(hidden_states).chunk(2, dim=-1)
         hidden_states = hidden_states * functional.gelu(gate)
         for module in after:
             hidden_states = module(hidden_states)

@@ -233,8 +233,8 @@ class _Layers:
 
     def _under_way(self, block: str, n: int, i: int) -> int:
         less = LESS_WHERE_TRAINED * self._linear(f"{block}ff.net.")("2")
-        if self.on_cpu:   # neither product nor gate was kept: the gate is there again
-            less = -4
+        if self.on_cpu:   # neither product nor factors were kept: factors and gate are there again
+            less = -12
         return (GRADIENTS_UNDER_WAY - less) * n * i * self.s
 
     def _attention(self, name: str, i: int, heads: int, num_keys: int, is_text: bool = False) -> int:
@@ -253,8 +253,9 @@ class _Layers:
 
     def _feed_forward(self, block: str, i: int) -> int:
         linear = self._linear(f"{block}ff.net.")
-        gating = 0 if self.on_cpu else 4 + 4 * linear("2")
-        return i * self.g + 8 + (linear("0.proj") + 8 + gating) * i * self.s
+        if self.on_cpu:
+            return 2 * i * self.g + 8
+        return i * self.g + 8 + (linear("0.proj") + 12 + 4 * linear("2")) * i * self.s
 
     def _linear(self, prefix: str) -> Callable[[str], bool]:
         """Say of a linear layer whether it keeps what comes in: where its weight trains."""
