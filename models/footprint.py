@@ -254,7 +254,7 @@ class _Layers:
     def _feed_forward(self, block: str, i: int) -> int:
         linear = self._linear(f"{block}ff.net.")
         if self.on_cpu:
-            return 2 * i * self.g + 8
+            return 2 * i * self.g + 8   # what comes into its norm, and out of it
         return i * self.g + 8 + (linear("0.proj") + 12 + 4 * linear("2")) * i * self.s
 
     def _linear(self, prefix: str) -> Callable[[str], bool]:

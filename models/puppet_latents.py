@@ -1,9 +1,8 @@
 """Clips as the latents the bundled base learns on: encoded once, kept in shards on disk, drawn in batches.
 
 scripts/pretrain_base.py is its only user. A shard is a dict of mean and std of the posterior, float16
-(n c f h w), and scenes, a list of n, which safetensors does not hold. It depends on its index and the
-autoencoder only, so a missing file is simply made again. The files are the script's own; all the same they
-are loaded as plain data (weights_only), no code.
+(n c f h w), and scenes, a list of n. It depends on its index and the autoencoder only, so a missing file is
+simply made again.
 
 Shapes: n clips, b of a batch, f frames, c channels, h w height and width (pixels or latent cells).
 """
@@ -18,7 +17,7 @@ from einops import rearrange
 from torch import Generator, Tensor
 
 from models.puppet_networks import encode_pixels, to_pixels
-from models.puppet_training import save_atomically
+from models.puppet_training import load_saved, save_atomically
 
 CLIPS_AT_ONCE, FRAMES_AT_ONCE = 16, 64   # through the autoencoder
 
@@ -31,7 +30,7 @@ def load_shards(accelerator, folder: Path, indices: range, make_shard: Callable[
             folder.mkdir(exist_ok=True)
             save_atomically(make_shard(index), path)
     accelerator.wait_for_everyone()
-    return [torch.load(path, weights_only=True) for path in paths]
+    return [load_saved(path) for path in paths]
 
 
 def encode_clips(vae: AutoencoderKL, frames: np.ndarray) -> dict[str, Tensor]:

@@ -1,7 +1,6 @@
 """A training run of a bundled network, exactly resumable: clips drawn to disk, model, checkpoint, log.
 
-scripts/pretrain_base.py and scripts/train_recognizers.py are its only users. What lies in their work folder
-is their own; all the same it is loaded as tensors only (weights_only), no code.
+scripts/pretrain_base.py and scripts/train_recognizers.py are its only users.
 """
 
 import json
@@ -35,7 +34,7 @@ class Shards:
             path = self.folder / f"{len(self.there):05d}.pt"
             if not path.exists():
                 save_atomically(self.draw_shard(len(self.there)), path)
-            self.there.append(torch.load(path, weights_only=True))
+            self.there.append(load_saved(path))
         return self.there[index]
 
     def draw(self, *names: str, num: int, step: int, rng: np.random.Generator) -> list[Tensor]:
@@ -55,7 +54,7 @@ class Run:
         self.step, seconds = 0, 0.0
         average = [p.detach().clone() for p in model.parameters()]
         if self.path.exists():
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            state = load_saved(self.path)
             model.load_state_dict(state["model"])
             for optimizer, optimizer_state in zip(optimizers, state["optimizers"] or ()):
                 optimizer.load_state_dict(optimizer_state)
@@ -148,6 +147,15 @@ def save_atomically(state: dict, path: Path) -> None:
     os.replace(path.with_suffix(".tmp"), path)
 
 
+def load_saved(path: Path) -> dict:
+    """Return what `save_atomically` wrote, on the CPU.
+
+    Optimizer states and scenes are nested, which safetensors does not hold. These are a script's own files;
+    all the same only tensors and plain values are taken from them (weights_only), never code.
+    """
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
 def save_untrained(model: nn.Module, path: Path) -> None:
     """Write weights from elsewhere as a checkpoint of step 0. Raises UserError if there is one."""
     if path.exists():
@@ -160,7 +168,7 @@ def load_average(path: Path, model: nn.Module) -> dict:
     """Load the averaged weights of a checkpoint into `model`; return what it says of the run."""
     if not path.exists():
         raise UserError(f"{path}: does not exist. Run --stage {path.stem} first.")
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = load_saved(path)
     for parameter, value in zip(model.parameters(), state["average"], strict=True):
         parameter.data.copy_(value)
     return {name: state.get(name) for name in ("step", "batch_size", "seconds", "seed")}

@@ -31,7 +31,7 @@ from utils.benchmark_report import PHASES
 from utils.video import read_frames
 from utils.windows import Window
 
-PEAK_IS_FORGOTTEN_BY = Path("/proc/self/clear_refs")   # of Linux only; no library has it
+PEAK_IS_FORGOTTEN_BY = Path("/proc/self/clear_refs")   # Linux only; psutil tells no peak there
 ON_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu   # which the library forgot to count
 ON_CPU_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 

@@ -284,7 +284,7 @@ def write_card(work_dir: Path, export_dir: Path, psnr: float) -> None:
     stages = {}
     for name in ("autoencoder", "decoder", "text", "video"):
         if (work_dir / f"{name}.pt").exists():
-            stages[name] = torch.load(work_dir / f"{name}.pt", map_location="cpu", weights_only=True)
+            stages[name] = training.load_saved(work_dir / f"{name}.pt")
     measured = {f"autoencoder, PSNR on {PSNR_CLIPS} clips of seed {HELD_OUT_SEED}": f"{psnr:.1f} dB",
                 "all else": "not yet measured: `scripts/measure_base.py`"}
     notes_path = work_dir / "notes.md"                            # what whoever ran it wants to add

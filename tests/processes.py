@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -54,8 +53,7 @@ class Process:
         os.killpg(self.pid, number)
 
     def kill(self) -> None:
-        with suppress(ProcessLookupError):   # it may end at any moment, and is reaped by the fork server
-            os.kill(self.pid, signal.SIGKILL)   # alone: what it has started must end by itself
+        self.process.kill()   # alone: what it has started must end by itself
         self.wait()
 
     def wait(self, seconds: float = 300) -> int:
