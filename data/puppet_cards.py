@@ -110,10 +110,12 @@ Not yet measured.
 
 
 def write_measurements(folder: Path, results: dict[str, dict[str, float]], seed: int,
-                       confusion: np.ndarray | None) -> None:
-    """Put the figures of the check into a card; the confusion of motions where there is one.
+                       confusion: np.ndarray | None = None,
+                       taken_for: dict[str, float] | None = None) -> None:
+    """Put the figures of the check into a card; what is of motions where they are given.
 
-    A row of `results` is a view of the clips, or, where it has no `place`, a change of their order.
+    A row of `results` is a view of the clips, or, where it has no `place`, a change of their order;
+    `taken_for` are the shares of clips of unknown motions that are called this or that.
     """
     views = {view: row for view, row in results.items() if "place" in row}
     kinds = ("motion",) if confusion is not None else ("character", "number", "place")
@@ -133,6 +135,11 @@ def write_measurements(folder: Path, results: dict[str, dict[str, float]], seed:
             for view, row in results.items() if view not in views])
         lines += ["", "What was drawn (rows) and what was seen (columns), frames as drawn:", "",
                   *confusion_table(confusion, MOTIONS)]
+    if taken_for is not None:
+        called = sorted(MOTIONS, key=taken_for.get, reverse=True)
+        lines += ["", f"It has no word for anything else. {taken_for['clips']} clips of motions named by",
+                  "their parts, which the base learns and which it was never shown, are called:", "",
+                  *table(called, [[f"{100 * taken_for[motion]:.1f} %" for motion in called]])]
     path = folder / "README.md"
     card = path.read_text(encoding="utf-8").split(MEASURED)[0] + MEASURED + "\n" + "\n".join(lines) + "\n"
     with replacing(path) as partial:

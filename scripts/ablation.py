@@ -22,6 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data import puppet_theatre as world  # noqa: E402
 from data.study_prompts import EVERYDAY_SHARE, write_prompts  # noqa: E402
+from evaluate_motion import CLIP, RECOGNIZER  # noqa: E402
 from utils.ablation_cells import TABLES, Cell, all_cells, choose_cells, names  # noqa: E402
 from utils.ablation_report import check_document  # noqa: E402
 from utils.ablation_study import (  # noqa: E402
@@ -34,7 +35,7 @@ from utils.ablation_study import (  # noqa: E402
 )
 from utils.commands import ROOT  # noqa: E402
 from utils.config_loading import load_config  # noqa: E402
-from utils.errors import plain_errors, run_script  # noqa: E402
+from utils.errors import UserError, attempt, plain_errors, run_script  # noqa: E402
 from utils.files import copy_whole, digest_of, file_digest, replacing, write_json  # noqa: E402
 from utils.logged_commands import OutOfTime, run_logged  # noqa: E402
 
@@ -44,7 +45,9 @@ CURVE = (1 / 8, 1 / 4, 1 / 2, 1, 3 / 2, 2)   # of max_train_steps, where the cur
 def main() -> None:
     args = parse_args()
     cells = choose_cells(args.cells)
-    study = Study(args.out, args, base_digest(args.base), time.monotonic() + 60 * args.minutes)
+    load_config(CONFIG, args.set)   # what is wrong with --set is said before anything is made
+    study = Study(args.out, args, base_digest(args.base), judges_digest(args),
+                  time.monotonic() + 60 * args.minutes)
     if args.list:
         print("\n".join(f"{state_of(study, cell):12} {cell.name:18} {cell.title}" for cell in cells))
         return
@@ -55,13 +58,16 @@ def main() -> None:
     held = hold(args.out)   # noqa: F841 (as long as this process lives)
     for number in (signal.SIGINT, signal.SIGTERM):   # also where a shell script's background job ignores them
         signal.signal(number, signal.default_int_handler)
+    failed = []
     try:
         for cell in cells:
-            run_cell(study, cell)
+            attempt(lambda: run_cell(study, cell), None, failed)   # one that fails stays open
     except OutOfTime:
         print("out of time; the same command goes on from here")
     finally:
-        write_results(study)
+        write_results(study, {table for cell in cells for table in cell.tables})
+    if failed:
+        raise UserError(*failed)
 
 
 def parse_args() -> argparse.Namespace:
@@ -89,6 +95,9 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if unknown := [motion for motion in args.motions if motion not in world.KEPT_OUT_MOTIONS]:
         parser.error(f"--motions {','.join(unknown)}: choose from {', '.join(world.KEPT_OUT_MOTIONS)}")
+    for flag in ("motions", "seeds"):
+        if not getattr(args, flag):
+            parser.error(f"--{flag} names none. Leave it out for the default.")
     if args.videos < EVERYDAY_SHARE:
         parser.error(f"--videos {args.videos} is below {EVERYDAY_SHARE}, which leaves no everyday prompt")
     return args
@@ -103,6 +112,13 @@ def base_digest(base: str) -> str:
     from models.base_folder import find_base, weight_files
 
     return digest_of([file_digest(path) for path in weight_files(find_base(base) / "unet")])[:16]
+
+
+def judges_digest(args: argparse.Namespace) -> str:
+    """Return a hash of recognizer and CLIP: scores by others are other scores. Of a hub id it is the name."""
+    folders = [Path(args.recognizer or RECOGNIZER), Path(args.clip or CLIP)]
+    return digest_of([[file_digest(path) for path in sorted(folder.glob("*.safetensors"))] or str(folder)
+                      for folder in folders])[:16]
 
 
 # -------------------------------------------------------------------------------------------------- one cell

@@ -231,9 +231,10 @@ def check(export_dir: Path) -> None:
             confusion = confusion_counts(shown["motion"], seen["motion"], len(MOTIONS))
             accuracies |= check_time(recognizer, frames[: len(frames) // 10], shown["motion"])
         print(view, {name: round(number, 4) for name, number in accuracies[view].items()}, flush=True)
+    taken_for = check_unknown_motions(recognizer)
     for name in ("motion", "clip"):
         write_measurements(export_dir / name, accuracies, clips.HELD_OUT_SEED,
-                           confusion if name == "motion" else None)
+                           *((confusion, taken_for) if name == "motion" else ()))
 
 
 def draw_views(scenes: list[world.Scene]) -> dict[str, np.ndarray]:
@@ -270,6 +271,15 @@ def check_time(recognizer, frames: np.ndarray, motions: np.ndarray) -> dict[str,
                          "standing": float((probabilities.argmax(1) == MOTIONS.index("standing")).mean())}
         print(name, {name: round(number, 4) for name, number in results[name].items()}, flush=True)
     return results
+
+
+def check_unknown_motions(recognizer) -> dict[str, float]:
+    """How often clips of motions it was never shown, those named by their parts, are called what."""
+    frames = world.draw_composed_clips(CHECK_CLIPS // 5, clips.HELD_OUT_SEED).frames
+    seen = classify_motion(recognizer, frames).argmax(1)
+    shares = {motion: float((seen == index).mean()) for index, motion in enumerate(MOTIONS)}
+    print("motions never shown", shares, flush=True)
+    return {"clips": len(frames)} | shares
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 from tests.processes import Process
 from tests.recognizers import make_clip, make_recognizer
 from utils.ablation_cells import TABLES, all_cells
-from utils.ablation_report import Row, fill_in, markdown_table, markers, plot_rows, pool
+from utils.ablation_report import Row, fill_in, markdown_table, markers, measured_titles, plot_rows, pool
 from utils.errors import UserError, run_script
 from utils.logged_commands import OutOfTime
 from utils.scores import MEASURES
@@ -79,7 +79,7 @@ def test_most_telling_cells_come_first_and_every_table_is_covered():
         "everything-alone"]
     assert len({cell.name for cell in cells}) == len(cells)
     counts = {table: sum(table in cell.tables for cell in cells) for table in TABLES}
-    assert counts == {"weights": 12, "regularization": 6, "timesteps": 4, "exemplars": 5, "steps": 2}
+    assert counts == {"weights": 12, "regularization": 6, "timesteps": 4, "exemplars": 5, "steps": 1}
 
 
 def test_every_cell_is_a_config_that_is_right():
@@ -142,6 +142,13 @@ def test_plot_of_cells(tmp_path):
     measures = {measure: estimate([0.5, 0.7]) for measure in MEASURES}
     assert not plot_rows(tmp_path / "a.png", [Row("open", None, 0)], "a title")
     assert plot_rows(tmp_path / "a.png", [Row("paper", measures, 2), Row("open", None, 0)], "a title")
+    assert plot_rows(tmp_path / "b.png", [Row("step 1", measures, 2, 1), Row("step 9", measures, 2, 9)], "b")
+
+
+def test_measured_rows_of_a_table():
+    measures = {measure: estimate([0.5, 0.7]) for measure in MEASURES}
+    text = "of | this\n\n" + markdown_table([Row("paper", measures, 2), Row("cross", None, 0)])
+    assert measured_titles(text) == {"paper"} and measured_titles("\n") == set()
 
 
 @pytest.mark.parametrize("arguments, words", [
@@ -149,6 +156,8 @@ def test_plot_of_cells(tmp_path):
     (["--motions", "polka"], "--motions polka: choose from dance"),
     (["--videos", "2"], "--videos 2 is below 4"),
     (["--base", "nowhere"], "nowhere: does not exist"),
+    (["--seeds", ""], "--seeds names none"),
+    (["--set", "max_train_step=2"], "max_train_step is not a key"),
     (["--docs", "nowhere.md"], "nowhere.md: does not exist"),
 ])
 def test_mistakes_are_one_line_and_code_2(run_script_main, arguments, words):
@@ -180,7 +189,7 @@ def test_cells_run_go_on_and_are_written_down(study, tmp_path):
     row = next(line for line in text.splitlines() if line.startswith("| 1 exemplar |"))
     assert "n=3" in row and "n=1" in row and "open" not in row     # three of the motion, one everyday
     assert "| 3 exemplars | open" in text and "python scripts/ablation.py --cells exemplars" in text
-    assert json.loads((out / "results.json").read_text())["exemplars"][0]["title"] == "untuned base"
+    assert json.loads((out / "results.json").read_text())["exemplars"]["rows"][0]["title"] == "untuned base"
 
     cell = out / "cells" / "exemplars-1" / "dance-seed64"
     run = next((cell / "runs").glob("cell-*"))
@@ -192,6 +201,11 @@ def test_cells_run_go_on_and_are_written_down(study, tmp_path):
     assert list((cell / "runs").glob("cell-*")) == [run] and (run / "motion.safetensors").is_file()
     assert "finished" in study("--list", "--cells", "exemplars-1")[1]
 
+    elsewhere = ["--out", tmp_path / "elsewhere", "--cells", "base,exemplars-1", "--minutes", "0"]
+    code, said, err = study(*elsewhere)                       # measured rows are not replaced by open ones
+    assert code == 0 and "table exemplars stays as it is" in said and "lacks its 1 exemplar" in said, err
+    assert row in (tmp_path / "results.md").read_text()
+
     code, _, err = study("--cells", "base", "--inference-steps", "2")
     assert code == 2 and "was made with another inference_steps" in err
 
@@ -202,3 +216,4 @@ def test_curve_has_a_row_a_step(study, tmp_path):
     assert code == 0, err
     rows = [line for line in (tmp_path / "results.md").read_text().splitlines() if line.startswith("| step ")]
     assert [row.split("|")[1].strip() for row in rows] == ["step 1", "step 2", "step 3", "step 4"]
+    assert (tmp_path / "results.md").read_text().count("| untuned base | 0.") == 1   # its step 0

@@ -49,7 +49,7 @@ def all_cells() -> list[Cell]:
                                  "regularization", "timesteps", "exemplars")
     paper_alone = replace(paper_alone, tables=("weights", "regularization"))
     return [
-        Cell("base", "untuned base", tuple(TABLES)),
+        Cell("base", "untuned base", ("weights", "regularization", "timesteps", "exemplars")),
         paper, paper_alone,
         *weights("cross", "cross-attention only", "[cross]"),
         *weights("temporal", "temporal attention and convolutions", "[temporal, temp_convs]"),

@@ -19,8 +19,8 @@ from utils.score_report import TITLES
 from utils.scores import MEASURES, SHARES, text_of
 from utils.statistics import Estimate, estimate
 
-COLUMNS = ("motion_probability", "motion_top1", "text_alignment", "named_probability", "kept_top1",
-           "kept_similarity", "exemplar_ratio", "copies")
+COLUMNS = ("motion_probability", "motion_top1", "text_alignment", "named_probability", "kept_change",
+           "kept_top1", "kept_similarity", "exemplar_ratio", "copies")
 PANELS = (("motion_probability", "motion"), ("text_alignment", "text alignment"),
           ("named_probability", "everyday motions"), ("exemplar_ratio", "distance to exemplars"))
 OPEN = "open"
@@ -33,6 +33,7 @@ class Row:
     title: str
     measures: dict[str, Estimate] | None
     num_videos: int
+    step: int | None = None      # of the curve over steps
 
 
 def pool(score_files: Sequence[Path], step: int | None = None) -> tuple[dict[str, Estimate], int]:
@@ -61,6 +62,13 @@ def _cell(found: Estimate) -> str:
     return f"{text_of(found)}, n={found.num}" if found.num else "-"
 
 
+def measured_titles(table: str) -> set[str]:
+    """Return the titles of the rows of a Markdown table, whatever is around it, that are not open."""
+    _, _, *rows = [[part.strip() for part in line.strip("| ").split("|")] for line in table.splitlines()
+                   if line.startswith("| ")] or [[], []]
+    return {title for title, *rest in rows if OPEN not in rest}
+
+
 def check_document(document: Path, tables: Iterable[str]) -> None:
     """Raise UserError unless `document` has the markers of each table, once."""
     if not document.is_file():
@@ -71,6 +79,13 @@ def check_document(document: Path, tables: Iterable[str]) -> None:
                 if len(re.findall(between(start, end), text, re.DOTALL)) != 1]
     if problems:
         raise UserError(*problems)
+
+
+def section_of(document: Path, table: str) -> str:
+    """Return what is between a table's markers in a document that has them."""
+    start, end = markers(table)
+    found = re.search(between(start, end), document.read_text(encoding="utf-8"), re.DOTALL)
+    return found[0].removeprefix(start).removesuffix(end)
 
 
 def fill_in(document: Path, sections: Mapping[str, str]) -> None:
@@ -94,26 +109,37 @@ def between(start: str, end: str) -> str:
 
 
 def plot_rows(path: Path, rows: Sequence[Row], title: str) -> bool:
-    """Draw the measures of the cells that were reached, side by side; return whether there were any."""
+    """Draw the measures of the cells that were reached, side by side; return whether there were any.
+
+    Rows of the curve over steps stand over their steps, others below one another.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = [row for row in rows if row.measures is not None][::-1]
     if not rows:
         return False
-    figure = Figure(figsize=(13, 1.4 + 0.34 * len(rows)), layout="constrained")
+    is_curve = rows[0].step is not None
+    figure = Figure(figsize=(13, 3.4 if is_curve else 1.4 + 0.34 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
-    for axes, (measure, name) in zip(figure.subplots(1, len(PANELS), sharey=True), PANELS):
+    for axes, (measure, name) in zip(figure.subplots(1, len(PANELS), sharey=not is_curve), PANELS):
         for at, row in enumerate(rows):
             found = row.measures[measure]
             if not found.num:
                 continue
-            axes.plot(found.mean, at, "o", color="C0")
-            if found.low is not None:
-                axes.hlines(at, found.low, found.high, color="C0", alpha=0.5, linewidth=3)
-        axes.set(title=name, yticks=range(len(rows)), yticklabels=[row.title for row in rows])
-        axes.grid(axis="x", alpha=0.3)
+            low, high = (found.mean, found.mean) if found.low is None else (found.low, found.high)
+            if is_curve:
+                axes.plot(row.step, found.mean, "o", color="C0")
+                axes.vlines(row.step, low, high, color="C0", alpha=0.5, linewidth=3)
+            else:
+                axes.plot(found.mean, at, "o", color="C0")
+                axes.hlines(at, low, high, color="C0", alpha=0.5, linewidth=3)
+        if is_curve:
+            axes.set(title=name, xlabel="step", xticks=[row.step for row in rows])
+        else:
+            axes.set(title=name, yticks=range(len(rows)), yticklabels=[row.title for row in rows])
+        axes.grid(axis="y" if is_curve else "x", alpha=0.3)
     with replacing(path) as partial:
         figure.savefig(partial, dpi=100)
     return True

@@ -3,13 +3,22 @@
 import argparse
 import json
 import shlex
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from utils.ablation_cells import TABLES, Cell, all_cells
-from utils.ablation_report import Row, fill_in, markdown_table, plot_rows, pool
+from utils.ablation_report import (
+    Row,
+    fill_in,
+    markdown_table,
+    measured_titles,
+    plot_rows,
+    pool,
+    section_of,
+)
 from utils.commands import ROOT
 from utils.errors import UserError
 from utils.files import copy_whole, file_digest, replacing, write_json
@@ -24,6 +33,7 @@ class Study:
     out: Path
     args: argparse.Namespace
     base_digest: str
+    judges_digest: str     # of recognizer and CLIP
     deadline: float        # of time.monotonic()
 
     def cell_dir(self, cell: Cell, motion: str, seed: int) -> Path:
@@ -39,8 +49,8 @@ class Study:
         args = self.args
         return {"cell": cell.name, "overrides": [*cell.overrides, *args.set], "exemplars": cell.num_exemplars,
                 "motion": motion, "seed": seed, "videos": args.videos, "base": self.base_digest,
-                "recipe": file_digest(CONFIG), "inference_steps": args.inference_steps,
-                "guidance_scale": args.guidance_scale}
+                "recipe": file_digest(CONFIG), "judges": self.judges_digest,
+                "inference_steps": args.inference_steps, "guidance_scale": args.guidance_scale}
 
 
 def hold(out: Path) -> FileLock:
@@ -78,47 +88,65 @@ def check_finished(study: Study, cells: list[Cell]) -> None:
         raise UserError(*problems)
 
 
-def write_results(study: Study) -> None:
-    """Write the tables of all cells, reached or not, and the plots."""
-    sections, results = {}, {}
+def write_results(study: Study, tables: Collection[str]) -> None:
+    """Write all tables, with cells not reached as open, and the plots; into the document only `tables`.
+
+    A table there that has more rows of the same base, motions and seeds than this folder stays as it is.
+    """
+    sections, results, docs = {}, {}, study.args.docs
     for table, title in TABLES.items():
         rows = [row for cell in all_cells() if table in cell.tables for row in rows_of(study, cell, table)]
-        results[table] = [{"title": row.title, "num_videos": row.num_videos, "measures":
-                           None if row.measures is None else
-                           {name: vars(found) for name, found in row.measures.items()}} for row in rows]
+        results[table] = {"command": command_for(study, table), "of": described(study), "rows": [
+            {"title": row.title, "num_videos": row.num_videos, "measures": None if row.measures is None else
+             {name: vars(found) for name, found in row.measures.items()}} for row in rows]}
         has_plot = plot_rows(study.out / f"{table}.png", rows, title)
+        sections[table] = f"    {command_for(study, table)}\n\n{described(study)}\n\n{markdown_table(rows)}"
+        if not docs or table not in tables:
+            continue
+        there = section_of(docs, table)
+        lost = measured_titles(there) - {row.title for row in rows if row.measures}
+        if lost and described(study) in there:
+            print(f"{docs}: table {table} stays as it is: {study.out} lacks its {', '.join(sorted(lost))}")
+            continue
         picture = ""
-        if study.args.docs and has_plot:
-            copy_whole(study.out / f"{table}.png", study.args.docs.parent / f"ablation_{table}.png")
+        if has_plot:
+            copy_whole(study.out / f"{table}.png", docs.parent / f"ablation_{table}.png")
             picture = f"\n\n![{title}](ablation_{table}.png)"
-        sections[table] = f"{described(study, table)}\n\n{markdown_table(rows)}{picture}"
+        fill_in(docs, {table: sections[table] + picture})
     write_json(study.out / "results.json", results)
     with replacing(study.out / "results.md") as partial:
         text = "\n\n".join(f"## {TABLES[table]}\n\n{section}" for table, section in sections.items())
         partial.write_text(text + "\n", encoding="utf-8")
-    if study.args.docs:
-        fill_in(study.args.docs, sections)
-    print(f"tables: {study.args.docs or study.out / 'results.md'}")
+    print(f"tables: {docs or study.out / 'results.md'}")
 
 
 def rows_of(study: Study, cell: Cell, table: str) -> list[Row]:
     """Return the lines of a cell: one, or, of the curve, one a step. What is not measured in full is open."""
     files = [study.cell_dir(cell, *variant) / "scores.json" for variant in study.variants(cell)]
-    if not all(path.is_file() for path in files):
+    if not files or not all(path.is_file() for path in files):
         return [Row(cell.title_in(table), None, 0)]
     if cell.name != "steps":
         return [Row(cell.title_in(table), *pool(files))]
     documents = [json.loads(path.read_text(encoding="utf-8")) for path in files]
     steps = sorted({group["step"] for group in documents[0]["groups"]})
-    return [Row(f"step {step}", *pool(files, step=step)) for step in steps if step]
+    return [Row(f"step {step}" if step else "untuned base", *pool(files, step=step), step) for step in steps]
 
 
-def described(study: Study, table: str) -> str:
-    """Return how a table came about: the command, and what it was of."""
+def command_for(study: Study, table: str) -> str:
+    """Return the command that makes a table."""
     args = study.args
     command = ["python", "scripts/ablation.py", "--cells", table, "--motions", ",".join(args.motions),
-               "--seeds", ",".join(map(str, args.seeds)), "--videos", str(args.videos),
-               "--docs", "docs/results.md"]
-    command += ["--set", *args.set] if args.set else []
-    return (f"    {shlex.join(command)}\n\nMotions: {', '.join(args.motions)}. Seeds of training: "
-            f"{', '.join(map(str, args.seeds))}. Base `{args.base}`, UNet {study.base_digest}.")
+               "--seeds", ",".join(map(str, args.seeds)), "--videos", str(args.videos)]
+    for flag, usual in (("base", "models/puppet-theatre"), ("recognizer", None), ("clip", None),
+                        ("inference-steps", 25), ("guidance-scale", 4.0)):
+        value = getattr(args, flag.replace("-", "_"))
+        command += [f"--{flag}", str(value)] if value != usual else []
+    command += ["--docs", "docs/results.md"]
+    return shlex.join(command + (["--set", *args.set] if args.set else []))
+
+
+def described(study: Study) -> str:
+    """Return what the tables are of."""
+    args = study.args
+    return (f"Motions: {', '.join(args.motions)}. Seeds of training: {', '.join(map(str, args.seeds))}. Base "
+            f"`{args.base}`, UNet {study.base_digest}.")
