@@ -38,13 +38,15 @@ def main() -> None:
         raise UserError(*dict.fromkeys(problems))
 
     from models.base import enough_memory
-    from models.base_folder import find_base, native_size, num_timesteps, pixel_strides
+    from models.base_folder import find_base, native_video, num_timesteps, pixel_strides
 
     folder = attempt(lambda: find_base(source.base), None, problems)
     if problems:
         moved = " If it has moved, say where with --base." if source.motion and not args.base else ""
         raise UserError(*(problem + moved for problem in problems))
-    size = args.res or source.size or (native_size(folder),) * 2
+    width, height, native_fps = native_video(source.base, folder)
+    size = args.res or source.size or (width, height)
+    fps = args.fps or source.fps or native_fps or DEFAULT_FPS
     if args.steps > num_timesteps(folder):
         raise UserError(f"--steps {args.steps}: this base takes at most {num_timesteps(folder)}.")
     if any(side % pixel_strides(folder)[0] for side in size):
@@ -55,7 +57,7 @@ def main() -> None:
         return
     prompts = [replace(prompt, text=with_token(prompt.text, source.placeholder_token)) for prompt in prompts]
     with enough_memory("Lower --batch-size, --res or --duration."):
-        generate(source, prompts, size, args)
+        generate(source, prompts, size, fps, args)
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,15 @@ def parse_args() -> argparse.Namespace:
     add("-s", "--seed", type=seed, default=DEFAULT_SEED,
         help=f"of prompts without one: a number, or random (default: {DEFAULT_SEED})")
     add("-n", "--negative-prompt", default="", help="what not to show")
-    add("-r", "--res", type=resolution, help="pixels, 384 or 576x320 (default: as trained)")
+    add("-r", "--res", type=resolution, 
+        help="pixels, 384 or 576x320 (default: as trained; of a base, what it was made for)")
     add("-d", "--duration", type=positive(int), metavar="FRAMES", help="frames a video (default: as trained)")
     add("--steps", type=positive(int), default=50, help="denoising steps (default: 50)")
     add("--guidance-scale", type=positive(float), default=9.0,
         help="how strictly to follow the prompt (default: 9)")
     add("--fps", type=frame_rate, help="frames per second of the videos (default: the rate the motion was "
-                                            f"learned at; {DEFAULT_FPS:g} for a base)")
+                                            "learned at; of a base, what it was made for, or "
+                                            f"{DEFAULT_FPS:g})")
     add("--strength", type=finite, default=1.0, help="1: as learned, 0: the base; also between and beyond")
     add("--batch-size", type=positive(int), default=1, help="videos rendered at once (default: 1)")
     add("--precision", choices=("no", "fp16", "bf16"),
@@ -233,7 +237,8 @@ def export(source: Source, args: argparse.Namespace) -> None:
     print(f"exported: {args.export}\nload it with\n  DiffusionPipeline.from_pretrained({str(args.export)!r})")
 
 
-def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], args: argparse.Namespace) -> None:
+def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], fps: float,
+             args: argparse.Namespace) -> None:
     """Render all prompts into the output folder."""
     from accelerate import PartialState
     from tqdm import tqdm
@@ -242,7 +247,6 @@ def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], args:
 
     trained = source.config and source.config.validation_data
     num_frames = args.duration or (trained.num_frames if trained else DEFAULT_NUM_FRAMES)
-    fps = args.fps or source.fps or DEFAULT_FPS
     how = Rendering(*size, num_frames, args.steps, args.guidance_scale, args.negative_prompt)
     print(f"{len(prompts)} video{'s' * (len(prompts) != 1)} of {num_frames} frames, {size[0]}x{size[1]}, "
           f"at {fps:g} frames per second")

@@ -1,6 +1,7 @@
 """Rendering: same prompt and seed, same frames, whatever else is rendered; the files say what they are."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from models.base import load_base
+from models.base_folder import native_video
 from models.sampling import Rendering, faults, render
 from utils.prompts import Prompt
 from utils.video import probe, read_frames, read_metadata
@@ -74,6 +76,16 @@ def test_size_length_and_rate_default_to_those_of_the_training(run, run_main, tm
     run_main("generate_pretrained", "-m", run, "-o", tmp_path, "-p", "a cat", "--steps", "1")
     info = probe(tmp_path / "a_cat_seed0.mp4")
     assert (info.width, info.height, info.num_frames, info.fps) == (64, 64, 4, 8.0)
+
+
+def test_known_base_renders_at_its_own_size_and_rate(tiny_base, run_main, tmp_path):
+    base = shutil.copytree(tiny_base, tmp_path / "zeroscope_v2_576w")
+    run_main("generate_pretrained", "-m", base, "-o", tmp_path, "-p", "a cat", "--steps", "1", "-d", "1")
+    info = probe(tmp_path / "a_cat_seed0.mp4")
+    assert (info.width, info.height, info.fps) == (576, 320, 24.0)
+    load_base(str(base)).pipeline.save_pretrained(tmp_path / "converted")
+    assert native_video(str(tmp_path / "converted"), tmp_path / "converted") == (576, 320, 24.0)
+    assert native_video(str(tiny_base), tiny_base) == (64, 64, None)
 
 
 def test_strength_zero_is_the_base(run, run_main, tmp_path, tiny_base):
@@ -140,8 +152,6 @@ def test_captions_and_gallery_lost_by_a_kill_come_back(tiny_base, run_main, tmp_
 
 
 def test_run_that_has_moved_still_has_its_videos(finished_run, run_main, tmp_path):
-    import shutil
-
     arguments = ["-o", tmp_path / "out", "--steps", "1", "-p", "a cat"]
     run_main("generate_pretrained", "-m", finished_run, *arguments)
     moved = shutil.copytree(finished_run, tmp_path / "moved")
@@ -172,8 +182,6 @@ def test_output_folder_is_a_data_folder(tiny_base, run_main, tmp_path, write_con
 @pytest.mark.slow
 def test_export_keeps_the_precision_of_the_bases_files(finished_run, run_main, tmp_path, tiny_base):
     """A base in fp16, as most are: the export is not twice the size, and the untuned is equal bit for bit."""
-    import shutil
-
     from safetensors.torch import save_file
 
     base = shutil.copytree(tiny_base, tmp_path / "base")
@@ -189,8 +197,6 @@ def test_export_keeps_the_precision_of_the_bases_files(finished_run, run_main, t
 
 
 def test_base_that_has_moved_can_be_named(finished_run, run_main, tmp_path, tiny_base):
-    import shutil
-
     from utils import tensor_files
 
     learned, motion = finished_run / "motion.safetensors", tmp_path / "motion.safetensors"
@@ -265,8 +271,6 @@ def test_everything_wrong_is_said_at_once(run_main, tmp_path):
 
 @pytest.mark.parametrize("part", ["unet/config.json", "vae", "tokenizer", "scheduler/scheduler_config.json"])
 def test_base_that_lacks_a_part_is_refused(run_main, tiny_base, tmp_path, part):
-    import shutil
-
     base = shutil.copytree(tiny_base, tmp_path / "base")
     shutil.rmtree(base / part) if (base / part).is_dir() else (base / part).unlink()
     code, _, err = run_main("generate_pretrained", "-m", base, "-p", "a cat", "-o", tmp_path / "out")
@@ -281,8 +285,6 @@ def test_base_that_is_not_text_to_video_is_refused(run_main, tiny_base, tmp_path
 
 
 def test_base_of_pickles_is_refused_with_the_way_to_convert(run_main, tiny_base, tmp_path):
-    import shutil
-
     base = shutil.copytree(tiny_base, tmp_path / "base")
     weights = next((base / "unet").glob("*.safetensors"))
     weights.rename(weights.with_suffix(".bin"))
@@ -305,8 +307,6 @@ def test_black_and_frozen_videos_are_noticed():
 
 
 def test_base_whose_numbers_overflow_makes_a_black_video_and_says_so(run_main, tiny_base, tmp_path):
-    import shutil
-
     from safetensors.torch import save_file
 
     base = shutil.copytree(tiny_base, tmp_path / "base")
