@@ -226,13 +226,12 @@ def load(source: Source, strength: float):
 def export(source: Source, args: argparse.Namespace) -> None:
     """Write a pipeline folder that stock diffusers loads; what the motion did not change equals the base's
     files."""
-    from models.base import restore_stored_precision
+    from models.base import export_base
     from utils.files import replacing_folder
 
     base, made_with = load(source, args.strength)
-    restore_stored_precision(base)
     with replacing_folder(args.export) as partial:
-        base.pipeline.save_pretrained(partial, safe_serialization=True)
+        export_base(base, partial)
         write_json(partial / "customized_motion.json", made_with)   # what this is; diffusers ignores it
     print(f"exported: {args.export}\nload it with\n  DiffusionPipeline.from_pretrained({str(args.export)!r})")
 

@@ -21,10 +21,10 @@ from diffusers.utils import logging as diffusers_logging
 from einops import rearrange
 from transformers.utils import logging as transformers_logging
 
-from models.base_folder import WEIGHTS, find_base, weight_files, weight_variant
+from models.base_folder import PARTS, WEIGHTS, find_base, weight_files, weight_variant
 from models.fast import use_fast_forms
 from utils.errors import UserError
-from utils.files import digest_of, file_digest
+from utils.files import copy_whole, digest_of, file_digest
 from utils.tensor_files import read_shapes
 
 STORED_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
@@ -161,15 +161,24 @@ def unseen_words(pipeline: DiffusionPipeline, prompt: str) -> str:
     return tokenizer.decode(tokens[limit:]).strip() if len(tokens) > limit else ""
 
 
-def restore_stored_precision(base: Base) -> None:
-    """Give every tensor the precision it has in the base's files, so that an export equals the base bit for
-    bit."""
-    for part in WEIGHTS:
-        module = getattr(base.pipeline, part)
-        stored = {name: dtype for path in weight_files(base.folder / part) for name, (_, dtype) in
-                  read_shapes(path).items()}
-        for name, parameter in module.named_parameters():
-            parameter.data = parameter.data.to(STORED_DTYPES.get(stored.get(name), parameter.dtype))
+def export_base(base: Base, folder: Path) -> None:
+    """Write a pipeline folder that stock diffusers loads: the UNet as it is now, each tensor in the precision
+    it has in the base's files, and with it copies of the base's other files.
+
+    Copies, because what a library writes may have other names in it than other versions of it read.
+    """
+    stored = {name: dtype for path in weight_files(base.folder / "unet")
+              for name, (_, dtype) in read_shapes(path).items()}
+    for name, parameter in base.unet.named_parameters():
+        parameter.data = parameter.data.to(STORED_DTYPES.get(stored.get(name), parameter.dtype))
+    base.unet.save_pretrained(folder / "unet", safe_serialization=True)
+    copy_whole(base.folder / "model_index.json", folder / "model_index.json")
+    for part in PARTS.keys() - {"unet"}:
+        weights = weight_files(base.folder / part) if part in WEIGHTS else []
+        described = [path for path in (base.folder / part).iterdir() if path.suffix in (".json", ".txt")]
+        for path in described + weights:
+            # so that it loads without being asked for a variant
+            copy_whole(path, folder / part / path.name.replace(".fp16.safetensors", ".safetensors"))
 
 
 @contextmanager

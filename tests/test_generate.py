@@ -196,6 +196,24 @@ def test_export_keeps_the_precision_of_the_bases_files(finished_run, run_main, t
         assert all(torch.equal(after[name], before[name]) for name in before)
 
 
+def test_export_copies_what_the_motion_does_not_change(run_main, tmp_path, tiny_base):
+    """Files of real bases have older names of tensors in them, and are variants."""
+    from safetensors.torch import save_file
+
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    for path in sorted(base.rglob("*.safetensors")):
+        prefix = "text_model." if path.parent.name == "text_encoder" else ""
+        save_file({f"{prefix}{name}": tensor.half() for name, tensor in load_file(path).items()},
+                  path.with_suffix(".fp16.safetensors"), {"format": "pt"})
+        path.unlink()
+    code, _, err = run_main("generate_pretrained", "-m", base, "--export", tmp_path / "full")
+    assert code == 0, err
+    for path in (path for path in base.rglob("*") if path.is_file() and path.parent.name != "unet"):
+        copy = tmp_path / "full" / str(path.relative_to(base)).replace(".fp16.", ".")
+        assert copy.read_bytes() == path.read_bytes(), copy
+    assert load_base(str(tmp_path / "full")).fingerprint == load_base(str(base)).fingerprint
+
+
 def test_base_that_has_moved_can_be_named(finished_run, run_main, tmp_path, tiny_base):
     from utils import tensor_files
 
