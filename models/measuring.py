@@ -29,8 +29,9 @@ from utils.similarity import (
     temporal_consistency,
     text_alignment,
 )
-from utils.video import read_frames
+from utils.video import iter_frames, probe, read_frames
 
+PIECE_FRAMES, PIECE_BYTES = 64, 2**28   # of an exemplar, at most this much at a time: CLIP's batch, memory
 FROZEN = 0.1   # mean absolute difference of adjacent frames, of 255, below which nothing moves
 
 
@@ -75,11 +76,19 @@ def movement(frames: np.ndarray) -> float:
 def look_at_exemplars(exemplars: Sequence[Exemplar], num_frames: int,
                       clip_model: ImageTextModel) -> ExemplarLooks:
     """Return the exemplars' frames, and their spacing for videos of `num_frames`."""
-    embeds = tuple(image_embeddings(clip_model, read_frames(exemplar.path, exemplar.frames)).numpy()
-                   for exemplar in exemplars)
+    embeds = tuple(exemplar_embeddings(exemplar, clip_model) for exemplar in exemplars)
     spacing = exemplar_spacing(embeds, [exemplar.scene for exemplar in exemplars], num_frames)
     return ExemplarLooks(tuple(exemplar.path.name for exemplar in exemplars),
                          tuple(exemplar.text for exemplar in exemplars), embeds, spacing)
+
+
+def exemplar_embeddings(exemplar: Exemplar, clip_model: ImageTextModel) -> np.ndarray:
+    """Return CLIP's embeddings (f d) of an exemplar's frames, read in pieces: a phone's clip of 20 seconds is
+    12 GB of pixels. A frame of up to 4 MB is embedded in the batch it would be in if all were read."""
+    info = probe(exemplar.path)
+    chunk = min(PIECE_FRAMES, max(1, PIECE_BYTES // (info.width * info.height * 3)))
+    return np.concatenate([image_embeddings(clip_model, frames, PIECE_FRAMES).numpy()
+                           for frames in iter_frames(exemplar.path, exemplar.frames, chunk=chunk)])
 
 
 def score_videos(videos: Sequence[ShownVideo], looks: Mapping[Path, Look], exemplars: ExemplarLooks,

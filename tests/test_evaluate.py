@@ -7,12 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from models import measuring
+from models.recognizing import image_embeddings, load_clip
 from tests.conftest import ROOT, draw_frames, write_clip
 from tests.recognizers import LABELS, make_clip, make_recognizer
 from utils.gallery import list_videos
-from utils.video import write_video
+from utils.shown_videos import Exemplar
+from utils.video import read_frames, write_video
 
 EXEMPLARS = ROOT / "data" / "puppets" / "exemplars"
 
@@ -255,3 +259,16 @@ def test_script_ends_with_code_2_and_without_a_traceback(videos):
                            EXEMPLARS, "--motion", "dance", "--recognizer", "nowhere", "--clip", "nowhere"],
                           cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 2, done.stderr
+
+
+def test_exemplars_are_looked_at_in_pieces_with_the_same_result(models, tmp_path, monkeypatch):
+    clip_model = load_clip(str(models[1]))
+    exemplar = Exemplar(write_clip(tmp_path / "long.mp4", 70, 96, 64), "", "", tuple(range(70)))
+    whole = image_embeddings(clip_model, read_frames(exemplar.path, exemplar.frames)).numpy()
+    assert np.array_equal(measuring.exemplar_embeddings(exemplar, clip_model), whole)
+    monkeypatch.setattr(measuring, "PIECE_BYTES", 10 * 96 * 64 * 3)
+    read = []
+    monkeypatch.setattr(measuring, "image_embeddings", lambda model, frames, size: (
+        read.append(len(frames)) or image_embeddings(model, frames, size)))
+    assert np.allclose(measuring.exemplar_embeddings(exemplar, clip_model), whole, atol=1e-5)
+    assert read == [10] * 7

@@ -40,7 +40,8 @@ def read_frames(path: Path, indices: Sequence[int], size: tuple[int, int] | None
     Never stretched: the largest centred box of the new aspect ratio is scaled, with antialiasing.
     Raises UserError if a frame cannot be decoded.
     """
-    return np.concatenate(list(iter_frames(path, indices, size, chunk=max(1, len(indices)))))
+    chunk = 16 if size else max(1, len(indices))   # what is scaled need not be whole in memory before
+    return np.concatenate(list(iter_frames(path, indices, size, chunk)))
 
 
 def iter_frames(
