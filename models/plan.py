@@ -10,6 +10,7 @@ import torch
 
 from models.base_folder import find_base, num_timesteps, pixel_strides, tensor_sizes
 from models.footprint import Footprint, free_memory, training_footprint
+from models.plan_remarks import device_remark, frames_remark, machine_line, memory_remark, prompt_remark
 from models.tunable import select_tunable, selection_report, union
 from utils.clips import Clip, clip_report, find_clips
 from utils.config import Config, num_due
@@ -200,7 +201,26 @@ def plan_report(plan: Plan) -> str:
                      f"{sample_fps(plan):.4g}")
     if plan.selected:
         lines.append(selection_report(plan.selected, plan.num_elements))
-    return "\n".join(lines)
+    return "\n".join([*lines, *remarks(plan)])
+
+
+def remarks(plan: Plan) -> list[str]:
+    """Return on what and how it is computed, and what is likely a mistake, a line each."""
+    plan = replace(plan, config=resolve_precision(plan.config)[0])
+    config, ways, found = plan.config, [], []
+    if plan.num_elements:
+        apart, recompute = roles_apart(plan), recomputes(plan)
+        footprint = footprint_of(plan, apart, recompute)
+        ways = ["exemplars and regularization " + ("in turn" if apart else "together")] * \
+            bool(plan.regularization) + ["activations " + ("recomputed" if recompute else "kept")]
+        if os.environ.get("ACCELERATE_USE_FSDP", "").lower() != "true":   # which the estimate does not know
+            found += memory_remark(footprint, _fits(footprint), recompute)
+        found += device_remark(sum(plan.num_elements.values()))
+        found += frames_remark(plan.trained_names, plan.exemplars + plan.regularization)
+    # also where no samples are due: the command printed at the end renders these prompts
+    prompts = attempt(lambda: sample_prompts(replace(config, validation_steps=1)), [], [])
+    found += prompt_remark(plan.exemplars, [prompt.text for prompt in prompts], config.placeholder_token)
+    return machine_line(config.mixed_precision, plan.exemplars, ways) + found
 
 
 def sample_fps(plan: Plan) -> float:

@@ -38,6 +38,11 @@ def select_tunable(names: Iterable[str], groups: list[str]) -> dict[str, list[st
     return selected
 
 
+def temporal_names(names: Iterable[str]) -> list[str]:
+    """Return the names of what works along time: attention and convolutions."""
+    return [name for name in names if _belongs(name, "temporal") or _belongs(name, "temp_convs")]
+
+
 def union(selected: Mapping[str, list[str]]) -> list[str]:
     """Return the selected names once each, sorted: the order of the groups changes nothing."""
     return sorted(set().union(*selected.values()))

@@ -356,6 +356,62 @@ def test_published_config_starts_apart_from_its_paths(tmp_path, tiny_base, run_m
     assert "-> 448x336 @ 24 fps, 17 frames, 2 windows" in out and "kwargs has no effect." in out
 
 
+# ---------------------------------------------------------------------------------------------- the remarks
+
+def test_report_says_where_and_how_it_is_computed(config, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("models.plan_remarks.free_memory", lambda: 23_600_000_000)
+    (line,) = [line for line in plan_report(make_plan(config)).splitlines() if line.startswith("on ")]
+    assert line.endswith(", 23.6 GB free: float32, exemplars and regularization in turn, activations kept; "
+                         "a window shows 0.5 s")
+    alone = plan_report(make_plan(with_data(replace(config, mixed_precision="bf16"), class_path=None)))
+    assert "free: bf16, activations kept; a window shows 0.5 s" in alone
+
+
+def test_dry_run_names_the_gpu(config, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA X")
+    for name in ("models.plan.free_memory", "models.plan_remarks.free_memory"):
+        monkeypatch.setattr(name, lambda: 24_000_000_000)
+    assert "on NVIDIA X, 24 GB free: float32, exemplars and regularization together, activations kept; " in \
+        plan_report(make_plan(config))
+
+
+def test_step_that_does_not_fit_is_said(config, monkeypatch):
+    assert "which may not do" not in plan_report(make_plan(config))
+    monkeypatch.setattr(plan_module, "free_memory", lambda: 1000)
+    assert "which may not do: set gradient_checkpointing: true, lower train_data.width" in \
+        plan_report(make_plan(config))
+    assert "which may not do: lower train_data.width, .height or .n_sample_frames" in \
+        plan_report(make_plan(replace(config, gradient_checkpointing=True)))
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(),
+                    reason="this machine has a GPU")
+def test_large_base_on_a_cpu_is_said(config, monkeypatch):
+    assert "train on a CPU" not in plan_report(make_plan(config))
+    monkeypatch.setattr("models.plan_remarks.MOST_ON_CPU", 1000)
+    assert "M parameters is about to train on a CPU" in plan_report(make_plan(config))
+
+
+def test_temporal_layers_that_train_on_single_frames_are_said(config):
+    words = "every window is a single frame, and the temporal layers train on it"
+    single = with_data(config, train_weights="spatial")
+    assert words not in plan_report(make_plan(config)) and words in plan_report(make_plan(single))
+    assert words not in plan_report(make_plan(replace(single, trainable_modules=["cross", "self"])))
+
+
+@pytest.mark.parametrize(("prompts", "is_said"), [
+    (["a cat doing the V* dance"], True), (["a cat"], True), (["a V* dance", "a V* Spin"], False),
+    (["a cat doing the sks spin"], False), ([], False)])
+def test_samples_that_ask_for_another_motion_are_said(config, prompts, is_said):
+    config = replace(config, validation_data=replace(config.validation_data, prompt=prompts))
+    said = plan_report(make_plan(config))
+    assert ("the captions teach \"V* spin\", and no sample prompt asks for it" in said) == is_said
+    assert ("set validation_data.prompt=\"a man doing the V* spin\"" in said) == is_said
+
+
 # ---------------------------------------------------------------------------------------------- the estimates
 
 def test_disk_need_grows_with_checkpoints_and_precision(config):
