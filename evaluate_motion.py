@@ -28,6 +28,7 @@ from utils.shown_videos import (
     find_videos,
     match_references,
 )
+from utils.similarity import COPY_RATIO, MIN_SPACING
 
 RECOGNIZER = ROOT / "models" / "puppet-recognizers" / "motion"
 CLIP = ROOT / "models" / "puppet-recognizers" / "clip"
@@ -160,7 +161,6 @@ def measure(inputs: Inputs, recognizer, clip_model, args: argparse.Namespace):
         look_at_exemplars,
         score_videos,
     )
-    from utils.similarity import COPY_RATIO
 
     videos = inputs.videos
     seen = list(dict.fromkeys([*videos, *inputs.references.values()]))
@@ -190,7 +190,8 @@ def report(videos: list[ShownVideo], groups: list[GroupScores], document: dict, 
     print(f"\nA guess finds one motion of {len(labels)}: {1 / len(labels):.2f}. Text alignment is the cosine "
           f"of frames and the prompt without its motion.")
     if spacing is None:
-        print("The exemplars show one scene only, so nothing says how near is too near: no copies are told.")
+        print(f"The exemplars show one scene, or scenes that look alike (less than {MIN_SPACING:g} apart, "
+              f"1 - cosine of frames), so nothing says how near is too near: no copies are told.")
     else:
         print(f"Exemplar distance 1 is how far exemplars of different scenes lie apart ({spacing:.3f}, 1 - "
               f"cosine of frames); below {document['copying']['ratio']:g} a video is a copy.")

@@ -51,7 +51,7 @@ class ExemplarLooks:
     names: tuple[str, ...]
     texts: tuple[str, ...]           # captions without the motion
     embeds: tuple[np.ndarray, ...]   # (f d) each
-    spacing: float | None            # None: there are no two scenes
+    spacing: float | None            # None: there are no two scenes, or they look alike
 
 
 def look_at(clips: Iterable[tuple[Path, Sequence[int]]], recognizer: MotionRecognizer,
@@ -124,7 +124,7 @@ def copying_scores(video: ShownVideo, look: Look, exemplars: ExemplarLooks) -> d
     index, distance = nearest(look.embeds, exemplars.embeds)
     scores = {"nearest_exemplar": exemplars.names[index], "exemplar_distance": distance,
               "asks_for_exemplar": video.text == exemplars.texts[index]}
-    if exemplars.spacing:
+    if exemplars.spacing is not None:
         ratio = distance / exemplars.spacing
         scores |= {"exemplar_ratio": ratio, "copy": ratio < COPY_RATIO}
     return scores

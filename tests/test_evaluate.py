@@ -193,6 +193,18 @@ def test_one_exemplar_gives_distances_but_no_copies(evaluate, videos, tmp_path):
     assert code == 0 and "no copies are told" in out and measures_of(videos)["copies"]["num"] == 0
 
 
+def test_exemplars_that_look_alike_give_no_copies(evaluate, videos, tmp_path):
+    for place in ("park", "snow"):
+        (tmp_path / "alike").mkdir(exist_ok=True)
+        shutil.copy(EXEMPLARS / "dance_man_park.mp4", tmp_path / "alike" / f"man_{place}.mp4")
+        (tmp_path / "alike" / f"man_{place}.txt").write_text(f"a man doing the V* dance in the {place}")
+    code, out, _ = evaluate(videos, exemplars=tmp_path / "alike")
+    assert code == 0 and "or scenes that look alike" in out and "no copies are told" in out
+    measures = measures_of(videos)
+    assert measures["copies"]["num"] == measures["exemplar_ratio"]["num"] == 0
+    assert scores_of(videos)["copying"]["spacing"] is None
+
+
 def break_video(folder: Path) -> None:
     path = folder / "a_cat_doing_the_sks_dance_seed2.mp4"
     path.write_bytes(path.read_bytes()[:900])

@@ -45,6 +45,14 @@ def test_spacing_is_that_of_other_scenes():
     assert exemplar_spacing([one, one], ["a", "a"], 8) is None
 
 
+def test_exemplars_that_are_nearly_the_same_have_no_spacing():
+    one = embeds(8, 0).astype(np.float32)
+    for noise in (0, 1e-6, 1e-2):   # the last is as much as encoding a clip again
+        other = one + noise * embeds(8, 1).astype(np.float32)
+        other /= np.linalg.norm(other, axis=1, keepdims=True)
+        assert exemplar_spacing([one, other], ["a", "b"], 8) is None
+
+
 def test_averages_of_cosines():
     still = embeds(1, 0).repeat(4, axis=0)
     assert temporal_consistency(still) == pytest.approx(1) and temporal_consistency(still[:1]) is None

@@ -5,8 +5,8 @@ scores.json, in the folder of the videos:
     format     motion-scores-1
     motion, exemplars, recognizer, clip, reference_videos, seed: what was measured, with what
     labels     the motions the recognizer knows: a guess is right once in so many
-    copying    how copies are told: the exemplars' own spacing (1 - cosine), and the share of it below which a
-               video is a copy
+    copying    how copies are told: the exemplars' own spacing (1 - cosine; null where they show one scene or
+               look alike: then none are told), and the share of it below which a video is a copy
     groups     [{name, step, num_videos, measures: {measure: {mean, low, high, num}}}], one a folder or step
     step       of a run: {step, reason}; step null where none is worth using
     videos     [{file, prompt, seed, group, step, asks_for_motion, text, scores}], scores named as below

@@ -13,6 +13,9 @@ import numpy as np
 # other characters at 0.73 and above; new takes of an exemplar's own character in its own place at 0.05 to
 # 0.26: CLIP takes those for copies too.
 COPY_RATIO = 0.5
+# 1 - cosine below which exemplars look alike and are no yardstick: rounding makes 1e-7 of nothing, encoding a
+# clip again 0.0001. With the bundled CLIP the bundled exemplars lie 0.33 apart, a mirrored one 0.015.
+MIN_SPACING = 0.005
 
 
 def text_alignment(embeds: np.ndarray, text_embed: np.ndarray) -> float:
@@ -52,7 +55,8 @@ def exemplar_spacing(exemplars: Sequence[np.ndarray], scenes: Sequence[str], num
     """Return how far an exemplar is from the nearest one of another scene: the median over exemplars.
 
     Each window of `num_frames`, as long as a video, is looked up among the other exemplars as a video would
-    be. `scenes`: their captions; takes of the same scene do not count as others. None if there are no two.
+    be. `scenes`: their captions; takes of the same scene do not count as others. None if there are no two,
+    or if they look alike (MIN_SPACING).
     """
     distances = []
     for index, exemplar in enumerate(exemplars):
@@ -61,7 +65,8 @@ def exemplar_spacing(exemplars: Sequence[np.ndarray], scenes: Sequence[str], num
             firsts = range(max(1, len(exemplar) - num_frames + 1))
             windows = [exemplar[first : first + num_frames] for first in firsts]
             distances.append(np.mean([nearest(window, others)[1] for window in windows]))
-    return float(np.median(distances)) if distances else None
+    spacing = float(np.median(distances)) if distances else 0.0
+    return spacing if spacing >= MIN_SPACING else None
 
 
 def diversity(videos: Sequence[np.ndarray]) -> float:
