@@ -25,6 +25,7 @@ from utils.shown_videos import (
     Exemplar,
     ShownVideo,
     find_exemplars,
+    find_references,
     find_videos,
     match_references,
 )
@@ -96,7 +97,7 @@ def find_inputs(args: argparse.Namespace) -> Inputs:
     everyday = [video for video in videos if not video.shows_motion]
     base, base_dir = [video for video in videos if video.step == 0], args.reference_videos
     if base_dir:
-        base = attempt(lambda: find_videos(base_dir, args.motion, "--reference-videos"), [], problems)
+        base = attempt(lambda: find_references(base_dir, args.motion), [], problems)
     references = match_references(videos, base)
     if videos:
         problems += check_writable(args.videos)

@@ -108,6 +108,31 @@ def test_reference_without_a_common_prompt_is_refused(evaluate, videos, tmp_path
     assert code == 2 and "no video of an everyday prompt and seed" in err
 
 
+def test_step_0_of_a_reference_run_is_the_base_whatever_its_last_step(evaluate, videos, run):
+    for step in (0, 200):   # the same prompt and seed in both; step 0 shows just what is measured
+        shutil.copy(videos / "a_man_waving_seed1.mp4", run / "samples" / f"step_{step:05d}")
+    write_clip(run / "samples" / "step_00200" / "a_man_waving_seed1.mp4", num_frames=6, seed=77)
+    code, _, err = evaluate(videos, "--reference-videos", run)
+    assert code == 0, err
+    assert measures_of(videos)["kept_similarity"]["mean"] == pytest.approx(1)
+
+
+def test_reference_run_without_step_0_is_refused(evaluate, videos, run):
+    shutil.rmtree(run / "samples" / "step_00000")
+    code, _, err = evaluate(videos, "--reference-videos", run)
+    assert code == 2 and "has samples of tuned steps only" in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("made_with, code", [
+    ({"motion": "results/dance"}, 2), ({"motion": "results/dance", "strength": 0.5}, 2),
+    ({"motion": "results/dance", "strength": 0.0}, 0), ({"motion": None}, 0)])
+def test_reference_rendered_with_a_tuned_motion_is_refused(evaluate, videos, tmp_path, made_with, code):
+    write_video(tmp_path / "base" / "a_man_waving_seed1.mp4", draw_frames(6, 64, 64), 8, made_with)
+    found, _, err = evaluate(videos, "--reference-videos", tmp_path / "base")
+    assert found == code
+    assert not code or "was rendered with a tuned motion" in err and len(err.splitlines()) == 1
+
+
 def test_run_has_a_column_a_step_a_plot_and_a_step_to_use(evaluate, run):
     code, out, err = evaluate(run)
     assert code == 0, err

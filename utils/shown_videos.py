@@ -36,6 +36,7 @@ class ShownVideo:
     text: str             # the prompt without the motion
     num_frames: int
     fps: float
+    is_tuned: bool        # rendered with a learned motion, by its own record
 
     @property
     def key(self) -> tuple[str, int | str | None]:
@@ -65,11 +66,14 @@ def find_videos(folder: Path, label: str, role: str = "VIDEOS") -> list[ShownVid
                         f"Render some with generate_pretrained.py -o {folder}.")
     paths = [folder / video["file"] for video in listed]
     facts = _checked(paths)
-    identifiers = identifiers_of(folder, paths)
-    return [describe(path, video, identifiers, label, *facts[path]) for path, video in zip(paths, listed)]
+    with ThreadPoolExecutor() as pool:   # each starts a process and waits for it
+        records = list(pool.map(read_metadata, paths))
+    identifiers = identifiers_of(folder, records)
+    return [describe(path, video, record, identifiers, label, *facts[path])
+            for path, video, record in zip(paths, listed, records)]
 
 
-def describe(path: Path, listed: dict, identifiers: set[str], label: str, num_frames: int,
+def describe(path: Path, listed: dict, record: dict, identifiers: set[str], label: str, num_frames: int,
              fps: float) -> ShownVideo:
     step = STEP_FOLDER.fullmatch(listed["file"])
     inside = Path(listed["file"]).parent.as_posix()
@@ -77,7 +81,23 @@ def describe(path: Path, listed: dict, identifiers: set[str], label: str, num_fr
     prompt = " ".join(listed["prompt"].split())
     return ShownVideo(path, prompt, listed["seed"], group_label(inside), int(step[1]) if step else None,
                       asks_for_motion(prompt, identifiers, label), without_motion(prompt, identifiers, label),
-                      num_frames, fps)
+                      num_frames, fps, bool(record.get("motion")) and record.get("strength") != 0)
+
+
+def find_references(folder: Path, label: str) -> list[ShownVideo]:
+    """Return the videos of the untuned base in a folder; of a run, those of step 0.
+
+    Raises UserError if there are none, or one was rendered with a tuned motion.
+    """
+    role = "--reference-videos"
+    references = [video for video in find_videos(folder, label, role) if not video.step]
+    if not references:
+        raise UserError(f"{role}: {folder} has samples of tuned steps only. Name videos of the untuned base.")
+    for video in references:
+        if video.is_tuned:
+            raise UserError(f"{role}: {video.path} was rendered with a tuned motion. Name videos of the "
+                            f"untuned base, rendered with generate_pretrained.py -m BASE.")
+    return references
 
 
 def find_exemplars(folder: Path, label: str, fps: float) -> list[Exemplar]:
@@ -105,11 +125,9 @@ def find_exemplars(folder: Path, label: str, fps: float) -> list[Exemplar]:
                      tuple(range(0, facts[path][0], frame_step(facts[path][1], fps)))) for path in paths]
 
 
-def identifiers_of(folder: Path, paths: Iterable[Path]) -> set[str]:
+def identifiers_of(folder: Path, records: Iterable[dict]) -> set[str]:
     """Return what stands for V* in these prompts: by the videos' records, the run's config, by default."""
-    with ThreadPoolExecutor() as pool:   # each starts a process and waits for it
-        recorded = {str(made["placeholder_token"]) for made in pool.map(read_metadata, paths)
-                    if made.get("placeholder_token")}
+    recorded = {str(made["placeholder_token"]) for made in records if made.get("placeholder_token")}
     folder = folder.resolve()
     run = next((place.parent for place in (folder / "samples", folder, folder.parent)
                 if place.name == "samples"
