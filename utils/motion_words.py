@@ -11,6 +11,12 @@ from utils.prompts import MOTION_TOKEN
 
 DOING = r"do|does|doing|did|perform|performs|performing|performed"
 ARTICLES = r"the|a|an|this|that"
+# behind "the V*" these do not name it: in, slowly, wearing a (hat)
+NO_NOUN = (
+    r"(?:in|on|at|by|with|without|near|under|over|above|below|behind|beside|between|inside|outside|indoors|"
+    r"outdoors|into|onto|along|across|around|through|against|among|amid|from|for|to|of|off|up|down|before|"
+    r"after|during|while|as|like|next|toward|towards|and|or|but|then|together|alone|again|who|which|that|"
+    r"is|are|was|were|\w+ly|\w+ing\s+(?:the|an?|his|her|its|their))\b")
 QUOTES = "<>\"'`*_{}[]()"   # what people put around an identifier
 
 
@@ -23,14 +29,16 @@ def without_motion(prompt: str, identifiers: Iterable[str], label: str) -> str:
     """Return `prompt` without the motion: what text alignment compares with the frames.
 
     Removed are, letter case aside: each identifier, also with spaces before its star or in quotes or
-    brackets; the label right behind it, also inflected; what leads up to it, an article and a form of "do" or
-    "perform"; and the label where it stands alone. "a cat doing the V* dance on a stage" -> "a cat on a
-    stage".
+    brackets; the label right behind it, also inflected, or whatever else "the V*" and "doing a V*" are
+    followed by as their noun; what leads up to it, an article and a form of "do" or "perform"; and the label
+    where it stands alone. "a cat doing the V* dance on a stage" -> "a cat on a stage", whatever the label.
     """
     identifier, name = _identifier(identifiers), _name(label)
-    motion = rf"(?:{identifier}(?:[\s-]+{name})?|{name})(?:\s+motion\b)?"
-    lead = rf"(?:\b(?:{DOING})\s+)?(?:\b(?:{ARTICLES})\s+)?"
-    text = re.sub(rf"{lead}{motion}", " ", prompt, flags=re.IGNORECASE)
+    motion = rf"(?:\b(?:{DOING})\s+)?(?:\b(?:{ARTICLES})\s+)?(?:{identifier}(?:[\s-]+{name})?|{name})"
+    # not of "a V* cat": there the noun is who does it
+    lead = rf"\b(?:(?:{DOING})\s+(?:{ARTICLES})|the|this|that)\s+"
+    other = rf"{lead}{identifier}(?![\s-]+{name})[\s-]+(?!{NO_NOUN})\w+(?:-\w+)*"
+    text = re.sub(rf"(?:{other}|{motion})(?:\s+motion\b)?", " ", prompt, flags=re.IGNORECASE)
     text = re.sub(r"\s+([,.;:!?])", r"\1", " ".join(text.split()))
     return re.sub(r"^[\s,.;:]+|[\s,;:]+$", "", text)
 
@@ -57,4 +65,4 @@ def _name(label: str) -> str:
     stem = re.sub(r"ing$", "", last, flags=re.IGNORECASE) if len(last) > 5 else last
     stem = re.sub(r"e$", "", stem, flags=re.IGNORECASE) if len(stem) > 3 else stem
     words = r"[\s_]+".join(map(re.escape, [*first, stem]))
-    return rf"(?<!\w){words}(?:e|{re.escape(stem[-1:])})?(?:s|es|d|ed|ing|er|ers)?(?!\w)"
+    return rf"(?<!\w){words}(?:e|{re.escape(stem[-1:])})?(?:s|es|d|ed|ing)?(?!\w)"
