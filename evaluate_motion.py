@@ -185,8 +185,11 @@ def measure(inputs: Inputs, recognizer, clip_model, args: argparse.Namespace):
 
 def report(videos: list[ShownVideo], groups: list[GroupScores], document: dict, scores: list[dict],
            args: argparse.Namespace) -> None:
-    """Print the scores, and write them into the folder of the videos."""
-    labels, spacing = document["labels"], document["copying"]["spacing"]
+    """Print the scores, and write them into the folder of the videos.
+
+    Raises UserError, when that is done, if the weights of the step to use are damaged.
+    """
+    problems, labels, spacing = [], document["labels"], document["copying"]["spacing"]
     print(score_table(groups))
     print(f"\nA guess finds one motion of {len(labels)}: {1 / len(labels):.2f}. Text alignment is the cosine "
           f"of frames and the prompt without its motion.")
@@ -202,21 +205,28 @@ def report(videos: list[ShownVideo], groups: list[GroupScores], document: dict, 
             print(f"copy: {video.path} of {score['nearest_exemplar']}, distance "
                   f"{score['exemplar_ratio']:.2f}{own}")
     if document["step"]:
-        print(chosen_step(document["step"], args.videos))
+        print(chosen_step(document["step"], args.videos, problems))
         plot_steps(args.videos / PLOT_NAME, groups, document["step"]["step"],
                    f"{args.videos.resolve().name}: {args.motion}")
     write_json(args.videos / SCORES_NAME, document)
     add_to_gallery(args.videos, {video.path: score for video, score in zip(videos, scores)})
     print(f"scores: {args.videos / SCORES_NAME}\n"
           f"open {(args.videos / 'video_lightbox.html').absolute().as_uri()}")
+    if problems:
+        raise UserError(*problems)
 
 
-def chosen_step(choice: dict, run: Path) -> str:
-    """Return the step to use, the reason, and the command that uses it."""
+def chosen_step(choice: dict, run: Path, problems: list[str]) -> str:
+    """Return the step to use, the reason, and the command that uses it; what is wrong with its weights is
+    added to `problems`."""
     if choice["step"] is None:
         return f"step to use: none; {choice['reason']}."
     line = f"step to use: {choice['step']}; {choice['reason']}."
-    saved = weights_of_step(run.parent if run.name == "samples" else run, choice["step"])
+    run, found = run.parent if run.name == "samples" else run, []
+    saved = attempt(lambda: weights_of_step(run, choice["step"]), None, found)
+    if found:
+        problems += found
+        return line
     if saved is None:
         return f"{line} Its weights were not saved: see checkpointing_steps."
     return f"{line}\n  {script_command('generate_pretrained.py', '-m', saved, '-p', 'PROMPTS.txt')}"

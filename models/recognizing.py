@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -188,7 +189,7 @@ def _load_weights(name: str, kind: type, config: PreTrainedConfig,
             model, report = kind.from_pretrained(_check_name(name), config=config, dtype=torch.float32,
                                                  use_safetensors=True, trust_remote_code=False,
                                                  output_loading_info=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{name}: its weights cannot be loaded ({_first_line(error)}). They must be "
                         f"safetensors; copy or convert the model again.") from error
     if missing := sorted(report["missing_keys"]):

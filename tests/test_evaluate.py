@@ -145,6 +145,16 @@ def test_run_has_a_column_a_step_a_plot_and_a_step_to_use(evaluate, run):
     assert (run / "scores.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_what_was_measured_is_written_before_damaged_weights_are_named(evaluate, run):
+    shutil.rmtree(run / "checkpoint-100")
+    (run / "motion.safetensors").write_bytes(b"cut off")
+    shutil.rmtree(run / "samples" / "step_00000")   # one of the others is the step to use, then
+    code, out, err = evaluate(run)
+    assert code == 2 and len(err.splitlines()) == 1 and "motion.safetensors: cannot be read" in err
+    assert f"step to use: {scores_of(run)['step']['step']}; " in out and "scores.json" in out
+    assert (run / "scores.png").exists() and '"text":' in (run / "video_lightbox.html").read_text()
+
+
 def test_samples_folder_and_one_step_of_it_are_measured_too(evaluate, run):
     assert evaluate(run / "samples")[0] == 0
     assert [group["step"] for group in scores_of(run / "samples")["groups"]] == [0, 100, 200]
@@ -251,6 +261,9 @@ def no_classifier(folder: Path) -> None:
     (break_video, [], "a_cat_doing_the_sks_dance_seed2.mp4: is cut off"),
     (lambda folder: (folder / "bad.mp4").write_bytes(b"no video" * 99), [], "bad.mp4: is not a video"),
     (lambda folder: shutil.rmtree(folder), [], "does not exist"),
+    (lambda folder: (shutil.rmtree(folder), folder.write_bytes(b"")), [],
+     "VIDEOS: {tmp}/videos is a file. Name a folder of videos"),
+    (None, ["--exemplars", "{recognizer}/config.json"], "config.json is a file. Name the folder of clips"),
     (lambda folder: [path.unlink() for path in folder.iterdir()], [], "holds no videos"),
     (only_everyday, [], "no prompt asks for the motion"),
     (None, ["--motion", "polka"], "knows no motion 'polka', only dance, walking"),
@@ -273,7 +286,7 @@ def test_mistakes_are_one_line_and_code_2(evaluate, videos, models, tmp_path, sp
     arguments = [part.format(**names) for part in arguments]
     code, out, err = evaluate(videos, *arguments)
     assert code == 2 and words.format(**names) in err and len(err.strip().splitlines()) == 1, err
-    assert "Traceback" not in err and not (videos / "scores.json").exists()
+    assert "Traceback" not in err and not list(videos.glob("scores.json"))
 
 
 def test_everything_wrong_is_said_at_once(evaluate, videos, tmp_path):

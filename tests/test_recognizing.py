@@ -143,6 +143,15 @@ def test_weights_that_were_never_trained_are_refused(tmp_path):
         load_motion_recognizer(str(folder))
 
 
+@pytest.mark.parametrize("num_bytes", [0, 4, 900, -50])
+def test_weights_that_are_cut_off_are_one_clear_line(tmp_path, num_bytes):
+    path = make_classifier(tmp_path) / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:num_bytes])
+    with pytest.raises(UserError, match="its weights cannot be loaded .* copy or convert") as error:
+        load_motion_recognizer(str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
 def test_only_safetensors_are_read(tmp_path):
     folder = make_classifier(tmp_path)
     torch.save({}, folder / "pytorch_model.bin")

@@ -57,8 +57,7 @@ def find_videos(folder: Path, label: str, role: str = "VIDEOS") -> list[ShownVid
 
     Of a run only the samples. `label`: the motion's name. Raises UserError naming every video that is broken.
     """
-    if not folder.is_dir():
-        raise UserError(f"{role}: {folder} does not exist. Name a folder of videos, or a run folder.")
+    _check_folder(folder, role, "a folder of videos, or a run folder")
     listed = list_videos(folder)
     listed = [video for video in listed if STEP_FOLDER.fullmatch(video["file"])] or listed
     if not listed:
@@ -105,9 +104,7 @@ def find_exemplars(folder: Path, label: str, fps: float) -> list[Exemplar]:
 
     Raises UserError naming everything wrong with them.
     """
-    if not folder.is_dir():
-        raise UserError(f"--exemplars: {folder} does not exist. "
-                        f"Name the folder of clips the motion was learned from.")
+    _check_folder(folder, "--exemplars", "the folder of clips the motion was learned from")
     paths = sorted(path for path in folder.iterdir()
                    if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith("."))
     if not paths:
@@ -142,6 +139,13 @@ def match_references(videos: list[ShownVideo], references: list[ShownVideo]) -> 
     by_key = {reference.key: reference for reference in references}
     return {video: by_key[video.key] for video in videos
             if not video.shows_motion and video.key in by_key and by_key[video.key].path != video.path}
+
+
+def _check_folder(folder: Path, role: str, wanted: str) -> None:
+    """Raise UserError unless `folder` is one."""
+    if not folder.is_dir():
+        raise UserError(f"{role}: {folder} {'is a file' if folder.exists() else 'does not exist'}. "
+                        f"Name {wanted}.")
 
 
 def _checked(paths: list[Path]) -> dict[Path, tuple[int, float]]:
