@@ -49,6 +49,12 @@ def videos(tmp_path) -> Path:
     return folder
 
 
+def no_samples(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / "config.yaml").write_text("")
+
+
 @pytest.fixture
 def run(tmp_path) -> Path:
     """A run with samples of the base and two steps, a checkpoint of the first, and videos of its own."""
@@ -265,6 +271,7 @@ def no_classifier(folder: Path) -> None:
      "VIDEOS: {tmp}/videos is a file. Name a folder of videos"),
     (None, ["--exemplars", "{recognizer}/config.json"], "config.json is a file. Name the folder of clips"),
     (lambda folder: [path.unlink() for path in folder.iterdir()], [], "holds no videos"),
+    (no_samples, [], "is a run without samples. Train with validation_steps='[...]', or render"),
     (only_everyday, [], "no prompt asks for the motion"),
     (None, ["--motion", "polka"], "knows no motion 'polka', only dance, walking"),
     (None, ["--recognizer", "{clip}"], "is a CLIPModel, not a video classifier"),

@@ -60,6 +60,9 @@ def find_videos(folder: Path, label: str, role: str = "VIDEOS") -> list[ShownVid
     _check_folder(folder, role, "a folder of videos, or a run folder")
     listed = list_videos(folder)
     listed = [video for video in listed if STEP_FOLDER.fullmatch(video["file"])] or listed
+    if not listed and (folder / CONFIG_NAME).is_file():
+        raise UserError(f"{role}: {folder} is a run without samples. Train with validation_steps='[...]', or "
+                        f"render into another folder with generate_pretrained.py and name that.")
     if not listed:
         raise UserError(f"{role}: {folder} holds no videos. "
                         f"Render some with generate_pretrained.py -o {folder}.")
