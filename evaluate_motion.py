@@ -103,7 +103,9 @@ def find_inputs(args: argparse.Namespace) -> Inputs:
         problems += check_writable(args.videos)
         for folder in dict.fromkeys(video.path.parent for video in videos):
             attempt(lambda: read_sidecar(folder), None, problems)
-        if len(everyday) == len(videos):
+        if len(everyday) == len(videos) and references:
+            notes.append("no prompt asks for the motion, so only what is kept of the base is measured.")
+        elif len(everyday) == len(videos):
             problems.append(f"{args.videos}: no prompt asks for the motion (V*, or {args.motion!r}), so "
                             f"there is nothing to find it in. Render prompts that do, or name another "
                             f"--motion.")

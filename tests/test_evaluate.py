@@ -108,6 +108,14 @@ def test_everyday_prompts_are_compared_with_the_base(evaluate, videos, tmp_path)
     assert "1 of 2 videos of everyday prompts have no reference" in out
 
 
+def test_everyday_videos_alone_are_compared_with_the_base(evaluate, videos, tmp_path):
+    base = shutil.copytree(videos, tmp_path / "base")
+    only_everyday(videos)
+    code, out, err = evaluate(videos, "--reference-videos", base)
+    assert code == 0, err
+    assert measures_of(videos)["kept_top1"]["num"] == 2 and "no prompt asks for the motion" in out
+
+
 def test_reference_without_a_common_prompt_is_refused(evaluate, videos, tmp_path):
     write_clip(tmp_path / "base" / "a_dog_seed1.mp4")
     code, _, err = evaluate(videos, "--reference-videos", tmp_path / "base")
