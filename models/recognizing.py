@@ -10,6 +10,7 @@ embeddings.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from transformers import (
     AutoImageProcessor,
     AutoModelForVideoClassification,
     AutoTokenizer,
+    AutoVideoProcessor,
     BatchEncoding,
     CLIPConfig,
     CLIPModel,
@@ -34,6 +36,10 @@ from models.base_folder import is_hub_id
 from utils.errors import UserError
 
 CLASSIFIER = "ForVideoClassification"   # ends the class names of such models
+NUM_FRAMES = ("num_frames", "frames_per_clip")   # what configs call it; the second is V-JEPA 2's
+VIDEO_INPUT = "pixel_values_videos"     # what those take whose folder has a processor of videos, not images
+MAX_LABELS = 20                         # said in full; of more the NEAREST few
+NEAREST = 5
 
 
 @dataclass(frozen=True)
@@ -42,13 +48,13 @@ class MotionRecognizer:
 
     name: str                  # as the user gave it
     model: PreTrainedModel
-    processor: object          # the folder's own image processor
+    processor: object          # the folder's own, of images or videos
     labels: tuple[str, ...]
 
     @property
     def num_frames(self) -> int:
         """How many frames of a clip it looks at."""
-        return self.model.config.num_frames
+        return frames_looked_at(self.model.config)
 
 
 @dataclass(frozen=True)
@@ -66,29 +72,46 @@ class ImageTextModel:
 def load_motion_recognizer(name: str, device: torch.device | str = "cpu") -> MotionRecognizer:
     """Load a folder or hub id of a video classifier.
 
-    Raises UserError if it is none, or lacks trained weights or an image processor.
+    Raises UserError if it is none, or lacks trained weights or its processor.
     """
     config = _load(name, AutoConfig)
     if not any(kind.endswith(CLASSIFIER) for kind in config.architectures or ()):
         raise UserError(f"{name}: is {_kind(config)}, not a video classifier. Name a folder or hub id of a "
                         f"VideoMAE{CLASSIFIER} or its like.")
-    if not isinstance(getattr(config, "num_frames", None), int):
-        raise UserError(f"{name}: its config does not say num_frames. Name another video classifier, such as "
-                        f"a VideoMAE{CLASSIFIER}.")
+    if frames_looked_at(config) is None:
+        raise UserError(f"{name}: its config does not say {' or '.join(NUM_FRAMES)}. Name another video "
+                        f"classifier, such as a VideoMAE{CLASSIFIER}.")
     model = _load_weights(name, AutoModelForVideoClassification, config, device)
     labels = tuple(config.id2label[index] for index in range(config.num_labels))
-    return MotionRecognizer(name, model, _load(name, AutoImageProcessor), labels)
+    processor = AutoVideoProcessor if model.main_input_name == VIDEO_INPUT else AutoImageProcessor
+    return MotionRecognizer(name, model, _load(name, processor), labels)
+
+
+def frames_looked_at(config: PreTrainedConfig) -> int | None:
+    """How many frames of a clip a video classifier looks at; None where its config does not say."""
+    said = [getattr(config, key, None) for key in NUM_FRAMES]
+    return next((number for number in said if isinstance(number, int)), None)
 
 
 def label_index(recognizer: MotionRecognizer, label: str) -> int:
     """The place of `label` among the recognizer's, letter case aside. Raises UserError if there is none."""
     known = [known.casefold() for known in recognizer.labels]
-    if label.casefold() not in known:
-        more = f" and {len(known) - 20} more" if len(known) > 20 else ""
-        raise UserError(f"{recognizer.name}: knows no motion {label!r}, only "
-                        f"{', '.join(recognizer.labels[:20])}{more}. Name one of these, or another "
-                        f"recognizer.")
-    return known.index(label.casefold())
+    if label.casefold() in known:
+        return known.index(label.casefold())
+    there = f"only {', '.join(recognizer.labels)}"
+    if len(known) > MAX_LABELS:
+        there = f"but {len(known)} others, the nearest {', '.join(nearest_labels(label, recognizer.labels))}"
+    raise UserError(f"{recognizer.name}: knows no motion {label!r}, {there}. Name one of these, or another "
+                    f"recognizer.")
+
+
+def nearest_labels(label: str, labels: Sequence[str]) -> list[str]:
+    """The few of `labels` spelt most like `label`, as a whole or in one of their words."""
+    def likeness(known: str) -> float:
+        words = (known, *known.split())
+        return max(SequenceMatcher(None, word.casefold(), label.casefold()).ratio() for word in words)
+
+    return sorted(labels, key=likeness, reverse=True)[:NEAREST]
 
 
 @torch.no_grad()
@@ -102,7 +125,7 @@ def classify_motion(recognizer: MotionRecognizer, clips: Sequence[np.ndarray],
     for start in range(0, len(clips), batch_size):
         videos = [list(clip[even_indices(len(clip), recognizer.num_frames)])
                   for clip in clips[start : start + batch_size]]
-        inputs = recognizer.processor(videos, return_tensors="pt")       # pixel_values (n f c h w)
+        inputs = recognizer.processor(videos, return_tensors="pt")       # of one entry (n f c h w)
         logits = recognizer.model(**inputs.to(recognizer.model.device)).logits     # (n k)
         probabilities.append(logits.float().softmax(-1).cpu().numpy())
     return np.concatenate(probabilities)
@@ -172,11 +195,14 @@ def _load(name: str, kind: type):
     """What `kind`.from_pretrained makes of `name`; HF_HUB_OFFLINE is honoured, no code is run."""
     folder_or_id = _check_name(name)
     what = {AutoConfig: "a transformers model", AutoImageProcessor: "an image processor",
-            AutoTokenizer: "a tokenizer"}[kind]
+            AutoVideoProcessor: "a video processor", AutoTokenizer: "a tokenizer"}[kind]
     try:
         with _quiet():
             return kind.from_pretrained(folder_or_id, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+    except ImportError as error:   # such as torchvision, for a video processor
+        raise UserError(f"{name}: {what} cannot be loaded from it ({_first_line(error).partition('. ')[0]}). "
+                        f"Install what is missing with pip.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{name}: {what} cannot be loaded from it ({_first_line(error)}). Name a "
                         f"transformers folder, or a hub id that can be reached.") from error
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,46 @@ def test_labels_are_found_whatever_their_case(classifier):
         label_index(classifier, "dance")
     assert str(error.value) == (f"{classifier.name}: knows no motion 'dance', only Spinning, riding a bike. "
                                 f"Name one of these, or another recognizer.")
+
+
+def test_of_many_labels_the_nearest_are_named(classifier):
+    labels = (*(f"playing game {number}" for number in range(396)), "salsa dancing", "Spinning poi", "skiing",
+              "dancing ballet")
+    with pytest.raises(UserError) as error:
+        label_index(replace(classifier, labels=labels), "salsa spin")
+    message = str(error.value)
+    assert "'salsa spin', but 400 others, the nearest salsa dancing, Spinning poi, " in message
+    assert message.count("playing game") < 5
+
+
+def make_vjepa(folder: Path) -> Path:
+    """Write a small random V-JEPA 2 of two labels, whose input and number of frames have other names."""
+    from transformers import VJEPA2Config, VJEPA2ForVideoClassification
+
+    torch.manual_seed(0)
+    VJEPA2ForVideoClassification(VJEPA2Config(
+        patch_size=8, crop_size=32, frames_per_clip=4, hidden_size=24, num_attention_heads=2,
+        num_hidden_layers=1, num_pooler_layers=1, pred_hidden_size=24, pred_num_attention_heads=2,
+        pred_num_hidden_layers=1, pred_num_mask_tokens=1, id2label={0: "Spinning", 1: "riding a bike"},
+        label2id={"Spinning": 0, "riding a bike": 1})).save_pretrained(folder)
+    (folder / "video_preprocessor_config.json").write_text(json.dumps(
+        {"video_processor_type": "VJEPA2VideoProcessor", "crop_size": 32}))
+    return folder
+
+
+@pytest.mark.skipif(not find_spec("torchvision"), reason="video processors of transformers need torchvision")
+def test_a_classifier_with_frames_per_clip_and_a_video_processor_judges_clips(tmp_path):
+    recognizer = load_motion_recognizer(str(make_vjepa(tmp_path)))
+    assert recognizer.num_frames == 4
+    probabilities = classify_motion(recognizer, [draw_frames(9, 64, 48), draw_frames(3, 32, 32)])
+    assert probabilities.shape == (2, 2) and np.allclose(probabilities.sum(1), 1, atol=1e-5)
+
+
+@pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is there")
+def test_a_video_processor_without_torchvision_is_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match="a video processor .* requires the Torchvision library") as error:
+        load_motion_recognizer(str(make_vjepa(tmp_path)))
+    assert "Install" in str(error.value) and "\n" not in str(error.value)
 
 
 # ------------------------------------------------------------------------------------------------- errors
