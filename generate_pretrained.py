@@ -91,7 +91,7 @@ def parse_args() -> argparse.Namespace:
     add("-s", "--seed", type=seed, default=DEFAULT_SEED,
         help=f"of prompts without one: a number, or random (default: {DEFAULT_SEED})")
     add("-n", "--negative-prompt", default="", help="what not to show")
-    add("-r", "--res", type=resolution, 
+    add("-r", "--res", type=resolution,
         help="pixels, 384 or 576x320 (default: as trained; of a base, what it was made for)")
     add("-d", "--duration", type=positive(int), metavar="FRAMES", help="frames a video (default: as trained)")
     add("--steps", type=positive(int), default=50, help="denoising steps (default: 50)")

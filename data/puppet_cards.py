@@ -6,7 +6,7 @@ import numpy as np
 
 from data import puppet_theatre as world
 from data.puppet_composed_motions import COMPOSED_MOTIONS
-from data.puppet_labels import MOTIONS
+from data.puppet_labels import MOTIONS, OTHER
 from utils.files import replacing
 from utils.markdown import table
 
@@ -15,7 +15,7 @@ HEADS = {"motion": ("video-classification", "Puppet theatre: motion", f"""\
 A small VideoMAE (`VideoMAEForVideoClassification`, `VideoMAEImageProcessor`) that names the motion of a clip
 of the puppet theatre, one of {len(MOTIONS)}: {", ".join(MOTIONS)}.
 64x64 pixels, 8 frames, which should span one second; two seconds are harder for it. A clip frozen at any
-moment is `standing`. Shuffling the frames costs it less than it should: many poses tell the motion alone.
+moment is `standing`; other ways to move one's arms, and frames in a wrong order, are `{OTHER}`.
 Made to judge rendered videos of `models/puppet-theatre`; it knows nothing else."""),
          "clip": ("zero-shot-image-classification", "Puppet theatre: CLIP", f"""\
 A small CLIP (`CLIPModel`, `CLIPProcessor`) for single frames of the puppet theatre, 64x64 pixels, and
@@ -110,12 +110,10 @@ Not yet measured.
 
 
 def write_measurements(folder: Path, results: dict[str, dict[str, float]], seed: int,
-                       confusion: np.ndarray | None = None,
-                       taken_for: dict[str, float] | None = None) -> None:
-    """Put the figures of the check into a card; what is of motions where they are given.
+                       confusion: np.ndarray | None) -> None:
+    """Put the figures of the check into a card; the confusion of motions where there is one.
 
-    A row of `results` is a view of the clips, or, where it has no `place`, a change of their order;
-    `taken_for` are the shares of clips of unknown motions that are called this or that.
+    A row of `results` is a view of the clips, or, where it has no `place`, a change of their order.
     """
     views = {view: row for view, row in results.items() if "place" in row}
     kinds = ("motion",) if confusion is not None else ("character", "number", "place")
@@ -135,11 +133,6 @@ def write_measurements(folder: Path, results: dict[str, dict[str, float]], seed:
             for view, row in results.items() if view not in views])
         lines += ["", "What was drawn (rows) and what was seen (columns), frames as drawn:", "",
                   *confusion_table(confusion, MOTIONS)]
-    if taken_for is not None:
-        called = sorted(MOTIONS, key=taken_for.get, reverse=True)
-        lines += ["", f"It has no word for anything else. {taken_for['clips']} clips of motions named by",
-                  "their parts, which the base learns and which it was never shown, are called:", "",
-                  *table(called, [[f"{100 * taken_for[motion]:.1f} %" for motion in called]])]
     path = folder / "README.md"
     card = path.read_text(encoding="utf-8").split(MEASURED)[0] + MEASURED + "\n" + "\n".join(lines) + "\n"
     with replacing(path) as partial:

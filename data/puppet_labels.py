@@ -9,8 +9,15 @@ from itertools import product
 import numpy as np
 
 from data import puppet_theatre as world
+from data.puppet_composed_motions import list_motions
 
-MOTIONS = world.EVERYDAY_MOTIONS + world.KEPT_OUT_MOTIONS
+# A judge that can only choose among the motions it knows calls whatever swings its arms a dance. OTHER are
+# the motions named by their parts, but for those that come near one that has a name of its own.
+OTHER = "something else"
+NAMED_MOTIONS = world.EVERYDAY_MOTIONS + world.KEPT_OUT_MOTIONS
+MOTIONS = (*NAMED_MOTIONS, OTHER)
+OTHER_MOTIONS = tuple(list_motions(NAMED_MOTIONS))
+OTHER_SHARE = 0.2            # of the clips, as they are many
 NUMBERS = (1, 2)
 # Every character, number and place, in this order: the axes of `read_scenes`.
 SCENES = tuple(product(world.CHARACTERS, NUMBERS, world.PLACES))
@@ -21,11 +28,17 @@ LETTERS = list("abcdefghijklmnopqrstuvwxyz")
 
 
 def draw_scene(rng: np.random.Generator) -> world.Scene:
-    """Any of all motions, characters, places and numbers, each as likely as another."""
+    """Any of all motions, characters, places and numbers, each as likely as another, but for OTHER."""
     def pick(names: tuple[str, ...]) -> str:
         return str(names[rng.integers(len(names))])
 
-    return world.Scene(pick(world.CHARACTERS), pick(MOTIONS), pick(world.PLACES), int(rng.integers(1, 3)))
+    motions = OTHER_MOTIONS if rng.random() < OTHER_SHARE else NAMED_MOTIONS
+    return world.Scene(pick(world.CHARACTERS), pick(motions), pick(world.PLACES), int(rng.integers(1, 3)))
+
+
+def label_of(motion: str) -> str:
+    """What a recognizer is to call it: its name, or OTHER."""
+    return motion if motion in NAMED_MOTIONS else OTHER
 
 
 def say_who(character: str, num_characters: int) -> str:
@@ -49,7 +62,7 @@ def read_scenes(probabilities: np.ndarray) -> dict[str, np.ndarray]:
 
 def shown_labels(scenes: list[world.Scene]) -> dict[str, np.ndarray]:
     """What scenes show, as indices (n) like those of `read_scenes`, and of MOTIONS."""
-    return {"motion": np.array([MOTIONS.index(scene.motion) for scene in scenes]),
+    return {"motion": np.array([MOTIONS.index(label_of(scene.motion)) for scene in scenes]),
             "character": np.array([world.CHARACTERS.index(scene.character) for scene in scenes]),
             "number": np.array([NUMBERS.index(scene.num_characters) for scene in scenes]),
             "place": np.array([world.PLACES.index(scene.place) for scene in scenes])}

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data import puppet_theatre as world
-from data.puppet_labels import MOTIONS, NUMBERS, draw_scene, shown_labels
+from data.puppet_labels import MOTIONS, NUMBERS, OTHER, draw_scene, shown_labels
 
 MOTION_SEED, FRAME_SEED, HELD_OUT_SEED = 5201, 5202, 5203    # of the clips; the last only to measure on
 SHARD_CLIPS = 1024                                # drawn at once
-FROZEN, SHUFFLED = 0.05, 0.06                     # shares of the clips shown so, to teach what is no motion
+FROZEN, SHUFFLED = 0.05, 0.10                     # shares of the clips shown so, to teach what is no motion
 SLOW = 0.4                                        # share of clips of up to two seconds, at lower frame rates
 LOWEST_FPS = 3.7                                  # 8 frames out of 16 at 8 frames a second
 
@@ -35,18 +35,18 @@ def draw_clips(index: int) -> dict[str, Tensor]:
 def with_stills(frames: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Freeze some clips and shuffle others, and return them with the wanted probabilities (b k).
 
-    A clip that stands still at any moment of a motion is `standing`. One in a wrong order is nothing for
-    certain: each label gets the same share. Else a pose would be enough to tell the motion.
+    A clip that stands still at any moment of a motion is `standing`, one in a wrong order OTHER. Else a pose
+    would be enough to tell the motion.
     """
     frames, target = frames.clone(), F.one_hot(labels, len(MOTIONS)).float()
-    standing = MOTIONS.index("standing")
+    standing, other = MOTIONS.index("standing"), MOTIONS.index(OTHER)
     for i, draw in enumerate(rng.random(len(frames))):
         if draw < FROZEN:
             frames[i] = frames[i, rng.integers(frames.shape[1])]
             target[i] = F.one_hot(torch.tensor(standing), len(MOTIONS))
         elif draw < FROZEN + SHUFFLED and labels[i] != standing:
             frames[i] = frames[i, torch.from_numpy(shuffled_order(rng, frames.shape[1]))]
-            target[i] = 1 / len(MOTIONS)
+            target[i] = F.one_hot(torch.tensor(other), len(MOTIONS))
     return frames, target
 
 
