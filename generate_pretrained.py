@@ -21,6 +21,7 @@ from utils.config import Config
 from utils.config_loading import parse_config
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import check_writable, file_digest, write_json
+from utils.processes import is_first_process
 from utils.prompts import MAX_SEED, Prompt, is_text, read_prompts, with_token
 
 MAX_FPS = 1000
@@ -204,7 +205,8 @@ def precision(args: argparse.Namespace, source: Source) -> str:
 
     wanted = args.precision or (source.config and source.config.mixed_precision)
     config, notes = resolve_precision(replace(source.config or Config(), mixed_precision=wanted))
-    print("\n".join(notes), end="\n" * bool(notes))
+    for note in notes:
+        say(note)
     return config.mixed_precision
 
 
@@ -247,8 +249,8 @@ def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], fps: 
     trained = source.config and source.config.validation_data
     num_frames = args.duration or (trained.num_frames if trained else DEFAULT_NUM_FRAMES)
     how = Rendering(*size, num_frames, args.steps, args.guidance_scale, args.negative_prompt)
-    print(f"{len(prompts)} video{'s' * (len(prompts) != 1)} of {num_frames} frames, {size[0]}x{size[1]}, "
-          f"at {fps:g} frames per second")
+    say(f"{len(prompts)} video{'s' * (len(prompts) != 1)} of {num_frames} frames, {size[0]}x{size[1]}, "
+        f"at {fps:g} frames per second")
 
     computed_in = precision(args, source)
     base, made_with = load(source, args.strength)
@@ -262,7 +264,13 @@ def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], fps: 
     for remark in remarks:
         print(f"note: {remark}")
     state.wait_for_everyone()
-    print(f"open {(args.output_dir / 'video_lightbox.html').absolute().as_uri()}")
+    say(f"open {(args.output_dir / 'video_lightbox.html').absolute().as_uri()}")
+
+
+def say(text: str) -> None:
+    """Print what all processes would say, once."""
+    if is_first_process():
+        print(text)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from utils.commands import script_command
 from utils.config import Config
 from utils.config_loading import examine_config
 from utils.errors import UserError, attempt, plain_errors, run_script
+from utils.processes import is_first_process, num_processes
 from utils.run_folder import CONFIG_NAME, create_run, find_run, hold_run, write_config
 
 
@@ -35,9 +36,10 @@ def main() -> None:
     if is_first_process():
         print("\n".join([*notes, *more_notes, plan_report(plan)]), flush=True)
     if run:
-        check_continuation(run, plan, int(os.environ.get("WORLD_SIZE", "1")))
+        check_continuation(run, plan, num_processes())
     if args.dry_run:
-        print(estimate_report(plan))
+        if is_first_process():
+            print(estimate_report(plan))
         return
 
     accelerator, run = start(config, run)
@@ -82,11 +84,6 @@ def config_path(args: argparse.Namespace) -> Path:
     if not run.is_dir():
         raise UserError(f"{run}: does not exist. Runs are folders in output_dir, named subject-time.")
     return (run.parent if run.name.startswith("checkpoint-") else run) / CONFIG_NAME
-
-
-def is_first_process() -> bool:
-    """Say whether this process reports; `accelerate launch` numbers its processes before they have met."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def start(config: Config, run: Path | None):

@@ -112,6 +112,16 @@ def test_list_with_seeds_is_rendered_with_its_own_seeds(tiny_base, run_main, tmp
     assert np.array_equal(all_frames(tmp_path / "out" / name), all_frames(tmp_path / "alone" / name))
 
 
+def test_of_several_processes_the_first_speaks(tiny_base, run_main, tmp_path, monkeypatch):
+    said = {}
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        code, said[rank], _ = run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path / rank, "-p",
+                                       "a cat|a dog", "-r", "64", "-d", "3", "--steps", "2")
+        assert code == 0
+    assert "2 videos of 3 frames" in said["0"] and "video_lightbox.html" in said["0"] and said["1"] == ""
+
+
 def test_random_seed_is_the_one_in_the_name(tiny_base, run_main, tmp_path):
     run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path, "-p", "a cat|a dog", "-s", "random",
              "--steps", "1", "-r", "64", "-d", "2")

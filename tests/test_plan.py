@@ -444,6 +444,11 @@ def test_dry_run_estimates_and_makes_no_run(write_config, run_main, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+def test_dry_run_of_several_processes_speaks_once(write_config, run_main, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert run_main("train_model", "--config", write_config(), "--dry-run") == (0, "", "")
+
+
 def test_memory_estimate_counts_what_trains(config):
     from models.footprint import training_footprint
 

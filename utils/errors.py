@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from utils.processes import num_processes
+
 
 class UserError(Exception):
     """One or more things the user can fix, one line each: what is wrong, where, what to do.
@@ -52,7 +54,7 @@ def run_script(main: Callable[[], None]) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")   # file names need not be text
     code = exit_code_of(main)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if num_processes() > 1:
         for stream in filter(None, (sys.stdout, sys.stderr)):
             stream.flush()
         os._exit(code)
