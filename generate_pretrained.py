@@ -21,7 +21,7 @@ from utils.config import Config
 from utils.config_loading import parse_config
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import check_writable, file_digest, write_json
-from utils.processes import is_first_process
+from utils.processes import LONGEST_WAIT, is_first_process
 from utils.prompts import MAX_SEED, Prompt, is_text, read_prompts, with_token
 
 MAX_FPS = 1000
@@ -254,7 +254,7 @@ def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], fps: 
 
     computed_in = precision(args, source)
     base, made_with = load(source, args.strength)
-    state = PartialState()
+    state = PartialState(timeout=LONGEST_WAIT)
     base.pipeline.to(state.device, COMPUTE_DTYPES[computed_in])
     mine = prompts[state.process_index :: state.num_processes]   # `accelerate launch` shares the prompts out
     remarks = render_to_folder(base.pipeline, mine, how, args.output_dir, fps, args.batch_size,

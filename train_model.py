@@ -18,7 +18,7 @@ from utils.commands import script_command
 from utils.config import Config
 from utils.config_loading import examine_config
 from utils.errors import UserError, attempt, plain_errors, run_script
-from utils.processes import is_first_process, num_processes
+from utils.processes import LONGEST_WAIT, is_first_process, num_processes
 from utils.run_folder import CONFIG_NAME, create_run, find_run, hold_run, write_config
 
 
@@ -91,7 +91,7 @@ def start(config: Config, run: Path | None):
     from accelerate import Accelerator, PartialState
     from accelerate.utils import broadcast_object_list
 
-    state = PartialState(cpu=not has_accelerator())
+    state = PartialState(cpu=not has_accelerator(), timeout=LONGEST_WAIT)
     agreed = [str(run or create_run(config)) if state.is_main_process else None]
     if state.num_processes > 1:
         broadcast_object_list(agreed)

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import ROOT
+from utils.config import Config
 from utils.run_folder import checkpoints, read_log
 
 pytestmark = pytest.mark.slow
@@ -112,6 +114,28 @@ def test_sharded_run_saves_the_weights_of_ddp_and_resumes(two_processes, setting
     assert f"resuming {run} after step 1" in done.stdout
     resumed = load_file(run / "motion.safetensors")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_processes_wait_for_each_other_for_hours(monkeypatch):
+    """As they must while one of them encodes clips or renders samples."""
+    import train_model
+    from accelerate.state import AcceleratorState
+
+    class Given(Exception):
+        pass
+
+    def init_process_group(**given):
+        raise Given(given["timeout"])
+
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+                        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "OMP_NUM_THREADS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.distributed, "init_process_group", init_process_group)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with pytest.raises(Given) as given:
+        train_model.start(Config(), None)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert given.value.args[0] >= timedelta(hours=12)
 
 
 def test_one_of_several_processes_ends_whatever_its_threads_do():
