@@ -89,7 +89,7 @@ def config_path(args: argparse.Namespace) -> Path:
 def start(config: Config, run: Path | None):
     """Return the accelerator and the run folder, a new one unless a run is resumed."""
     from accelerate import Accelerator, PartialState
-    from accelerate.utils import broadcast_object_list
+    from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 
     state = PartialState(cpu=not has_accelerator(), timeout=LONGEST_WAIT)
     agreed = [str(run or create_run(config)) if state.is_main_process else None]
@@ -97,7 +97,8 @@ def start(config: Config, run: Path | None):
         broadcast_object_list(agreed)
     run = Path(agreed[0])
     accelerator = Accelerator(mixed_precision=config.mixed_precision, log_with=config.report_to,
-                              project_dir=run)
+                              project_dir=run, kwargs_handlers=[
+                                  DistributedDataParallelKwargs(gradient_as_bucket_view=True)])
     if os.environ.get("ACCELERATE_USE_FSDP") == "true" and not accelerator.is_fsdp2:
         accelerator.print("FSDP needs GPUs, and there are none: every process holds the whole network.")
     if config.report_to:

@@ -65,7 +65,8 @@ def optimizer_step(plan: Plan, unet: nn.Module, scheduler, inputs: Inputs, optim
     optimizer.step()   # in fp16 the scaler leaves out steps whose gradient overflowed, and lowers its scale
     if accelerator.scaler is not None and accelerator.scaler.get_scale() < 1:
         raise UserError(not_finite("gradient", step, seen))
-    optimizer.zero_grad()
+    # those of DDP stay where they are sent from (models/training.py)
+    optimizer.zero_grad(set_to_none=not isinstance(unet, nn.parallel.DistributedDataParallel))
     exemplar, regularization, loss = accelerator.reduce(torch.stack(means).mean(dim=0), "mean").tolist()
     return {"step": step + 1, "loss": loss, "exemplar": exemplar,
             "regularization": regularization if plan.regularization else None,

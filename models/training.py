@@ -128,6 +128,11 @@ def set_up(plan: Plan, accelerator, run: Path) -> Training:
     apart = bool(accelerator.reduce(wanted, "sum"))
     plain_forward = unet.forward   # prepare() wraps it in autocast
     optimizer = make_optimizer(config, trained, accelerator)
+    if accelerator.num_processes > 1 and not accelerator.is_fsdp2:
+        # DDP makes those that are there views of the blocks it sends; of those that a first pass makes, which
+        # is not sent, there would be two copies
+        for tensor in trained.values():
+            tensor.grad = torch.zeros_like(tensor)
     keep_precision(accelerator, unet)
     prepared, optimizer = accelerator.prepare(unet, optimizer)
     parameters = dict(unet.named_parameters())   # where FSDP spreads them, others than before

@@ -1,6 +1,7 @@
 """train_model.py, started by tests/test_processes.py in several processes, with what each of them did noted.
 
-Every process writes to $OBSERVED/rank_N.jsonl a hash of its noise, and after each step a hash of its weights.
+Every process writes to $OBSERVED/rank_N.jsonl, before each pass, a hash of its noise and the number of blocks
+of memory that hold its gradients, and after each step a hash of its weights.
 """
 
 import hashlib
@@ -17,19 +18,24 @@ def main() -> None:
 
     losses, report = step.clip_losses, training.report
 
-    def note(kind: str, tensors) -> None:
+    def note(kind: str, what) -> None:
+        with open(Path(os.environ["OBSERVED"]) / f"rank_{os.environ['RANK']}.jsonl", "a") as file:
+            file.write(json.dumps([kind, what]) + "\n")
+
+    def digest_of(tensors) -> str:
         digest = hashlib.sha256()
         for tensor in tensors:
             digest.update(tensor.detach().cpu().numpy().tobytes())
-        with open(Path(os.environ["OBSERVED"]) / f"rank_{os.environ['RANK']}.jsonl", "a") as file:
-            file.write(json.dumps([kind, digest.hexdigest()]) + "\n")
+        return digest.hexdigest()
 
     def noted_losses(unet, scheduler, latents, noise, *others):
-        note("noise", [noise])
+        note("noise", digest_of([noise]))
+        gradients = [parameter.grad for parameter in unet.parameters() if parameter.grad is not None]
+        note("blocks", len({gradient.untyped_storage().data_ptr() for gradient in gradients}))
         return losses(unet, scheduler, latents, noise, *others)
 
     def noted_report(training, *others):
-        note("weights", training.trained.values())
+        note("weights", digest_of(training.trained.values()))
         report(training, *others)
 
     step.clip_losses, training.report = noted_losses, noted_report

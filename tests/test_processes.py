@@ -61,9 +61,9 @@ def two_processes(tmp_path_factory, settings) -> tuple[Path, Path]:
     return next(results.glob("spin-*")), observed
 
 
-def noted(observed: Path, rank: int, kind: str) -> list[str]:
+def noted(observed: Path, rank: int, kind: str) -> list:
     lines = (observed / f"rank_{rank}.jsonl").read_text().splitlines()
-    return [digest for what, digest in map(json.loads, lines) if what == kind]
+    return [noted for what, noted in map(json.loads, lines) if what == kind]
 
 
 def test_replicas_are_equal_after_each_step(two_processes):
@@ -74,6 +74,12 @@ def test_replicas_are_equal_after_each_step(two_processes):
 def test_noise_differs_between_processes_and_steps(two_processes):
     digests = [digest for rank in (0, 1) for digest in noted(two_processes[1], rank, "noise")]
     assert len(digests) >= 4 and len(set(digests)) == len(digests)
+
+
+def test_gradients_lie_in_the_blocks_that_ddp_sends(two_processes):
+    """From the first pass on, and there is no second copy of them."""
+    blocks = noted(two_processes[1], 0, "blocks")
+    assert len(blocks) == 4 and 1 <= min(blocks) <= max(blocks) < 10   # two passes a step; of 266 tensors
 
 
 def test_one_process_writes(two_processes):
