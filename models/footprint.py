@@ -66,16 +66,16 @@ class Block:
 
 def training_footprint(folder: Path, trained: list[str], batch_size: int, num_frames: int,
                        cells: tuple[int, int], precision: str, recompute: bool, use_8bit_adam: bool,
-                       on_cpu: bool, num_passes: int = 1) -> Footprint:
+                       on_cpu: bool, gradients_stay: bool = False) -> Footprint:
     """Estimate the memory of a training step on a batch of windows of `num_frames` of `cells` (h, w) latent
-    cells. `num_passes`: batches whose gradients add up; from the second on all gradients are there."""
+    cells. `gradients_stay`: all of them are there from the start, as where those of several passes add up."""
     sizes = tensor_sizes(folder, "unet")
     config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
     num_trained = sum(sizes[name] for name in trained)
     value = BYTES[precision]
     blocks = list(unet_blocks(config, set(trained), batch_size, num_frames, cells, value, on_cpu))
     activations, gradients = peak_of_step(blocks, {name: sizes[name] for name in trained}, value, recompute,
-                                          are_there=num_passes > 1)
+                                          are_there=gradients_stay)
     if gradients + activations < num_trained * 4:   # the optimizer's turn, when all gradients are there
         activations, gradients = 0, num_trained * 4
     return Footprint(
@@ -96,7 +96,7 @@ def free_memory() -> int:
 def peak_of_step(blocks: Sequence[Block], trained_sizes: dict[str, int], value: int,
                  recompute: bool, are_there: bool = False) -> tuple[int, int]:
     """Return the bytes of (activations, gradients) when both together are most. `value`: bytes of a computed
-    value; trained weights are cast to it. `are_there`: the gradients of all weights, from an earlier pass."""
+    value; trained weights are cast to it. `are_there`: the gradients of all weights, from before."""
     of_block = {block.name: sum(size for name, size in trained_sizes.items() if name.startswith(block.name))
                 for block in blocks}
     first = _first_trained(blocks, trained_sizes)

@@ -17,6 +17,7 @@ from utils.config import Config, num_due
 from utils.decoding import IMAGE_SUFFIXES
 from utils.errors import UserError, attempt
 from utils.files import check_writable, format_bytes, free_bytes
+from utils.processes import num_processes
 from utils.prompts import Prompt, read_prompts, with_token
 from utils.run_folder import checkpoints
 
@@ -246,12 +247,13 @@ def footprint_of(plan: Plan, apart: bool, recompute: bool) -> Footprint:
     config, clips = plan.config, plan.exemplars + plan.regularization
     largest = max(clips, key=lambda clip: clip.window * clip.size[0] * clip.size[1])
     batch_size = config.train_batch_size * (2 if plan.regularization and not apart else 1)
+    # where several passes add up, and in the blocks that DDP sends
+    gradients_stay = apart or config.gradient_accumulation_steps > 1 or num_processes() > 1
     num_frames = 1 if config.train_data.train_weights == "spatial" else largest.window
     return training_footprint(
         plan.base_folder, plan.trained_names, batch_size, num_frames,
         (largest.size[1] // plan.strides[0], largest.size[0] // plan.strides[0]), config.mixed_precision,
-        recompute, config.use_8bit_adam, on_cpu=not torch.cuda.is_available(),
-        num_passes=config.gradient_accumulation_steps * (2 if apart else 1))
+        recompute, config.use_8bit_adam, on_cpu=not torch.cuda.is_available(), gradients_stay=gradients_stay)
 
 
 def roles_apart(plan: Plan) -> bool:

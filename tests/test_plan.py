@@ -466,6 +466,15 @@ def test_memory_estimate_counts_what_trains(config):
     assert half.kernels > 0 == full.kernels == on_gpu.kernels
 
 
+def test_several_processes_have_all_gradients_from_the_start(config, monkeypatch):
+    plan = make_plan(config)
+    trained = sum(plan.num_elements[name] for name in plan.trained_names)
+    alone = plan_module.footprint_of(plan, apart=False, recompute=True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    one_of_two = plan_module.footprint_of(plan, apart=False, recompute=True)
+    assert one_of_two.gradients == trained * 4 and one_of_two.total() > alone.total()
+
+
 def test_activations_are_recomputed_as_the_config_says_or_where_memory_is_small(config, monkeypatch):
     plan = make_plan(replace(config, gradient_checkpointing=None))
     needed = plan_module.footprint_of(plan, apart=True, recompute=False).total()
