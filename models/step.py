@@ -46,7 +46,9 @@ def optimizer_step(plan: Plan, unet: nn.Module, scheduler, inputs: Inputs, optim
         losses = {}
         for index, roles in enumerate(passes):
             is_last = micro_step == num_micro_steps - 1 and index == len(passes) - 1
-            with nullcontext() if is_last else accelerator.no_sync(unet):
+            # FSDP sends in every pass: else each process would keep the gradients whole until the last one
+            is_sent = is_last or accelerator.is_fsdp2
+            with nullcontext() if is_sent else accelerator.no_sync(unet):
                 of_roles = role_losses(unet, scheduler, inputs, roles, config, accelerator.device)
                 loss = total_loss(of_roles, config.prior_lambda)
                 if not all_finite(loss.detach(), accelerator):

@@ -1,5 +1,5 @@
 """train_model.py under FSDP on the CPU, where accelerate would fall back to DDP; started by
-tests/test_processes.py."""
+tests/test_processes.py. Before each pass it says how many parts of gradients a process holds."""
 
 import sys
 from pathlib import Path
@@ -12,9 +12,15 @@ def main() -> None:
     from accelerate.utils import DistributedType
 
     import train_model
+    from models import step
     from utils.errors import run_script
 
-    prepare = train_model.start
+    prepare, losses = train_model.start, step.clip_losses
+
+    def counted_losses(unet, *others):
+        num = sum(parameter.grad is not None for parameter in unet.parameters())
+        print(f"gradients: {num}\n", end="")   # in one piece: processes speak at the same time
+        return losses(unet, *others)
 
     def start(config, run):
         state = PartialState(cpu=True)
@@ -24,7 +30,7 @@ def main() -> None:
         assert accelerator.is_fsdp2, accelerator.distributed_type
         return accelerator, run
 
-    train_model.start = start
+    train_model.start, step.clip_losses = start, counted_losses
     run_script(train_model.main)
 
 

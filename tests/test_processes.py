@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -109,6 +110,8 @@ def test_sharded_run_saves_the_weights_of_ddp_and_resumes(two_processes, setting
     done = launch(script, "--config", os.devnull, *settings, f"output_dir={tmp_path}",
                   launched_by=launched_by)
     assert done.returncode == 0, done.stdout + done.stderr
+    # the second pass of a step finds those of the first, sent and spread
+    assert set(re.findall(r"gradients: (\d+)\n", done.stdout)) == {"0", "266"}
     run = next(tmp_path.glob("spin-*"))
     for name in ("motion.safetensors", "checkpoint-1/state.safetensors", "checkpoint-2/motion.safetensors"):
         assert_equal_within_rounding(*(load_file(folder / name) for folder in (two_processes[0], run)))
