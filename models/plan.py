@@ -235,7 +235,7 @@ def estimate_report(plan: Plan) -> str:
     if plan.base_folder is None:
         return (f"{plan.config.pretrained_model_path} is not on this machine yet, so memory and disk are not "
                 f"estimated.")
-    config, footprint = plan.config, footprint_of(plan, roles_apart(plan), recomputes(plan))
+    config, footprint = plan.config, footprint_of(plan, *fitting_way(plan))
     cache, results = disk_needs(plan)
     free = format_bytes(free_bytes(Path(config.output_dir)))
     return (f"{footprint.report()}\ndisk, at most: cache {format_bytes(cache)}, checkpoints and motion "
@@ -256,20 +256,20 @@ def footprint_of(plan: Plan, apart: bool, recompute: bool) -> Footprint:
         recompute, config.use_8bit_adam, on_cpu=not torch.cuda.is_available(), gradients_stay=gradients_stay)
 
 
-def roles_apart(plan: Plan) -> bool:
-    """Say whether exemplars and regularization go through the network one after the other, at half the
-    activations: always on a CPU, where it costs no time, and on a GPU where both together do not fit."""
-    if not plan.regularization or not torch.cuda.is_available():
-        return bool(plan.regularization)
-    return not _fits(footprint_of(plan, apart=False, recompute=bool(plan.config.gradient_checkpointing)))
+def fitting_way(plan: Plan) -> tuple[bool, bool]:
+    """Return the fastest way to take a step that fits into memory: whether exemplars and regularization go
+    through the network one after the other, at half the activations, and whether these are recomputed.
 
-
-def recomputes(plan: Plan) -> bool:
-    """Say whether activations are recomputed: as the config says, else where memory is too small to keep
-    them."""
-    if plan.config.gradient_checkpointing is not None:
-        return plan.config.gradient_checkpointing
-    return not _fits(footprint_of(plan, roles_apart(plan), recompute=False))
+    Recomputing costs more time than two passes, so that comes last; with it, both may fit together again. A
+    CPU, where two passes cost nothing, always takes two. `gradient_checkpointing` decides on recomputing.
+    """
+    given = plan.config.gradient_checkpointing
+    apart = [bool(plan.regularization)]
+    if plan.regularization and torch.cuda.is_available():
+        apart = [False, True]
+    ways = [(is_apart, recompute) for recompute in ([False, True] if given is None else [given])
+            for is_apart in apart]
+    return next((way for way in ways if _fits(footprint_of(plan, *way))), ways[-1])
 
 
 def _fits(footprint: Footprint) -> bool:

@@ -28,7 +28,7 @@ from models.optimization import (
     select_parameters,
     set_temporal_dropout,
 )
-from models.plan import Plan, recomputes, roles_apart, sample_fps
+from models.plan import Plan, fitting_way, sample_fps
 from models.recompute import recompute_activations
 from models.resuming import load_newest, run_state
 from models.sampling import COMPUTE_DTYPES
@@ -121,11 +121,12 @@ def set_up(plan: Plan, accelerator, run: Path) -> Training:
     set_temporal_dropout(unet, config.temporal_dropout)
     inputs = cache_inputs(plan, base, accelerator)
     hold_frozen_weights_in(unet, COMPUTE_DTYPES[config.mixed_precision])
-    if recomputes(plan):
+    # processes go the way of the one with the least memory: they wait for each other in every pass, and where
+    # the network is spread in every block
+    wanted = torch.tensor(fitting_way(plan), dtype=torch.float32, device=accelerator.device)
+    apart, recompute = (accelerator.reduce(wanted, "sum") > 0).tolist()
+    if recompute:
         recompute_activations(unet)
-    # processes take as many passes as each other: they wait for each other in every one
-    wanted = torch.tensor(float(roles_apart(plan)), device=accelerator.device)
-    apart = bool(accelerator.reduce(wanted, "sum"))
     plain_forward = unet.forward   # prepare() wraps it in autocast
     optimizer = make_optimizer(config, trained, accelerator)
     if accelerator.num_processes > 1 and not accelerator.is_fsdp2:

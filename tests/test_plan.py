@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from models import plan as plan_module
+from models.footprint import Footprint
 from models.plan import (
     check_disk,
     disk_needs,
@@ -480,20 +481,44 @@ def test_activations_are_recomputed_as_the_config_says_or_where_memory_is_small(
     needed = plan_module.footprint_of(plan, apart=True, recompute=False).total()
     for free, expected in ((needed, True), (2 * needed, False)):
         monkeypatch.setattr(plan_module, "free_memory", lambda free=free: free)
-        assert plan_module.recomputes(plan) == expected
+        assert plan_module.fitting_way(plan)[1] == expected
         for given in (True, False):
-            assert plan_module.recomputes(make_plan(replace(config, gradient_checkpointing=given))) == given
+            chosen = make_plan(replace(config, gradient_checkpointing=given))
+            assert plan_module.fitting_way(chosen)[1] == given
 
 
-def test_roles_go_apart_on_a_cpu_and_on_a_gpu_that_cannot_hold_both(config, monkeypatch):
+@pytest.fixture
+def sized(monkeypatch):
+    """Return a function that gives a step, by (apart, recompute), the gigabytes named, of a GPU's as many."""
+    def give(gigabytes: dict[tuple[bool, bool], float], free: float) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(plan_module, "free_memory", lambda: free * 1e9 / plan_module.USABLE_SHARE)
+        monkeypatch.setattr(plan_module, "footprint_of", lambda plan, apart, recompute: Footprint(
+            int(gigabytes[apart, recompute] * 1e9), 0, 0, 0, 0, 0))
+
+    return give
+
+
+@pytest.mark.parametrize(("free", "apart", "recompute", "said"), [
+    (57, False, False, "56 GB"), (36, True, False, "35 GB"), (20, False, True, "18 GB"),
+    (14, True, True, "13 GB"), (1, True, True, "13 GB")])
+def test_step_is_taken_in_the_fastest_way_that_fits(config, sized, free, apart, recompute, said):
+    plan, alone = (make_plan(replace(config, gradient_checkpointing=None, prior_preservation=prior))
+                   for prior in (True, False))
+    sized({(False, False): 56, (True, False): 35, (False, True): 18, (True, True): 13}, free)
+    assert plan_module.fitting_way(plan) == (apart, recompute)
+    assert f"memory, estimated: {said}" in estimate_report(plan)
+    assert plan_module.fitting_way(alone) == (False, free < 56)
+    recomputed, kept = (replace(plan, config=replace(config, gradient_checkpointing=given))
+                        for given in (True, False))
+    assert plan_module.fitting_way(recomputed) == (free < 18, True)
+    assert plan_module.fitting_way(kept) == (free < 56, False)
+
+
+def test_roles_go_apart_on_a_cpu(config, monkeypatch):
     plan, alone = make_plan(config), make_plan(replace(config, prior_preservation=False))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert plan_module.roles_apart(plan) and not plan_module.roles_apart(alone)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    needed = plan_module.footprint_of(plan, apart=False, recompute=False).total()
-    for free, expected in ((needed, True), (2 * needed, False)):
-        monkeypatch.setattr(plan_module, "free_memory", lambda free=free: free)
-        assert plan_module.roles_apart(plan) == expected and not plan_module.roles_apart(alone)
+    assert plan_module.fitting_way(plan) == (True, False) and plan_module.fitting_way(alone) == (False, False)
 
 
 def test_dry_run_does_not_wait_for_diffusers(write_config):

@@ -148,7 +148,7 @@ def test_exemplars_and_regularization_apart_are_both_together(train, write_confi
             return losses(*arguments)
 
         monkeypatch.setattr(step, "clip_losses", counted)
-        monkeypatch.setattr(training, "roles_apart", lambda plan, apart=apart: apart)
+        monkeypatch.setattr(training, "fitting_way", lambda plan, apart=apart: (apart, False))
         run = train(write_config("max_train_steps=1", "train_data.use_bucketing=false"))
         logs.append(read_log(run)[0])
     assert num_passes == [1, 2]
