@@ -206,6 +206,7 @@ def cache_inputs(plan: Plan, base: Base, accelerator) -> Inputs:
                                                  disable=not jobs or not accelerator.is_main_process))
     for encoder in encoders:
         encoder.to("cpu")
+    torch.cuda.empty_cache()   # so that the memory they had counts as free; without a GPU there is none
     return inputs
 
 

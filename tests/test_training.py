@@ -119,6 +119,18 @@ def load_config_path(config: Path) -> str:
     return load_config(config)[0].pretrained_model_path
 
 
+def test_memory_of_the_encoders_is_given_back_before_it_is_asked_what_is_free(train, write_config,
+                                                                              monkeypatch):
+    from models import training
+
+    done, encode, choose = [], training.encode_inputs, training.fitting_way
+    monkeypatch.setattr(training, "encode_inputs", lambda *given: done.append("encode") or encode(*given))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: done.append("give back"))
+    monkeypatch.setattr(training, "fitting_way", lambda plan: done.append("choose") or choose(plan))
+    train(write_config("max_train_steps=1"))
+    assert done[:3] == ["encode", "give back", "choose"]
+
+
 def test_samples_do_not_disturb_training(train, write_config):
     plain = train(write_config("temporal_dropout=0.1"))
     assert_equal(plain, train(write_config("temporal_dropout=0.1", "validation_steps=1")))
