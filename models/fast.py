@@ -29,6 +29,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 MOST_KEYS = 128   # up to which plain products are the faster form on a CPU
+MOST_SEQUENCES = 65_535   # that a fused kernel of a GPU takes at once: its grid has no more rows
 
 
 def use_fast_forms(unet: nn.Module) -> int:
@@ -66,12 +67,20 @@ class ShortAttention:
         if key.device.type == "cpu" and key.shape[2] <= MOST_KEYS:
             mixed = _plain_attention(query, key, value, attn.scale)
         else:
-            mixed = functional.scaled_dot_product_attention(query, key, value, scale=attn.scale)
+            mixed = _fused_attention(query, key, value, attn.scale)
         mixed = rearrange(mixed, "b heads n d -> b n (heads d)").reshape(hidden_states.shape[0], -1,
                                                                         attn.inner_dim)
         for layer in attn.to_out:   # a projection, and dropout
             mixed = layer(mixed)
         return mixed                                                                        # (b n d)
+
+
+def _fused_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    attend = partial(functional.scaled_dot_product_attention, scale=scale)
+    if len(query) <= MOST_SEQUENCES:
+        return attend(query, key, value)                                                    # (b heads n d)
+    return torch.cat([attend(*part) for part in zip(*(tensor.split(MOST_SEQUENCES)
+                                                      for tensor in (query, key, value)))])
 
 
 def _plain_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:

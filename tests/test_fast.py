@@ -6,6 +6,7 @@ from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 
+from models import fast
 from models.base import load_base
 from models.fast import MOST_KEYS, use_fast_forms
 from models.optimization import select_parameters
@@ -115,6 +116,27 @@ def test_a_loaded_base_has_the_fast_forms_and_exports_as_diffusers_knows_it(tiny
     with torch.no_grad():
         expected, prediction = (unet.eval()(latents, 5, embeds).sample for unet in (again, pipeline.unet))
     assert largest_error(prediction, expected) < FLOAT32_ROUNDING
+
+
+def test_more_sequences_than_a_grid_has_rows_are_attended_to_in_parts(tiny_base, monkeypatch):
+    """Of a GPU's grid; here it has 7 rows."""
+    unet, num_calls = load_base(str(tiny_base)).unet, []
+    fused = torch.nn.functional.scaled_dot_product_attention
+
+    def counted(query, *others, **more):
+        num_calls[-1] += 1
+        assert num_calls[1:] == [] or len(query) <= 7
+        return fused(query, *others, **more)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counted)
+    monkeypatch.setattr(fast, "MOST_KEYS", 0)   # no plain products
+    found = []
+    for most in (fast.MOST_SEQUENCES, 7):
+        monkeypatch.setattr(fast, "MOST_SEQUENCES", most)
+        num_calls.append(0)
+        found.append(prediction_and_gradients(unet))
+    assert num_calls[1] > num_calls[0] > 0 and torch.equal(found[0][0], found[1][0])
+    assert all(torch.equal(found[0][1][name], found[1][1][name]) for name in found[0][1])
 
 
 def test_more_keys_than_plain_products_are_good_for_go_to_the_fused_kernel(tiny_base, monkeypatch):
