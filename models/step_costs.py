@@ -131,7 +131,7 @@ def _stopwatch(training: Training) -> Iterator[dict[str, float]]:
         for phase, owner, name in (
                 ("data", product, "draw_window"), ("data", product, "window_losses"),
                 ("forward", product, "clip_losses"), ("backward", training.accelerator, "backward"),
-                ("optimizer", training.accelerator, "clip_grad_norm_"),
+                ("optimizer", product.nn.utils, "clip_grad_norm_"),
                 ("optimizer", training.optimizer, "step"), ("optimizer", training.optimizer, "zero_grad")):
             stack.enter_context(patch.object(owner, name, timed(phase, getattr(owner, name))))
         yield spent

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import pairwise
@@ -56,6 +57,18 @@ def test_phases_add_up_to_the_step(material, variant):
     taken = timed_step(set_up_variant(*material(variant)), variant, 0)
     assert set(taken) == {*PHASES, "seconds", "processor"} and min(taken.values()) > 0
     assert sum(taken[phase] for phase in PHASES) == pytest.approx(taken["seconds"])
+
+
+def test_clipping_counts_to_the_optimizer(material, monkeypatch):
+    clip, called = torch.nn.utils.clip_grad_norm_, []
+
+    def slow(*arguments):
+        called.append(time.sleep(0.5))
+        return clip(*arguments)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", slow)
+    taken = timed_step(set_up_variant(*material(ALL_ON)), ALL_ON, 0)
+    assert len(called) == 1 and taken["optimizer"] > 0.5
 
 
 def test_plain_and_all_on_learn_the_same_from_the_same_examples(material, monkeypatch):
