@@ -6,6 +6,7 @@ import sys
 import time
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -32,6 +33,8 @@ from utils.benchmark_report import benchmark_report
 from utils.config_loading import load_config
 from utils.prompts import Prompt
 from utils.run_folder import create_run
+
+FLOAT32_ROUNDING = 2e-6   # of the largest weight, after three steps that move each by up to 3e-3
 
 
 @pytest.fixture
@@ -69,6 +72,29 @@ def test_clipping_counts_to_the_optimizer(material, monkeypatch):
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", slow)
     taken = timed_step(set_up_variant(*material(ALL_ON)), ALL_ON, 0)
     assert len(called) == 1 and taken["optimizer"] > 0.5
+
+
+def learned(training, variant) -> dict[str, torch.Tensor]:
+    for index in range(3):
+        timed_step(training, variant, index)
+    return {name: tensor.detach() for name, tensor in training.trained.items()}
+
+
+def test_handing_all_tensors_to_the_optimizer_changes_nothing(material):
+    """It passes over those that have no gradient."""
+    alone = replace(ALL_ON, precision="no", fused=False)
+    others = replace(alone, all_to_optimizer=True)
+    tuned, of_all = (learned(set_up_variant(*material(variant)), variant) for variant in (alone, others))
+    assert tuned.keys() == of_all.keys() and all(torch.equal(tuned[name], of_all[name]) for name in tuned)
+
+
+def test_fused_adamw_is_the_default_one_within_float32_rounding(material):
+    fused = replace(ALL_ON, precision="no")
+    assert set_up_variant(*material(fused)).optimizer.param_groups[0]["fused"]
+    ours, theirs = (learned(set_up_variant(*material(variant)), variant)
+                    for variant in (fused, replace(fused, fused=False)))
+    largest = max(tensor.abs().max() for tensor in theirs.values())
+    assert max((ours[name] - theirs[name]).abs().max() for name in theirs) < FLOAT32_ROUNDING * largest
 
 
 def test_plain_and_all_on_learn_the_same_from_the_same_examples(material, monkeypatch):
