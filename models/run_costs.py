@@ -1,12 +1,12 @@
 """What a run costs beside its steps: filling the cache, writing a checkpoint, rendering videos; and what
 many clips do to its steps."""
 
-import statistics
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -70,22 +70,24 @@ def video_costs(base_name: str, prompts: Sequence[Prompt], how: Rendering, batch
     return spent
 
 
-def clip_costs(training: Training, variant: Variant, num_steps: int = 5) -> dict[int, dict[str, float]]:
-    """Return {number of clips: seconds of a step, and bytes this process grew by reading every clip}."""
-    found, clip = {}, training.plan.exemplars[0]
+def clip_costs(training: Training, variant: Variant, num_steps: int = 7) -> dict[int, dict[str, Any]]:
+    """Return {number of clips: seconds of each step, bytes of the cache, and those that this process grew by
+    in reading every clip}; the numbers take turns."""
+    found, trainings, clip = {}, {}, training.plan.exemplars[0]
     with tempfile.TemporaryDirectory() as folder:
         for num in MANY_CLIPS:
             clips, inputs = many_clips(training, clip, num, Path(folder))
             plan = replace(training.plan, exemplars=clips, regularization=[])
-            varied = replace(training, plan=plan, inputs=inputs)
-            timed_step(varied, variant, 0)
+            trainings[num] = replace(training, plan=plan, inputs=inputs)
+            timed_step(trainings[num], variant, 0)
             before = resident_bytes()
             for index in range(num):
                 sample_latents(inputs, draw_window(clips, "exemplar", 0, index))
-            grown = resident_bytes() - before
-            seconds = [timed_step(varied, variant, step)["seconds"] for step in range(1, num_steps + 1)]
-            found[num] = {"seconds": statistics.median(seconds), "grown": max(0, grown),
+            found[num] = {"taken": [], "grown": max(0, resident_bytes() - before),
                           "cache": folder_bytes(Path(folder))}
+        for step in range(1, num_steps + 1):
+            for num, varied in trainings.items():
+                found[num]["taken"].append(timed_step(varied, variant, step)["seconds"])
     return found
 
 

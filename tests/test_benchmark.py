@@ -167,7 +167,12 @@ def test_memory_parts_add_up_to_the_peak(material):
 
 def test_many_clips_have_a_cache_each(material, monkeypatch):
     monkeypatch.setattr(run_costs, "MANY_CLIPS", (2, 5))
-    found = run_costs.clip_costs(set_up_variant(*material(ALL_ON)), ALL_ON, num_steps=1)
+    step, nums = run_costs.timed_step, []
+    monkeypatch.setattr(run_costs, "timed_step", lambda training, *others: nums.append(
+        len(training.plan.exemplars)) or step(training, *others))
+    found = run_costs.clip_costs(set_up_variant(*material(ALL_ON)), ALL_ON, num_steps=2)
+    assert nums == [2, 5] * 3   # they take turns, after a step to warm up
+    assert [len(cost["taken"]) for cost in found.values()] == [2, 2]
     assert list(found) == [2, 5] and found[5]["cache"] == pytest.approx(2.5 * found[2]["cache"], rel=0.01)
 
 

@@ -80,7 +80,8 @@ def growth_section(found: dict[str, Any]) -> Iterator[str]:
     if "clips" in found:
         clips, runs = found["clips"], found["processes"]
         yield from ("", *table(("clips", *clips), [
-            ["s a step", *(f"{cost['seconds']:.3f}" for cost in clips.values())],
+            ["s a step", *(f"{median(cost['taken']):.3f}" for cost in clips.values())],
+            ["range", *(f"{min(cost['taken']):.3f} to {max(cost['taken']):.3f}" for cost in clips.values())],
             ["cache on disk", *(format_bytes(cost["cache"]) for cost in clips.values())],
             ["memory grown by reading all", *(format_bytes(cost["grown"]) for cost in clips.values())]]))
         yield from ("", *table(("processes", *runs), [
