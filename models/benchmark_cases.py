@@ -1,15 +1,19 @@
 """What scripts/benchmark.py measures: bases of several sizes, and a config to train each by."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from models.random_base import SIZES, write_random_base, write_random_clip
 from models.sampling import Rendering
-from models.step_costs import ALL_ON, LADDER, OTHERS, Variant
+from models.step_costs import ALL_ON, LADDER, OTHERS, PLAIN, Variant
 from utils.commands import ROOT
 
 NUM_FRAMES = (8, 16, 32, 64)   # of a clip, by which the cost of a step grows
+LARGE_GPU = 100 * 2**30   # bytes; plain and all on of the ZeroScope size fit into it together
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,20 @@ CASES = {
     "tiny": Case("a network for trying this script, 1 + 1 clips of 4 frames, 64x64", 64, 4, 1,
                  Rendering(64, 64, 4, 2, 4.0)),
 }
+
+
+def groups_in_turn(case: Case, variants: Sequence[Variant]) -> list[list[Variant]]:
+    """Return `variants` in the groups that are in memory together, and take turns. In the first are plain and
+    all on, which are compared, wherever there is room for two."""
+    ends_first = sorted(variants, key=lambda variant: variant not in (PLAIN, ALL_ON))
+    first = max(case.at_once, 2 if gpu_bytes() > LARGE_GPU else 1)
+    rest = range(first, len(variants), case.at_once)
+    return [ends_first[:first], *(ends_first[start : start + case.at_once] for start in rest)]
+
+
+def gpu_bytes() -> int:
+    """Return the memory of the GPU; 0 without one."""
+    return torch.cuda.mem_get_info()[1] if torch.cuda.is_available() else 0
 
 
 @dataclass(frozen=True)

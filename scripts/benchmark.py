@@ -32,7 +32,7 @@ from unittest.mock import patch
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from models.benchmark_cases import CASES, NUM_FRAMES, Setting, prepare  # noqa: E402
+from models.benchmark_cases import CASES, NUM_FRAMES, Setting, groups_in_turn, prepare  # noqa: E402
 from models.plan import make_plan  # noqa: E402
 from models.run_costs import cache_cost, checkpoint_cost, clip_costs, video_costs  # noqa: E402
 from models.sampling import Rendering  # noqa: E402
@@ -113,11 +113,9 @@ def machine() -> dict[str, Any]:
 def measure_steps(name: str, setting: Setting, quick: bool) -> dict[str, Any]:
     case = CASES[name]
     variants = [PLAIN, ALL_ON] if quick else [*LADDER, *OTHERS]
-    ends_first = sorted(variants, key=lambda variant: variant not in (PLAIN, ALL_ON))
-    together = [ends_first[i : i + case.at_once] for i in range(0, len(variants), case.at_once)]
     rounds = min(3, case.rounds) if quick else case.rounds
     taken, failed = {variant.title: [] for variant in variants}, {}
-    for group in together:
+    for group in groups_in_turn(case, variants):
         with ExitStack() as stack:
             workers = {variant: stack.enter_context(worker()) for variant in group}
             for turn in range(rounds + 1):

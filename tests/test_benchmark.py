@@ -12,7 +12,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from models import run_costs, step_costs
+from models import benchmark_cases, run_costs, step_costs
 from models.random_base import SIZES, write_random_base
 from models.sampling import Rendering
 from models.step_costs import (
@@ -227,6 +227,15 @@ def test_report_compares_with_the_plain_way():
     assert "- huge: did not run (no room)" in lines and "cpu one (load: before it began)" in lines
     del results["cases"]["tiny"]["steps"]["taken"]["plain"]   # no room for it either
     assert "| all on | 2.000 | 1.000 to 2.000 |  | 4.000 |" in benchmark_report(results)
+
+
+def test_plain_and_all_on_take_turns_where_a_gpu_has_room_for_both(monkeypatch):
+    variants, case = [*LADDER, *OTHERS], benchmark_cases.CASES["zeroscope"]
+    for num_bytes, first in ((80 * 2**30, [PLAIN]), (139 * 2**30, [PLAIN, ALL_ON])):
+        monkeypatch.setattr(benchmark_cases, "gpu_bytes", lambda num_bytes=num_bytes: num_bytes)
+        groups = benchmark_cases.groups_in_turn(case, variants)
+        assert groups[0] == first and {len(group) for group in groups[1:]} == {1}
+        assert sorted(sum(groups, []), key=variants.index) == variants
 
 
 def test_variant_that_dies_is_named_and_the_others_take_their_steps(monkeypatch):
