@@ -7,13 +7,15 @@
 Plain is what programs of this kind do: both encoders in the loop, float32, activations recomputed, diffusers'
 own forms of the layers, every tensor handed to the optimizer. The changes that lead from there to what
 train_model.py does are added one by one. Each variant is a process of its own; they take turns, so that other
-load meets all alike. The last finished part is always in benchmark.md and benchmark.json of --output.
+load meets all alike. What is finished is always in benchmark.md and benchmark.json of --output, and what did
+not run, with the reason.
 """
 
 import argparse
 import functools
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -21,7 +23,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
@@ -52,7 +53,7 @@ from models.training import Training  # noqa: E402
 from utils.benchmark_report import benchmark_report  # noqa: E402
 from utils.commands import ROOT  # noqa: E402
 from utils.config_loading import load_config  # noqa: E402
-from utils.errors import plain_errors, run_script  # noqa: E402
+from utils.errors import UserError, plain_errors, run_script  # noqa: E402
 from utils.files import replacing, write_json  # noqa: E402
 from utils.prompts import read_prompts  # noqa: E402
 from utils.run_folder import create_run, read_log  # noqa: E402
@@ -74,8 +75,11 @@ def main() -> None:
             setting = prepare(name, Path(work))
             parts = results["cases"][name] = {"what": CASES[name].what}
             for part in args.parts:
-                began = time.perf_counter()
-                parts[part] = PARTS[part](name, setting, args.quick)
+                began, failed = time.perf_counter(), {}
+                with survived(failed, part):
+                    parts[part] = PARTS[part](name, setting, args.quick)
+                if failed:
+                    parts[part] = {"failed": failed}
                 print(f"{name}: {part}, {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
                 write_json(args.output / "benchmark.json", results)
                 with replacing(args.output / "benchmark.md") as partial:
@@ -120,15 +124,15 @@ def measure_steps(name: str, setting: Setting, quick: bool) -> dict[str, Any]:
             workers = {variant: stack.enter_context(worker()) for variant in group}
             for turn in range(rounds + 1):
                 for variant, call in workers.items():
-                    if variant.title in failed:
-                        continue
-                    try:
-                        taken[variant.title].append(
-                            call(of_training, timed_step, replace(setting, variant=variant), turn))
-                    except (torch.OutOfMemoryError, BrokenProcessPool) as error:
-                        failed[variant.title] = str(error).splitlines()[0]
-    with worker() as call:
-        flop = call(of_training, step_flop, setting)
+                    if variant.title not in failed:
+                        with survived(failed, variant.title):
+                            taken[variant.title].append(
+                                call(of_training, timed_step, replace(setting, variant=variant), turn))
+    flop, rates = None, {}
+    with worker() as call, survived(failed, "counting operations"):
+        # as many in two passes, and in less memory
+        flop = call(of_training, step_flop, replace(setting, variant=replace(ALL_ON, apart=True)))
+    with worker() as call, survived(failed, "large matrix products"):
         rates = {precision: call(matmul_rate, precision) for precision in ("no", "bf16")}
     taken = {title: steps for title, steps in taken.items() if title not in failed}
     return {"taken": taken, "failed": failed, "flop": flop, "rates": rates,
@@ -141,12 +145,12 @@ def measure_memory(name: str, setting: Setting, quick: bool) -> dict[str, Any]:
         return {}
     with tempfile.TemporaryDirectory() as work:
         warm = prepare("tiny", Path(work))
-        found = {}
+        found, failed = {}, {}
         for variant in (PLAIN, ALL_ON) if quick else (PLAIN, ALL_ON, *OTHERS):
-            with worker(RETURNS_MEMORY) as call:
+            with worker(RETURNS_MEMORY) as call, survived(failed, variant.title):
                 found[variant.title] = call(memory, replace(warm, variant=variant),
                                             replace(setting, variant=variant))
-        return found
+        return {"peaks": found, "failed": failed}
 
 
 def measure_surroundings(name: str, setting: Setting, quick: bool) -> dict[str, Any]:
@@ -172,21 +176,44 @@ def measure_growth(name: str, setting: Setting, quick: bool) -> dict[str, Any]:
             seconds = [call(of_training, timed_step, changed, turn)["seconds"] for turn in range(4)]
         return {"seconds": statistics.median(seconds[1:])}
 
-    growth = {
-        "frames": {num: with_changes(f"train_data.n_sample_frames={num}", "train_data.class_path=null",
-                                     "train_batch_size=1", "train_data.allow_short_clips=true")
-                   for num in NUM_FRAMES},
-        "tuned": {", ".join(groups): with_changes(f"trainable_modules=[{','.join(groups)}]")
-                  for groups in TUNED}}
+    growth, failed = {"frames": {}, "tuned": {}}, {}
+    for num in NUM_FRAMES:
+        with survived(failed, f"{num} frames"):
+            growth["frames"][num] = with_changes(
+                f"train_data.n_sample_frames={num}", "train_data.class_path=null", "train_batch_size=1",
+                "train_data.allow_short_clips=true")
+    for groups in map(",".join, TUNED):
+        with survived(failed, f"training {groups}"):
+            growth["tuned"][groups.replace(",", ", ")] = with_changes(f"trainable_modules=[{groups}]")
     if not CASES[name].is_random:
-        with worker() as call:
+        with worker() as call, survived(failed, "many clips"):
             growth["clips"] = call(of_training, clip_costs, setting)
-        growth["processes"] = {num: launched(num, setting) for num in NUM_PROCESSES}
-    return growth
+        growth["processes"] = {}
+        for num in process_counts():
+            with survived(failed, f"{num} processes"):
+                growth["processes"][num] = launched(num, setting)
+    return {**growth, "failed": failed}
 
 
 PARTS: dict[str, Callable] = {"steps": measure_steps, "memory": measure_memory, "videos": measure_videos,
                               "surroundings": measure_surroundings, "growth": measure_growth}
+
+
+@contextmanager
+def survived(failed: dict[str, str], what: str) -> Iterator[None]:
+    """Note in `failed` why `what` did not run, whatever the reason, and go on: what was measured is kept."""
+    try:
+        yield
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        failed[what] = lines[0] if lines else type(error).__name__
+        print(f"{what}: did not run ({failed[what]})", file=sys.stderr, flush=True)
+
+
+def process_counts() -> list[int]:
+    """Return in how many processes to train: on GPUs no more than there are, as two cannot share one."""
+    most = torch.cuda.device_count() if torch.cuda.is_available() else max(NUM_PROCESSES)
+    return [num for num in NUM_PROCESSES if num <= most]
 
 
 def launched(num_processes: int, setting: Setting) -> dict[str, float]:
@@ -198,11 +225,21 @@ def launched(num_processes: int, setting: Setting) -> dict[str, float]:
                    "--main_process_port", 0] if num_processes > 1 else [sys.executable]
         command += [ROOT / "train_model.py", "--config", setting.config, *setting.overrides,
                     f"output_dir={results}", "max_train_steps=6"]
-        subprocess.run([str(part) for part in command], check=True, capture_output=True, cwd=ROOT,
-                       env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=ROOT,
+                              env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+        if done.returncode:
+            raise UserError(f"train_model.py ended with code {done.returncode}: {last_words(done.stderr)}")
         run = next(path for path in Path(results).iterdir() if (path / "log.jsonl").exists())
         return {"seconds": statistics.median(entry["seconds"] for entry in read_log(run)[2:]),
                 "threads": threads}
+
+
+def last_words(said: str) -> str:
+    """Return the line of `said` that tells best why a command failed: the last that names an error, which
+    those of the launcher do not, else the last."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if re.search(r"(Error|Exception): \S", line)]
+    return [*(lines[-1:] or ["it said nothing"]), *errors][-1]
 
 
 # ------------------------------------------------------------------------ in processes that measure one thing

@@ -31,6 +31,7 @@ from scripts import benchmark
 from tests.conftest import ROOT
 from utils.benchmark_report import benchmark_report
 from utils.config_loading import load_config
+from utils.errors import UserError
 from utils.prompts import Prompt
 from utils.run_folder import create_run
 
@@ -263,6 +264,75 @@ def test_variant_that_dies_is_named_and_the_others_take_their_steps(monkeypatch)
     titles = [variant.title for variant in (*LADDER, *OTHERS)]
     assert list(found["taken"]) == [title for title in titles if title != "activations kept"]
     assert {len(steps) for steps in found["taken"].values()} == {benchmark.CASES["small"].rounds + 1}
+
+
+def test_steps_are_kept_where_their_operations_cannot_be_counted(monkeypatch):
+    @contextmanager
+    def worker():
+        def call(function, *arguments):
+            if function is benchmark.of_training and arguments[0] is step_flop:
+                raise torch.OutOfMemoryError("no room\nfor more")
+            return {**dict.fromkeys(PHASES, 1.0), "seconds": 5.0, "processor": 5.0}
+        yield call
+
+    monkeypatch.setattr(benchmark, "worker", worker)
+    found = benchmark.measure_steps("tiny", benchmark.Setting("config.yaml", ()), quick=True)
+    assert len(found["taken"]["plain"]) == 2 and found["failed"] == {"counting operations": "no room"}
+    report = benchmark_report({"command": "", "machine": {}, "cases": {
+        "tiny": {"what": "a network", "steps": {**found, "rates": {"no": 1e12, "bf16": 1e12}}}}})
+    assert "| plain | 5.000 | 5.000 to 5.000 | 1.00 | 5.000 |" + " 20.0% |" * 5 + "  |  | 5.0 |" in report
+    assert "- counting operations: did not run (no room)" in report
+
+
+def test_part_that_fails_is_named_and_the_others_are_kept(monkeypatch, tmp_path, capsys):
+    def fails(*_):
+        raise RuntimeError()
+
+    monkeypatch.setattr(benchmark, "prepare", lambda name, work: None)
+    monkeypatch.setattr(benchmark, "PARTS", {"videos": fails, "surroundings": lambda *_: {
+        "cache": {"seconds": 1, "frames": 2, "bytes": 3}, "checkpoint": {"seconds": 4, "bytes": 5}}})
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--cases", "tiny", "--output", str(tmp_path)])
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    benchmark.main()
+    report = (tmp_path / "benchmark.md").read_text()
+    assert "- videos: did not run (RuntimeError)" in report and "A checkpoint: 4.00 s" in report
+
+
+def test_growth_without_room_for_long_clips_is_told_as_far_as_it_goes(monkeypatch):
+    @contextmanager
+    def worker():
+        def call(measure, of, setting, *turn):
+            if "train_data.n_sample_frames=64" in setting.overrides:
+                raise BrokenProcessPool("killed")
+            return {"seconds": 1.0} if turn else {10: {"taken": [1.0], "cache": 1, "grown": 0}}
+        yield call
+
+    def launched(num, setting):
+        raise RuntimeError("NCCL")
+
+    monkeypatch.setattr(benchmark, "worker", worker)
+    monkeypatch.setattr(benchmark, "launched", launched)
+    found = benchmark.measure_growth("bundled", benchmark.Setting("config.yaml", ()), quick=False)
+    assert list(found["frames"]) == [8, 16, 32] and found["failed"] == {"64 frames": "killed", **{
+        f"{num} processes": "NCCL" for num in benchmark.process_counts()}}
+    report = benchmark_report({"command": "", "machine": {}, "cases": {"x": {"what": "", "growth": found}}})
+    assert "| frames of one clip | 8 | 16 | 32 |" in report and "- 64 frames: did not run (killed)" in report
+    assert "| range | 1.000 to 1.000 |" in report and "batches a second" not in report
+
+
+@pytest.mark.parametrize(("num_gpus", "counts"), [(0, [1, 2, 4]), (1, [1]), (3, [1, 2]), (8, [1, 2, 4])])
+def test_gpus_are_not_shared_by_processes(monkeypatch, num_gpus, counts):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: num_gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
+    assert benchmark.process_counts() == counts
+
+
+def test_command_that_fails_is_told_with_its_last_words(tmp_path):
+    with pytest.raises(UserError, match="train_model.py ended with code 2: .*gone.yaml: "):
+        benchmark.launched(1, benchmark.Setting(str(tmp_path / "gone.yaml"), ()))
+    assert benchmark.last_words("E: x\ntorch.DistBackendError: NCCL error\n  exitcode: 1\n=====\n") == \
+        "torch.DistBackendError: NCCL error"
+    assert benchmark.last_words("\n") == "it said nothing"
 
 
 @pytest.mark.slow

@@ -20,8 +20,11 @@ def benchmark_report(results: dict[str, Any]) -> str:
     for name, case in results["cases"].items():
         lines += ["", f"## {name}: {case['what']}"]
         for part, section in SECTIONS.items():
-            if case.get(part):
-                lines += ["", *section(case[part])]
+            found = case.get(part) or {}
+            if found.keys() - {"failed"}:
+                lines += ["", *section(found)]
+            if failed := found.get("failed"):
+                lines += ["", *(f"- {what}: did not run ({reason})" for what, reason in failed.items())]
     return "\n".join([*lines, ""])
 
 
@@ -30,12 +33,14 @@ def step_section(found: dict[str, Any]) -> Iterator[str]:
     goes."""
     def row(title: str, steps: list[dict[str, float]]) -> list[str]:
         seconds = [step["seconds"] for step in steps[1:]]   # the first is a warm-up
-        rate, peak = found["flop"] / median(seconds), found["rates"][found["precision"][title]]
+        rate = found["flop"] / median(seconds) if found["flop"] else None
+        peak = found["rates"].get(found["precision"][title])
         shares = [f"{median(step[phase] / step['seconds'] for step in steps[1:]):.1%}" for phase in PHASES]
         faster = f"{median(plain) / median(seconds):.2f}" if plain else ""
         return [title, f"{median(seconds):.3f}", f"{min(seconds):.3f} to {max(seconds):.3f}", faster,
-                f"{median(step['processor'] for step in steps[1:]):.3f}", *shares, f"{rate / 1e12:.3g}",
-                f"{rate / peak:.0%}", f"{steps[0]['seconds']:.1f}"]
+                f"{median(step['processor'] for step in steps[1:]):.3f}", *shares,
+                f"{rate / 1e12:.3g}" if rate else "", f"{rate / peak:.0%}" if rate and peak else "",
+                f"{steps[0]['seconds']:.1f}"]
 
     plain = [step["seconds"] for step in found["taken"].get("plain", ())[1:]]   # it may not have run
     yield from table(("variant", "s a step", "range", "x plain", "processor s", *PHASES, "TFLOP/s", "of peak",
@@ -43,17 +48,17 @@ def step_section(found: dict[str, Any]) -> Iterator[str]:
     rates = ", ".join(f"{'float32' if name == 'no' else name} {rate / 1e12:.3g} TFLOP/s"
                       for name, rate in found["rates"].items())
     yield ""
-    yield (f"A step is {found['flop'] / 1e12:.3g} TFLOP without recomputation. The peak is that of a large "
-           f"matrix product here: {rates}.")
-    yield from (f"- {title}: did not run ({reason})" for title, reason in found["failed"].items())
+    if found["flop"] and rates:
+        yield (f"A step is {found['flop'] / 1e12:.3g} TFLOP without recomputation. The peak is that of a "
+               f"large matrix product here: {rates}.")
 
 
-def memory_section(found: dict[str, dict[str, int]]) -> Iterator[str]:
+def memory_section(found: dict[str, Any]) -> Iterator[str]:
     names = ("weights", "gradients", "optimizer", "activations", "peak")
     yield from table(("variant", *names, "predicted", "off by"), [
         [title, *(format_bytes(sizes[name]) for name in names),
          *((format_bytes(sizes["predicted"]), f"{sizes['predicted'] / sizes['peak'] - 1:+.0%}")
-           if sizes["predicted"] else ("", ""))] for title, sizes in found.items()])
+           if sizes["predicted"] else ("", ""))] for title, sizes in found["peaks"].items()])
 
 
 def video_section(found: dict[str, Any]) -> Iterator[str]:
@@ -77,13 +82,13 @@ def growth_section(found: dict[str, Any]) -> Iterator[str]:
                      [["s a step", *(f"{cost['seconds']:.3f}" for cost in found["frames"].values())]])
     yield from ("", *table(("trained", *found["tuned"]),
                            [["s a step", *(f"{cost['seconds']:.3f}" for cost in found["tuned"].values())]]))
-    if "clips" in found:
-        clips, runs = found["clips"], found["processes"]
+    if clips := found.get("clips"):
         yield from ("", *table(("clips", *clips), [
             ["s a step", *(f"{median(cost['taken']):.3f}" for cost in clips.values())],
             ["range", *(f"{min(cost['taken']):.3f} to {max(cost['taken']):.3f}" for cost in clips.values())],
             ["cache on disk", *(format_bytes(cost["cache"]) for cost in clips.values())],
             ["memory grown by reading all", *(format_bytes(cost["grown"]) for cost in clips.values())]]))
+    if runs := found.get("processes"):
         yield from ("", *table(("processes", *runs), [
             ["s a step", *(f"{cost['seconds']:.3f}" for cost in runs.values())],
             ["threads each", *(cost["threads"] for cost in runs.values())],
