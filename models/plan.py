@@ -210,7 +210,7 @@ def remarks(plan: Plan) -> list[str]:
     plan = replace(plan, config=resolve_precision(plan.config)[0])
     config, ways, found = plan.config, [], []
     if plan.num_elements:
-        apart, recompute = roles_apart(plan), recomputes(plan)
+        apart, recompute = fitting_way(plan)
         footprint = footprint_of(plan, apart, recompute)
         ways = ["exemplars and regularization " + ("in turn" if apart else "together")] * \
             bool(plan.regularization) + ["activations " + ("recomputed" if recompute else "kept")]
