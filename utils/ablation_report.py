@@ -136,7 +136,7 @@ def plot_rows(path: Path, rows: Sequence[Row], title: str) -> bool:
                 axes.plot(found.mean, at, "o", color="C0")
                 axes.hlines(at, low, high, color="C0", alpha=0.5, linewidth=3)
         if is_curve:
-            axes.set(title=name, xlabel="step", xticks=[row.step for row in rows])
+            axes.set(title=name, xlabel="step")
         else:
             axes.set(title=name, yticks=range(len(rows)), yticklabels=[row.title for row in rows])
         axes.grid(axis="y" if is_curve else "x", alpha=0.3)
