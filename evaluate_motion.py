@@ -15,7 +15,7 @@ from pathlib import Path
 
 # torch and transformers are imported in the functions that use them: --help and wrong arguments should not
 # wait for them
-from utils.commands import ROOT, path_from_here, script_command
+from utils.commands import CLIP, RECOGNIZER, path_from_here, script_command
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import check_writable, write_json
 from utils.run_folder import MOTION_NAME, checkpoint_dir
@@ -31,8 +31,6 @@ from utils.shown_videos import (
 )
 from utils.similarity import COPY_RATIO, MIN_SPACING
 
-RECOGNIZER = ROOT / "models" / "puppet-recognizers" / "motion"
-CLIP = ROOT / "models" / "puppet-recognizers" / "clip"
 SCORES_NAME, PLOT_NAME = "scores.json", "scores.png"
 
 

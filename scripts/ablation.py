@@ -22,7 +22,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data import puppet_theatre as world  # noqa: E402
 from data.study_prompts import EVERYDAY_SHARE, write_prompts  # noqa: E402
-from evaluate_motion import CLIP, RECOGNIZER  # noqa: E402
 from utils.ablation_cells import TABLES, Cell, all_cells, choose_cells, names  # noqa: E402
 from utils.ablation_report import check_document  # noqa: E402
 from utils.ablation_study import (  # noqa: E402
@@ -33,7 +32,7 @@ from utils.ablation_study import (  # noqa: E402
     state_of,
     write_results,
 )
-from utils.commands import ROOT  # noqa: E402
+from utils.commands import CLIP, RECOGNIZER, ROOT  # noqa: E402
 from utils.config_loading import load_config  # noqa: E402
 from utils.errors import UserError, attempt, plain_errors, run_script  # noqa: E402
 from utils.files import copy_whole, digest_of, file_digest, replacing, write_json  # noqa: E402

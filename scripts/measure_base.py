@@ -32,7 +32,7 @@ from models.recognizing import (  # noqa: E402
     match_captions,
 )
 from models.sampling import Rendering, render  # noqa: E402
-from utils.commands import ROOT  # noqa: E402
+from utils.commands import CLIP, RECOGNIZER, ROOT  # noqa: E402
 from utils.config import Config  # noqa: E402
 from utils.errors import UserError, plain_errors, run_script  # noqa: E402
 from utils.files import digest_of, file_digest, replacing, write_json  # noqa: E402
@@ -80,8 +80,8 @@ def parse_args() -> argparse.Namespace:
     add("--base", default=str(ROOT / "models" / "puppet-theatre"), help="diffusers folder")
     add("-m", "--model", help="run folder or motion.safetensors to measure, instead of the base as it is")
     add("--motion", choices=world.KEPT_OUT_MOTIONS, help="ask for this motion, the one that -m has learned")
-    add("--recognizer", default=str(ROOT / "models" / "puppet-recognizers" / "motion"))
-    add("--clip", default=str(ROOT / "models" / "puppet-recognizers" / "clip"))
+    add("--recognizer", default=str(RECOGNIZER))
+    add("--clip", default=str(CLIP))
     add("--num", type=int, default=256, help="prompts (default: 256)")
     add("--seed", type=int, default=0, help="of the prompts and the noise")
     add("--num-inference-steps", type=int, default=25)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+RECOGNIZER, CLIP = (ROOT / "models" / "puppet-recognizers" / name for name in ("motion", "clip"))   # bundled
 
 
 def script_command(script: str, *arguments: object) -> str:
