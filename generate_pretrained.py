@@ -39,15 +39,15 @@ def main() -> None:
         raise UserError(*dict.fromkeys(problems))
 
     from models.base import enough_memory
-    from models.base_folder import find_base, native_video, num_timesteps, pixel_strides
+    from models.base_folder import find_base, native_size, num_timesteps, pixel_strides
 
     folder = attempt(lambda: find_base(source.base), None, problems)
     if problems:
         moved = " If it has moved, say where with --base." if source.motion and not args.base else ""
         raise UserError(*(problem + moved for problem in problems))
-    width, height, native_fps = native_video(source.base, folder)
+    width, height = native_size(source.base, folder)
     size = args.res or source.size or (width, height)
-    fps = args.fps or source.fps or native_fps or DEFAULT_FPS
+    fps = args.fps or source.fps or DEFAULT_FPS
     if args.steps > num_timesteps(folder):
         raise UserError(f"--steps {args.steps}: this base takes at most {num_timesteps(folder)}.")
     if any(side % pixel_strides(folder)[0] for side in size):

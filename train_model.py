@@ -91,7 +91,9 @@ def start(config: Config, run: Path | None):
     from accelerate import Accelerator, PartialState
     from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 
-    state = PartialState(cpu=not has_accelerator(), timeout=LONGEST_WAIT)
+    from models.footprint import has_gpu
+
+    state = PartialState(cpu=not has_gpu(), timeout=LONGEST_WAIT)
     agreed = [str(run or create_run(config)) if state.is_main_process else None]
     if state.num_processes > 1:
         broadcast_object_list(agreed)
@@ -104,12 +106,6 @@ def start(config: Config, run: Path | None):
     if config.report_to:
         accelerator.init_trackers(config.subject, config={"subject": config.subject, "run": run.name})
     return accelerator, run
-
-
-def has_accelerator() -> bool:
-    import torch
-
-    return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
 def next_command(config: Config, run: Path) -> str:

@@ -41,6 +41,11 @@ def label_of(motion: str) -> str:
     return motion if motion in NAMED_MOTIONS else OTHER
 
 
+def draw_motion(label: str, rng: np.random.Generator) -> str:
+    """A motion that a recognizer is to call by this label: itself, or any of OTHER_MOTIONS."""
+    return str(rng.choice(OTHER_MOTIONS)) if label == OTHER else label
+
+
 def say_who(character: str, num_characters: int) -> str:
     if num_characters == 2:
         return f"two {world.PLURALS[character]}"

@@ -15,8 +15,8 @@ from utils.errors import UserError
 from utils.tensor_files import read_shapes
 
 HUB_ALIASES = {"zs": "cerspense/zeroscope_v2_576w"}
-# width, height in pixels and frames per second of known bases, whose folders do not say them
-NATIVE_VIDEOS = {"zeroscope_v2_576w": (576, 320, 24.0)}
+# width and height in pixels that known bases were made for, whose folders do not say it
+NATIVE_SIZES = {"zeroscope_v2_576w": (576, 320)}
 PARTS = {   # part of the pipeline -> the files it cannot do without
     "unet": ("config.json",),
     "vae": ("config.json",),
@@ -110,18 +110,18 @@ def num_timesteps(folder: Path) -> int:
     return _config(folder, "scheduler").get("num_train_timesteps", 1000)
 
 
-def native_video(base: str, folder: Path) -> tuple[int, int, float | None]:
-    """Return width and height in pixels and, where known, frames per second that a base was made for.
+def native_size(base: str, folder: Path) -> tuple[int, int]:
+    """Return width and height in pixels that a base was made for.
 
     A known base is told by its name, by that of its folder or, once converted, by the one it was loaded from.
     """
     config = _config(folder, "unet")
     names = f"{HUB_ALIASES.get(base, base)} {folder} {config.get('_name_or_path')}"
-    for name, video in NATIVE_VIDEOS.items():
+    for name, size in NATIVE_SIZES.items():
         if name in names:
-            return video
+            return size
     side = config["sample_size"] * pixel_strides(folder)[0]
-    return side, side, None
+    return side, side
 
 
 def _check_kind(index_path: Path, base: str) -> list[str]:

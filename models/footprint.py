@@ -86,6 +86,11 @@ def training_footprint(folder: Path, trained: list[str], batch_size: int, num_fr
         kernels=KERNELS * sum(name.endswith(".weight") for name in sizes) * (on_cpu and value == 2))
 
 
+def has_gpu() -> bool:
+    """Whether there is an NVIDIA, AMD or Apple GPU to compute on."""
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
 def free_memory() -> int:
     """Return the bytes that the device of this process has free."""
     if torch.cuda.is_available():

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from models.base_folder import find_base, num_timesteps, pixel_strides, tensor_sizes
-from models.footprint import Footprint, free_memory, training_footprint
+from models.footprint import Footprint, free_memory, has_gpu, training_footprint
 from models.plan_remarks import device_remark, frames_remark, machine_line, memory_remark, prompt_remark
 from models.tunable import select_tunable, selection_report, union
 from utils.clips import Clip, clip_report, find_clips
@@ -86,15 +86,15 @@ def _checked_plan(config: Config, folder: Path | None, problems: list[str]) -> P
 
 def resolve_precision(config: Config) -> tuple[Config, list[str]]:
     """Return the config with the precision this machine trains in, and notes for the user."""
-    has_gpu, wanted = torch.cuda.is_available(), config.mixed_precision
-    has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if has_gpu else cpu_has_bf16()
+    has_cuda, wanted = torch.cuda.is_available(), config.mixed_precision
+    has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if has_cuda else cpu_has_bf16()
     if wanted is None:
-        best = "bf16" if has_bf16 else "fp16" if has_gpu else "no"
+        best = "bf16" if has_bf16 else "fp16" if has_cuda else "no"
         return replace(config, mixed_precision=best), []
-    if wanted == "fp16" and not (has_gpu or torch.backends.mps.is_available()):
+    if wanted == "fp16" and not has_gpu():
         note = "fp16 needs a GPU, and there is none: computing in float32."
         return replace(config, mixed_precision="no"), [note]
-    if wanted == "bf16" and has_gpu and not has_bf16:
+    if wanted == "bf16" and has_cuda and not has_bf16:
         return replace(config, mixed_precision="fp16"), ["This GPU has no bf16: computing in fp16."]
     return config, []
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from models.footprint import Footprint, free_memory
+from models.footprint import Footprint, free_memory, has_gpu
 from models.tunable import temporal_names
 from utils.clips import Clip
 from utils.files import format_bytes
@@ -20,11 +20,9 @@ MOST_ON_CPU = 100_000_000   # parameters, eight times the bundled base's
 
 def machine_line(precision: str, clips: Iterable[Clip], ways: Sequence[str]) -> list[str]:
     """Return where and how it is computed, and the seconds of a window of `clips`. `ways`: of the step."""
-    device = "the CPU"
+    device = "Apple's GPU" if has_gpu() else "the CPU"
     if torch.cuda.is_available():
         device = torch.cuda.get_device_name()
-    elif torch.backends.mps.is_available():
-        device = "Apple's GPU"
     seconds = sorted({f"{clip.window / clip.fps:.2g}" for clip in clips if clip.window > 1}, key=float)
     shown = f"; a window shows {' to '.join(dict.fromkeys([seconds[0], seconds[-1]]))} s" if seconds else ""
     how = ", ".join([PRECISIONS[precision], *ways])
@@ -43,7 +41,7 @@ def memory_remark(footprint: Footprint, fits: bool, recompute: bool) -> list[str
 
 def device_remark(num_parameters: int) -> list[str]:
     """Warn of a base that is too large for a CPU."""
-    if num_parameters <= MOST_ON_CPU or torch.cuda.is_available() or torch.backends.mps.is_available():
+    if num_parameters <= MOST_ON_CPU or has_gpu():
         return []
     return [f"note: a base of {num_parameters / 1e6:,.0f} M parameters is about to train on a CPU, where a "
             f"step may take minutes: use a machine with a GPU, or models/puppet-theatre to try things out"]

@@ -36,9 +36,8 @@ from data import recognizer_clips as clips  # noqa: E402
 from data.puppet_cards import confusion_counts, write_card, write_measurements  # noqa: E402
 from data.puppet_labels import (  # noqa: E402
     MOTIONS,
-    OTHER,
-    OTHER_MOTIONS,
     caption_words,
+    draw_motion,
     draw_scene,
     read_scenes,
     scene_captions,
@@ -222,8 +221,7 @@ def check(export_dir: Path) -> None:
     recognizer, clip = load_motion_recognizer(str(export_dir / "motion")), load_clip(str(export_dir / "clip"))
     rngs = [np.random.default_rng((clips.HELD_OUT_SEED, 1, i)) for i in range(CHECK_CLIPS)]
     labels = [MOTIONS[i % len(MOTIONS)] for i in range(CHECK_CLIPS)]
-    motions = [str(rng.choice(OTHER_MOTIONS)) if label == OTHER else label
-               for label, rng in zip(labels, rngs)]
+    motions = [draw_motion(label, rng) for label, rng in zip(labels, rngs)]
     scenes = [replace(draw_scene(rng), motion=motion) for rng, motion in zip(rngs, motions)]
     shown, accuracies, confusion = shown_labels(scenes), {}, None
     for view, frames in draw_views(scenes).items():

@@ -62,8 +62,7 @@ def bundled_clip():
 def drawn():
     """Clips of every motion, 20 each, and their motions as indices."""
     rng = np.random.default_rng(SEED)
-    motions = [str(rng.choice(labels.OTHER_MOTIONS)) if label == labels.OTHER else label
-               for label in labels.MOTIONS * 20]
+    motions = [labels.draw_motion(label, rng) for label in labels.MOTIONS * 20]
     scenes = [replace(labels.draw_scene(np.random.default_rng((SEED, 1, i))), motion=motion)
               for i, motion in enumerate(motions)]
     return world.draw_clips(len(scenes), SEED, scenes=scenes), labels.shown_labels(scenes)

@@ -64,9 +64,9 @@ def _cell(found: Estimate) -> str:
 
 def measured_titles(table: str) -> set[str]:
     """Return the titles of the rows of a Markdown table, whatever is around it, that are not open."""
-    _, _, *rows = [[part.strip() for part in line.strip("| ").split("|")] for line in table.splitlines()
-                   if line.startswith("| ")] or [[], []]
-    return {title for title, *rest in rows if OPEN not in rest}
+    rows = [[part.strip() for part in line.strip("| ").split("|")] for line in table.splitlines()
+            if line.startswith("| ")]
+    return {title for title, *rest in rows[2:] if OPEN not in rest}   # after the head
 
 
 def check_document(document: Path, tables: Iterable[str]) -> None:

@@ -40,8 +40,7 @@ def read_frames(path: Path, indices: Sequence[int], size: tuple[int, int] | None
     Never stretched: the largest centred box of the new aspect ratio is scaled, with antialiasing.
     Raises UserError if a frame cannot be decoded.
     """
-    chunk = 16 if size else max(1, len(indices))   # what is scaled need not be whole in memory before
-    return np.concatenate(list(iter_frames(path, indices, size, chunk)))
+    return np.concatenate(list(iter_frames(path, indices, size)))
 
 
 def iter_frames(
