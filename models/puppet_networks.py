@@ -23,6 +23,7 @@ SIZE = 64                # pixels
 LATENT_CHANNELS = 8
 MAX_TOKENS = 32
 TEXT_WIDTH = 192
+MOST_NOISE = 0.05        # of sampled latents, whose deviation is 1; else the UNet learns to draw the noise
 
 
 # ------------------------------------------------------------------------------------------- autoencoder
@@ -70,15 +71,20 @@ def encode_pixels(vae: AutoencoderKL, pixels: torch.Tensor) -> tuple[torch.Tenso
 
 @torch.no_grad()
 def normalize_latents(vae: AutoencoderKL, pixels: torch.Tensor) -> None:
-    """Rescale `vae` so that the latents of `pixels` have mean 0 and deviation 1 in every channel.
+    """Rescale `vae` so that sampled latents of `pixels` have mean 0 and deviation 1 in every channel, of which
+    noise is at most MOST_NOISE.
 
+    A channel that says nothing is all noise. Scaled by its means alone it would be the loudest of all.
     The scaling is folded into the 1x1 convolutions next to the latents, so `scaling_factor` is simply 1.
     """
-    means = torch.cat([encode_pixels(vae, part)[0] for part in pixels.split(64)]).double().to(vae.device)
-    center, spread = means.mean(dim=(0, 2, 3)), means.std(dim=(0, 2, 3))                         # (c)
+    moments = zip(*(encode_pixels(vae, part) for part in pixels.split(64)))
+    means, stds = (torch.cat(parts).double().to(vae.device) for parts in moments)             # (b c h w)
+    center, noise = means.mean(dim=(0, 2, 3)), stds.square().mean(dim=(0, 2, 3)).sqrt()          # (c)
+    spread = (means.var(dim=(0, 2, 3)) + noise**2).sqrt()
+    noise_spread = spread * (noise / spread / MOST_NOISE).clamp(min=1)
     to_moments, from_latents = vae.quant_conv, vae.post_quant_conv
     scale = torch.cat([spread, torch.ones_like(spread)])                    # means are divided ...
-    shift = torch.cat([-center / spread, -2 * spread.log()])                # ... log variances are shifted
+    shift = torch.cat([-center / spread, -2 * noise_spread.log()])          # ... log variances are shifted
     to_moments.weight.copy_(to_moments.weight.double() / scale[:, None, None, None])
     to_moments.bias.copy_(to_moments.bias.double() / scale + shift)
     weight = from_latents.weight.double()                                                        # (c c 1 1)

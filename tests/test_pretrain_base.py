@@ -117,19 +117,42 @@ def test_what_a_caption_leaves_out_is_labelled_as_unsaid(script):
         [3, 1, 2, 1, *UNSAID[1:]], [3, 1, 7, *UNSAID]]
 
 
+def sampled_deviation(vae, pixels) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of sampled latents, and of the noise in them, in each channel."""
+    mean, std = networks.encode_pixels(vae, pixels)
+    noise = std.square().mean(dim=(0, 2, 3)).sqrt()
+    return (mean.var(dim=(0, 2, 3)) + noise**2).sqrt(), noise
+
+
 def test_normalized_latents_decode_to_the_same_frames():
     torch.manual_seed(0)
     vae = networks.build_autoencoder().eval().requires_grad_(False)
+    with torch.no_grad():
+        vae.quant_conv.bias[networks.LATENT_CHANNELS:] = -12   # noise of exp(-6), less than the most
     pixels = networks.to_pixels(world.draw_clips(8, seed=0, num_frames=2).frames.reshape(-1, 64, 64, 3))
     before, std = networks.encode_pixels(vae, pixels)
-    decoded = vae.decode(before).sample
+    decoded, (spread, noise) = vae.decode(before).sample, sampled_deviation(vae, pixels)
+    assert (noise / spread < networks.MOST_NOISE).all()
     networks.normalize_latents(vae, pixels)
     latents, new_std = networks.encode_pixels(vae, pixels)
     assert latents.mean(dim=(0, 2, 3)).abs().max() < 1e-3
-    assert (latents.std(dim=(0, 2, 3)) - 1).abs().max() < 1e-2
+    assert (sampled_deviation(vae, pixels)[0] - 1).abs().max() < 1e-2
     assert torch.allclose(vae.decode(latents).sample, decoded, atol=1e-4)
-    spread = before.std(dim=(0, 2, 3))[None, :, None, None]
-    assert torch.allclose(new_std, std / spread, rtol=1e-2)
+    assert torch.allclose(new_std, std / spread[:, None, None], rtol=1e-2)
+
+
+def test_channel_that_says_nothing_is_not_the_loudest():
+    """Two of eight of the bundled autoencoder were so: scaled by their means alone, they were all noise."""
+    torch.manual_seed(0)
+    vae = networks.build_autoencoder().eval().requires_grad_(False)
+    with torch.no_grad():
+        vae.quant_conv.weight[0] *= 1e-3                  # its means hardly differ ...
+        vae.quant_conv.bias[networks.LATENT_CHANNELS] = 0     # ... and its noise has a deviation of 1
+    pixels = networks.to_pixels(world.draw_clips(8, seed=0, num_frames=2).frames.reshape(-1, 64, 64, 3))
+    networks.normalize_latents(vae, pixels)
+    deviation, noise = sampled_deviation(vae, pixels)
+    assert deviation[0] < 0.1 and (deviation < 1.01).all()
+    assert (noise < 1.01 * networks.MOST_NOISE).all()
 
 
 def test_stopping_and_going_on_equals_training_through(run_stage, tmp_path):
