@@ -3,7 +3,8 @@
 A VideoMAE names the motion of a clip, a CLIP tells character, number and place of a frame. They are to judge
 rendered videos, so the drawn frames they train on are made worse (models/degrading.py). Stages, each
 continued by the same command from its last checkpoint in --work-dir: motion, clip, export (averaged weights
-as transformers folders), check (clips never trained on; writes the model cards).
+as transformers folders), check (clips never trained on; writes the model cards). Where the puppets have
+changed, or the work folder was lost, the stage import makes one from --export-dir, steps afresh.
 
     export ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1
     python scripts/train_recognizers.py --work-dir WORK --stage motion
@@ -28,7 +29,7 @@ from accelerate import Accelerator
 from diffusers import AutoencoderKL
 from einops import rearrange
 from torch import Tensor
-from transformers import CLIPProcessor
+from transformers import CLIPModel, CLIPProcessor, VideoMAEForVideoClassification
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data import puppet_theatre as world  # noqa: E402
@@ -55,6 +56,7 @@ from models.puppet_training import (  # noqa: E402
     cosine_rate,
     describe_machine,
     load_average,
+    save_untrained,
 )
 from models.recognizing import (  # noqa: E402
     classify_motion,
@@ -78,7 +80,7 @@ OPTIMIZATION = {"faster": 3, "weight_decay": 0.05, "betas": (0.9, 0.98)}
 def parse_args() -> argparse.Namespace:
     parser = plain_errors(argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
-    parser.add_argument("--stage", choices=["motion", "clip", "export", "check"], required=True)
+    parser.add_argument("--stage", choices=["import", "motion", "clip", "export", "check"], required=True)
     parser.add_argument("--work-dir", type=Path, required=True, help="checkpoints, drawn clips and logs")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop, with a checkpoint, then")
     parser.add_argument("--steps", type=int, help="last step of the stage (motion 2000, clip 800)")
@@ -99,6 +101,8 @@ def main() -> None:
         train_motion(accelerator, args, args.steps or 2000, args.batch_size or 32)
     elif args.stage == "clip":
         train_clip(accelerator, args, args.steps or 800, args.batch_size or 128)
+    elif args.stage == "import":
+        import_recognizers(args.work_dir, args.export_dir)
     elif args.stage == "export":
         export(args.work_dir, args.export_dir)
     else:
@@ -212,6 +216,12 @@ def export(work_dir: Path, export_dir: Path) -> None:
             "notes": notes_path.read_text(encoding="utf-8") if notes_path.exists() else "",
             "clip_seed": clips.MOTION_SEED if name == "motion" else clips.FRAME_SEED})
     write_vocabulary(words, export_dir / "clip")
+
+
+def import_recognizers(work_dir: Path, export_dir: Path) -> None:
+    """Make checkpoints of step 0 from exported recognizers, to train on."""
+    for name, kind in {"motion": VideoMAEForVideoClassification, "clip": CLIPModel}.items():
+        save_untrained(kind.from_pretrained(export_dir / name), work_dir / f"{name}.pt")
 
 
 # -------------------------------------------------------------------------------------------------- check

@@ -77,6 +77,12 @@ def test_exported_folders_load_in_stock_transformers_and_are_checked(run_stage, 
     for name in ("motion", "clip"):
         assert "Not yet measured" in (tmp_path / "export" / name / "README.md").read_text()
 
+    run_stage(tmp_path / "again", "import", "--export-dir", str(tmp_path / "export"))
+    imported = torch.load(tmp_path / "again" / "motion.pt", weights_only=True)["model"]
+    for name, parameter in classifier.named_parameters():
+        assert torch.equal(imported[name], parameter), name
+    run_stage(tmp_path / "again", "motion", "--steps", "1")     # and goes on from them
+
     run_stage(tmp_path, "check")
     for name in ("motion", "clip"):
         card = (tmp_path / "export" / name / "README.md").read_text()
