@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.errors import UserError
+from utils.files import replacing
 
 FIRST_SHARDS, STEPS_PER_SHARD = 2, 250    # new clips are drawn all the time
 
@@ -143,8 +144,8 @@ def describe_machine() -> str:
 
 
 def save_atomically(state: dict, path: Path) -> None:
-    torch.save(state, path.with_suffix(".tmp"))
-    os.replace(path.with_suffix(".tmp"), path)
+    with replacing(path) as partial:    # of its own name: processes of one run may draw the same shard
+        torch.save(state, partial)
 
 
 def load_saved(path: Path) -> dict:

@@ -1,6 +1,8 @@
 """The maker of the bundled recognizers: what they train on, exact resuming, folders transformers loads."""
 
 import importlib.util
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from data import puppet_theatre as world
 from data import recognizer_clips as clips
 from models import puppet_recognizers as networks
 from models.degrading import degrade
+from models.puppet_training import Shards
 from tests.conftest import ROOT
 from utils.errors import UserError
 
@@ -48,6 +51,22 @@ def run_stage(script, monkeypatch):
 def same_rate(script, monkeypatch):
     """Let the rate be that of a longer run, whatever the last step: only so are two parts one whole."""
     monkeypatch.setattr(script, "cosine_rate", lambda peak, step, num_steps, num_warmup: peak)
+
+
+def test_processes_of_one_run_may_draw_the_same_shard(tmp_path, monkeypatch):
+    """Two that saved it at once, under one temporary name, ended with FileNotFoundError."""
+    save = torch.save
+    other = "from pathlib import Path; import torch; from models.puppet_training import Shards; " \
+            "Shards(Path('.'), lambda index: {'labels': torch.zeros(2)}, 2)[0]"
+
+    def save_while_another_does(state: dict, path: Path) -> None:
+        save(state, path)
+        subprocess.run([sys.executable, "-c", other], cwd=tmp_path,
+                       env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+
+    monkeypatch.setattr(torch, "save", save_while_another_does)
+    assert Shards(tmp_path, lambda index: {"labels": torch.ones(2)}, 2)[0]["labels"].tolist() == [1, 1]
+    assert [path.name for path in tmp_path.iterdir()] == ["00000.pt"]
 
 
 @pytest.mark.parametrize("stage", ["motion", "clip"])
