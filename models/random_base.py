@@ -42,7 +42,7 @@ class Size:
 SIZES = {
     "tiny": Size((16, 32), 1, 8, 8, 32, 1, 77, (8,) * 4, 1),
     # 5 M parameters, and encoders as small as the bundled base's
-    "small": Size((64, 64, 96), 1, 32, 16, 192, 3, 77, (16, 40, 96, 160), 1),
+    "small": Size((32, 64, 96), 1, 32, 16, 192, 3, 77, (16, 40, 96, 160), 1),
     # 1,411 M parameters, and encoders of the size of ZeroScope's
     "zeroscope": Size((320, 640, 1280, 1280), 2, 64, 32, 1024, 23, 77, (128, 256, 512, 512), 2),
 }
