@@ -5,7 +5,7 @@ whether they copy the exemplars.
     python evaluate_motion.py -v RUN --exemplars CLIPS --motion LABEL --recognizer VIDEOMAE --clip CLIP
 
 -v is a folder as generate_pretrained.py wrote it, or a run folder, whose samples are compared step by step. A
-table is printed; scores.json (utils/scores.py has its schema), for a run scores.png, and the scores in the
+table is printed; scores.json (evaluation/scores.py has its schema), for a run scores.png, and the scores in the
 gallery land in that folder. The recognizer is any video classifier of transformers that knows the motion.
 """
 
@@ -13,15 +13,9 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-# torch and transformers are imported in the functions that use them: --help and wrong arguments should not
-# wait for them
-from utils.commands import CLIP, RECOGNIZER, path_from_here, script_command
-from utils.errors import UserError, attempt, plain_errors, run_script
-from utils.files import check_writable, write_json
-from utils.run_folder import MOTION_NAME, checkpoint_dir
-from utils.score_report import add_to_gallery, plot_steps, read_sidecar, score_table
-from utils.scores import GroupScores, choose_step, scores_document, sum_up
-from utils.shown_videos import (
+from evaluation.score_report import add_to_gallery, plot_steps, read_sidecar, score_table
+from evaluation.scores import GroupScores, choose_step, scores_document, sum_up
+from evaluation.shown_videos import (
     Exemplar,
     ShownVideo,
     find_exemplars,
@@ -29,7 +23,14 @@ from utils.shown_videos import (
     find_videos,
     match_references,
 )
-from utils.similarity import COPY_RATIO, MIN_SPACING
+from evaluation.similarity import COPY_RATIO, MIN_SPACING
+from training.run_folder import MOTION_NAME, checkpoint_dir
+
+# torch and transformers are imported in the functions that use them: --help and wrong arguments should not
+# wait for them
+from utils.commands import CLIP, RECOGNIZER, path_from_here, script_command
+from utils.errors import UserError, attempt, plain_errors, run_script
+from utils.files import check_writable, write_json
 
 SCORES_NAME, PLOT_NAME = "scores.json", "scores.png"
 
@@ -124,8 +125,8 @@ def load_models(args: argparse.Namespace, problems: list[str]):
 
     Where there are problems already, nothing is downloaded to find more.
     """
+    from evaluation.recognizing import label_index, load_clip, load_motion_recognizer
     from models.base_folder import is_hub_id
-    from models.recognizing import label_index, load_clip, load_motion_recognizer
 
     wanted = attempt(lambda: device(args.device), "cpu", problems)
     known = bool(problems)
@@ -154,14 +155,14 @@ def device(wanted: str | None) -> str:
 
 def measure(inputs: Inputs, recognizer, clip_model, args: argparse.Namespace):
     """Return the scores of each group, the content of scores.json, and the scores of each video."""
-    from models.base import enough_memory
-    from models.measuring import (
+    from evaluation.measuring import (
         diversity_of_prompts,
         frames_of,
         look_at,
         look_at_exemplars,
         score_videos,
     )
+    from models.base import enough_memory
 
     videos = inputs.videos
     seen = list(dict.fromkeys([*videos, *inputs.references.values()]))

@@ -13,12 +13,11 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from utils.captions import read_caption_index
-
 # torch and diffusers are imported in the functions that use them: --help and wrong arguments should not wait
 # for them
-from utils.config import Config
-from utils.config_loading import parse_config
+from training.config import Config
+from training.config_loading import parse_config
+from utils.captions import read_caption_index
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import check_writable, file_digest, write_json
 from utils.processes import LONGEST_WAIT, is_first_process
@@ -176,7 +175,8 @@ def find_model(given: str, moved_base: str | None) -> Source:
     """Say what -m means, and --base where a motion's base has moved. Raises UserError if it is neither motion
     weights nor a base."""
     from models.base_folder import check_base_folder, is_hub_id
-    from models.motion_weights import find_motion, read_motion_info
+    from models.motion_weights import read_motion_info
+    from training.run_folder import find_motion
 
     motion = find_motion(given)
     if motion and motion.suffix != ".safetensors":
@@ -201,7 +201,7 @@ def find_model(given: str, moved_base: str | None) -> Source:
 def precision(args: argparse.Namespace, source: Source) -> str:
     """Return the precision to compute in: the one asked for, else that of the training, as far as the device
     goes."""
-    from models.plan import resolve_precision
+    from training.plan import resolve_precision
 
     wanted = args.precision or (source.config and source.config.mixed_precision)
     config, notes = resolve_precision(replace(source.config or Config(), mixed_precision=wanted))
@@ -244,7 +244,7 @@ def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], fps: 
     from accelerate import PartialState
     from tqdm import tqdm
 
-    from models.sampling import COMPUTE_DTYPES, Rendering, render_to_folder
+    from rendering.sampling import COMPUTE_DTYPES, Rendering, render_to_folder
 
     trained = source.config and source.config.validation_data
     num_frames = args.duration or (trained.num_frames if trained else DEFAULT_NUM_FRAMES)

@@ -11,22 +11,21 @@ import argparse
 import os
 from pathlib import Path
 
-from utils.commands import script_command
-
 # torch, diffusers and what needs them are imported in the functions that use them: --help and config errors
 # should not wait for them
-from utils.config import Config
-from utils.config_loading import examine_config
+from training.config import Config
+from training.config_loading import examine_config
+from training.run_folder import CONFIG_NAME, create_run, find_run, hold_run, write_config
+from utils.commands import script_command
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.processes import LONGEST_WAIT, is_first_process, num_processes
-from utils.run_folder import CONFIG_NAME, create_run, find_run, hold_run, write_config
 
 
 def main() -> None:
     args = parse_args()
     config, notes, problems = examine_config(config_path(args), args.overrides)
-    from models.plan import estimate_report, make_plan, plan_report, resolve_precision
-    from models.resuming import check_continuation
+    from training.plan import estimate_report, make_plan, plan_report, resolve_precision
+    from training.resuming import check_continuation
 
     config, more_notes = resolve_precision(config)
     wanted_run, run = args.resume or config.resume_from_checkpoint, None
@@ -47,7 +46,7 @@ def main() -> None:
         held = hold_run(run)   # noqa: F841 (as long as this process lives)
         write_config(config, run)
     from models.base import enough_memory
-    from models.training import train
+    from training.loop import train
 
     accelerator.print(f"results: {run}")
     with enough_memory("Lower train_data.width, .height or .n_sample_frames, keep gradient_checkpointing: "
@@ -59,7 +58,7 @@ def main() -> None:
 def parse_args() -> argparse.Namespace:
     parser = plain_errors(argparse.ArgumentParser(
         description="Teach a text-to-video model a motion from a few clips.",
-        epilog="Every key of the config, with its meaning, is in utils/config.py."))
+        epilog="Every key of the config, with its meaning, is in training/config.py."))
     add = parser.add_argument
     add("--config", metavar="FILE", help="YAML config; with --resume RUN, default that run's own")
     add("overrides", nargs="*", metavar="key=value", help="e.g. train_data.fps=8 max_train_steps=100")
@@ -91,7 +90,7 @@ def start(config: Config, run: Path | None):
     from accelerate import Accelerator, PartialState
     from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 
-    from models.footprint import has_gpu
+    from training.footprint import has_gpu
 
     state = PartialState(cpu=not has_gpu(), timeout=LONGEST_WAIT)
     agreed = [str(run or create_run(config)) if state.is_main_process else None]

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from models.base_folder import weight_files
 from models.tunable import select_tunable, union
 from utils.errors import UserError
-from utils.run_folder import MOTION_NAME, checkpoints
 from utils.tensor_files import iter_tensors, read_metadata, read_tensors, write_tensors
 
 FORMAT = "motion-weights-2"
@@ -60,18 +59,6 @@ def save_motion(path: Path, tensors: Mapping[str, Tensor], info: MotionInfo, dty
     fields = {name: value if isinstance(value, str) else json.dumps(value)
               for name, value in vars(info).items()}
     write_tensors(path, tensors, {"format": FORMAT, **fields}, DTYPES[dtype])
-
-
-def find_motion(path: str | Path) -> Path | None:
-    """Return the motion weights that `path` means: the file, or that of a run or checkpoint folder; None if
-    it is none of these. A run that has not finished has those of its newest checkpoint."""
-    path = Path(path)
-    if path.is_file():
-        return path
-    if (path / MOTION_NAME).is_file():
-        return path / MOTION_NAME
-    saved = checkpoints(path)
-    return saved[-1] / MOTION_NAME if saved else None
 
 
 def read_motion_info(path: Path) -> MotionInfo:

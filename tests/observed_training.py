@@ -1,4 +1,4 @@
-"""train_model.py, started by tests/test_processes.py in several processes, with what each of them did noted.
+"""train_model.py, started by tests/utils/test_processes.py in several processes, with what each of them did noted.
 
 Every process writes to $OBSERVED/rank_N.jsonl, before each pass, a hash of its noise and the number of blocks
 of memory that hold its gradients, and after each step a hash of its weights.
@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 
 def main() -> None:
-    from models import step, training
+    from training import loop as training
+    from training import step
 
     losses, report = step.clip_losses, training.report
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 OPERATIONS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod")
-PRELOADED = ["models.training", "models.plan", "models.validation", "accelerate", "utils.decoder",
-             "PIL.Image", "models.step", "train_model", "generate_pretrained", "evaluate_motion",
-             "models.measuring", "models.recognizing", "imageio.v2", "tests.processes"]
+PRELOADED = ["training.loop", "training.plan", "training.validation", "accelerate", "utils.decoder",
+             "PIL.Image", "training.step", "train_model", "generate_pretrained", "evaluate_motion",
+             "evaluation.measuring", "evaluation.recognizing", "imageio.v2", "tests.processes"]
 
 
 @dataclass(frozen=True)

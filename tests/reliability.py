@@ -1,8 +1,8 @@
 """How much the tests of faults do: a seeded sample by default, the counts of docs/reliability.md on request.
 
-    RELIABILITY=full RELIABILITY_REPORT=/var/tmp/reliability python -m pytest tests/test_faults_files.py
+    RELIABILITY=full RELIABILITY_REPORT=/var/tmp/reliability python -m pytest tests/faults/test_files.py
 
-scripts/prove_reliability.py sets both. Each test adds what it measured to a report, one file per subject.
+studies/prove_reliability.py sets both. Each test adds what it measured to a report, one file per subject.
 """
 
 import json

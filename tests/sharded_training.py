@@ -1,5 +1,5 @@
 """train_model.py under FSDP on the CPU, where accelerate would fall back to DDP; started by
-tests/test_processes.py. Before each pass it says how many parts of gradients a process holds."""
+tests/utils/test_processes.py. Before each pass it says how many parts of gradients a process holds."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ def main() -> None:
     from accelerate.utils import DistributedType
 
     import train_model
-    from models import step
+    from training import step
     from utils.errors import run_script
 
     prepare, losses = train_model.start, step.clip_losses

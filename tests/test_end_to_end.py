@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, write_clip
-from tests.test_gallery_browser import texts, wait_until_playing
-from utils.run_folder import read_log
+from tests.rendering.test_gallery_browser import texts, wait_until_playing
+from training.run_folder import read_log
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 # where this project is developed; elsewhere clips are drawn

@@ -17,6 +17,7 @@ from utils.errors import UserError
 from utils.files import free_space, replacing
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".gif")
+SAME_PICTURE = 0.02   # mean absolute difference, of 255, below which two frames show the same picture
 CRF = 14   # H.264 quality; 18 already shows on flat colours at 64x64
 METADATA_SECONDS = 60   # for reading a file's comment field
 

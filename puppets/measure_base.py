@@ -1,0 +1,206 @@
+"""Measures a base model of the puppet theatre: are character, number, place and motion those asked for?
+
+Random everyday prompts, half of them combinations it was trained on, half that it never saw; or, with learned
+motion weights and --motion, that motion by characters who are not in the exemplars.
+
+    python -m puppets.measure_base --out outputs/base-scores
+    python -m puppets.measure_base -m RUN --motion dance --out outputs/dance-scores --num 80
+
+The same command continues an interrupted measurement. Shapes: n videos, f frames, h w c pixels and colours.
+"""
+
+import argparse
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from evaluation.recognizing import (
+    classify_motion,
+    load_clip,
+    load_motion_recognizer,
+    match_captions,
+)
+from evaluation.statistics import estimate
+from models.base import enough_memory, load_base
+from models.motion_weights import apply_motion, read_motion_info
+from puppets import theatre as world
+from puppets.cards import confusion_counts, confusion_table
+from puppets.labels import MOTIONS, read_scenes, say_who, scene_captions, shown_labels
+from rendering.sampling import Rendering, render
+from training.config import Config
+from training.run_folder import find_motion
+from utils.commands import CLIP, RECOGNIZER, ROOT
+from utils.errors import UserError, plain_errors, run_script
+from utils.files import digest_of, file_digest, replacing, write_json
+from utils.markdown import table
+from utils.prompts import Prompt, with_token
+from utils.tensor_files import read_tensors, write_tensors
+
+NUM_FRAMES, SIZE = 8, 64
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt, what it asks for, and which set it belongs to."""
+
+    text: str
+    seed: int
+    scene: world.Scene
+    group: str
+
+
+def main() -> None:
+    args = parse_args()
+    motion = find_weights(args.model) if args.model else None
+    questions = ask_for_motion(args.motion, args.num, args.seed) if args.motion else ask(args.num, args.seed)
+    recognizer, clip = load_motion_recognizer(args.recognizer), load_clip(args.clip)
+    if set(recognizer.labels) != set(MOTIONS):
+        raise UserError(f"{args.recognizer}: its labels are not the motions of the puppet theatre. Name a "
+                        f"recognizer made by puppets/train_recognizers.py.")
+    with enough_memory("Lower --batch-size."):
+        frames = render_all(questions, motion, args)                                 # (n f h w c)
+    probabilities = classify_motion(recognizer, frames)                              # (n k)
+    seen = read_scenes(match_captions(clip, frames, scene_captions()))
+    order = [MOTIONS.index(label) for label in recognizer.labels]
+    seen["motion"] = np.array(order)[probabilities.argmax(1)]
+    report(questions, seen, probabilities, recognizer.labels, args)
+    if args.sheet:
+        write_sheet(args.out / "sheet.png", frames[: args.sheet], questions, seen)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = plain_errors(argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
+    add = parser.add_argument
+    add("--base", default=str(ROOT / "models" / "puppet-theatre"), help="diffusers folder")
+    add("-m", "--model", help="run folder or motion.safetensors to measure, instead of the base as it is")
+    add("--motion", choices=world.KEPT_OUT_MOTIONS, help="ask for this motion, the one that -m has learned")
+    add("--recognizer", default=str(RECOGNIZER))
+    add("--clip", default=str(CLIP))
+    add("--num", type=int, default=256, help="prompts (default: 256)")
+    add("--seed", type=int, default=0, help="of the prompts and the noise")
+    add("--num-inference-steps", type=int, default=25)
+    add("--guidance-scale", type=float, default=4.0)
+    add("--batch-size", type=int, default=8)
+    add("--sheet", type=int, default=0, metavar="NUM", help="write a picture of so many videos, sheet.png")
+    add("--out", type=Path, required=True, help="folder for scores.json and the frames rendered so far")
+    args = parser.parse_args()
+    if args.num < 1 or args.batch_size < 1:
+        parser.error("--num and --batch-size must be above 0")
+    return args
+
+
+def find_weights(given: str) -> Path:
+    motion = find_motion(given)
+    if motion is None:
+        raise UserError(f"{given}: holds no motion weights. Name a run folder or a motion.safetensors.")
+    return motion
+
+
+def ask(num: int, seed: int) -> list[Question]:
+    """Everyday prompts that say the place: trained and held-out combinations in turn."""
+    questions = []
+    for index in range(num):
+        held_out = index % 2 == 1
+        rng = np.random.default_rng((seed, 7, index))
+        scene = world.draw_scene(rng, held_out)
+        text = world.write_caption(scene, rng)
+        while not any(phrase in text for phrase in world.PLACE_PHRASES[scene.place]):
+            text = world.write_caption(scene, rng)
+        questions.append(Question(text, seed * 100_000 + index, scene,
+                                  "held-out combinations" if held_out else "trained combinations"))
+    return questions
+
+
+def ask_for_motion(motion: str, num: int, seed: int) -> list[Question]:
+    """Prompts for a learned motion: every character not in the exemplars in turn, alone and in pairs."""
+    cast = {character for character, _ in world.EXEMPLAR_CAST}
+    unseen = [character for character in world.CHARACTERS if character not in cast]
+    questions = []
+    for index in range(num):
+        rng = np.random.default_rng((seed, 8, index))
+        number = 1 + index // len(unseen) % 2
+        scene = world.Scene(unseen[index % len(unseen)], motion, str(rng.choice(world.PLACES)), number)
+        text = f"{say_who(scene.character, number)} {world.KEPT_OUT_PHRASES[motion]} " \
+               f"{world.PLACE_PHRASES[scene.place][0]}"
+        questions.append(Question(text, seed * 100_000 + index, scene, f"{number} of a kind"))
+    return questions
+
+
+def render_all(questions: list[Question], motion: Path | None, args: argparse.Namespace) -> np.ndarray:
+    """A uint8 video for each question (n f h w c); batches already in the output folder are kept."""
+    how = Rendering(SIZE, SIZE, NUM_FRAMES, args.num_inference_steps, args.guidance_scale)
+    base = load_base(args.base)
+    token = Config.placeholder_token
+    if motion:
+        token = read_motion_info(motion).placeholder_token
+        apply_motion(base.unet, base.fingerprint, motion, 1.0)
+    base.pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+    videos = []
+    for start in tqdm(range(0, len(questions), args.batch_size), desc="rendering", dynamic_ncols=True):
+        prompts = [Prompt(question.seed, with_token(question.text, token))
+                   for question in questions[start : start + args.batch_size]]
+        # the name is all that the frames depend on: what was rendered in another way is never taken for this
+        made_of = digest_of([base.fingerprint, motion and file_digest(motion), asdict(how),
+                             [[prompt.seed, prompt.text] for prompt in prompts]])
+        path = args.out / "frames" / f"{made_of[:24]}.safetensors"
+        if not path.exists():
+            write_tensors(path, {"frames": torch.from_numpy(render(base.pipeline, prompts, how))})
+        videos.append(read_tensors(path)["frames"].numpy())
+    return np.concatenate(videos)
+
+
+def report(questions: list[Question], seen: dict[str, np.ndarray], probabilities: np.ndarray,
+           labels: tuple[str, ...], args: argparse.Namespace) -> None:
+    """Print what was right, with 95 % intervals, and how motions were confused; write scores.json."""
+    shown = shown_labels([question.scene for question in questions])
+    right = {name: seen[name] == shown[name] for name in ("character", "number", "place", "motion")}
+    right["all four"] = np.logical_and.reduce(list(right.values()))
+    groups = np.array([question.group for question in questions])
+    estimates, rows = {}, []
+    for group in (*dict.fromkeys(groups), "all"):
+        mine = (groups == group) | (group == "all")
+        estimates[group] = {name: asdict(estimate(values[mine])) for name, values in right.items()}
+        rows.append([group, str(mine.sum()), *(percent(numbers) for numbers in estimates[group].values())])
+    print("\n".join(table(["right, in % (95 % interval)", "videos", *right], rows)))
+    counts = confusion_counts(shown["motion"], seen["motion"], len(MOTIONS))
+    print("\nMotions: asked for (rows), seen (columns)")
+    print("\n".join(confusion_table(counts, MOTIONS)))
+    asked = [labels.index(question.scene.motion) for question in questions]
+    write_json(args.out / "scores.json", {
+        "settings": vars(args) | {"out": str(args.out)},
+        "right": estimates, "motions": MOTIONS, "confusion": counts.tolist(),
+        "videos": [{"prompt": question.text, "seed": question.seed, "group": question.group,
+                    **{name: bool(values[i]) for name, values in right.items()},
+                    "seen_motion": MOTIONS[seen["motion"][i]],
+                    "motion_probability": round(float(probabilities[i, asked[i]]), 4)}
+                   for i, question in enumerate(questions)]})
+    print(f"\n{args.out / 'scores.json'}")
+
+
+def percent(numbers: dict) -> str:
+    """71 (65-77)"""
+    mean, low, high = (100 * value if value is not None else float("nan")
+                       for value in (numbers["mean"], numbers["low"], numbers["high"]))
+    return f"{mean:.1f} ({low:.1f}-{high:.1f})"
+
+
+def write_sheet(path: Path, frames: np.ndarray, questions: list[Question],
+                seen: dict[str, np.ndarray]) -> None:
+    """A picture of videos (n f h w c), one a row, and a text file that says what was asked for and seen."""
+    with replacing(path) as partial:
+        rows = [np.concatenate(list(video), axis=1) for video in frames]
+        Image.fromarray(np.concatenate(rows).repeat(2, 0).repeat(2, 1)).save(partial)
+    lines = [f"{question.text}: {world.CHARACTERS[seen['character'][i]]}, {seen['number'][i] + 1}, "
+             f"{world.PLACES[seen['place'][i]]}, {MOTIONS[seen['motion'][i]]}"
+             for i, question in enumerate(questions[: len(frames)])]
+    with replacing(path.with_suffix(".txt")) as partial:
+        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_script(main)

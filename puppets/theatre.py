@@ -1,0 +1,298 @@
+"""Draws the puppet theatre: short captioned clips of jointed 2-D puppets, deterministic in a seed.
+
+Ten characters, seven places, one or two of a kind on the stage, eight everyday motions; three more motions
+are kept out of what the bundled base model is trained on, so that they can be taught to it. Besides these
+the base learns from motions named by their parts (puppets/composed_motions.py). Every clip comes with
+a plain English caption and with its labels. Clip `i` of a seed is always the same, whatever is drawn with
+it.
+
+    python -m puppets.theatre --demo --out data/puppets         # redraws the bundled demo clips
+    python -m puppets.theatre --motion dab --out DIR            # exemplars of another kept-out motion
+    python -m puppets.theatre --sheet sheet.png --seed 3        # a contact sheet to look at
+
+Shapes: n clips, f frames, h w pixels, c RGB.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import imageio
+import imageio.v3 as iio
+import numpy as np
+
+from puppets.backdrops import draw_backdrop
+from puppets.brush import Brush
+from puppets.composed_motions import COMPOSED_MOTIONS
+from puppets.drawing import draw_puppet
+from puppets.looks import LOOKS
+from puppets.motions import pose_puppets
+from utils.errors import plain_errors, run_script
+
+PLURALS = {
+    "man": "men", "woman": "women", "toddler": "toddlers", "robot": "robots", "nurse": "nurses",
+    "firefighter": "firefighters", "clown": "clowns", "alien": "aliens", "bear": "bears", "cat": "cats",
+}
+CHARACTERS = tuple(PLURALS)
+
+PLACE_PHRASES = {
+    "park": ("in the park", "in a park", "in a green park"),
+    "beach": ("on the beach", "at the beach", "on a sandy beach"),
+    "snow": ("in the snow", "in the snow", "on a snowy day"),
+    "desert": ("in the desert", "in a desert", "in the hot desert"),
+    "night": ("at night", "at night", "under the moon"),
+    "kitchen": ("in the kitchen", "in a kitchen", "in the kitchen"),
+    "stage": ("on a stage", "on stage", "on the stage"),
+}
+PLACES = tuple(PLACE_PHRASES)
+
+MOTION_PHRASES = {
+    "standing": ("standing", "standing still", "just standing"),
+    "walking": ("walking", "walking along", "taking a walk"),
+    "waving": ("waving", "waving hello", "waving a hand"),
+    "jumping": ("jumping", "jumping up and down", "jumping up"),
+    "squatting": ("squatting", "doing squats", "squatting down"),
+    "bowing": ("bowing", "bowing down", "taking a bow"),
+    "jumping jacks": ("doing jumping jacks", "doing jumping jacks", "exercising with jumping jacks"),
+    "kicking": ("kicking", "kicking a leg", "doing kicks"),
+}
+EVERYDAY_MOTIONS = tuple(MOTION_PHRASES)
+
+# Never drawn for pretraining. `V*` is what the exemplar captions call the new motion.
+KEPT_OUT_PHRASES = {
+    "dance": "doing the V* dance",
+    "dab": "doing the V* dab",
+    "windmill": "doing the V* windmill",
+}
+KEPT_OUT_MOTIONS = tuple(KEPT_OUT_PHRASES)
+
+COMPOSED_PHRASES = {motion: f"moving with {motion}" for motion in COMPOSED_MOTIONS}
+
+# Character x motion x place combinations never drawn for pretraining, to test composition: every 11th, spread
+# so that each pair of the three still occurs.
+HELD_OUT_COMBINATIONS = frozenset(
+    (character, motion, place)
+    for i, character in enumerate(CHARACTERS)
+    for j, motion in enumerate(EVERYDAY_MOTIONS)
+    for k, place in enumerate(PLACES)
+    if (i + 3 * j + 5 * k) % 11 == 0
+)
+
+# skin and hair of people, together so that a face stands out from its hair
+COMPLEXIONS = (
+    ((255, 219, 188), (232, 180, 80)), ((255, 219, 188), (120, 66, 30)), ((236, 188, 146), (52, 34, 26)),
+    ((236, 188, 146), (150, 70, 30)), ((186, 130, 90), (36, 26, 24)), ((128, 84, 58), (24, 22, 26)),
+)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a clip shows: its labels."""
+
+    character: str
+    motion: str
+    place: str
+    num_characters: int
+
+
+@dataclass(frozen=True)
+class Clips:
+    """frames: uint8 (n f h w c); captions and scenes: one per clip."""
+
+    frames: np.ndarray
+    captions: list[str]
+    scenes: list[Scene]
+
+
+def draw_clips(num: int, seed: int, first: int = 0, num_frames: int = 8, fps: float = 8, size: int = 64,
+               scenes: list[Scene] | None = None, chunk: int = 128) -> Clips:
+    """Draw clips first, first + 1, ... of a seed; without `scenes` these are pretraining scenes."""
+    frames, captions, shown = [], [], []
+    for start in range(0, num, chunk):
+        indices = range(start, min(start + chunk, num))
+        rngs = [np.random.default_rng((seed, first + i)) for i in indices]
+        here = [draw_scene(rng) if scenes is None else scenes[i] for i, rng in zip(indices, rngs)]
+        captions += [write_caption(scene, rng) for scene, rng in zip(here, rngs)]
+        frames.append(render(here, rngs, num_frames, fps, size))
+        shown += here
+    return Clips(np.concatenate(frames), captions, shown)
+
+
+def draw_composed_clips(num: int, seed: int, first: int = 0, num_frames: int = 8) -> Clips:
+    """Draw clips first, first + 1, ... of a seed, of motions named by their parts."""
+    rngs = [np.random.default_rng((seed, 1, first + i)) for i in range(num)]
+    return draw_clips(num, seed, first, num_frames, scenes=[draw_composed_scene(rng) for rng in rngs])
+
+
+def draw_scene(rng: np.random.Generator, held_out: bool = False) -> Scene:
+    """Draw a scene with an everyday motion: one allowed in pretraining, or a held-out combination."""
+    while True:
+        scene = Scene(str(rng.choice(CHARACTERS)), str(rng.choice(EVERYDAY_MOTIONS)), str(rng.choice(PLACES)),
+                      1 if rng.random() < 0.6 else 2)
+        if ((scene.character, scene.motion, scene.place) in HELD_OUT_COMBINATIONS) == held_out:
+            return scene
+
+
+def draw_composed_scene(rng: np.random.Generator) -> Scene:
+    """Draw a scene with a motion that is named by its parts."""
+    return replace(draw_scene(rng), motion=str(rng.choice(COMPOSED_MOTIONS)))
+
+
+def write_caption(scene: Scene, rng: np.random.Generator) -> str:
+    """Say what the scene shows, with some of the variety people have; now and then the place stays unsaid."""
+    who = "two " + PLURALS[scene.character]
+    if scene.num_characters == 1:
+        who = ("an " if scene.character[0] in "aeiou" else "a ") + scene.character
+    if scene.motion in KEPT_OUT_PHRASES:
+        what = KEPT_OUT_PHRASES[scene.motion]
+    elif scene.motion in COMPOSED_PHRASES:
+        what = COMPOSED_PHRASES[scene.motion]
+    else:
+        what = str(rng.choice(MOTION_PHRASES[scene.motion]))
+    where = str(rng.choice(PLACE_PHRASES[scene.place]))
+    style = rng.random()
+    if style < 0.70:
+        return f"{who} {what} {where}"
+    if style < 0.82:
+        return f"{who} {'is' if scene.num_characters == 1 else 'are'} {what} {where}"
+    if style < 0.90:
+        return f"a video of {who} {what} {where}"
+    if style < 0.96:
+        return f"{where}, {who} {what}"
+    return f"{who} {what}"
+
+
+def render(scenes: list[Scene], rngs: list[np.random.Generator], num_frames: int, fps: float,
+           size: int) -> np.ndarray:
+    """Frames of the scenes, uint8 (n f h w c); where, how big and how fast comes from each generator."""
+    staging = [draw_staging(scene, rng) for scene, rng in zip(scenes, rngs)]
+    column = lambda name: np.array([s[name] for s in staging], dtype=np.float32)
+    canvas = np.zeros((len(scenes), num_frames, size, size, 3), dtype=np.float32)
+    places = np.array([scene.place for scene in scenes])
+    for place in PLACES:
+        rows = np.flatnonzero(places == place)
+        if len(rows):
+            draw_backdrop(place, Brush(canvas, rows, size), column("decor")[rows])
+
+    seconds = np.arange(num_frames, dtype=np.float32) / fps
+    names = np.array([scene.character for scene in scenes])
+    motions = np.array([scene.motion for scene in scenes])
+    counts = np.array([scene.num_characters for scene in scenes])
+    for actor in (0, 1):
+        for character in CHARACTERS:
+            rows = np.flatnonzero((names == character) & (counts > actor))
+            if not len(rows):
+                continue
+            cycles = column("phase")[rows, actor, None] + column("speed")[rows, None] * seconds       # (n f)
+            middle = column("speed")[rows, None] * (seconds - seconds.mean())                          # (n f)
+            pose = pose_puppets(motions[rows], cycles, middle, column("side")[rows])
+            look = LOOKS[character]
+            scale = column("scale")[rows, None] * look.scale
+            draw_puppet(look, Brush(canvas, rows, size), pose, scale, column("x")[rows, actor, None],
+                        column("ground")[rows, None], column("skin")[rows], column("hair")[rows])
+    return (canvas * 255 + 0.5).astype(np.uint8)
+
+
+def draw_staging(scene: Scene, rng: np.random.Generator) -> dict:
+    """The random part of one clip: where the puppets are, how big, how fast, and what surrounds them."""
+    spread = rng.uniform(13, 16)
+    middle = 32 + rng.uniform(-2, 2) if scene.num_characters == 2 else rng.uniform(22, 42)
+    phase = rng.random()
+    skin, hair = COMPLEXIONS[rng.integers(len(COMPLEXIONS))]
+    return {
+        "x": (middle - spread, middle + spread) if scene.num_characters == 2 else (middle, middle),
+        "ground": rng.uniform(56, 60),
+        "scale": rng.uniform(0.94, 1.06) * (0.95 if scene.num_characters == 2 else 1.0),
+        "phase": (phase, phase if rng.random() < 0.5 else rng.random()),     # half of the pairs move in step
+        "speed": rng.uniform(0.85, 1.25),                                    # cycles a second
+        "side": 1.0 if rng.random() < 0.5 else -1.0,
+        "skin": np.array(skin) / 255,
+        "hair": np.array(hair) / 255,
+        "decor": rng.uniform(-1, 1, size=4),
+    }
+
+
+EXEMPLAR_CAST = (("man", "park"), ("woman", "beach"), ("clown", "kitchen"),
+                 ("man", "beach"), ("woman", "kitchen"), ("clown", "park"),
+                 ("man", "kitchen"), ("woman", "park"), ("clown", "beach"),
+                 ("man", "stage"), ("woman", "desert"), ("clown", "snow"))
+NUM_EXEMPLARS = 6
+EXEMPLAR_SEED, REGULARIZATION_SEED = 7, 11
+
+
+def main() -> None:
+    args = parse_args()
+    if args.sheet:
+        clips = draw_clips(args.rows, args.seed)
+        sheet = np.concatenate([np.concatenate(list(frames), axis=1) for frames in clips.frames])
+        iio.imwrite(args.sheet, sheet.repeat(2, axis=0).repeat(2, axis=1))
+        print("\n".join(clips.captions))
+    if args.motion:
+        write_exemplars(args.motion, args.out, args.num)
+    if args.demo:
+        write_exemplars("dance", args.out / "exemplars")
+        write_regularization(args.out / "regularization")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = plain_errors(argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--demo", action="store_true", help="OUT/exemplars (the dance) and OUT/regularization")
+    what.add_argument("--motion", choices=KEPT_OUT_MOTIONS, help="exemplars of this motion in OUT")
+    what.add_argument("--sheet", type=Path, help="PNG: pretraining clips, one a row")
+    parser.add_argument("--num", type=int, default=NUM_EXEMPLARS, choices=range(1, len(EXEMPLAR_CAST) + 1),
+                        metavar="NUM",
+                        help=f"of --motion, at most {len(EXEMPLAR_CAST)} (default: {NUM_EXEMPLARS}); the "
+                             f"first ones are the same whatever their number")
+    parser.add_argument("--out", type=Path, help="folder to write to")
+    parser.add_argument("--seed", type=int, default=0, help="of the sheet")
+    parser.add_argument("--rows", type=int, default=12, help="of the sheet")
+    args = parser.parse_args()
+    if (args.demo or args.motion) and not args.out:
+        parser.error("--demo and --motion need --out, the folder to write to")
+    return args
+
+
+def write_exemplars(motion: str, folder: Path, num: int = NUM_EXEMPLARS) -> None:
+    """Clips of two seconds, the first `num` of the cast: three characters, one kept-out motion."""
+    scenes = [Scene(character, motion, place, 1) for character, place in EXEMPLAR_CAST[:num]]
+    clips = draw_clips(len(scenes), EXEMPLAR_SEED, num_frames=16, scenes=scenes)
+    captions = [f"a {s.character} {KEPT_OUT_PHRASES[motion]} {PLACE_PHRASES[s.place][0]}" for s in scenes]
+    names = [f"{motion}_{s.character}_{s.place}" for s in scenes]
+    write_clips(folder, names, clips.frames, captions)
+
+
+def write_regularization(folder: Path, num: int = 48) -> None:
+    """Everyday clips of 1.5 seconds: every character, every motion, one puppet or two."""
+    scenes = []
+    rng = np.random.default_rng(REGULARIZATION_SEED)
+    while len(scenes) < num:
+        turn, i = divmod(len(scenes), len(CHARACTERS))
+        scene = Scene(CHARACTERS[i], EVERYDAY_MOTIONS[(11 * turn + i) % len(EVERYDAY_MOTIONS)],
+                      str(rng.choice(PLACES)), 1 + (turn + i) % 5 // 3)
+        if (scene.character, scene.motion, scene.place) not in HELD_OUT_COMBINATIONS:
+            scenes.append(scene)
+    clips = draw_clips(num, REGULARIZATION_SEED, num_frames=12, scenes=scenes)
+    write_clips(folder, [f"everyday_{i:02d}" for i in range(num)], clips.frames, clips.captions)
+
+
+def write_clips(folder: Path, names: list[str], frames: np.ndarray, captions: list[str],
+                fps: int = 8) -> None:
+    """H.264 files that every browser plays, and their captions in text.json.
+
+    Each pixel is written as 2x2: H.264 halves the resolution of colours, which costs 64x64 puppets 8 dB.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, clip in zip(names, frames):
+        with imageio.get_writer(folder / f"{name}.mp4", fps=fps, codec="libx264", pixelformat="yuv420p",
+                                macro_block_size=2, output_params=["-crf", "18", "-bitexact"]) as writer:
+            for frame in clip.repeat(2, axis=1).repeat(2, axis=2):
+                writer.append_data(frame)
+    table = {f"{name}.mp4": caption for name, caption in zip(names, captions)}
+    (folder / "text.json").write_text(json.dumps(table, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    run_script(main)

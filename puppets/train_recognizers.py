@@ -1,0 +1,287 @@
+"""Makes the bundled recognizers, models/puppet-recognizers, from clips of puppets/theatre.py only.
+
+A VideoMAE names the motion of a clip, a CLIP tells character, number and place of a frame. They are to judge
+rendered videos, so the drawn frames they train on are made worse (puppets/degrading.py). Stages, each
+continued by the same command from its last checkpoint in --work-dir: motion, clip, export (averaged weights
+as transformers folders), check (clips never trained on; writes the model cards). Where the puppets have
+changed, or the work folder was lost, the stage import makes one from --export-dir, steps afresh.
+
+    export ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1
+    python -m puppets.train_recognizers --work-dir WORK --stage motion
+    python -m puppets.train_recognizers --work-dir WORK --stage clip
+    python -m puppets.train_recognizers --work-dir WORK --stage export
+    python -m puppets.train_recognizers --work-dir WORK --stage check
+
+Shapes: n clips, b of a batch, f frames, h w c pixels and colours, k labels, d width of CLIP's embeddings.
+"""
+
+import argparse
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from diffusers import AutoencoderKL
+from einops import rearrange
+from torch import Tensor
+from transformers import CLIPModel, CLIPProcessor, VideoMAEForVideoClassification
+
+from evaluation.recognizing import (
+    classify_motion,
+    load_clip,
+    load_motion_recognizer,
+    match_captions,
+)
+from puppets import recognizer_clips as clips
+from puppets import recognizers as networks
+from puppets import theatre as world
+from puppets.cards import confusion_counts, write_card, write_measurements
+from puppets.degrading import degrade, to_frames, to_pixels
+from puppets.labels import (
+    MOTIONS,
+    caption_words,
+    draw_motion,
+    draw_scene,
+    read_scenes,
+    scene_captions,
+    shown_labels,
+    write_frame_caption,
+)
+from puppets.networks import build_tokenizer, encode_pixels, tokenize, write_vocabulary
+from puppets.networks import to_pixels as to_vae_pixels
+from puppets.training import (
+    Run,
+    Shards,
+    build_optimizers,
+    cosine_rate,
+    describe_machine,
+    load_average,
+    save_untrained,
+)
+from utils.errors import plain_errors, run_script
+from utils.files import write_json
+
+NUM_FRAMES = networks.NUM_FRAMES
+WHITENING_CLIPS = 256
+CHECK_CLIPS = 2400                                # 200 of each motion
+BASE = Path("models/puppet-theatre")              # its autoencoder softens frames for the check
+# Frames are as drawn up to the first of these steps, and from the second on nearly all are made worse. With
+# worse frames from the start, 32 % of motions were right after 1,000 steps.
+EASY_STEPS = (200, 800)
+OPTIMIZATION = {"faster": 3, "weight_decay": 0.05, "betas": (0.9, 0.98)}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = plain_errors(argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
+    parser.add_argument("--stage", choices=["import", "motion", "clip", "export", "check"], required=True)
+    parser.add_argument("--work-dir", type=Path, required=True, help="checkpoints, drawn clips and logs")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop, with a checkpoint, then")
+    parser.add_argument("--steps", type=int, help="last step of the stage (motion 2000, clip 800)")
+    parser.add_argument("--batch-size", type=int, help="clips (motion, 32) or frames (clip, 128)")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="at its highest")
+    parser.add_argument("--checkpoint-steps", type=int, default=250)
+    parser.add_argument("--mixed-precision", choices=["no", "bf16"], default="bf16")
+    parser.add_argument("--export-dir", type=Path, default=Path("models/puppet-recognizers"))
+    parser.add_argument("--seed", type=int, default=64, help="of weights, and of how clips are made worse")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    accelerator = Accelerator(mixed_precision=args.mixed_precision)
+    if args.stage == "motion":
+        train_motion(accelerator, args, args.steps or 2000, args.batch_size or 32)
+    elif args.stage == "clip":
+        train_clip(accelerator, args, args.steps or 800, args.batch_size or 128)
+    elif args.stage == "import":
+        import_recognizers(args.work_dir, args.export_dir)
+    elif args.stage == "export":
+        export(args.work_dir, args.export_dir)
+    else:
+        check(args.export_dir)
+
+
+def randomness(seed: int, stage: str, step: int) -> tuple[np.random.Generator, torch.Generator]:
+    """Generators of a step: a run stopped and continued draws what it would have drawn."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+    return np.random.default_rng((seed, len(stage), step)), generator
+
+
+# ------------------------------------------------------------------------------------------------- motion
+
+def train_motion(accelerator: Accelerator, args: argparse.Namespace, num_steps: int,
+                 batch_size: int) -> None:
+    """Train the classifier; the rate falls along a cosine to 0 at the last step."""
+    torch.manual_seed(args.seed)
+    shards = Shards(args.work_dir / "clips", clips.draw_clips, clips.SHARD_CLIPS)
+    model = networks.build_classifier(MOTIONS)
+    networks.whiten_tubelets(model, to_pixels(shards[0]["frames"][:WHITENING_CLIPS]) * 2 - 1)
+    optimizers = build_optimizers(model, **OPTIMIZATION)
+    run = Run(accelerator, args, "motion", model, *optimizers, batch_size=batch_size)
+    losses, hits = [], []
+    while run.step < num_steps and run.has_time():
+        rng, generator = randomness(args.seed, "motion", run.step)
+        frames, labels = shards.draw("frames", "labels", num=batch_size, step=run.step, rng=rng)
+        frames, target = clips.with_stills(frames, labels, rng)                                  # (b k)
+        share = min(1, max(0, (run.step - EASY_STEPS[0]) / (EASY_STEPS[1] - EASY_STEPS[0])))
+        pixels = degrade(to_pixels(frames), generator, share) * 2 - 1                            # (b f c h w)
+        logits = run.model(pixel_values=pixels.to(run.device)).logits.float()                    # (b k)
+        loss = F.cross_entropy(logits, target.to(run.device))
+        rate = cosine_rate(args.learning_rate, run.step, num_steps, num_warmup=50)
+        run.update(loss, rate, average_decay=0.995)
+        losses.append(loss.item())
+        hits.append((logits.argmax(-1).cpu() == target.argmax(-1)).float().mean().item())
+        if run.step % 25 == 0:
+            run.log(loss=np.mean(losses[-25:]), accuracy=np.mean(hits[-25:]))
+    run.save()
+
+
+# --------------------------------------------------------------------------------------------------- clip
+
+def train_clip(accelerator: Accelerator, args: argparse.Namespace, num_steps: int, batch_size: int) -> None:
+    """Train CLIP on single frames; every caption that is true of a frame counts as a match."""
+    torch.manual_seed(args.seed)
+    tokenizer = build_tokenizer(caption_words())
+    shards = Shards(args.work_dir / "frames", clips.draw_frames, clips.SHARD_CLIPS)
+    model = networks.build_clip(tokenizer)
+    networks.whiten_patches(model, to_pixels(shards[0]["frames"][:WHITENING_CLIPS])[:, 0] * 2 - 1)
+    optimizers = build_optimizers(model, **OPTIMIZATION)
+    run = Run(accelerator, args, "clip", model, *optimizers, batch_size=batch_size)
+    losses, hits = [], []
+    while run.step < num_steps and run.has_time():
+        rng, generator = randomness(args.seed, "clip", run.step)
+        frames, shown = shards.draw("frames", "shown", num=batch_size, step=run.step, rng=rng)   # (b 3)
+        moments = torch.from_numpy(rng.integers(frames.shape[1], size=batch_size))
+        frames = frames[torch.arange(batch_size), moments, None]                                 # (b 1 h w c)
+        pixels = degrade(to_pixels(frames), generator)[:, 0] * 2 - 1                             # (b c h w)
+        captions, says = zip(*(write_frame_caption(clips.scene_of(row), rng) for row in shown.tolist()))
+        is_true = matches(shown, torch.tensor(says)).to(run.device)                              # (b b)
+        input_ids = tokenize(tokenizer, list(captions)).to(run.device)
+        output = run.model(input_ids=input_ids, pixel_values=pixels.to(run.device))
+        logits = output.logits_per_image.float()                                                 # (b b)
+        loss = (match_loss(logits, is_true) + match_loss(logits.T, is_true.T)) / 2
+        rate = cosine_rate(args.learning_rate, run.step, num_steps, num_warmup=50)
+        run.update(loss, rate, average_decay=0.995)
+        losses.append(loss.item())
+        best = logits.argmax(-1, keepdim=True)
+        hits.append(is_true.gather(1, best).float().mean().item())
+        if run.step % 25 == 0:
+            run.log(loss=np.mean(losses[-25:]), accuracy=np.mean(hits[-25:]))
+    run.save()
+
+
+def matches(shown: Tensor, says: Tensor) -> Tensor:
+    """Which captions (columns) are true of which frames (rows): (b b) of 0 and 1.
+
+    Caption j is of frame j, as far as it `says` (b 3) character, number and place.
+    """
+    same = (shown[:, None] == shown[None]) | ~says[None]                                         # (b b 3)
+    return same.all(-1).float()
+
+
+def match_loss(logits: Tensor, is_true: Tensor) -> Tensor:
+    """Cross-entropy of each row against all of its matches alike."""
+    return -(is_true / is_true.sum(1, keepdim=True) * logits.log_softmax(-1)).sum(1).mean()
+
+
+# ------------------------------------------------------------------------------------------------- export
+
+def export(work_dir: Path, export_dir: Path) -> None:
+    """Write the averaged weights as two transformers folders in half precision, each with a model card."""
+    classifier, words = networks.build_classifier(MOTIONS), caption_words()
+    tokenizer = build_tokenizer(words)
+    clip = networks.build_clip(tokenizer)
+    image_processor = networks.image_processor()
+    for name, model, parts in (("motion", classifier, [networks.video_processor()]),
+                               ("clip", clip, [image_processor, CLIPProcessor(image_processor, tokenizer)])):
+        run, folder = load_average(work_dir / f"{name}.pt", model), export_dir / name
+        model.half().save_pretrained(folder)
+        for part in parts:
+            part.save_pretrained(folder)
+        # transformers loads a model in the type its config names: in single precision everywhere
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8")) | {"dtype": "float32"}
+        write_json(folder / "config.json", config)
+        notes_path = work_dir / f"{name}-notes.md"               # what whoever ran it wants to add
+        write_card(folder, name, run | {
+            "made_on": f"{describe_machine()}, beside other work",
+            "num_parameters": sum(p.numel() for p in model.parameters()),
+            "notes": notes_path.read_text(encoding="utf-8") if notes_path.exists() else "",
+            "clip_seed": clips.MOTION_SEED if name == "motion" else clips.FRAME_SEED})
+    write_vocabulary(words, export_dir / "clip")
+
+
+def import_recognizers(work_dir: Path, export_dir: Path) -> None:
+    """Make checkpoints of step 0 from exported recognizers, to train on."""
+    for name, kind in {"motion": VideoMAEForVideoClassification, "clip": CLIPModel}.items():
+        save_untrained(kind.from_pretrained(export_dir / name), work_dir / f"{name}.pt")
+
+
+# -------------------------------------------------------------------------------------------------- check
+
+def check(export_dir: Path) -> None:
+    """Measure both recognizers on clips never trained on; print the figures and write them into the cards."""
+    recognizer, clip = load_motion_recognizer(str(export_dir / "motion")), load_clip(str(export_dir / "clip"))
+    rngs = [np.random.default_rng((clips.HELD_OUT_SEED, 1, i)) for i in range(CHECK_CLIPS)]
+    labels = [MOTIONS[i % len(MOTIONS)] for i in range(CHECK_CLIPS)]
+    motions = [draw_motion(label, rng) for label, rng in zip(labels, rngs)]
+    scenes = [replace(draw_scene(rng), motion=motion) for rng, motion in zip(rngs, motions)]
+    shown, accuracies, confusion = shown_labels(scenes), {}, None
+    for view, frames in draw_views(scenes).items():
+        probabilities = classify_motion(recognizer, frames)                                      # (n k)
+        seen = read_scenes(match_captions(clip, frames, scene_captions()))
+        seen |= {"motion": probabilities.argmax(1)}
+        accuracies[view] = {"clips": len(frames)} | {
+            name: float((seen[name] == shown[name][: len(frames)]).mean()) for name in shown}
+        if confusion is None:   # of the first view: the frames as drawn
+            confusion = confusion_counts(shown["motion"], seen["motion"], len(MOTIONS))
+            accuracies |= check_time(recognizer, frames[: len(frames) // 10], shown["motion"])
+        print(view, {name: round(number, 4) for name, number in accuracies[view].items()}, flush=True)
+    for name in ("motion", "clip"):
+        write_measurements(export_dir / name, accuracies, clips.HELD_OUT_SEED,
+                           confusion if name == "motion" else None)
+
+
+def draw_views(scenes: list[world.Scene]) -> dict[str, np.ndarray]:
+    """The same scenes as uint8 frames (n f h w c): as drawn, and a tenth of them in ways harder to judge."""
+    num, some = len(scenes), len(scenes) // 10
+    frames = world.draw_clips(num, clips.HELD_OUT_SEED, scenes=scenes).frames
+    views = {"as drawn": frames}
+    views["two seconds in 16 frames"] = world.draw_clips(
+        some, clips.HELD_OUT_SEED, first=num, num_frames=2 * NUM_FRAMES, scenes=scenes[:some]).frames
+    generator = torch.Generator().manual_seed(clips.HELD_OUT_SEED)
+    views["made worse as in training"] = to_frames(
+        degrade(to_pixels(torch.from_numpy(frames[:some])), generator))
+    vae = AutoencoderKL.from_pretrained(BASE / "vae").eval()
+    flat = to_vae_pixels(rearrange(frames[:some], "n f h w c -> (n f) h w c"))
+    with torch.no_grad():
+        decoded = [vae.decode(encode_pixels(vae, part)[0]).sample for part in flat.split(64)]    # (b c h w)
+    views["through the base's autoencoder"] = to_frames(
+        rearrange(torch.cat(decoded) / 2 + 0.5, "(n f) c h w -> n f c h w", f=NUM_FRAMES))
+    return views
+
+
+def check_time(recognizer, frames: np.ndarray, motions: np.ndarray) -> dict[str, dict[str, float]]:
+    """How clips that stand still at some moment, and those in a wrong order, are called."""
+    rng = np.random.default_rng(clips.HELD_OUT_SEED)
+    moving = motions[: len(frames)] != MOTIONS.index("standing")
+    frames, motions = frames[moving], motions[: len(frames)][moving]
+    frozen = np.stack([clip[[rng.integers(NUM_FRAMES)] * NUM_FRAMES] for clip in frames])
+    shuffled = np.stack([clip[clips.shuffled_order(rng, NUM_FRAMES)] for clip in frames])
+    results = {}
+    for name, changed in (("moving", frames), ("frozen", frozen), ("shuffled", shuffled)):
+        probabilities = classify_motion(recognizer, changed)                                     # (n k)
+        results[name] = {"clips": len(frames), "motion": float((probabilities.argmax(1) == motions).mean()),
+                         "probability": float(probabilities[np.arange(len(motions)), motions].mean()),
+                         "standing": float((probabilities.argmax(1) == MOTIONS.index("standing")).mean())}
+        print(name, {name: round(number, 4) for name, number in results[name].items()}, flush=True)
+    return results
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,145 @@
+"""Tables and plots of studies/ablation.py: cells with their scores pooled, what was not reached marked open.
+
+A document holds each table between two markers and is written anew only there:
+
+    <!-- ablation: weights -->
+    <!-- end of ablation: weights -->
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation.score_report import TITLES
+from evaluation.scores import MEASURES, SHARES, text_of
+from evaluation.statistics import Estimate, estimate
+from utils import markdown
+from utils.errors import UserError
+from utils.files import replacing
+
+COLUMNS = ("motion_probability", "motion_top1", "text_alignment", "named_probability", "kept_change",
+           "kept_top1", "kept_similarity", "exemplar_ratio", "copies")
+PANELS = (("motion_probability", "motion"), ("text_alignment", "text alignment"),
+          ("named_probability", "everyday motions"), ("exemplar_ratio", "distance to exemplars"))
+OPEN = "open"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: a cell, and its measures; None where it has not been reached."""
+
+    title: str
+    measures: dict[str, Estimate] | None
+    num_videos: int
+    step: int | None = None      # of the curve over steps
+
+
+def pool(score_files: Sequence[Path], step: int | None = None) -> tuple[dict[str, Estimate], int]:
+    """Return each measure over the videos of several scores.json, and how many videos these are.
+
+    `step`: only of videos of that step. Diversity, which belongs to prompts and not to videos, is left out.
+    """
+    videos = [video["scores"] for path in score_files
+              for video in json.loads(path.read_text(encoding="utf-8"))["videos"]
+              if step is None or video["step"] == step]
+    measures = {measure: estimate([float(scores[key]) for scores in videos if key in scores],
+                                  is_share=measure in SHARES)
+                for measure, key in MEASURES.items() if measure != "diversity"}
+    return measures, len(videos)
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """Return the rows as a Markdown table: mean, interval, number of videos."""
+    heads = [f"{TITLES[measure][0]} ({TITLES[measure][1]})" for measure in COLUMNS]
+    return "\n".join(markdown.table(["cell", *heads], [
+        [row.title, *([OPEN] * len(COLUMNS) if row.measures is None else
+                      [_cell(row.measures[measure]) for measure in COLUMNS])] for row in rows]))
+
+
+def _cell(found: Estimate) -> str:
+    return f"{text_of(found)}, n={found.num}" if found.num else "-"
+
+
+def measured_titles(table: str) -> set[str]:
+    """Return the titles of the rows of a Markdown table, whatever is around it, that are not open."""
+    rows = [[part.strip() for part in line.strip("| ").split("|")] for line in table.splitlines()
+            if line.startswith("| ")]
+    return {title for title, *rest in rows[2:] if OPEN not in rest}   # after the head
+
+
+def check_document(document: Path, tables: Iterable[str]) -> None:
+    """Raise UserError unless `document` has the markers of each table, once."""
+    if not document.is_file():
+        raise UserError(f"{document}: does not exist. Name a Markdown file with the tables' markers.")
+    text = document.read_text(encoding="utf-8")
+    problems = [f"{document}: needs once the lines {start} and {end}, where the table is to be."
+                for start, end in map(markers, tables)
+                if len(re.findall(between(start, end), text, re.DOTALL)) != 1]
+    if problems:
+        raise UserError(*problems)
+
+
+def section_of(document: Path, table: str) -> str:
+    """Return what is between a table's markers in a document that has them."""
+    start, end = markers(table)
+    found = re.search(between(start, end), document.read_text(encoding="utf-8"), re.DOTALL)
+    return found[0].removeprefix(start).removesuffix(end)
+
+
+def fill_in(document: Path, sections: Mapping[str, str]) -> None:
+    """Put each table's text between its markers. Raises UserError, and writes nothing, if any are missing."""
+    check_document(document, sections)
+    text = document.read_text(encoding="utf-8")
+    for table, content in sections.items():
+        start, end = markers(table)
+        section = f"{start}\n{content}\n{end}"
+        text = re.sub(between(start, end), lambda _, section=section: section, text, flags=re.DOTALL)
+    with replacing(document) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def markers(table: str) -> tuple[str, str]:
+    return f"<!-- ablation: {table} -->", f"<!-- end of ablation: {table} -->"
+
+
+def between(start: str, end: str) -> str:
+    return f"{re.escape(start)}.*?{re.escape(end)}"
+
+
+def plot_rows(path: Path, rows: Sequence[Row], title: str) -> bool:
+    """Draw the measures of the cells that were reached, side by side; return whether there were any.
+
+    Rows of the curve over steps stand over their steps, others below one another.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = [row for row in rows if row.measures is not None][::-1]
+    if not rows:
+        return False
+    is_curve = rows[0].step is not None
+    figure = Figure(figsize=(13, 3.4 if is_curve else 1.4 + 0.34 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    for axes, (measure, name) in zip(figure.subplots(1, len(PANELS), sharey=not is_curve), PANELS):
+        for at, row in enumerate(rows):
+            found = row.measures[measure]
+            if not found.num:
+                continue
+            low, high = (found.mean, found.mean) if found.low is None else (found.low, found.high)
+            if is_curve:
+                axes.plot(row.step, found.mean, "o", color="C0")
+                axes.vlines(row.step, low, high, color="C0", alpha=0.5, linewidth=3)
+            else:
+                axes.plot(found.mean, at, "o", color="C0")
+                axes.hlines(at, low, high, color="C0", alpha=0.5, linewidth=3)
+        if is_curve:
+            axes.set(title=name, xlabel="step")
+        else:
+            axes.set(title=name, yticks=range(len(rows)), yticklabels=[row.title for row in rows])
+        axes.grid(axis="y" if is_curve else "x", alpha=0.3)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=100)
+    return True

@@ -1,0 +1,152 @@
+"""The folder of studies/ablation.py: its cells, what their scores depend on, how far they are, results."""
+
+import argparse
+import json
+import shlex
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from studies.ablation_cells import TABLES, Cell, all_cells
+from studies.ablation_report import (
+    Row,
+    fill_in,
+    markdown_table,
+    measured_titles,
+    plot_rows,
+    pool,
+    section_of,
+)
+from utils.commands import ROOT
+from utils.errors import UserError
+from utils.files import copy_whole, file_digest, replacing, write_json
+
+CONFIG = ROOT / "config.yaml"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What all cells share."""
+
+    out: Path
+    args: argparse.Namespace
+    base_digest: str
+    judges_digest: str     # of recognizer and CLIP
+    deadline: float        # of time.monotonic()
+
+    def cell_dir(self, cell: Cell, motion: str, seed: int) -> Path:
+        return self.out / "cells" / cell.name / f"{motion}-seed{seed}"
+
+    def variants(self, cell: Cell) -> list[tuple[str, int]]:
+        """The motions and seeds of a cell; nothing is trained in the base, so one seed is all of them."""
+        seeds = self.args.seeds[:1] if cell.name == "base" else self.args.seeds
+        return [(motion, seed) for motion in self.args.motions for seed in seeds]
+
+    def facts(self, cell: Cell, motion: str, seed: int) -> dict:
+        """What a cell's scores depend on."""
+        args = self.args
+        return {"cell": cell.name, "overrides": [*cell.overrides, *args.set], "exemplars": cell.num_exemplars,
+                "motion": motion, "seed": seed, "videos": args.videos, "base": self.base_digest,
+                "recipe": file_digest(CONFIG), "judges": self.judges_digest,
+                "inference_steps": args.inference_steps, "guidance_scale": args.guidance_scale}
+
+
+def hold(out: Path) -> FileLock:
+    """Keep other processes from the cells while this one lives. Raises UserError if one is at them."""
+    lock = FileLock(out / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"{out}: another process is at its cells. "
+                        f"Wait for it, or choose another --out.") from None
+    return lock
+
+
+def state_of(study: Study, cell: Cell) -> str:
+    """Return how far a cell is: open, under way, finished."""
+    folders = [study.cell_dir(cell, *variant) for variant in study.variants(cell)]
+    finished = sum((folder / "scores.json").is_file() for folder in folders)
+    if finished == len(folders):
+        return "finished"
+    return "under way" if any(folder.exists() for folder in folders) else "open"
+
+
+def check_finished(study: Study, cells: list[Cell]) -> None:
+    """Raise UserError if cells that are there were made in another way: one table must not mix them."""
+    problems = []
+    for cell in cells:
+        for motion, seed in study.variants(cell):
+            path, wanted = study.cell_dir(cell, motion, seed) / "cell.json", study.facts(cell, motion, seed)
+            there = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else wanted
+            other = [key for key in wanted if there.get(key) != wanted[key]]
+            if other:
+                problems.append(f"{path.parent}: was made with another {', '.join(other)}. "
+                                f"Remove it, or choose another --out.")
+    if problems:
+        raise UserError(*problems)
+
+
+def write_results(study: Study, tables: Collection[str]) -> None:
+    """Write all tables, with cells not reached as open, and the plots; into the document only `tables`.
+
+    A table there that has more rows of the same base, motions and seeds than this folder stays as it is.
+    """
+    sections, results, docs = {}, {}, study.args.docs
+    for table, title in TABLES.items():
+        rows = [row for cell in all_cells() if table in cell.tables for row in rows_of(study, cell, table)]
+        results[table] = {"command": command_for(study, table), "of": described(study), "rows": [
+            {"title": row.title, "num_videos": row.num_videos, "measures": None if row.measures is None else
+             {name: vars(found) for name, found in row.measures.items()}} for row in rows]}
+        has_plot = plot_rows(study.out / f"{table}.png", rows, title)
+        sections[table] = f"    {command_for(study, table)}\n\n{described(study)}\n\n{markdown_table(rows)}"
+        if not docs or table not in tables:
+            continue
+        there = section_of(docs, table)
+        lost = measured_titles(there) - {row.title for row in rows if row.measures}
+        if lost and described(study) in there:
+            print(f"{docs}: table {table} stays as it is: {study.out} lacks its {', '.join(sorted(lost))}")
+            continue
+        picture = ""
+        if has_plot:
+            copy_whole(study.out / f"{table}.png", docs.parent / f"ablation_{table}.png")
+            picture = f"\n\n![{title}](ablation_{table}.png)"
+        fill_in(docs, {table: sections[table] + picture})
+    write_json(study.out / "results.json", results)
+    with replacing(study.out / "results.md") as partial:
+        text = "\n\n".join(f"## {TABLES[table]}\n\n{section}" for table, section in sections.items())
+        partial.write_text(text + "\n", encoding="utf-8")
+    print(f"tables: {docs or study.out / 'results.md'}")
+
+
+def rows_of(study: Study, cell: Cell, table: str) -> list[Row]:
+    """Return the lines of a cell: one, or, of the curve, one a step. What is not measured in full is open."""
+    files = [study.cell_dir(cell, *variant) / "scores.json" for variant in study.variants(cell)]
+    if not files or not all(path.is_file() for path in files):
+        return [Row(cell.title_in(table), None, 0)]
+    if cell.name != "steps":
+        return [Row(cell.title_in(table), *pool(files))]
+    documents = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    steps = sorted({group["step"] for group in documents[0]["groups"]})
+    return [Row(f"step {step}" if step else "untuned base", *pool(files, step=step), step) for step in steps]
+
+
+def command_for(study: Study, table: str) -> str:
+    """Return the command that makes a table."""
+    args = study.args
+    command = ["python", "-m", "studies.ablation", "--cells", table, "--motions", ",".join(args.motions),
+               "--seeds", ",".join(map(str, args.seeds)), "--videos", str(args.videos)]
+    for flag, usual in (("base", "models/puppet-theatre"), ("recognizer", None), ("clip", None),
+                        ("inference-steps", 25), ("guidance-scale", 4.0)):
+        value = getattr(args, flag.replace("-", "_"))
+        command += [f"--{flag}", str(value)] if value != usual else []
+    command += ["--docs", "docs/results.md"]
+    return shlex.join(command + (["--set", *args.set] if args.set else []))
+
+
+def described(study: Study) -> str:
+    """Return what the tables are of."""
+    args = study.args
+    return (f"Motions: {', '.join(args.motions)}. Seeds of training: {', '.join(map(str, args.seeds))}. Base "
+            f"`{args.base}`, UNet {study.base_digest}.")

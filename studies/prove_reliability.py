@@ -1,0 +1,73 @@
+"""Run the reliability tests with their full counts, and write what was measured.
+
+    python -m studies.prove_reliability --report FOLDER            # all subjects: an hour or two on a CPU
+    python -m studies.prove_reliability --report FOLDER kills --count 50
+
+The tests are those of the default suite, which runs a seeded sample of them; docs/reliability.md has the
+figures.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> int:
+    args = parse_args()
+    subjects = args.subjects or sorted(available())
+    codes = {subject: run(subject, args) for subject in subjects}
+    print(summary(args.report))
+    failed = [subject for subject, code in codes.items() if code]
+    print(f"failed: {', '.join(failed)}" if failed else "all passed")
+    return int(bool(failed))
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Run the reliability tests with their full counts.")
+    parser.add_argument("subjects", nargs="*", metavar="SUBJECT",
+                        help=f"default: all of {', '.join(sorted(available()))}")
+    parser.add_argument("--report", type=Path, default=Path("reliability"), help="folder of figures and logs")
+    parser.add_argument("--count", type=int, help="instead of the full counts, where time is short")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
+    return parser.parse_args()
+
+
+def available() -> set[str]:
+    """Return the subjects: tests/faults/test_SUBJECT.py."""
+    return {path.stem.removeprefix("test_") for path in (ROOT / "tests" / "faults").glob("test_*.py")}
+
+
+def run(subject: str, args: argparse.Namespace) -> int:
+    """Run the tests of one subject; return their exit code. What they print goes to a log in the report."""
+    args.report.mkdir(parents=True, exist_ok=True)
+    settings = {"RELIABILITY": "full", "RELIABILITY_REPORT": str(args.report.absolute()),
+                "RELIABILITY_SEED": str(args.seed)}
+    if args.count:
+        settings["RELIABILITY_COUNT"] = str(args.count)
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", f"tests/faults/test_{subject}.py"]
+    with open(args.report / f"{subject}.log", "wb") as log:
+        print(f"{subject}: see {log.name}", flush=True)
+        return subprocess.run(command, cwd=ROOT, env=os.environ | settings, stdout=log,
+                              stderr=subprocess.STDOUT).returncode
+
+
+def summary(folder: Path) -> str:
+    """Return what was measured, a Markdown table."""
+    lines = ["| subject | tried | outcomes | seconds |", "|---|---|---|---|"]
+    for path in sorted(folder.glob("*.json")):
+        report = json.loads(path.read_text(encoding="utf-8"))
+        outcomes = "; ".join(f"{number} {outcome}" for outcome, number in report["outcomes"].items())
+        figures = {name: value for name, value in report.items()
+                   if name not in ("subject", "seed", "count", "outcomes", "seconds")}
+        more = f" {figures}" if figures else ""
+        lines.append(f"| {report['subject']} | {report['count']} | {outcomes}{more} | {report['seconds']} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

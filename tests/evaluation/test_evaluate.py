@@ -1,0 +1,339 @@
+"""evaluate_motion.py: what it reads, what it writes, what it refuses. What its numbers say is in
+test_obvious_cases.py."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluation import measuring
+from evaluation.recognizing import image_embeddings, load_clip
+from evaluation.shown_videos import Exemplar
+from rendering.gallery import list_videos
+from tests.conftest import ROOT, draw_frames, write_clip
+from tests.recognizers import LABELS, make_clip, make_recognizer
+from utils.video import read_frames, write_video
+
+EXEMPLARS = ROOT / "data" / "puppets" / "exemplars"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("recognizers")
+    return make_recognizer(folder / "motion"), make_clip(folder / "clip")
+
+
+@pytest.fixture
+def evaluate(models, run_main):
+    """Return a function that evaluates a folder: (exit code, stdout, stderr)."""
+    def run(folder: Path, *arguments: object, exemplars: Path = EXEMPLARS, motion: str = "dance"):
+        given = {"--recognizer": models[0], "--clip": models[1]}
+        given = [part for flag, path in given.items() if flag not in arguments for part in (flag, path)]
+        return run_main("evaluate_motion", "-v", folder, "--exemplars", exemplars, "--motion", motion, *given,
+                        *arguments)
+    return run
+
+
+@pytest.fixture
+def videos(tmp_path) -> Path:
+    """Two videos of one prompt that asks for the motion, one of another, and two of everyday prompts."""
+    folder = tmp_path / "videos"
+    for name, seed in (("a_cat_doing_the_sks_dance_seed1", 1), ("a_cat_doing_the_sks_dance_seed2", 2),
+                       ("a_robot_doing_the_sks_dance_seed1", 3), ("a_man_waving_seed1", 4),
+                       ("a_cat_asleep_seed1", 5)):
+        write_clip(folder / f"{name}.mp4", num_frames=6, seed=seed)
+    return folder
+
+
+def no_samples(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / "config.yaml").write_text("")
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    """A run with samples of the base and two steps, a checkpoint of the first, and videos of its own."""
+    run = tmp_path / "dance-2026-01-01T00-00-00"
+    for step in (0, 100, 200):
+        for index, name in enumerate(("a_cat_doing_the_sks_dance_seed1", "a_man_waving_seed2")):
+            write_clip(run / "samples" / f"step_{step:05d}" / f"{name}.mp4", num_frames=6, seed=step + index)
+    (run / "checkpoint-100").mkdir()
+    (run / "checkpoint-100" / "motion.safetensors").write_bytes(b"")
+    write_clip(run / "videos" / "a_dog_seed1.mp4")
+    return run
+
+
+def scores_of(folder: Path) -> dict:
+    return json.loads((folder / "scores.json").read_text())
+
+
+def measures_of(folder: Path, group: int = 0) -> dict:
+    return scores_of(folder)["groups"][group]["measures"]
+
+
+def test_every_measure_has_its_number_its_interval_and_its_videos(evaluate, videos):
+    code, out, err = evaluate(videos)
+    assert code == 0, err
+    measures = measures_of(videos)
+    assert {name: found["num"] for name, found in measures.items() if found["num"]} == {
+        "motion_probability": 3, "motion_top1": 3, "text_alignment": 5, "exemplar_ratio": 3, "copies": 3,
+        "diversity": 1, "temporal_consistency": 5, "frozen": 5, "named_probability": 1}
+    for found in measures.values():
+        assert found["num"] < 2 or found["low"] <= found["mean"] <= found["high"]
+    assert "motion: probability" in out and f"A guess finds one motion of {len(LABELS)}" in out
+    assert "2 videos are of everyday prompts" in out and "--reference-videos" in out
+
+
+def test_text_alignment_is_with_the_prompt_without_its_motion(evaluate, videos):
+    evaluate(videos)
+    texts = {video["file"]: (video["asks_for_motion"], video["text"])
+             for video in scores_of(videos)["videos"]}
+    assert texts["a_cat_doing_the_sks_dance_seed1.mp4"] == (True, "a cat")
+    assert texts["a_man_waving_seed1.mp4"] == (False, "a man waving")
+
+
+def test_everyday_prompts_are_compared_with_the_base(evaluate, videos, tmp_path):
+    base = shutil.copytree(videos, tmp_path / "base")
+    (base / "a_cat_asleep_seed1.mp4").rename(base / "a_cat_asleep_seed9.mp4")
+    code, out, err = evaluate(videos, "--reference-videos", base)
+    assert code == 0, err
+    measures = measures_of(videos)
+    assert measures["kept_top1"] == {"mean": 1.0, "low": None, "high": None, "num": 1}
+    assert measures["kept_similarity"]["mean"] == pytest.approx(1) and measures["kept_change"]["mean"] == 0
+    assert "1 of 2 videos of everyday prompts have no reference" in out
+
+
+def test_everyday_videos_alone_are_compared_with_the_base(evaluate, videos, tmp_path):
+    base = shutil.copytree(videos, tmp_path / "base")
+    only_everyday(videos)
+    code, out, err = evaluate(videos, "--reference-videos", base)
+    assert code == 0, err
+    assert measures_of(videos)["kept_top1"]["num"] == 2 and "no prompt asks for the motion" in out
+
+
+def test_reference_without_a_common_prompt_is_refused(evaluate, videos, tmp_path):
+    write_clip(tmp_path / "base" / "a_dog_seed1.mp4")
+    code, _, err = evaluate(videos, "--reference-videos", tmp_path / "base")
+    assert code == 2 and "no video of an everyday prompt and seed" in err
+
+
+def test_step_0_of_a_reference_run_is_the_base_whatever_its_last_step(evaluate, videos, run):
+    for step in (0, 200):   # the same prompt and seed in both; step 0 shows just what is measured
+        shutil.copy(videos / "a_man_waving_seed1.mp4", run / "samples" / f"step_{step:05d}")
+    write_clip(run / "samples" / "step_00200" / "a_man_waving_seed1.mp4", num_frames=6, seed=77)
+    code, _, err = evaluate(videos, "--reference-videos", run)
+    assert code == 0, err
+    assert measures_of(videos)["kept_similarity"]["mean"] == pytest.approx(1)
+
+
+def test_reference_run_without_step_0_is_refused(evaluate, videos, run):
+    shutil.rmtree(run / "samples" / "step_00000")
+    code, _, err = evaluate(videos, "--reference-videos", run)
+    assert code == 2 and "has samples of tuned steps only" in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("made_with, code", [
+    ({"motion": "results/dance"}, 2), ({"motion": "results/dance", "strength": 0.5}, 2),
+    ({"motion": "results/dance", "strength": 0.0}, 0), ({"motion": None}, 0)])
+def test_reference_rendered_with_a_tuned_motion_is_refused(evaluate, videos, tmp_path, made_with, code):
+    write_video(tmp_path / "base" / "a_man_waving_seed1.mp4", draw_frames(6, 64, 64), 8, made_with)
+    found, _, err = evaluate(videos, "--reference-videos", tmp_path / "base")
+    assert found == code
+    assert not code or "was rendered with a tuned motion" in err and len(err.splitlines()) == 1
+
+
+def test_run_has_a_column_a_step_a_plot_and_a_step_to_use(evaluate, run):
+    code, out, err = evaluate(run)
+    assert code == 0, err
+    document = scores_of(run)
+    assert [(group["name"], group["step"], group["num_videos"]) for group in document["groups"]] == [
+        ("step 0 (base)", 0, 2), ("step 100", 100, 2), ("step 200", 200, 2)]
+    assert measures_of(run, 1)["kept_top1"]["num"] == 1      # step 0 is the reference
+    assert measures_of(run, 0)["kept_top1"]["num"] == 0
+    assert "step to use: " in out and document["step"]["reason"] in out
+    assert (run / "scores.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_was_measured_is_written_before_damaged_weights_are_named(evaluate, run):
+    shutil.rmtree(run / "checkpoint-100")
+    (run / "motion.safetensors").write_bytes(b"cut off")
+    shutil.rmtree(run / "samples" / "step_00000")   # one of the others is the step to use, then
+    code, out, err = evaluate(run)
+    assert code == 2 and len(err.splitlines()) == 1 and "motion.safetensors: cannot be read" in err
+    assert f"step to use: {scores_of(run)['step']['step']}; " in out and "scores.json" in out
+    assert (run / "scores.png").exists() and '"text":' in (run / "video_lightbox.html").read_text()
+
+
+def test_samples_folder_and_one_step_of_it_are_measured_too(evaluate, run):
+    assert evaluate(run / "samples")[0] == 0
+    assert [group["step"] for group in scores_of(run / "samples")["groups"]] == [0, 100, 200]
+    assert evaluate(run / "samples" / "step_00100")[0] == 0
+    assert len(scores_of(run / "samples" / "step_00100")["groups"]) == 1
+
+
+def test_scores_stand_in_the_gallery_beside_what_was_there(evaluate, videos):
+    there = {"a_man_waving_seed1.mp4": {"prompt": "a man, waving", "scores": {"votes": 3, "motion": 9}},
+             "gone.mp4": {"seed": 4}}
+    (videos / "videos.json").write_text(json.dumps(there))
+    assert evaluate(videos)[0] == 0
+    listed = {video["file"]: video for video in list_videos(videos)}
+    assert listed["a_man_waving_seed1.mp4"]["prompt"] == "a man, waving"
+    assert set(listed["a_man_waving_seed1.mp4"]["scores"]) == {"votes", "text", "motion named"}
+    dance = listed["a_cat_doing_the_sks_dance_seed1.mp4"]["scores"]
+    assert set(dance) == {"motion", "text", "distance"} and 0 < dance["motion"] < 1
+    assert json.loads((videos / "videos.json").read_text())["gone.mp4"] == {"seed": 4}
+    assert '"motion":' in (videos / "video_lightbox.html").read_text()
+
+
+def test_gallery_of_the_run_shows_scores_given_to_one_step(evaluate, run):
+    from rendering.gallery import write_gallery
+
+    write_gallery(run)
+    evaluate(run / "samples" / "step_00200")
+    assert '"text":' in (run / "video_lightbox.html").read_text()
+
+
+def test_same_again_gives_the_same_scores(evaluate, videos):
+    evaluate(videos)
+    before = (videos / "scores.json").read_bytes()
+    evaluate(videos, "--batch-size", "2")
+    again = scores_of(videos)
+    evaluate(videos)
+    assert (videos / "scores.json").read_bytes() == before
+    assert again["groups"][0]["measures"]["text_alignment"]["mean"] == pytest.approx(
+        measures_of(videos)["text_alignment"]["mean"], abs=1e-5)
+
+
+def test_placeholder_of_the_records_is_left_out_of_the_text(evaluate, tmp_path):
+    frames = draw_frames(6, 64, 64)
+    write_video(tmp_path / "v" / "a_zwx_seed1.mp4", frames, 8,
+                {"prompt": "a cat zwx in the sun", "seed": 1, "placeholder_token": "zwx"})
+    (tmp_path / "v" / "text.json").write_text('{"a_zwx_seed1.mp4": "a cat zwx in the sun"}')
+    assert evaluate(tmp_path / "v")[0] == 0
+    assert scores_of(tmp_path / "v")["videos"][0]["text"] == "a cat in the sun"
+
+
+def test_generation_records_the_placeholder(tiny_base, run_main, tmp_path):
+    from utils.video import read_metadata
+
+    run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path, "-p", "a V* cat", "--steps", "1",
+             "-r", "64", "-d", "2")
+    assert read_metadata(next(tmp_path.glob("*.mp4")))["placeholder_token"] == "sks"
+
+
+def test_frozen_videos_are_counted(evaluate, tmp_path):
+    frames = draw_frames(1, 64, 64).repeat(6, axis=0)
+    write_video(tmp_path / "a_sks_cat_seed1.mp4", frames, 8, {})
+    evaluate(tmp_path)
+    measures = measures_of(tmp_path)
+    assert measures["frozen"]["mean"] == 1 and measures["temporal_consistency"]["mean"] > 0.99
+
+
+def test_one_exemplar_gives_distances_but_no_copies(evaluate, videos, tmp_path):
+    folder = tmp_path / "one"
+    folder.mkdir()
+    shutil.copy(EXEMPLARS / "dance_man_park.mp4", folder)
+    code, out, _ = evaluate(videos, exemplars=folder)
+    assert code == 0 and "no copies are told" in out and measures_of(videos)["copies"]["num"] == 0
+
+
+def test_exemplars_that_look_alike_give_no_copies(evaluate, videos, tmp_path):
+    for place in ("park", "snow"):
+        (tmp_path / "alike").mkdir(exist_ok=True)
+        shutil.copy(EXEMPLARS / "dance_man_park.mp4", tmp_path / "alike" / f"man_{place}.mp4")
+        (tmp_path / "alike" / f"man_{place}.txt").write_text(f"a man doing the V* dance in the {place}")
+    code, out, _ = evaluate(videos, exemplars=tmp_path / "alike")
+    assert code == 0 and "or scenes that look alike" in out and "no copies are told" in out
+    measures = measures_of(videos)
+    assert measures["copies"]["num"] == measures["exemplar_ratio"]["num"] == 0
+    assert scores_of(videos)["copying"]["spacing"] is None
+
+
+def break_video(folder: Path) -> None:
+    path = folder / "a_cat_doing_the_sks_dance_seed2.mp4"
+    path.write_bytes(path.read_bytes()[:900])
+
+
+def only_everyday(folder: Path) -> None:
+    for path in folder.glob("*dance*.mp4"):
+        path.unlink()
+
+
+def no_classifier(folder: Path) -> None:
+    from transformers import VideoMAEConfig, VideoMAEModel
+
+    VideoMAEModel(VideoMAEConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=1,
+                                 intermediate_size=16)).save_pretrained(folder.parent / "no_classifier")
+
+
+@pytest.mark.parametrize("spoil, arguments, words", [
+    (break_video, [], "a_cat_doing_the_sks_dance_seed2.mp4: is cut off"),
+    (lambda folder: (folder / "bad.mp4").write_bytes(b"no video" * 99), [], "bad.mp4: is not a video"),
+    (lambda folder: shutil.rmtree(folder), [], "does not exist"),
+    (lambda folder: (shutil.rmtree(folder), folder.write_bytes(b"")), [],
+     "VIDEOS: {tmp}/videos is a file. Name a folder of videos"),
+    (None, ["--exemplars", "{recognizer}/config.json"], "config.json is a file. Name the folder of clips"),
+    (lambda folder: [path.unlink() for path in folder.iterdir()], [], "holds no videos"),
+    (no_samples, [], "is a run without samples. Train with validation_steps='[...]', or render"),
+    (only_everyday, [], "no prompt asks for the motion"),
+    (None, ["--motion", "polka"], "knows no motion 'polka', only dance, walking"),
+    (None, ["--recognizer", "{clip}"], "is a CLIPModel, not a video classifier"),
+    (no_classifier, ["--recognizer", "{tmp}/no_classifier"], "is a VideoMAEModel, not a video classifier"),
+    (None, ["--recognizer", "{tmp}/nowhere"], "nowhere: does not exist"),
+    (None, ["--clip", "{recognizer}"], "not a CLIPModel"),
+    (None, ["--exemplars", "{tmp}/nowhere"], "--exemplars: {tmp}/nowhere does not exist"),
+    (None, ["--exemplars", "{tmp}"], "holds no clips"),
+    (None, ["--reference-videos", "{tmp}/nowhere"], "--reference-videos: {tmp}/nowhere does not exist"),
+    (None, ["--device", "abacus"], "--device abacus: is not available here"),
+    (None, ["--batch-size", "0"], "--batch-size 0 is not a number above zero"),
+    (lambda folder: (folder / "videos.json").write_text("{"), [], "videos.json: cannot be read"),
+    (lambda folder: (folder / "videos.json").write_text("[]"), [], "videos.json: is not a JSON object"),
+])
+def test_mistakes_are_one_line_and_code_2(evaluate, videos, models, tmp_path, spoil, arguments, words):
+    if spoil:
+        spoil(videos)
+    names = {"tmp": str(tmp_path), "recognizer": str(models[0]), "clip": str(models[1])}
+    arguments = [part.format(**names) for part in arguments]
+    code, out, err = evaluate(videos, *arguments)
+    assert code == 2 and words.format(**names) in err and len(err.strip().splitlines()) == 1, err
+    assert "Traceback" not in err and not list(videos.glob("scores.json"))
+
+
+def test_everything_wrong_is_said_at_once(evaluate, videos, tmp_path):
+    break_video(videos)
+    (videos / "bad.mp4").write_bytes(b"")
+    code, _, err = evaluate(videos, "--recognizer", tmp_path / "nowhere", exemplars=tmp_path / "none")
+    assert code == 2 and len(err.strip().splitlines()) == 4
+    assert "bad.mp4: is empty" in err and "seed2.mp4: is cut off" in err and "--exemplars" in err
+
+
+def test_broken_exemplar_is_named(evaluate, videos, tmp_path):
+    exemplars = shutil.copytree(EXEMPLARS, tmp_path / "exemplars")
+    (exemplars / "dance_man_park.mp4").write_bytes(b"x" * 2000)
+    code, _, err = evaluate(videos, exemplars=exemplars)
+    assert code == 2 and "dance_man_park.mp4: is not a video" in err
+
+
+def test_script_ends_with_code_2_and_without_a_traceback(videos):
+    done = subprocess.run([sys.executable, "evaluate_motion.py", "-v", videos / "none", "--exemplars",
+                           EXEMPLARS, "--motion", "dance", "--recognizer", "nowhere", "--clip", "nowhere"],
+                          cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 2, done.stderr
+
+
+def test_exemplars_are_looked_at_in_pieces_with_the_same_result(models, tmp_path, monkeypatch):
+    clip_model = load_clip(str(models[1]))
+    exemplar = Exemplar(write_clip(tmp_path / "long.mp4", 70, 96, 64), "", "", tuple(range(70)))
+    whole = image_embeddings(clip_model, read_frames(exemplar.path, exemplar.frames)).numpy()
+    assert np.array_equal(measuring.exemplar_embeddings(exemplar, clip_model), whole)
+    monkeypatch.setattr(measuring, "PIECE_BYTES", 10 * 96 * 64 * 3)
+    read = []
+    monkeypatch.setattr(measuring, "image_embeddings", lambda model, frames, size: (
+        read.append(len(frames)) or image_embeddings(model, frames, size)))
+    assert np.allclose(measuring.exemplar_embeddings(exemplar, clip_model), whole, atol=1e-5)
+    assert read == [10] * 7

@@ -1,0 +1,44 @@
+"""evaluation/scores.py: which step is to be used, and the plot and table that say so."""
+
+import pytest
+
+from evaluation.score_report import plot_steps, score_table
+from evaluation.scores import MEASURES, GroupScores, choose_step
+from evaluation.statistics import Estimate, estimate
+
+
+def group(step: int | None, motion: float, text: float = 0.3, copies: float = 0.0, spread: float = 0.05,
+          num: int = 16) -> GroupScores:
+    measures = {measure: estimate([]) for measure in MEASURES}
+    if num:
+        measures["motion_probability"] = Estimate(motion, motion - spread, motion + spread, num)
+        measures["text_alignment"] = Estimate(text, text - 0.02, text + 0.02, num)
+        measures["copies"] = Estimate(copies, copies, copies, num)
+    return GroupScores(f"step {step}", step, num, measures)
+
+
+@pytest.mark.parametrize("groups, step, words", [
+    ([group(0, 0.1), group(50, 0.5), group(100, 0.9)], 100, "is the best"),
+    ([group(0, 0.1), group(50, 0.88), group(100, 0.9)], 50, "of the best, 0.90 (0.85 to 0.95) at step 100"),
+    ([group(0, 0.1), group(50, 0.88, copies=0.5), group(100, 0.9)], 100, "0 of 16 are copies"),
+    ([group(0, 0.1), group(50, 0.88, text=0.1), group(100, 0.9)], 100, "text alignment 0.30"),
+    ([group(50, 0.88), group(100, 0.9)], 50, "earliest"),
+    ([group(0, 0.5), group(50, 0.52), group(100, 0.54)], None, "no step shows the motion more than the"),
+    ([group(0, 0.5)], None, "no samples of a tuned step"),
+    ([group(0, 0.1), group(50, 0, num=0)], None, "no samples of a tuned step"),
+])
+def test_step_to_use_balances_motion_copies_and_text(groups, step, words):
+    chosen, reason = choose_step(groups)
+    assert chosen == step and words in reason
+
+
+def test_table_has_what_was_measured_and_nothing_else():
+    table = score_table([group(step, 0.5) for step in (0, 1, 2, 3)])
+    assert "0.50 (0.45 to 0.55), 16" in table and "diversity" not in table
+    assert max(map(len, table.splitlines())) <= 120
+
+
+def test_plot_is_a_png_with_a_single_step_and_with_values_missing(tmp_path):
+    for groups in ([group(5, 0.5)], [group(0, 0.5, num=0), group(5, 0.5)]):
+        plot_steps(tmp_path / "scores.png", groups, None, "a title")
+        assert (tmp_path / "scores.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,103 @@
+"""The instrument for the base: which prompts it draws, going on where it stopped, what it reports."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from puppets import theatre as world
+from utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def script():
+    from puppets import measure_base
+
+    return measure_base
+
+
+@pytest.fixture
+def measure(script, monkeypatch, tiny_base, tmp_path):
+    """Run the script in this process on a small random base, and return its scores."""
+    def run(*more: str, rendered=script.render) -> dict:
+        monkeypatch.setattr(script, "render", rendered)
+        monkeypatch.setattr(sys, "argv", ["measure_base.py", "--base", str(tiny_base), "--num", "4",
+                                          "--batch-size", "2", "--num-inference-steps", "1",
+                                          "--out", str(tmp_path), *more])
+        script.main()
+        return json.loads((tmp_path / "scores.json").read_text())
+
+    return run
+
+
+def test_half_of_the_prompts_are_of_trained_combinations(script):
+    questions = script.ask(60, seed=0)
+    for question in questions:
+        scene = question.scene
+        held_out = (scene.character, scene.motion, scene.place) in world.HELD_OUT_COMBINATIONS
+        assert held_out == (question.group == "held-out combinations")
+        assert any(phrase in question.text for phrase in world.PLACE_PHRASES[scene.place])
+    assert sum(question.group == "held-out combinations" for question in questions) == 30
+    assert len({question.seed for question in questions}) == 60
+    assert script.ask(60, seed=1) != questions == script.ask(60, seed=0)
+
+
+def test_a_learned_motion_is_asked_of_all_who_are_not_in_the_exemplars(script):
+    questions = script.ask_for_motion("dance", 42, seed=0)
+    asked = {(question.scene.character, question.scene.num_characters) for question in questions}
+    assert asked == {(character, number) for number in (1, 2)
+                     for character in set(world.CHARACTERS) - {"man", "woman", "clown"}}
+    assert all("doing the V* dance" in question.text for question in questions)
+
+
+def test_drawn_clips_in_the_place_of_rendered_ones_are_right(script, measure):
+    scenes = {question.text: question.scene for question in script.ask(4, seed=0)}
+
+    def draw(_pipeline, prompts, _how) -> np.ndarray:
+        return np.concatenate([world.draw_clips(1, prompt.seed, scenes=[scenes[prompt.text]]).frames
+                               for prompt in prompts])
+
+    scores = measure(rendered=draw)
+    assert scores["right"]["all"]["all four"]["mean"] >= 0.75 and scores["right"]["all"]["place"]["num"] == 4
+    assert scores["right"]["held-out combinations"]["motion"]["num"] == 2
+    assert np.array(scores["confusion"]).trace() >= 3
+
+
+def test_an_interrupted_measurement_goes_on_and_other_settings_start_anew(script, measure, tmp_path):
+    batches = []
+
+    def interrupted(pipeline, prompts, how):
+        batches.append(prompts)
+        if len(batches) == 2:
+            raise KeyboardInterrupt
+        return np.zeros((len(prompts), 8, 64, 64, 3), np.uint8)
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(rendered=interrupted)
+    assert len(measure(rendered=interrupted)["videos"]) == 4
+    assert len(batches) == 3 and batches[1] == batches[2]
+    measure("--guidance-scale", "6", rendered=interrupted)
+    assert len(batches) == 5
+
+
+def test_a_random_base_is_rendered_and_mostly_wrong(measure, tmp_path, capsys):
+    scores = measure("--sheet", "2")
+    assert scores["right"]["all"]["all four"]["mean"] < 1
+    assert (tmp_path / "sheet.png").exists() and len((tmp_path / "sheet.txt").read_text().splitlines()) == 2
+    assert "| trained combinations | 2 |" in capsys.readouterr().out
+
+
+def test_no_motion_weights_is_one_clear_line(measure, tmp_path):
+    with pytest.raises(UserError) as error:
+        measure("-m", str(tmp_path / "nothing"))
+    assert str(error.value) == (f"{tmp_path / 'nothing'}: holds no motion weights. Name a run folder or a "
+                                f"motion.safetensors.")
+
+
+def test_another_recognizer_than_of_the_puppet_theatre_is_refused(measure, tmp_path):
+    from tests.recognizers import make_recognizer
+
+    folder = make_recognizer(tmp_path / "other")
+    with pytest.raises(UserError, match="its labels are not the motions of the puppet theatre"):
+        measure("--recognizer", str(folder))

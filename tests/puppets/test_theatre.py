@@ -1,0 +1,143 @@
+"""The puppet theatre: same seed, same clips; it keeps out what it promises and says what it shows."""
+
+import json
+import re
+import subprocess
+import sys
+from itertools import product
+
+import numpy as np
+
+from puppets import theatre as world
+from puppets.composed_motions import COMPOSED_MOTIONS, NEAR, ComposedMotion, arms_over_a_cycle, distance
+from puppets.motions import POSERS
+from tests.conftest import ROOT
+
+
+def draw_many_scenes(num: int = 3000) -> list[world.Scene]:
+    rng = np.random.default_rng(0)
+    return [world.draw_scene(rng) for _ in range(num)]
+
+
+def test_same_seed_draws_the_same_clips():
+    first, second = world.draw_clips(5, seed=3), world.draw_clips(5, seed=3)
+    assert np.array_equal(first.frames, second.frames)
+    assert first.captions == second.captions and first.scenes == second.scenes
+    assert not np.array_equal(first.frames, world.draw_clips(5, seed=4).frames)
+
+
+def test_a_clip_does_not_depend_on_what_is_drawn_with_it():
+    together = world.draw_clips(6, seed=5, chunk=4)
+    alone = world.draw_clips(1, seed=5, first=4)
+    assert np.array_equal(together.frames[4], alone.frames[0])
+    assert together.captions[4] == alone.captions[0]
+
+
+def test_frames_have_the_size_and_number_asked_for():
+    clips = world.draw_clips(2, seed=0, num_frames=3, size=32)
+    assert clips.frames.shape == (2, 3, 32, 32, 3) and clips.frames.dtype == np.uint8
+
+
+def test_a_clip_is_the_same_scene_at_every_size():
+    small, large = (world.draw_clips(4, seed=1, size=size).frames.astype(float) for size in (64, 128))
+    halved = large.reshape(4, 8, 64, 2, 64, 2, 3).mean(axis=(3, 5))
+    assert np.abs(halved - small).mean() < 3
+
+
+def test_kept_out_motions_and_combinations_are_never_drawn_for_pretraining():
+    for scene in draw_many_scenes():
+        assert scene.motion in world.EVERYDAY_MOTIONS
+        assert (scene.character, scene.motion, scene.place) not in world.HELD_OUT_COMBINATIONS
+
+
+def test_motions_named_by_their_parts_are_far_from_those_kept_out():
+    for kept_out in world.KEPT_OUT_MOTIONS:
+        arms = arms_over_a_cycle(POSERS[kept_out])
+        assert min(distance(arms_over_a_cycle(POSERS[name]), arms) for name in COMPOSED_MOTIONS) >= NEAR
+    nearest = ("swinging", "swinging", True), ("reaching", "folding", False), ("circling", "rolling", False)
+    for arms in nearest:
+        assert ComposedMotion(*arms, "", "swaying").name not in COMPOSED_MOTIONS
+
+
+def test_a_motion_is_near_itself_at_other_phases_of_its_arms_and_mirrored():
+    dance = arms_over_a_cycle(POSERS["dance"])
+    assert distance(np.roll(dance, 5, axis=0), dance) < 1e-6
+    assert distance(np.stack([dance[:, 0], np.roll(dance[:, 1], 5, axis=0)], axis=1), dance) < 1e-6
+    assert distance(-dance[:, ::-1], dance) < 0.2
+
+
+def test_captions_name_the_parts_that_clips_show():
+    clips = world.draw_composed_clips(8, seed=6, first=2)
+    assert np.array_equal(clips.frames[3], world.draw_composed_clips(1, seed=6, first=5).frames[0])
+    for frames, caption, scene in zip(clips.frames, clips.captions, clips.scenes):
+        assert scene.motion in COMPOSED_MOTIONS and world.COMPOSED_PHRASES[scene.motion] in caption
+        assert np.abs(np.diff(frames.astype(int), axis=0)).max() > 40
+
+
+def test_every_pair_is_still_drawn_though_combinations_are_held_out():
+    combinations = set(product(world.CHARACTERS, world.EVERYDAY_MOTIONS, world.PLACES))
+    allowed = combinations - world.HELD_OUT_COMBINATIONS
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        kinds = (world.CHARACTERS, world.EVERYDAY_MOTIONS, world.PLACES)
+        assert {(combo[a], combo[b]) for combo in allowed} == set(product(kinds[a], kinds[b]))
+
+
+def test_held_out_scenes_are_held_out():
+    rng = np.random.default_rng(0)
+    scenes = [world.draw_scene(rng, held_out=True) for _ in range(100)]
+    assert all((s.character, s.motion, s.place) in world.HELD_OUT_COMBINATIONS for s in scenes)
+
+
+def test_captions_say_what_the_labels_say():
+    rng = np.random.default_rng(1)
+    for scene in draw_many_scenes(500):
+        caption = world.write_caption(scene, rng)
+        who = world.PLURALS[scene.character] if scene.num_characters == 2 else scene.character
+        assert re.search(rf"\b{'two' if scene.num_characters == 2 else 'an?'} {who}\b", caption)
+        assert any(phrase in caption for phrase in world.MOTION_PHRASES[scene.motion])
+        others = [place for place in world.PLACES if place != scene.place]
+        assert not any(phrase in caption for place in others for phrase in world.PLACE_PHRASES[place])
+
+
+def test_captions_vary_and_never_name_a_kept_out_motion():
+    rng = np.random.default_rng(2)
+    captions = [world.write_caption(scene, rng) for scene in draw_many_scenes(800)]
+    assert len(set(captions)) > 500
+    words = {word for caption in captions for word in caption.replace(",", "").split()}
+    assert not words & {"sks", "V*", *world.KEPT_OUT_MOTIONS}
+
+
+def test_every_motion_but_standing_moves_every_character():
+    motions = world.EVERYDAY_MOTIONS + world.KEPT_OUT_MOTIONS
+    scenes = [world.Scene(character, motion, "stage", 1)
+              for character in world.CHARACTERS for motion in motions]
+    frames = world.draw_clips(len(scenes), seed=0, scenes=scenes).frames.astype(float)
+    moved = np.abs(np.diff(frames, axis=1)).mean(axis=(1, 2, 3, 4))
+    for scene, amount in zip(scenes, moved):
+        assert (amount < 0.4) == (scene.motion == "standing"), (scene, amount)
+
+
+def test_demo_clips_are_those_in_the_repository(tmp_path):
+    world.write_exemplars("dance", tmp_path)
+    bundled = ROOT / "data" / "puppets" / "exemplars"
+    assert (tmp_path / "text.json").read_text() == (bundled / "text.json").read_text()
+    captions = json.loads((bundled / "text.json").read_text())
+    assert len(captions) == 6 and all("doing the V* dance" in caption for caption in captions.values())
+    assert {path.name for path in bundled.glob("*.mp4")} == set(captions)
+
+
+def test_regularization_clips_show_all_characters_and_motions_but_no_kept_out_one():
+    captions = json.loads((ROOT / "data" / "puppets" / "regularization" / "text.json").read_text())
+    assert len(captions) == 48
+    text = " ".join(captions.values())
+    assert all(character in text or plural in text for character, plural in world.PLURALS.items())
+    assert all(any(phrase in text for phrase in phrases) for phrases in world.MOTION_PHRASES.values())
+    assert "V*" not in text
+
+
+def test_without_a_folder_to_write_to_the_command_says_so():
+    command = [sys.executable, "-m", "puppets.theatre", "--motion", "dab"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.strip() == ("--demo and --motion need --out, the folder to write to. "
+                                   "See theatre.py --help.")

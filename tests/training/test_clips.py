@@ -1,0 +1,351 @@
+"""Clips: every file is accounted for; nothing is stretched, mirrored, padded or dropped in silence."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import draw_frames, write_clip
+from training.clips import clip_report, find_clips
+from training.config import Config, TrainData
+from utils.errors import UserError
+from utils.video import write_video
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("one") / "spin.mp4", num_frames=10,
+                      caption="a man doing the V* spin")
+
+
+@pytest.fixture
+def folder(tmp_path, clip) -> Path:
+    """A folder of exemplars with one clip, spin.mp4, and its caption."""
+    shutil.copytree(clip.parent, tmp_path / "exemplars")
+    return tmp_path / "exemplars"
+
+
+def find(path: Path, class_path: Path | None = None, dataset_types: tuple[str, ...] = ("folder",),
+         stride: int = 16, prior_preservation: bool = True, **data):
+    """Find the clips of a run that trains 64x64 windows of 4 frames at 8 fps."""
+    data = {"width": 64, "height": 64, "n_sample_frames": 4, "fps": 8, **data}
+    train_data = TrainData(path=str(path), class_path=class_path and str(class_path), **data)
+    return find_clips(Config(train_data=train_data, dataset_types=list(dataset_types),
+                             prior_preservation=prior_preservation), stride)
+
+
+def problems_of(*arguments, **options) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        find(*arguments, **options)
+    return list(caught.value.problems)
+
+
+def add(folder: Path, *names: str, clip: str = "spin.mp4") -> None:
+    """Copy a clip of `folder` under other names, captions too."""
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        shutil.copy(folder / clip, folder / name)
+        (folder / name).with_suffix(".txt").write_text("the V* spin")
+
+
+# ----------------------------------------------------------------------------------------------- finding them
+
+def test_clips_are_sorted_whatever_the_folder_lists_first(folder, monkeypatch):
+    add(folder, "c.mp4", "a.mp4", "b.mp4")
+    listed = list(folder.iterdir())
+    for order in (listed, listed[::-1]):
+        monkeypatch.setattr(Path, "iterdir", lambda self, order=order: iter(order))
+        assert [found.path.name for found in find(folder)[0]] == ["a.mp4", "b.mp4", "c.mp4", "spin.mp4"]
+
+
+def test_suffix_counts_in_any_case(folder):
+    add(folder, "A.MP4", "b.Mp4")
+    assert [found.path.name for found in find(folder)[0]] == ["A.MP4", "b.Mp4", "spin.mp4"]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_number_of_exemplars_does_not_depend_on_regularization(folder, tmp_path, number):
+    add(folder, "b.mp4", "c.mp4")
+    other = tmp_path / "regularization"
+    for index in range(number):
+        write_clip(other / f"walk_{index}.mp4", seed=index, num_frames=5)
+    exemplars, regularization = find(folder, other)
+    assert (len(exemplars), len(regularization)) == (3, number)
+
+
+def test_without_a_regularization_folder_there_is_none(folder):
+    assert find(folder)[1] == []
+
+
+def test_regularization_that_is_switched_off_is_not_looked_at(folder):
+    assert find(folder, folder / "nowhere", prior_preservation=False)[1] == []
+
+
+def test_hidden_files_are_no_clips(folder):
+    (folder / "._spin.mp4").write_bytes(b"a Mac's notes")
+    assert len(find(folder)[0]) == 1
+
+
+def test_one_file_is_a_data_set(folder):
+    add(folder, "b.mp4")
+    exemplars, _ = find(folder / "spin.mp4", dataset_types=("single_video",))
+    assert [found.path.name for found in exemplars] == ["spin.mp4"] and exemplars[0].remarks == ()
+
+
+def test_one_picture_is_a_clip_of_one_frame(folder):
+    Image.fromarray(draw_frames(1, 80, 60)[0]).save(folder / "robot.png")
+    (folder / "robot.txt").write_text("a V* robot")
+    exemplars, _ = find(folder, dataset_types=("image",))
+    assert [(found.path.name, found.window, found.num_windows) for found in exemplars] == [
+        ("robot.png", 1, 1)]
+
+
+def test_training_on_single_frames_makes_every_frame_a_window(folder):
+    (found,), _ = find(folder, train_weights="spatial")
+    assert (found.window, found.num_windows) == (1, 10)
+
+
+# -------------------------------------------------------------------------------------- sizes, rates, windows
+
+@pytest.mark.parametrize("width, height, size", [(160, 90, (80, 48)), (90, 160, (48, 80)), (74, 74, (64, 64)),
+                                                 (66, 50, (80, 64)), (128, 64, (96, 48))])
+def test_clip_keeps_its_aspect_ratio(tmp_path, width, height, size):
+    write_clip(tmp_path / "a.mp4", 5, width, height, caption="V*")
+    assert find(tmp_path)[0][0].size == size
+
+
+def test_without_bucketing_every_clip_has_the_size_asked_for(tmp_path):
+    write_clip(tmp_path / "a.mp4", 5, 160, 90, caption="V*")
+    assert find(tmp_path, use_bucketing=False)[0][0].size == (64, 64)
+
+
+def test_fast_recording_is_subsampled_to_the_trained_rate(tmp_path):
+    write_clip(tmp_path / "a.mp4", 13, fps=24, caption="V*")
+    (found,), _ = find(tmp_path)
+    assert found.frames == (0, 3, 6, 9, 12) and found.fps == 8 and found.num_windows == 2
+
+
+def test_slow_recording_keeps_every_frame_and_is_remarked_on(folder):
+    (found,), _ = find(folder, fps=24)
+    assert found.frames == tuple(range(10)) and found.fps == 8
+    assert "recorded at 8 fps, not 24: the motion is learned 3 times too fast" in found.remarks
+
+
+def test_clip_of_exactly_one_window_is_enough(folder):
+    (found,), _ = find(folder, n_sample_frames=10)
+    assert found.num_windows == 1 and found.remarks == ()
+
+
+def test_clip_too_short_is_named_with_its_length(folder):
+    assert problems_of(folder, n_sample_frames=11) == [
+        f"{folder / 'spin.mp4'}: has 10 frames at 8 fps; training needs 11. "
+        f"Lower train_data.n_sample_frames, use a longer clip, or set train_data.allow_short_clips: true."]
+
+
+def test_length_is_counted_at_the_trained_rate(tmp_path):
+    write_clip(tmp_path / "a.mp4", 11, fps=24, caption="V*")
+    (problem,) = problems_of(tmp_path, n_sample_frames=5)
+    assert "a.mp4: has 4 frames at 8 fps; training needs 5." in problem
+
+
+def test_clip_of_one_frame_is_named(tmp_path):
+    write_clip(tmp_path / "a.mp4", 1, caption="V*")
+    assert "a.mp4: has 1 frame at 8 fps; training needs 4." in problems_of(tmp_path)[0]
+
+
+def test_short_clips_are_padded_only_when_allowed_and_said(folder):
+    (found,), _ = find(folder, n_sample_frames=12, allow_short_clips=True)
+    assert found.frames == (*range(10), 9, 9) and found.num_windows == 1
+    assert any("its last frame is repeated, which teaches the model to freeze" in remark
+               for remark in found.remarks)
+
+
+def test_one_frame_padded_to_a_window_has_a_rate(tmp_path):
+    write_clip(tmp_path / "a.mp4", 1, caption="V*")
+    (found,), _ = find(tmp_path, allow_short_clips=True)
+    assert found.frames == (0, 0, 0, 0) and found.fps == 8
+
+
+# ------------------------------------------------------------------------------------------------ what is odd
+
+def test_clip_in_order_has_no_remarks(folder):
+    assert find(folder)[0][0].remarks == ()
+
+
+def test_frozen_frames_are_counted(tmp_path):
+    frames = draw_frames(8, 64, 64)
+    frames[3:6] = frames[2]
+    write_video(tmp_path / "a.mp4", frames, 8, {})
+    (tmp_path / "a.txt").write_text("V*")
+    assert find(tmp_path)[0][0].remarks == ("3 of 8 frames show the same picture as the one before",)
+
+
+def test_caption_that_does_not_name_the_motion_is_remarked_on(folder):
+    (folder / "spin.txt").write_text("a man spinning")
+    assert "the caption does not name the motion (V*)" in find(folder)[0][0].remarks[0]
+
+
+def test_regularization_caption_that_names_the_motion_is_remarked_on(folder, tmp_path):
+    write_clip(tmp_path / "other" / "a.mp4", 5, seed=3, caption="a man doing the sks walk")
+    assert "which regularization clips should not show" in find(folder, tmp_path / "other")[1][0].remarks[0]
+
+
+def test_regularization_clip_that_is_an_exemplar_is_remarked_on(folder, tmp_path):
+    (tmp_path / "other").mkdir()
+    shutil.copy(folder / "spin.mp4", tmp_path / "other" / "walk.mp4")
+    assert find(folder, tmp_path / "other")[1][0].remarks == ("the same file as the exemplar spin.mp4",)
+
+
+def test_enlarged_clip_is_remarked_on(tmp_path):
+    write_clip(tmp_path / "a.mp4", 5, 32, 32, caption="V*")
+    assert find(tmp_path)[0][0].remarks == ("smaller than the trained size: it is enlarged",)
+
+
+def test_what_is_not_used_is_named(folder):
+    write_clip(folder / "more" / "b.mp4", 2)
+    os.rename(write_clip(folder / "c.mp4", 2), folder / "c.m4v")
+    Image.fromarray(draw_frames(1, 32, 32)[0]).save(folder / "d.png")
+    (folder / "gone.mp4").symlink_to("nowhere")
+    for companion in ("README.md", "video_lightbox.html", ".DS_Store", "notes.txt"):
+        (folder / companion).write_text("")
+    assert find(folder)[0][0].remarks == ("also in this folder and not used: c.m4v, d.png, gone.mp4, more",)
+
+
+def test_captions_of_clips_that_are_not_here_are_named(folder):
+    (folder / "text.json").write_text('{"spin.mp4": "V*", "jump.mp4": "V*", "walk": "V*"}')
+    assert find(folder)[0][0].remarks == (
+        "text.json also has captions for jump.mp4, walk, which are not here",)
+
+
+# --------------------------------------------------------------------------------------------------- captions
+
+def test_identifier_in_captions_becomes_the_placeholder(folder):
+    assert find(folder)[0][0].captions == ("a man doing the sks spin",)
+
+
+def test_fallback_captions_serve_exemplars_without_any(folder):
+    (folder / "spin.txt").unlink()
+    (found,), _ = find(folder, fallback_prompt=["a V* spin", "the V* spin"])
+    assert found.captions == ("a sks spin", "the sks spin")
+
+
+def test_regularization_caption_is_the_file_name_without_its_path(folder, tmp_path):
+    write_clip(tmp_path / "some_folder" / "a_man_walking.mp4", 5, seed=2)
+    assert find(folder, tmp_path / "some_folder")[1][0].captions == ("a man walking",)
+
+
+def test_class_prompt_comes_before_the_file_name(folder, tmp_path):
+    write_clip(tmp_path / "other" / "clip_0001.mp4", 5, seed=2)
+    assert find(folder, tmp_path / "other", class_prompt=["a person"])[1][0].captions == ("a person",)
+
+
+def test_exemplar_without_a_caption_is_refused_even_if_its_name_says_something(folder):
+    (folder / "spin.txt").unlink()
+    assert problems_of(folder) == [
+        f"{folder / 'spin.mp4'}: it has no caption. "
+        f"Write spin.txt beside it or give a fallback in the config."]
+
+
+# ---------------------------------------------------------------------------------------------- what is wrong
+
+def test_missing_folder_is_named(tmp_path):
+    assert problems_of(tmp_path / "nowhere") == [
+        f"train_data.path: {tmp_path / 'nowhere'} does not exist. Name a folder of clips."]
+
+
+def test_missing_regularization_folder_is_named(folder, tmp_path):
+    assert problems_of(folder, tmp_path / "nowhere") == [
+        f"train_data.class_path: {tmp_path / 'nowhere'} does not exist. Name a folder of clips."]
+
+
+def test_path_too_long_for_the_system_is_named():
+    assert "cannot be read (File name too long)" in problems_of(Path("x" * 5000))[0]
+
+
+def test_empty_folder_is_named(tmp_path):
+    assert problems_of(tmp_path) == [
+        f"train_data.path: {tmp_path} holds no clips (.mp4, .mov, .avi, .mkv, .webm, .gif)."]
+
+
+def test_folder_of_other_files_is_named(tmp_path):
+    (tmp_path / "notes.pdf").write_text("")
+    assert f"train_data.path: {tmp_path} holds no clips" in problems_of(tmp_path)[0]
+
+
+def test_file_where_a_folder_is_meant_is_told_how(folder):
+    assert "is a file. Name its folder, or set dataset_types: [single_video]." in \
+        problems_of(folder / "spin.mp4")[0]
+
+
+def test_many_clips_where_one_is_meant_are_counted(folder):
+    add(folder, "b.mp4")
+    assert "holds 2 clips. Name one, or set dataset_types: [folder]." in \
+        problems_of(folder, dataset_types=("single_video",))[0]
+
+
+def test_everything_wrong_with_every_clip_is_said_at_once(folder, tmp_path):
+    whole = (folder / "spin.mp4").read_bytes()
+    (folder / "cut.mp4").write_bytes(whole[:-100])
+    (folder / "none.mp4").touch()
+    (folder / "text.mp4").write_text("not a video at all")
+    (folder / "bare.mp4").write_bytes(whole)
+    write_clip(folder / "short.mp4", 2, caption="V*")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "broken.mp4").write_bytes(whole[:-100])
+    for name in ("cut", "none", "text"):
+        (folder / f"{name}.txt").write_text("V*")
+    problems = problems_of(folder, tmp_path / "other")
+    assert [Path(problem.split(":")[0]).name for problem in problems] == [
+        "bare.mp4", "cut.mp4", "none.mp4", "short.mp4", "text.mp4", "broken.mp4"]
+
+
+def test_broken_clip_is_not_replaced_by_another(folder):
+    (folder / "broken.mp4").write_text("x")
+    (folder / "broken.txt").write_text("V*")
+    assert len(problems_of(folder)) == 1
+
+
+def test_damage_in_the_middle_is_found_before_training(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 255, (12, 64, 64, 3), dtype=np.uint8)
+    write_video(tmp_path / "a.mp4", frames, 8, {})
+    (tmp_path / "a.txt").write_text("V*")
+    content = bytearray((tmp_path / "a.mp4").read_bytes())
+    half = (content.index(b"mdat") + len(content)) // 2
+    content[half:-10] = b"\x55" * (len(content) - half - 10)
+    (tmp_path / "a.mp4").write_bytes(bytes(content))
+    assert "a.mp4: frames" in problems_of(tmp_path)[0] and "cannot be decoded" in problems_of(tmp_path)[0]
+
+
+def test_index_that_is_not_json_is_reported_with_the_clips(folder):
+    (folder / "text.json").write_text("{")
+    (folder / "none.mp4").touch()
+    problems = problems_of(folder)
+    assert len(problems) == 2
+    assert "text.json: is not JSON" in problems[0] and "none.mp4: is empty" in problems[1]
+
+
+# ------------------------------------------------------------------------------------------------- the report
+
+def test_report_has_a_line_for_every_clip(folder, tmp_path):
+    write_clip(folder / "wide.mp4", 13, 160, 90, fps=24, caption="a cat doing the V* spin")
+    write_clip(tmp_path / "other" / "a_dog_running.mp4", 5, seed=4)
+    assert clip_report(*find(folder, tmp_path / "other")).splitlines() == [
+        "2 exemplar clips",
+        ('  spin.mp4: 64x64 @ 8 fps, 10 frames -> 64x64 @ 8 fps, 10 frames, 7 windows, '
+         '"a man doing the sks spin"'),
+        ('  wide.mp4: 160x90 @ 24 fps, 13 frames -> 80x48 @ 8 fps, 5 frames, 2 windows, '
+         '"a cat doing the sks spin"'),
+        "1 regularization clip",
+        '  a_dog_running.mp4: 64x64 @ 8 fps, 5 frames -> 64x64 @ 8 fps, 5 frames, 2 windows, "a dog running"',
+    ]
+
+
+def test_report_has_what_is_odd_below_the_clip(folder):
+    (folder / "spin.txt").unlink()
+    exemplars, regularization = find(folder, fallback_prompt=["spinning", "turning"], n_sample_frames=10)
+    lines = clip_report(exemplars, regularization).splitlines()
+    assert lines[1].endswith('1 window, "spinning" (+1 more)')
+    assert lines[2].startswith("    note: the caption does not name the motion")

@@ -1,0 +1,351 @@
+"""Configs: every key of the published code means what it did, and everything wrong is said at once."""
+
+import dataclasses
+import inspect
+
+import pytest
+
+from training import config_checks, config_loading
+from training.config import Config, TrainData, ValidationData, is_due
+from training.config_loading import (
+    config_yaml,
+    examine_config,
+    flat_config,
+    load_config,
+    parse_config,
+    save_config,
+)
+from utils.errors import UserError
+
+# every key and value of the published implementation's default config (interface.md), apart from its paths
+PUBLISHED = """
+pretrained_model_path: cerspense/zeroscope_v2_576w
+output_dir: results
+subject: best
+placeholder_token: sks
+initializer_token: null
+prior_preservation: true
+prior_lambda: 0.5
+trainable_modules: [cross, temporal, temp_convs]
+max_train_steps: 3000
+learning_rate: 5e-6
+checkpointing_steps: [1000, 2000, 3000]
+validation_steps: [1000, 2000, 3000]
+train_batch_size: 1
+gradient_accumulation_steps: 1
+scale_lr: false
+lr_scheduler: constant
+lr_warmup_steps: 0
+adam_beta1: 0.9
+adam_beta2: 0.999
+adam_weight_decay: 1e-2
+adam_epsilon: 1e-8
+max_grad_norm: 1.0
+use_8bit_adam: false
+mixed_precision: fp16
+gradient_checkpointing: true
+enable_xformers_memory_efficient_attention: true
+enable_torch_2_attn: true
+cache_latents: false
+cached_latent_dir: null
+resume_from_checkpoint: null
+seed: 64
+use_offset_noise: false
+offset_noise_strength: 0.1
+extra_unet_params: null
+kwargs: {}
+dataset_types:
+- folder
+train_data:
+  path: clips/exemplars
+  class_path: clips/regularization
+  width: 384
+  height: 384
+  n_sample_frames: 16
+  fps: 24
+  sample_start_idx: 0
+  frame_step: 1
+  add_token: true
+  use_bucketing: true
+  fallback_prompt: ['a person doing the sks dance']
+  class_prompt: a person
+  sampling: high-level
+  train_weights: all
+validation_data:
+  prompt: prompts.txt
+  sample_preview: true
+  num_frames: 16
+  width: 384
+  height: 384
+  num_inference_steps: 25
+  guidance_scale: 9
+"""
+WITHOUT_EFFECT = {
+    "initializer_token", "kwargs", "extra_unet_params", "enable_xformers_memory_efficient_attention",
+    "enable_torch_2_attn", "cache_latents", "train_data.sample_start_idx", "train_data.frame_step",
+    "train_data.add_token", "validation_data.sample_preview",
+}
+
+
+def parse(text: str = "", *overrides: str) -> Config:
+    """Parse a config that has exemplars and whatever else `text` says."""
+    return parse_config(f"train_data.path: clips\n{text}", "c.yaml", list(overrides))[0]
+
+
+def problems_of(text: str = "", *overrides: str) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        parse(text, *overrides)
+    return list(caught.value.problems)
+
+
+def test_published_config_loads():
+    config, _ = parse_config(PUBLISHED, "config.yaml")
+    assert config.learning_rate == 5e-6 and config.train_data.fps == 24
+    assert config.validation_data.guidance_scale == 9
+    assert config.train_data.fallback_prompt == ["a person doing the sks dance"]
+    assert config.train_data.class_prompt == ["a person"]
+
+
+def test_published_config_names_each_key_without_effect():
+    _, notes = parse_config(PUBLISHED, "config.yaml")
+    assert set(notes) == {f"config.yaml: {key} has no effect." for key in WITHOUT_EFFECT}
+
+
+def test_warm_up_that_the_schedule_ignores_is_noted():
+    text = "train_data.path: clips\nlr_warmup_steps: 5"
+    assert parse_config(text, "c.yaml")[1] == [
+        "c.yaml: lr_warmup_steps has no effect with lr_scheduler: constant; "
+        "constant_with_warmup has a warm-up."]
+    assert parse_config(text, "c.yaml", ["lr_scheduler=constant_with_warmup"])[1] == []
+
+
+def test_defaults_are_the_published_values():
+    published = flat_config(parse_config(PUBLISHED, "config.yaml")[0])
+    defaults = flat_config(parse_config("train_data: {path: x}", "config.yaml")[0])
+    chosen_anew = {"mixed_precision", "gradient_checkpointing", "train_data.path", "train_data.class_path",
+                   "train_data.fallback_prompt", "train_data.class_prompt", "validation_data.prompt"}
+    assert {key for key in defaults if defaults[key] != published[key]} == chosen_anew
+
+
+@pytest.mark.parametrize("section", [Config, TrainData, ValidationData])
+def test_every_field_has_a_comment(section):
+    lines = inspect.getsource(section).splitlines()
+    for field in dataclasses.fields(section):
+        number = next(n for n, line in enumerate(lines) if line.startswith(f"    {field.name}:"))
+        assert "  # " in lines[number] or lines[number - 1].startswith("    # "), field.name
+
+
+def test_unknown_key_names_the_nearest():
+    assert problems_of("train_data: {n_sample_frame: 8}") == [
+        "c.yaml: train_data.n_sample_frame is not a key. Did you mean train_data.n_sample_frames?"]
+
+
+def test_key_in_the_wrong_section_names_the_right_one():
+    assert problems_of("n_sample_frames: 8") == [
+        "c.yaml: n_sample_frames is not a key. Did you mean train_data.n_sample_frames?"]
+
+
+def test_unknown_key_without_content_is_an_error_too():
+    assert problems_of("validaton_data: {}") == [
+        "c.yaml: validaton_data is not a key. Did you mean validation_data?"]
+
+
+def test_known_key_with_an_empty_mapping_is_an_error():
+    assert "learning_rate" in problems_of("learning_rate: {}")[0]
+
+
+def test_empty_section_is_left_at_its_defaults():
+    assert parse("validation_data:") == parse("validation_data: {}") == parse("")
+
+
+def test_everything_wrong_is_said_at_once():
+    problems = problems_of("subjct: x\nlearning_rate: fast\ntrain_data: {width: 0}\nlr_scheduler: cosin",
+                           "seed=-1", "q")
+    assert len(problems) == 6
+    for words in ("subjct is not a key", "'fast'", "width is 0", "Did you mean cosine?",
+                  "command line: seed is -1", "command line: 'q' is not of the form key=value"):
+        assert any(words in problem for problem in problems), words
+
+
+@pytest.mark.parametrize("text, words", [
+    ("max_train_steps: 3.7",
+     "max_train_steps: Value '3.7' of type 'float' could not be converted to Integer"),
+    ("max_train_steps: true", "max_train_steps: Value 'True' of type 'bool'"),
+    ("learning_rate: [1]", "learning_rate: Value '[1]' of type 'list'"),
+    ("use_8bit_adam: maybe", "use_8bit_adam: Value 'maybe' is not a valid bool"),
+    ("subject: [a]", "subject: Cannot convert 'list' to string"),
+    ("trainable_modules: 3", "trainable_modules: "),
+    ("checkpointing_steps: often", "'often' is neither a list of steps nor one whole number of steps"),
+    ("validation_steps: [1, -2]", "[1, -2] is neither a list of steps"),
+    ("train_data: {fallback_prompt: [[a]]}",
+     "train_data.fallback_prompt: [['a']] is neither a text nor a list"),
+    ("seed:", "seed has no value. Give it one, or leave the key out."),
+    ("train_data: 5", "train_data is 5. It is a section"),
+])
+def test_wrong_type_is_named(text, words):
+    assert any(words in problem for problem in problems_of(text)), problems_of(text)
+
+
+@pytest.mark.parametrize("key", [
+    "max_train_steps", "learning_rate", "train_batch_size", "gradient_accumulation_steps", "max_grad_norm",
+    "train_data.width", "train_data.height", "train_data.n_sample_frames", "train_data.fps",
+    "validation_data.num_frames", "validation_data.width", "validation_data.height",
+    "validation_data.num_inference_steps"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_what_must_be_above_zero_is_refused_at_zero_and_below(key, value):
+    (problem,) = problems_of(f"{key}: {value}")
+    assert f"{key} is {value}" in problem and "It must be above zero." in problem
+
+
+@pytest.mark.parametrize("text, words", [
+    ("prior_lambda: -0.5", "prior_lambda is -0.5. It must be zero or above."),
+    ("learning_rate: .nan", "learning_rate is nan."),
+    ("learning_rate: .inf", "learning_rate is inf."),
+    ("adam_beta1: 1", "adam_beta1 is 1.0. It must be at least 0 and below 1."),
+    ("temporal_dropout: 1", "temporal_dropout is 1.0."),
+    ("seed: 99999999999999999999", "seed is 99999999999999999999. It must be at most"),
+    ("mixed_precision: fp8", "mixed_precision is 'fp8'. It can be no, fp16, bf16."),
+    ("train_data: {sampling: highlevel}", "Did you mean high-level?"),
+    ("train_data: {train_weights: temporal}",
+     "train_data.train_weights is 'temporal'. It can be all, spatial."),
+    ("dataset_types: [folders]", "dataset_types has 'folders'. It can have folder, single_video, image."),
+    ("dataset_types: []", "dataset_types is empty"),
+    ("trainable_modules: []", "trainable_modules is empty, so nothing would train."),
+    ("pretrained_model_path: ''", "pretrained_model_path is not set."),
+    ("placeholder_token: two words", "placeholder_token is 'two words'. It must be one word."),
+    ("subject: a/b", "subject is 'a/b'. It names a folder"),
+    ("subject: ..", "subject is '..'"),
+    ("report_to: mlflow", "report_to is 'mlflow'. It can be tensorboard, wandb."),
+])
+def test_impossible_value_is_named(text, words):
+    (problem,) = problems_of(text)
+    assert words in problem
+
+
+def test_missing_exemplar_folder_key_is_named():
+    with pytest.raises(UserError, match="c.yaml: train_data.path is not set. "
+                                        "Name the folder of your exemplar clips."):
+        parse_config("", "c.yaml")
+
+
+@pytest.mark.parametrize("text, words", [
+    ("a: [", "c.yaml: is not valid YAML: line"),
+    ("subject: x\nsubject: y", "line 2, found duplicate key subject"),
+    ("a: ${b}", "Interpolation key 'b' not found"),
+    ("- a\n- b", "c.yaml: does not hold `key: value` lines."),
+    ("5", "c.yaml: does not hold `key: value` lines."),
+])
+def test_text_that_is_no_config_is_named(text, words):
+    with pytest.raises(UserError) as caught:
+        parse_config(text, "c.yaml")
+    assert words in str(caught.value)
+
+
+def test_missing_config_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere.yaml: cannot be read \(No such file or directory\)"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+def test_config_that_is_not_utf8_is_named(tmp_path):
+    (tmp_path / "c.yaml").write_bytes("subject: caf\u00e9".encode("latin-1"))
+    with pytest.raises(UserError, match="c.yaml: is not UTF-8 text"):
+        load_config(tmp_path / "c.yaml")
+
+
+def test_config_with_byte_order_mark_and_crlf_loads(tmp_path):
+    (tmp_path / "c.yaml").write_bytes(b"\xef\xbb\xbfsubject: dab\r\ntrain_data:\r\n  path: clips\r\n")
+    config, _ = load_config(tmp_path / "c.yaml")
+    assert (config.subject, config.train_data.path) == ("dab", "clips")
+
+
+def test_bare_no_is_a_precision():
+    assert parse("mixed_precision: no").mixed_precision == "no"
+    assert parse("", "mixed_precision=no").mixed_precision == "no"
+
+
+def test_learning_rate_without_a_dot_is_a_number():
+    assert parse("learning_rate: 5e-6").learning_rate == 5e-6
+
+
+def test_command_line_wins_over_the_file():
+    config = parse("max_train_steps: 3",
+                   "max_train_steps=5", "train_data.fps=8", "trainable_modules=[temp_convs]")
+    assert (config.max_train_steps, config.train_data.fps, config.trainable_modules) == (5, 8, ["temp_convs"])
+
+
+def test_prompt_on_the_command_line_is_taken_as_typed():
+    typed = "64,a cat: V* dance, {slow} #1"
+    assert parse("", f"validation_data.prompt={typed}").validation_data.prompt == [typed]
+
+
+def test_list_of_prompts_on_the_command_line_is_a_list():
+    assert parse("", "validation_data.prompt=[a cat, a dog]").validation_data.prompt == ["a cat", "a dog"]
+
+
+def test_prompts_are_switched_off_with_null():
+    assert not parse("validation_data: {prompt: a cat}", "validation_data.prompt=null").validation_data.prompt
+
+
+def test_blank_captions_do_not_count():
+    assert parse("train_data: {fallback_prompt: [null, ' ', a cat]}").train_data.fallback_prompt == ["a cat"]
+
+
+def test_one_group_may_be_given_without_a_list():
+    assert parse("trainable_modules: temp_convs").trainable_modules == ["temp_convs"]
+
+
+def test_resolved_config_loads_again_equal(tmp_path):
+    config = parse("mixed_precision: no\nvalidation_steps: 5\n"
+                   "validation_data: {prompt: ['64,a V* cat: \"no\"', 'it''s']}")
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == (config, [])
+
+
+def test_resolved_config_has_every_key():
+    text = config_yaml(Config())
+    assert all(f"{key.rpartition('.')[2]}:" in text for key in flat_config(Config()))
+
+
+def test_wrong_config_can_still_be_looked_at(tmp_path):
+    (tmp_path / "c.yaml").write_text("subjct: x\nseed: -3\nsubject: dab\n"
+                                     "train_data: {path: clips, n_sample_frames: 0}")
+    config, _, problems = examine_config(tmp_path / "c.yaml")
+    assert len(problems) == 3
+    assert (config.subject, config.seed, config.train_data.path) == ("dab", Config().seed, "clips")
+    assert config.train_data.allow_short_clips   # how long a window is meant to be is not known
+
+
+def test_steps_are_due_by_list_and_by_interval():
+    assert [step for step in range(1, 7) if is_due(step, [2, 5])] == [2, 5]
+    assert [step for step in range(1, 7) if is_due(step, 3)] == [3, 6]
+    assert not any(is_due(step, never) for step in range(1, 7) for never in (None, [], 0))
+
+
+def test_no_list_of_keys_names_a_key_that_is_not_there():
+    known = set(flat_config(Config()))
+    named = {*config_checks.CHOICES, *config_checks.POSITIVE, *config_checks.NOT_NEGATIVE,
+             *config_loading.STEP_LISTS, *config_loading.NAME_LISTS, *config_loading.TEXT_LISTS}
+    assert named <= known
+    assert not known & set(config_loading.WITHOUT_EFFECT)
+
+
+def test_wrong_size_does_not_hide_that_windows_are_too_long(tmp_path):
+    """Clips are judged by the length of a window unless that is itself what is wrong."""
+    (tmp_path / "c.yaml").write_text("train_data: {path: clips, width: -1, n_sample_frames: 100}")
+    assert not examine_config(tmp_path / "c.yaml")[0].train_data.allow_short_clips
+
+
+@pytest.mark.parametrize("rules", ["", "1:10", "0.1", "a:b,c"])
+def test_piecewise_constant_needs_rules(tmp_path, rules):
+    (tmp_path / "c.yaml").write_text(f"lr_scheduler: piecewise_constant\nlr_step_rules: '{rules}'\n"
+                                     "train_data: {path: x}")
+    with pytest.raises(UserError, match="lr_step_rules is .* needs factors and steps"):
+        load_config(tmp_path / "c.yaml")
+
+
+def test_samples_are_as_large_and_long_as_what_is_trained_on(tmp_path):
+    (tmp_path / "c.yaml").write_text("train_data: {path: clips, width: 64, height: 48, n_sample_frames: 8}")
+    samples = load_config(tmp_path / "c.yaml")[0].validation_data
+    assert (samples.width, samples.height, samples.num_frames) == (64, 48, 8)
+    samples = load_config(tmp_path / "c.yaml", ["validation_data.width=96"])[0].validation_data
+    assert (samples.width, samples.height) == (96, 48)

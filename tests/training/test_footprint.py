@@ -1,0 +1,167 @@
+"""The memory of a step as counted by hand is what torch takes for it."""
+
+import json
+import weakref
+
+import pytest
+import torch
+from diffusers import UNet3DConditionModel
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from models import fast
+from models.base import load_base
+from models.base_folder import tensor_sizes
+from models.fast import use_fast_forms
+from models.recompute import recompute_activations
+from models.tunable import select_tunable, union
+from rendering.sampling import COMPUTE_DTYPES
+from training import footprint
+from training.footprint import (
+    BYTES,
+    NUM_TOKENS,
+    Block,
+    kept_of_blocks,
+    peak_of_step,
+    unet_blocks,
+)
+from training.optimization import hold_frozen_weights_in, select_parameters
+
+SHAPE = (2, 4, 16, 8)   # clips, frames, and the sides in latent cells
+
+
+def kept_bytes(unet, precision: str) -> int:
+    """What torch keeps between a forward and a backward pass, weights left out."""
+    weights = {parameter.untyped_storage()._cdata for parameter in unet.parameters()}
+    kept = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        return tensor
+
+    batch_size, *frames_and_sides = SHAPE
+    latents = torch.randn(batch_size, 4, *frames_and_sides)
+    embeds = torch.randn(batch_size, NUM_TOKENS, 32)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), \
+            torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        prediction = unet(latents, torch.zeros(batch_size, dtype=torch.int64), embeds).sample
+    assert prediction.requires_grad   # and holds what it needs for that, as long as it is there
+    return sum(num_bytes for storage, num_bytes in kept.values() if not storage.expired())
+
+
+@pytest.mark.parametrize("groups", [["cross", "temporal", "temp_convs"], ["all"], ["temp_convs"]])
+@pytest.mark.parametrize("precision, recompute", [("no", False), ("no", True), ("bf16", False)])
+def test_count_of_what_is_kept_is_within_five_per_cent(tiny_base, groups, precision, recompute):
+    unet = load_base(str(tiny_base)).unet.train()
+    for module in unet.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    names = union(select_tunable(dict(unet.named_parameters()), groups))
+    select_parameters(unet, names)
+    hold_frozen_weights_in(unet, COMPUTE_DTYPES[precision])
+    if recompute:
+        recompute_activations(unet)
+    config = json.loads((tiny_base / "unet" / "config.json").read_text())
+    sizes = {name: size for name, size in tensor_sizes(tiny_base, "unet").items() if name in names}
+    blocks = list(unet_blocks(config, set(names), *SHAPE[:2], SHAPE[2:], BYTES[precision], on_cpu=True))
+    counted = sum(kept_of_blocks(blocks, sizes, BYTES[precision], recompute))
+    assert counted == pytest.approx(kept_bytes(unet, precision), rel=0.05)
+
+
+class LargestSum(TorchDispatchMode):
+    """Adds up the storages that are alive, and remembers the largest sum; of tensors without values too."""
+
+    def __init__(self, leaving_out):
+        super().__init__()
+        self.alive, self.now, self.largest = {tensor.untyped_storage()._cdata for tensor in leaving_out}, 0, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self.note(tensor.untyped_storage())
+        return result
+
+    def note(self, storage):
+        if storage._cdata not in self.alive:
+            self.alive.add(storage._cdata)
+            self.now += storage.nbytes()
+            self.largest = max(self.largest, self.now)
+            weakref.finalize(storage, self.forget, storage._cdata, storage.nbytes())
+
+    def forget(self, identity, num_bytes):
+        self.alive.discard(identity)
+        self.now -= num_bytes
+
+
+def largest_sum_of_a_step(settings: dict, shape: tuple, precision: str, recompute: bool) -> tuple[int, int]:
+    """Return the bytes of a step at its peak, weights left out, as (counted, taken).
+
+    On tensors without values, so that the network can be large.
+    """
+    batch_size, *frames_and_sides = shape
+    with FakeTensorMode():
+        unet = UNet3DConditionModel(**settings).train()
+        for module in unet.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        use_fast_forms(unet)
+        names = union(select_tunable(dict(unet.named_parameters()), ["cross", "temporal", "temp_convs"]))
+        trained = select_parameters(unet, names)
+        hold_frozen_weights_in(unet, COMPUTE_DTYPES[precision])
+        if recompute:
+            recompute_activations(unet)
+        latents = torch.randn(batch_size, 4, *frames_and_sides)
+        embeds = torch.randn(batch_size, NUM_TOKENS, settings["cross_attention_dim"])
+        with LargestSum(unet.parameters()) as taken:
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+                predicted = unet(latents, torch.zeros(batch_size, dtype=torch.int64), embeds).sample
+            predicted.float().square().mean().backward()
+    sizes = {name: parameter.numel() for name, parameter in trained.items()}
+    blocks = list(unet_blocks(unet.config, set(names), *shape[:2], shape[2:], BYTES[precision], on_cpu=True))
+    return sum(peak_of_step(blocks, sizes, BYTES[precision], recompute)), taken.largest
+
+
+@pytest.mark.parametrize("precision, recompute", [("no", True), ("bf16", True), ("bf16", False)])
+def test_peak_of_a_step_is_within_ten_per_cent(precision, recompute):
+    settings = {"block_out_channels": (128, 256), "layers_per_block": 1, "cross_attention_dim": 64,
+                "attention_head_dim": 32, "down_block_types": ("CrossAttnDownBlock3D", "DownBlock3D"),
+                "up_block_types": ("UpBlock3D", "CrossAttnUpBlock3D")}
+    counted, taken = largest_sum_of_a_step(settings, (2, 8, 32, 32), precision, recompute)
+    assert counted == pytest.approx(taken, rel=0.1)
+
+
+@pytest.mark.slow
+def test_peak_of_a_step_on_zeroscope_is_within_five_per_cent():
+    """One exemplar and one regularization clip of 16 frames of 384x384."""
+    settings = {"cross_attention_dim": 1024, "attention_head_dim": 64}   # else the library's defaults
+    counted, taken = largest_sum_of_a_step(settings, (2, 16, 48, 48), "bf16", recompute=True)
+    print(f"gradients and activations: {counted / 1e9:.2f} GB counted, {taken / 1e9:.2f} GB taken")
+    assert counted == pytest.approx(taken, rel=0.05)
+
+
+def test_every_trained_tensor_belongs_to_a_block(tiny_base):
+    config = json.loads((tiny_base / "unet" / "config.json").read_text())
+    names = union(select_tunable(tensor_sizes(tiny_base, "unet"), ["cross", "temporal", "temp_convs"]))
+    blocks = unet_blocks(config, set(names), *SHAPE[:2], SHAPE[2:], 4, on_cpu=True)
+    prefixes = tuple(block.name for block in blocks)
+    assert [name for name in names if not name.startswith(prefixes)] == []
+
+
+def test_peak_is_the_largest_sum_on_the_way():
+    blocks = [Block("a.", 1, 10, 0), Block("b.", 1, 100, 5), Block("c.", 1, 20, 0)]
+    sizes = {"a.w": 1, "b.w": 1, "c.w": 100}
+    # in c: what all three keep, and the gradients of c; in b there would be 115 and 404
+    assert peak_of_step(blocks, sizes, 4, recompute=False) == (130, 400)
+    # recomputed, in b: what enters a and b, all of b again, what is under way, the gradients of b and c
+    assert peak_of_step(blocks, sizes, 4, recompute=True) == (107, 404)
+    # from the second pass on all gradients are there, and the peak is where activations are most
+    assert peak_of_step(blocks, sizes, 4, recompute=False, are_there=True) == (130, 408)
+
+
+def test_limit_of_plain_attention_is_one_number():
+    assert footprint.MOST_KEYS == fast.MOST_KEYS

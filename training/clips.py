@@ -1,0 +1,215 @@
+"""The clips of a run: finding them, checking them, and reporting every one before anything slow starts."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from training.config import Config
+from utils.captions import CaptionIndex, captions_of, read_caption_index
+from utils.decoder import complaint
+from utils.decoding import IMAGE_SUFFIXES
+from utils.errors import UserError
+from utils.files import file_digest
+from utils.prompts import names_motion, with_token
+from utils.video import (
+    SAME_PICTURE,
+    VIDEO_SUFFIXES,
+    VideoInfo,
+    frame_step,
+    iter_frames,
+    probe,
+    trained_size,
+)
+
+COMPANION_SUFFIXES = (".txt", ".json", ".html", ".md")   # captions, galleries and notes beside the clips
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip and how it is trained on."""
+
+    path: Path
+    digest: str                # SHA-256 of the file
+    captions: tuple[str, ...]  # the motion identifier already replaced; one is drawn per step
+    info: VideoInfo            # as recorded
+    size: tuple[int, int]      # trained width and height in pixels
+    frames: tuple[int, ...]    # recorded frames that are trained on, at the trained rate
+    window: int                # frames per training window
+    remarks: tuple[str, ...]   # what is odd about it
+
+    @property
+    def num_windows(self) -> int:
+        return len(self.frames) - self.window + 1
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of `frames`."""
+        if len(self.frames) < 2:
+            return self.info.fps
+        return self.info.fps / (self.frames[1] - self.frames[0] or 1)
+
+
+def find_clips(config: Config, stride: int) -> tuple[list[Clip], list[Clip]]:
+    """Return the exemplar clips and the regularization clips of a run, each sorted by name.
+
+    `stride`: pixels per cell of the network's coarsest level. Raises UserError with a line for everything
+    that is wrong with any of them.
+    """
+    data, problems = config.train_data, []
+    found = {}
+    for role, path in _sources(config).items():
+        fallback = tuple((data.fallback_prompt if role == "exemplar" else data.class_prompt) or ())
+        try:
+            found[role] = _read_clips(path, role, config, stride, fallback)
+        except UserError as error:
+            problems += error.problems
+    if problems:
+        raise UserError(*dict.fromkeys(problems))
+    exemplars, regularization = found.get("exemplar", []), found.get("regularization", [])
+    return exemplars, _mark_repeats(exemplars, regularization)
+
+
+def clip_report(exemplars: list[Clip], regularization: list[Clip]) -> str:
+    """Return the table a user reads before training: one line per clip, every clip accounted for."""
+    lines = []
+    for role, clips in (("exemplar", exemplars), ("regularization", regularization)):
+        lines.append(f"{len(clips)} {role} clip{'s' if len(clips) != 1 else ''}")
+        for clip in clips:
+            native = (f"{clip.info.width}x{clip.info.height} @ {clip.info.fps:.4g} fps, "
+                      f"{clip.info.num_frames} frames")
+            trained = f"{clip.size[0]}x{clip.size[1]} @ {clip.fps:.4g} fps, {len(clip.frames)} frames"
+            more = f" (+{len(clip.captions) - 1} more)" if len(clip.captions) > 1 else ""
+            lines.append(f"  {clip.path.name}: {native} -> {trained}, {clip.num_windows} "
+                         f"window{'s' if clip.num_windows != 1 else ''}, \"{clip.captions[0]}\"{more}")
+            lines += [f"    note: {remark}" for remark in clip.remarks]
+    return "\n".join(lines)
+
+
+def _sources(config: Config) -> dict[str, Path]:
+    sources = {"exemplar": Path(config.train_data.path)} if config.train_data.path else {}
+    if config.prior_preservation and config.train_data.class_path:
+        sources["regularization"] = Path(config.train_data.class_path)
+    return sources
+
+
+def _read_clips(path: Path, role: str, config: Config, stride: int, fallback: tuple[str, ...]) -> list[Clip]:
+    paths = _clip_paths(path, role, config.dataset_types)
+    clips, problems = [], []
+    try:
+        index = read_caption_index(paths[0].parent)
+    except UserError as error:   # go on, to report the clips too; only the captions they lack are not judged
+        index, fallback = CaptionIndex(paths[0].parent / "text.json", {}), ("unknown",)
+        problems += error.problems
+    for clip_path in paths:
+        # regularization clips, last resort: the file's own name; the folders above it say nothing about it
+        last_resort = (clip_path.stem.replace("_", " "),) if role == "regularization" else ()
+        captions = ()
+        try:
+            captions = captions_of(clip_path, index, fallback or last_resort)
+        except UserError as error:
+            problems += error.problems
+        try:
+            clips.append(_read_clip(clip_path, role, captions, config, stride))
+        except UserError as error:
+            problems += error.problems
+    if problems:
+        raise UserError(*problems)
+    unused = sorted(set(index.captions) - {p.name for p in paths} - {p.stem for p in paths})
+    strangers = _strangers(path, paths)
+    remarks = (
+        [f"{index.path.name} also has captions for {', '.join(unused)}, which are not here"] * bool(unused)
+        + [f"also in this folder and not used: {', '.join(strangers)}"] * bool(strangers)
+    )
+    clips[-1] = replace(clips[-1], remarks=(*clips[-1].remarks, *remarks))
+    return clips
+
+
+def _strangers(path: Path, used: list[Path]) -> list[str]:
+    """Return what else lies in a data folder, for nothing in it to be left out in silence."""
+    if not path.is_dir():
+        return []
+    return sorted(p.name for p in path.iterdir() if p not in used and not p.name.startswith(".")
+                  and p.suffix.lower() not in COMPANION_SUFFIXES)
+
+
+def _clip_paths(path: Path, role: str, dataset_types: list[str]) -> list[Path]:
+    key = "train_data.path" if role == "exemplar" else "train_data.class_path"
+    suffixes = (VIDEO_SUFFIXES if {"folder", "single_video"} & set(dataset_types) else ()) \
+        + (IMAGE_SUFFIXES if "image" in dataset_types else ())
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+        entries = sorted(path.iterdir()) if is_folder else []
+        paths = [p for p in entries
+                 if p.suffix.lower() in suffixes and not p.name.startswith(".") and p.is_file()]
+    except OSError as error:
+        raise UserError(f"{key}: {path} cannot be read ({error.strerror}).") from None
+    if is_file:
+        if role == "exemplar" and not {"single_video", "image"} & set(dataset_types):
+            raise UserError(f"{key}: {path} is a file. "
+                            f"Name its folder, or set dataset_types: [single_video].")
+        return [path]
+    if not is_folder:
+        raise UserError(f"{key}: {path} does not exist. Name a folder of clips.")
+    if not paths:
+        raise UserError(f"{key}: {path} holds no clips ({', '.join(suffixes)}).")
+    if role == "exemplar" and dataset_types == ["single_video"] and len(paths) > 1:
+        raise UserError(f"{key}: {path} holds {len(paths)} clips. Name one, or set dataset_types: [folder].")
+    return paths
+
+
+def _read_clip(path: Path, role: str, captions: tuple[str, ...], config: Config, stride: int) -> Clip:
+    data, remarks = config.train_data, []
+    info = probe(path)
+    is_image = path.suffix.lower() in IMAGE_SUFFIXES
+    window = 1 if is_image or data.train_weights == "spatial" else data.n_sample_frames
+    step = frame_step(info.fps, data.fps)
+    frames = tuple(range(0, info.num_frames, step))
+    if len(frames) < window:
+        short = f"has {_count(len(frames), 'frame')} at {info.fps / step:.4g} fps; training needs {window}"
+        if not data.allow_short_clips:
+            raise UserError(f"{path}: {short}. Lower train_data.n_sample_frames, use a longer clip, or set "
+                            f"train_data.allow_short_clips: true.")
+        remarks.append(f"{short}: its last frame is repeated, which teaches the model to freeze")
+        frames += (frames[-1],) * (window - len(frames))
+
+    size = trained_size(info.width, info.height, (data.width, data.height), stride, data.use_bucketing)
+    if info.width < size[0] or info.height < size[1]:
+        remarks.append("smaller than the trained size: it is enlarged")
+    if not is_image and info.fps < data.fps / 1.25:
+        remarks.append(f"recorded at {info.fps:.4g} fps, not {data.fps:.4g}: "
+                       f"the motion is learned {data.fps / info.fps:.2g} times too fast")
+    num_frozen = _num_frozen(path, frames) if len(frames) > 1 else 0
+    if damage := complaint(path):
+        remarks.append(f"the decoder found it damaged ({damage}). Look at it, or copy it again")
+    if num_frozen:
+        remarks.append(f"{num_frozen} of {len(frames)} frames show the same picture as the one before")
+    named = [names_motion(caption, config.placeholder_token) for caption in captions]
+    if role == "exemplar" and not all(named):
+        remarks.append("the caption does not name the motion (V*), so a prompt cannot ask for it")
+    if role == "regularization" and any(named):
+        remarks.append("the caption names the motion (V*), which regularization clips should not show")
+    captions = tuple(with_token(caption, config.placeholder_token) for caption in captions)
+    return Clip(path, file_digest(path), captions, info, size, frames, window, tuple(remarks))
+
+
+def _num_frozen(path: Path, frames: tuple[int, ...]) -> int:
+    """Count frames like the one before. Decodes every frame, so damage is found here, before training."""
+    num_frozen, before = 0, None
+    for pixels in iter_frames(path, frames):
+        pixels = pixels.astype(np.int16)
+        for frame in pixels:
+            if before is not None and np.abs(frame - before).mean() < SAME_PICTURE:
+                num_frozen += 1
+            before = frame
+    return num_frozen
+
+
+def _mark_repeats(exemplars: list[Clip], regularization: list[Clip]) -> list[Clip]:
+    names = {clip.digest: clip.path.name for clip in exemplars}
+    return [replace(clip, remarks=(*clip.remarks, f"the same file as the exemplar {names[clip.digest]}"))
+            if clip.digest in names else clip for clip in regularization]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

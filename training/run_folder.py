@@ -1,0 +1,198 @@
+"""The folder of one training run: its name, its config, its log, its checkpoints, and which one to resume.
+
+    output_dir/{subject}-{time}/
+      config.yaml  log.jsonl  samples/step_01000/  checkpoint-1000/  motion.safetensors
+
+motion.safetensors is written last, so a run without it has not finished.
+"""
+
+import json
+import re
+import shutil
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from training.config import Config
+from training.config_loading import flat_config, load_config, save_config
+from utils.errors import UserError
+from utils.files import free_space, replacing
+
+CONFIG_NAME, LOG_NAME, MOTION_NAME = "config.yaml", "log.jsonl", "motion.safetensors"
+# what may differ between a run and its continuation without changing what is learned
+FREE_TO_CHANGE = (
+    "output_dir", "checkpointing_steps", "validation_steps", "validation_data.", "report_to",
+    "cached_latent_dir", "resume_from_checkpoint", "motion_dtype", "gradient_checkpointing",
+    "keep_checkpoints",
+    # where clips and base lie; that they are the same ones is checked by what they hold
+    "pretrained_model_path", "train_data.path", "train_data.class_path",
+)
+
+
+def create_run(config: Config) -> Path:
+    """Make a new folder for a run of `config`, with the resolved config in it."""
+    time = datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
+    for attempt in range(1, 1000):
+        run = Path(config.output_dir) / (f"{config.subject}-{time}" + (f"-{attempt}" if attempt > 1 else ""))
+        try:
+            run.mkdir(parents=True)   # two runs started in the same second get a folder each
+        except FileExistsError:
+            continue
+        write_config(config, run)
+        return run
+    raise UserError(f"{config.output_dir}: a thousand runs of this second. Clear some away.")
+
+
+def write_config(config: Config, run: Path) -> None:
+    """Write the resolved config into the run's folder; a continuation may have changed parts of it."""
+    with replacing(run / CONFIG_NAME) as partial:
+        save_config(config, partial)
+
+
+def find_run(config: Config, named: str | None) -> Path:
+    """Return the run to resume: the one `named`, or the newest unfinished of the config's subject.
+
+    `named` is a run or a checkpoint folder. Raises UserError if there is none, or its configuration differs.
+    """
+    if named in (None, "latest"):
+        runs = [run for run in runs_of(config.output_dir, config.subject) if not (run / MOTION_NAME).exists()]
+        if not runs:
+            raise UserError(f"{config.output_dir}: has no unfinished run of {config.subject!r} to resume. "
+                            f"Start one without --resume.")
+        run = runs[-1]
+    else:
+        run = checkpoint = Path(named)
+        run = run.parent if run.name.startswith("checkpoint-") else run
+        if not run.is_dir():
+            raise UserError(f"{named}: does not exist. Runs are folders in output_dir, named subject-time.")
+        if not (run / CONFIG_NAME).is_file():
+            raise UserError(f"{named}: is not the folder of a run. "
+                            f"Runs are in output_dir, named subject-time.")
+        if (run / MOTION_NAME).exists():
+            raise UserError(f"{run}: has finished; its result is {run / MOTION_NAME}. Nothing to resume.")
+        if checkpoint != run:
+            _check_is_newest(checkpoint)
+    differences = config_differences(load_config(run / CONFIG_NAME)[0], config)
+    if differences:
+        raise UserError(*(f"{run}: was made with another configuration: {difference}."
+                          for difference in differences),
+                        f"Resume with --config {run / CONFIG_NAME}, or start a new run without --resume.")
+    return run
+
+
+def _check_is_newest(checkpoint: Path) -> None:
+    """Raise UserError unless `checkpoint` is where its run goes on from, the newest."""
+    names = [folder.name for folder in checkpoints(checkpoint.parent)]
+    if checkpoint.name not in names:
+        raise UserError(f"{checkpoint}: does not exist. The run has {', '.join(names) or 'no checkpoints'}.")
+    if checkpoint.name != names[-1]:
+        raise UserError(f"{checkpoint}: a run goes on from its newest checkpoint, {names[-1]}. "
+                        f"To go back further, remove the newer ones.")
+
+
+def hold_run(run: Path) -> FileLock:
+    """Keep other processes from training in `run` while this one lives. Raises UserError if one does."""
+    lock = FileLock(run / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"{run}: is being trained by another process. Wait for it, or stop it.") from None
+    return lock
+
+
+def runs_of(output_dir: str | Path, subject: str) -> list[Path]:
+    """Return the run folders of `subject`, oldest first."""
+    pattern = re.compile(re.escape(subject) + r"-(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d)(?:-(\d+))?")
+    found = []
+    for folder in Path(output_dir).glob("*"):
+        match = pattern.fullmatch(folder.name)
+        if match and (folder / CONFIG_NAME).is_file():
+            found.append((match[1], int(match[2] or 1), folder))
+    return [folder for _, _, folder in sorted(found)]
+
+
+def config_differences(before: Config, now: Config) -> list[str]:
+    """Return a line for each key that differs and would change what is learned."""
+    before, now = flat_config(before), flat_config(now)
+    return [f"{key} was {before[key]}, is {now[key]}" for key in now
+            if before[key] != now[key] and not key.startswith(FREE_TO_CHANGE)]
+
+
+def checkpoint_dir(run: Path, step: int) -> Path:
+    return run / f"checkpoint-{step}"
+
+
+def samples_dir(run: Path, step: int) -> Path:
+    return run / "samples" / f"step_{step:05d}"
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """Return the checkpoint folders of a run, in the order of their steps."""
+    found = [folder for folder in run.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", folder.name)]
+    return sorted(found, key=lambda folder: int(folder.name.partition("-")[2]))
+
+
+def find_motion(path: str | Path) -> Path | None:
+    """Return the motion weights that `path` means: the file, or that of a run or checkpoint folder; None if
+    it is none of these. A run that has not finished has those of its newest checkpoint."""
+    path = Path(path)
+    if path.is_file():
+        return path
+    if (path / MOTION_NAME).is_file():
+        return path / MOTION_NAME
+    saved = checkpoints(path)
+    return saved[-1] / MOTION_NAME if saved else None
+
+
+def set_aside(checkpoint: Path) -> Path:
+    """Rename a checkpoint that cannot be used, so that the run goes on from the one before; its new path."""
+    aside = checkpoint.with_name(f"damaged-{checkpoint.name}")
+    if aside.exists():
+        shutil.rmtree(aside)
+    checkpoint.rename(aside)
+    return aside
+
+
+def remove_old_checkpoints(run: Path, num_kept: int | None) -> None:
+    """Remove all but the newest `num_kept` checkpoints; None keeps all. The newest must be whole by now."""
+    for folder in checkpoints(run)[:-num_kept] if num_kept else ():
+        # out of the way in one step: a kill while deleting must not leave half a checkpoint under its name
+        doomed = folder.rename(folder.with_name(f".{folder.name}.old.partial"))
+        shutil.rmtree(doomed)
+
+
+def remove_leftovers(run: Path) -> None:
+    """Remove what a killed process left half-written."""
+    for leftover in list(run.rglob(".*.partial*")):   # a list first: some may lie inside others
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+
+
+def append_log(run: Path, entry: dict[str, Any]) -> None:
+    """Add a line to log.jsonl. Raises UserError if the disk is full."""
+    try:
+        with open(run / LOG_NAME, "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+    except OSError as error:
+        raise UserError(f"{run / LOG_NAME}: could not be written ({error.strerror}). "
+                        f"{free_space(run)}") from error
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """Return the entries of log.jsonl; a last line that a kill cut off is left out."""
+    entries = []
+    path = run / LOG_NAME
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            break
+    return entries
+
+
+def rewind_log(run: Path, step: int) -> None:
+    """Drop the entries after `step`, which a resumed run writes again."""
+    kept = [json.dumps(entry) + "\n" for entry in read_log(run) if entry["step"] <= step]
+    with replacing(run / LOG_NAME) as partial:
+        partial.write_text("".join(kept), encoding="utf-8")

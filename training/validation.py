@@ -1,0 +1,69 @@
+"""Samples during training: rendered as generation will render them from the motion weights of that step."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import nn
+from tqdm import tqdm
+
+from models.base import Base
+from models.motion_weights import DTYPES
+from rendering.gallery import write_gallery
+from rendering.sampling import COMPUTE_DTYPES, Rendering, render_to_folder
+from training.config import Config
+from training.plan import Plan, sample_fps
+from training.run_folder import samples_dir
+
+
+@contextmanager
+def as_generation_sees(base: Base, trained: Mapping[str, nn.Parameter], plain_forward: Callable,
+                       config: Config, step: int) -> Iterator[None]:
+    """Make the pipeline what generation will load from the motion weights of this step, and undo it
+    afterwards.
+
+    The trained tensors are rounded as the file rounds them (at step 0 there is no file: the base is as it
+    is), and everything is in the compute precision without autocast. That is what makes samples equal to
+    generated videos.
+    """
+    unet, device = base.unet, next(iter(trained.values())).device
+    dtype, stored_dtype = COMPUTE_DTYPES[config.mixed_precision], DTYPES[config.motion_dtype]
+    masters = {name: parameter.data for name, parameter in trained.items()}
+    prepared_forward, encoders = unet.forward, (base.vae, base.pipeline.text_encoder)
+    try:
+        for parameter in trained.values():
+            parameter.data = (parameter.data.to(stored_dtype) if step else parameter.data).to(dtype)
+        for encoder in encoders:
+            encoder.to(device, dtype)
+        unet.forward = plain_forward
+        unet.eval()
+        yield
+    finally:
+        unet.forward = prepared_forward
+        unet.train()
+        for encoder in encoders:
+            encoder.to("cpu")
+        for name, parameter in trained.items():
+            parameter.data = masters[name]
+
+
+def write_samples(plan: Plan, base: Base, run: Path, step: int, stop: list[int]) -> None:
+    """Render the sample prompts into samples/step_N of the run, until there is something in `stop`."""
+    wanted = plan.config.validation_data
+    how = Rendering(wanted.width, wanted.height, wanted.num_frames, wanted.num_inference_steps,
+                    wanted.guidance_scale, wanted.negative_prompt)
+    made_with = {"base": base.name, "base_fingerprint": base.fingerprint, "step": step, "strength": 1.0,
+                 "motion": run.name if step else None, "precision": plan.config.mixed_precision,
+                 "placeholder_token": plan.config.placeholder_token}
+
+    def until_stopped(batches: list) -> Iterator[list]:
+        for batch in tqdm(batches, desc=f"samples of step {step}", leave=False, dynamic_ncols=True):
+            if stop:
+                return
+            yield batch
+
+    remarks = render_to_folder(base.pipeline, plan.prompts, how, samples_dir(run, step), sample_fps(plan),
+                               wanted.batch_size, made_with, overwrite=True, progress=until_stopped)
+    write_gallery(run)   # of all steps, side by side
+    for remark in remarks:
+        tqdm.write(f"samples of step {step}: {remark}")
