@@ -6,23 +6,20 @@ from pathlib import Path
 import numpy as np
 
 from training.config import Config
-from utils.captions import CaptionIndex, captions_of, read_caption_index
+from training.data_folders import ListedClip, list_folder
 from utils.decoder import complaint
 from utils.decoding import IMAGE_SUFFIXES
-from utils.errors import UserError
+from utils.errors import UserError, attempt
 from utils.files import file_digest
 from utils.prompts import names_motion, with_token
 from utils.video import (
     SAME_PICTURE,
-    VIDEO_SUFFIXES,
     VideoInfo,
     frame_step,
     iter_frames,
     probe,
     trained_size,
 )
-
-COMPANION_SUFFIXES = (".txt", ".json", ".html", ".md")   # captions, galleries and notes beside the clips
 
 
 @dataclass(frozen=True)
@@ -56,18 +53,14 @@ def find_clips(config: Config, stride: int) -> tuple[list[Clip], list[Clip]]:
     `stride`: pixels per cell of the network's coarsest level. Raises UserError with a line for everything
     that is wrong with any of them.
     """
-    data, problems = config.train_data, []
-    found = {}
-    for role, path in _sources(config).items():
-        fallback = tuple((data.fallback_prompt if role == "exemplar" else data.class_prompt) or ())
-        try:
-            found[role] = _read_clips(path, role, config, stride, fallback)
-        except UserError as error:
-            problems += error.problems
+    problems, clips = [], {"exemplar": [], "regularization": []}
+    for role in clips:
+        for listed in attempt(lambda: list_folder(config, role, problems), [], problems):
+            clip = attempt(lambda: _read_clip(listed, role, config, stride), None, problems)
+            clips[role] += [clip] if clip else []
     if problems:
         raise UserError(*dict.fromkeys(problems))
-    exemplars, regularization = found.get("exemplar", []), found.get("regularization", [])
-    return exemplars, _mark_repeats(exemplars, regularization)
+    return clips["exemplar"], _mark_repeats(clips["exemplar"], clips["regularization"])
 
 
 def clip_report(exemplars: list[Clip], regularization: list[Clip]) -> str:
@@ -86,80 +79,8 @@ def clip_report(exemplars: list[Clip], regularization: list[Clip]) -> str:
     return "\n".join(lines)
 
 
-def _sources(config: Config) -> dict[str, Path]:
-    sources = {"exemplar": Path(config.train_data.path)} if config.train_data.path else {}
-    if config.prior_preservation and config.train_data.class_path:
-        sources["regularization"] = Path(config.train_data.class_path)
-    return sources
-
-
-def _read_clips(path: Path, role: str, config: Config, stride: int, fallback: tuple[str, ...]) -> list[Clip]:
-    paths = _clip_paths(path, role, config.dataset_types)
-    clips, problems = [], []
-    try:
-        index = read_caption_index(paths[0].parent)
-    except UserError as error:   # go on, to report the clips too; only the captions they lack are not judged
-        index, fallback = CaptionIndex(paths[0].parent / "text.json", {}), ("unknown",)
-        problems += error.problems
-    for clip_path in paths:
-        # regularization clips, last resort: the file's own name; the folders above it say nothing about it
-        last_resort = (clip_path.stem.replace("_", " "),) if role == "regularization" else ()
-        captions = ()
-        try:
-            captions = captions_of(clip_path, index, fallback or last_resort)
-        except UserError as error:
-            problems += error.problems
-        try:
-            clips.append(_read_clip(clip_path, role, captions, config, stride))
-        except UserError as error:
-            problems += error.problems
-    if problems:
-        raise UserError(*problems)
-    unused = sorted(set(index.captions) - {p.name for p in paths} - {p.stem for p in paths})
-    strangers = _strangers(path, paths)
-    remarks = (
-        [f"{index.path.name} also has captions for {', '.join(unused)}, which are not here"] * bool(unused)
-        + [f"also in this folder and not used: {', '.join(strangers)}"] * bool(strangers)
-    )
-    clips[-1] = replace(clips[-1], remarks=(*clips[-1].remarks, *remarks))
-    return clips
-
-
-def _strangers(path: Path, used: list[Path]) -> list[str]:
-    """Return what else lies in a data folder, for nothing in it to be left out in silence."""
-    if not path.is_dir():
-        return []
-    return sorted(p.name for p in path.iterdir() if p not in used and not p.name.startswith(".")
-                  and p.suffix.lower() not in COMPANION_SUFFIXES)
-
-
-def _clip_paths(path: Path, role: str, dataset_types: list[str]) -> list[Path]:
-    key = "train_data.path" if role == "exemplar" else "train_data.class_path"
-    suffixes = (VIDEO_SUFFIXES if {"folder", "single_video"} & set(dataset_types) else ()) \
-        + (IMAGE_SUFFIXES if "image" in dataset_types else ())
-    try:
-        is_file, is_folder = path.is_file(), path.is_dir()
-        entries = sorted(path.iterdir()) if is_folder else []
-        paths = [p for p in entries
-                 if p.suffix.lower() in suffixes and not p.name.startswith(".") and p.is_file()]
-    except OSError as error:
-        raise UserError(f"{key}: {path} cannot be read ({error.strerror}).") from None
-    if is_file:
-        if role == "exemplar" and not {"single_video", "image"} & set(dataset_types):
-            raise UserError(f"{key}: {path} is a file. "
-                            f"Name its folder, or set dataset_types: [single_video].")
-        return [path]
-    if not is_folder:
-        raise UserError(f"{key}: {path} does not exist. Name a folder of clips.")
-    if not paths:
-        raise UserError(f"{key}: {path} holds no clips ({', '.join(suffixes)}).")
-    if role == "exemplar" and dataset_types == ["single_video"] and len(paths) > 1:
-        raise UserError(f"{key}: {path} holds {len(paths)} clips. Name one, or set dataset_types: [folder].")
-    return paths
-
-
-def _read_clip(path: Path, role: str, captions: tuple[str, ...], config: Config, stride: int) -> Clip:
-    data, remarks = config.train_data, []
+def _read_clip(listed: ListedClip, role: str, config: Config, stride: int) -> Clip:
+    data, path, captions, remarks = config.train_data, listed.path, listed.captions, []
     info = probe(path)
     is_image = path.suffix.lower() in IMAGE_SUFFIXES
     window = 1 if is_image or data.train_weights == "spatial" else data.n_sample_frames
@@ -190,7 +111,8 @@ def _read_clip(path: Path, role: str, captions: tuple[str, ...], config: Config,
     if role == "regularization" and any(named):
         remarks.append("the caption names the motion (V*), which regularization clips should not show")
     captions = tuple(with_token(caption, config.placeholder_token) for caption in captions)
-    return Clip(path, file_digest(path), captions, info, size, frames, window, tuple(remarks))
+    return Clip(path, file_digest(path), captions, info, size, frames, window,
+                (*remarks, *listed.remarks))
 
 
 def _num_frozen(path: Path, frames: tuple[int, ...]) -> int:
