@@ -84,7 +84,7 @@ def _read_clip(listed: ListedClip, role: str, config: Config, stride: int) -> Cl
     info = probe(path)
     is_image = path.suffix.lower() in IMAGE_SUFFIXES
     window = 1 if is_image or data.train_weights == "spatial" else data.n_sample_frames
-    step = frame_step(info.fps, data.fps)
+    step = listed.frame_step or frame_step(info.fps, data.fps)
     frames = tuple(range(0, info.num_frames, step))
     if len(frames) < window:
         short = f"has {_count(len(frames), 'frame')} at {info.fps / step:.4g} fps; training needs {window}"

@@ -19,6 +19,7 @@ class ListedClip:
     path: Path
     captions: tuple[str, ...]   # none only where the folder's text.json is among the problems
     remarks: tuple[str, ...]    # what is odd about the folder
+    frame_step: int | None = None   # every n-th recorded frame; None: at the rate train_data.fps
 
 
 def list_folder(config: Config, role: str, problems: list[str]) -> list[ListedClip]:
