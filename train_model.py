@@ -9,6 +9,7 @@ Source: Materzynska et al. 2023, arXiv 2312.04966.
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 # torch, diffusers and what needs them are imported in the functions that use them: --help and config errors
@@ -24,10 +25,12 @@ from utils.processes import LONGEST_WAIT, is_first_process, num_processes
 def main() -> None:
     args = parse_args()
     config, notes, problems = examine_config(config_path(args), args.overrides)
-    from training.plan import estimate_report, make_plan, plan_report, resolve_precision
+    from training.plan import estimate_report, make_plan, plan_report
     from training.resuming import check_continuation
+    from utils.devices import resolve_precision
 
-    config, more_notes = resolve_precision(config)
+    precision, more_notes = resolve_precision(config.mixed_precision)
+    config = replace(config, mixed_precision=precision)
     wanted_run, run = args.resume or config.resume_from_checkpoint, None
     if wanted_run and not problems:
         run = attempt(lambda: find_run(config, wanted_run), None, problems)
@@ -90,7 +93,7 @@ def start(config: Config, run: Path | None):
     from accelerate import Accelerator, PartialState
     from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 
-    from training.footprint import has_gpu
+    from utils.devices import has_gpu
 
     state = PartialState(cpu=not has_gpu(), timeout=LONGEST_WAIT)
     agreed = [str(run or create_run(config)) if state.is_main_process else None]

@@ -25,9 +25,8 @@ from models.base_folder import PARTS, WEIGHTS, find_base, weight_files, weight_v
 from models.fast import use_fast_forms
 from utils.errors import UserError
 from utils.files import copy_whole, digest_of, file_digest
-from utils.tensor_files import read_shapes
+from utils.tensor_files import DTYPE_NAMES, read_shapes
 
-STORED_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
 DECODED_SHARE, DECODED_BYTES = 1 / 16, 2 ** 26   # for decoding: of a GPU's memory; of a CPU's
 FINGERPRINT_VALUES = 1024   # of each tensor; any training changes some of them in every tensor it touches
 
@@ -167,10 +166,11 @@ def export_base(base: Base, folder: Path) -> None:
 
     Copies, because what a library writes may have other names in it than other versions of it read.
     """
+    stored_dtypes = {name: dtype for dtype, name in DTYPE_NAMES.items()}
     stored = {name: dtype for path in weight_files(base.folder / "unet")
               for name, (_, dtype) in read_shapes(path).items()}
     for name, parameter in base.unet.named_parameters():
-        parameter.data = parameter.data.to(STORED_DTYPES.get(stored.get(name), parameter.dtype))
+        parameter.data = parameter.data.to(stored_dtypes.get(stored.get(name), parameter.dtype))
     base.unet.save_pretrained(folder / "unet", safe_serialization=True)
     copy_whole(base.folder / "model_index.json", folder / "model_index.json")
     for part in PARTS.keys() - {"unet"}:

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from models.base_folder import weight_files
 from models.tunable import select_tunable, union
+from utils.devices import DTYPES
 from utils.errors import UserError
 from utils.tensor_files import iter_tensors, read_metadata, read_tensors, write_tensors
 
 FORMAT = "motion-weights-2"
 OLD_FORMAT = "motion-weights-1"   # the same without a digest
-DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
+STORED_DTYPES = {"fp16": DTYPES["fp16"], "fp32": DTYPES["no"]}   # by motion_dtype
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate")
 
 
@@ -50,7 +50,7 @@ def save_motion(path: Path, tensors: Mapping[str, Tensor], info: MotionInfo, dty
     Raises UserError, and writes nothing, if a value is not finite.
     """
     broken = [name for name, tensor in tensors.items()
-              if not tensor.detach().to(DTYPES[dtype]).isfinite().all()]
+              if not tensor.detach().to(STORED_DTYPES[dtype]).isfinite().all()]
     if broken and dtype == "fp16":
         return save_motion(path, tensors, info, "fp32")
     if broken:
@@ -58,7 +58,7 @@ def save_motion(path: Path, tensors: Mapping[str, Tensor], info: MotionInfo, dty
                         f"{broken[0]}. Nothing was written. Try a lower learning_rate.")
     fields = {name: value if isinstance(value, str) else json.dumps(value)
               for name, value in vars(info).items()}
-    write_tensors(path, tensors, {"format": FORMAT, **fields}, DTYPES[dtype])
+    write_tensors(path, tensors, {"format": FORMAT, **fields}, STORED_DTYPES[dtype])
 
 
 def read_motion_info(path: Path) -> MotionInfo:

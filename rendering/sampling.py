@@ -23,7 +23,6 @@ from utils.video import SAME_PICTURE, read_metadata, write_video
 # where weights lie may change: which ones they are, their fingerprints tell; the prompt says what V* became
 UNCOMPARED = ("base", "motion", "placeholder_token")
 FLAT = 2   # of 255: what rounding leaves of a single colour
-COMPUTE_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
+from utils.devices import precision_name
 from utils.files import format_bytes
 from utils.markdown import table
 
@@ -45,7 +46,7 @@ def step_section(found: dict[str, Any]) -> Iterator[str]:
     plain = [step["seconds"] for step in found["taken"].get("plain", ())[1:]]   # it may not have run
     yield from table(("variant", "s a step", "range", "x plain", "processor s", *PHASES, "TFLOP/s", "of peak",
                       "first, s"), [row(title, steps) for title, steps in found["taken"].items()])
-    rates = ", ".join(f"{'float32' if name == 'no' else name} {rate / 1e12:.3g} TFLOP/s"
+    rates = ", ".join(f"{precision_name(name)} {rate / 1e12:.3g} TFLOP/s"
                       for name, rate in found["rates"].items())
     yield ""
     if found["flop"] and rates:

@@ -11,15 +11,14 @@ from typing import Any
 import torch
 
 from models.base import load_base
-from rendering.sampling import COMPUTE_DTYPES, Rendering, render_to_folder
+from rendering.sampling import Rendering, render_to_folder
 from studies.step_costs import Variant, now, resident_bytes, timed_step
 from training.clips import Clip
-from training.config import Config
 from training.inputs import Inputs, encode_inputs, sample_latents
 from training.loop import Training, save
-from training.plan import resolve_precision
 from training.run_folder import checkpoint_dir
 from training.windows import draw_window
+from utils.devices import DTYPES, resolve_precision
 from utils.prompts import Prompt
 from utils.tensor_files import write_tensors
 
@@ -55,8 +54,8 @@ def video_costs(base_name: str, prompts: Sequence[Prompt], how: Rendering, batch
                 rounds: int) -> dict[int, list[float]]:
     """Return {batch size: seconds to render all prompts to files, of each round}; the sizes take turns."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    computed_in = resolve_precision(Config())[0].mixed_precision
-    pipeline = load_base(base_name).pipeline.to(device, COMPUTE_DTYPES[computed_in])
+    computed_in, _ = resolve_precision(None)
+    pipeline = load_base(base_name).pipeline.to(device, DTYPES[computed_in])
     spent = {size: [] for size in batch_sizes}
     for turn in range(-1, rounds):
         for size in batch_sizes:

@@ -29,6 +29,7 @@ from training.inputs import Inputs, latents_from
 from training.loop import Training, report, set_up
 from training.plan import Plan, footprint_of
 from training.windows import Window
+from utils.devices import DTYPES
 from utils.video import read_frames
 
 PEAK_IS_FORGOTTEN_BY = Path("/proc/self/clear_refs")   # Linux only; psutil tells no peak there
@@ -178,7 +179,7 @@ def matmul_rate(precision: str, side: int | None = None) -> float:
     by."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     side = side or (8192 if device.type == "cuda" else 2048)
-    dtype = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    dtype = DTYPES[precision]
     factors, rates = torch.ones(2, side, side, dtype=dtype, device=device), []
     for _ in range(6):
         began = now(device)

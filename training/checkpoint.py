@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from models.motion_weights import DTYPES, MotionInfo, save_motion
+from models.motion_weights import STORED_DTYPES, MotionInfo, save_motion
 from training.run_folder import MOTION_NAME
 from training.sharding import all_whole, spread_like
 from utils.errors import UserError
@@ -45,7 +45,7 @@ def save_checkpoint(folder: Path, trained: Mapping[str, Tensor], optimizer: Opti
         return
     trained = {name: tensors[f"weight/{name}"] for name in trained}
     num_values = sum(tensor.numel() for tensor in trained.values())
-    num_bytes = tensor_bytes(tensors) + num_values * DTYPES[motion_dtype].itemsize
+    num_bytes = tensor_bytes(tensors) + num_values * STORED_DTYPES[motion_dtype].itemsize
     with replacing_folder(folder, num_bytes) as partial:
         digest = write_tensors(partial / TENSORS_NAME, tensors)
         save_motion(partial / MOTION_NAME, trained, info, motion_dtype)

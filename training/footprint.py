@@ -14,15 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-import torch
-
 from models.base_folder import tensor_sizes
+from utils.devices import DTYPES
 from utils.files import format_bytes
 
 NUM_TOKENS = 77    # of CLIP; few against the pixels, so it need not be the base's own
 MOST_KEYS = 128    # as in models/fast.py, which needs diffusers, and that takes seconds to import
-BYTES = {"no": 4, "fp16": 2, "bf16": 2}
 # gradients on their way through a transformer's feed-forward layer, its widest, in channels: of its gated
 # product (4) and both factors (8), and of what passes by (2). Where the layer after it trains, what came into
 # that (4) is no longer kept by then. Later both factors are there again as one (8), the product and gate not.
@@ -72,7 +69,7 @@ def training_footprint(folder: Path, trained: list[str], batch_size: int, num_fr
     sizes = tensor_sizes(folder, "unet")
     config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
     num_trained = sum(sizes[name] for name in trained)
-    value = BYTES[precision]
+    value = DTYPES[precision].itemsize
     blocks = list(unet_blocks(config, set(trained), batch_size, num_frames, cells, value, on_cpu))
     activations, gradients = peak_of_step(blocks, {name: sizes[name] for name in trained}, value, recompute,
                                           are_there=gradients_stay)
@@ -84,18 +81,6 @@ def training_footprint(folder: Path, trained: list[str], batch_size: int, num_fr
         optimizer=num_trained * (2 if use_8bit_adam else 8),
         gradients=gradients, activations=activations,
         kernels=KERNELS * sum(name.endswith(".weight") for name in sizes) * (on_cpu and value == 2))
-
-
-def has_gpu() -> bool:
-    """Whether there is an NVIDIA, AMD or Apple GPU to compute on."""
-    return torch.cuda.is_available() or torch.backends.mps.is_available()
-
-
-def free_memory() -> int:
-    """Return the bytes that the device of this process has free."""
-    if torch.cuda.is_available():
-        return torch.cuda.mem_get_info()[0]
-    return psutil.virtual_memory().available
 
 
 def peak_of_step(blocks: Sequence[Block], trained_sizes: dict[str, int], value: int,

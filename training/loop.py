@@ -20,7 +20,6 @@ from tqdm import tqdm
 from models.base import Base, load_base, training_scheduler, unseen_words
 from models.motion_weights import MotionInfo, library_versions, movement, save_motion
 from models.recompute import recompute_activations
-from rendering.sampling import COMPUTE_DTYPES
 from training.checkpoint import save_checkpoint
 from training.config import is_due
 from training.config_loading import config_yaml
@@ -47,6 +46,7 @@ from training.step import optimizer_step
 from training.stopping import exit_code, stop_requested, stop_signals
 from training.validation import as_generation_sees, write_samples
 from utils.commands import script_command
+from utils.devices import DTYPES
 
 SHOWN = ("exemplar", "regularization")   # beside the progress bar
 KEPT_TO_THE_END = []                     # the process group, if there are several processes
@@ -120,7 +120,7 @@ def set_up(plan: Plan, accelerator, run: Path) -> Training:
     trained = select_parameters(unet, plan.trained_names)
     set_temporal_dropout(unet, config.temporal_dropout)
     inputs = cache_inputs(plan, base, accelerator)
-    hold_frozen_weights_in(unet, COMPUTE_DTYPES[config.mixed_precision])
+    hold_frozen_weights_in(unet, DTYPES[config.mixed_precision])
     # processes go the way of the one with the least memory: they wait for each other in every pass, and where
     # the network is spread in every block
     wanted = torch.tensor(fitting_way(plan), dtype=torch.float32, device=accelerator.device)

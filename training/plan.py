@@ -12,10 +12,11 @@ from models.base_folder import find_base, num_timesteps, pixel_strides, tensor_s
 from models.tunable import select_tunable, selection_report, union
 from training.clips import Clip, clip_report, find_clips
 from training.config import Config, num_due
-from training.footprint import Footprint, free_memory, has_gpu, training_footprint
+from training.footprint import Footprint, training_footprint
 from training.plan_remarks import device_remark, frames_remark, machine_line, memory_remark, prompt_remark
 from training.run_folder import checkpoints
 from utils.decoding import IMAGE_SUFFIXES
+from utils.devices import free_memory, resolve_precision
 from utils.errors import UserError, attempt
 from utils.files import check_writable, format_bytes, free_bytes
 from utils.processes import num_processes
@@ -82,26 +83,6 @@ def _checked_plan(config: Config, folder: Path | None, problems: list[str]) -> P
     if problems:
         raise UserError(*dict.fromkeys(problems))
     return Plan(config, folder, exemplars, regularization, prompts, selected, num_elements, strides)
-
-
-def resolve_precision(config: Config) -> tuple[Config, list[str]]:
-    """Return the config with the precision this machine trains in, and notes for the user."""
-    has_cuda, wanted = torch.cuda.is_available(), config.mixed_precision
-    has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if has_cuda else cpu_has_bf16()
-    if wanted is None:
-        best = "bf16" if has_bf16 else "fp16" if has_cuda else "no"
-        return replace(config, mixed_precision=best), []
-    if wanted == "fp16" and not has_gpu():
-        note = "fp16 needs a GPU, and there is none: computing in float32."
-        return replace(config, mixed_precision="no"), [note]
-    if wanted == "bf16" and has_cuda and not has_bf16:
-        return replace(config, mixed_precision="fp16"), ["This GPU has no bf16: computing in fp16."]
-    return config, []
-
-
-def cpu_has_bf16() -> bool:
-    """Say whether this CPU has instructions for bf16 (AVX512-BF16, AMX); without, float32 is faster."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def sample_prompts(config: Config) -> list[Prompt]:
@@ -207,7 +188,8 @@ def plan_report(plan: Plan) -> str:
 
 def remarks(plan: Plan) -> list[str]:
     """Return on what and how it is computed, and what is likely a mistake, a line each."""
-    plan = replace(plan, config=resolve_precision(plan.config)[0])
+    precision, _ = resolve_precision(plan.config.mixed_precision)
+    plan = replace(plan, config=replace(plan.config, mixed_precision=precision))
     config, ways, found = plan.config, [], []
     if plan.num_elements:
         apart, recompute = fitting_way(plan)

@@ -6,27 +6,22 @@ Each function returns lines, none where there is nothing to say.
 import re
 from collections.abc import Iterable, Sequence
 
-import torch
-
 from models.tunable import temporal_names
 from training.clips import Clip
-from training.footprint import Footprint, free_memory, has_gpu
+from training.footprint import Footprint
+from utils.devices import device_name, free_memory, has_gpu, precision_name
 from utils.files import format_bytes
 from utils.prompts import MOTION_TOKEN
 
-PRECISIONS = {"no": "float32", "fp16": "fp16", "bf16": "bf16"}
 MOST_ON_CPU = 100_000_000   # parameters, eight times the bundled base's
 
 
 def machine_line(precision: str, clips: Iterable[Clip], ways: Sequence[str]) -> list[str]:
     """Return where and how it is computed, and the seconds of a window of `clips`. `ways`: of the step."""
-    device = "Apple's GPU" if has_gpu() else "the CPU"
-    if torch.cuda.is_available():
-        device = torch.cuda.get_device_name()
     seconds = sorted({f"{clip.window / clip.fps:.2g}" for clip in clips if clip.window > 1}, key=float)
     shown = f"; a window shows {' to '.join(dict.fromkeys([seconds[0], seconds[-1]]))} s" if seconds else ""
-    how = ", ".join([PRECISIONS[precision], *ways])
-    return [f"on {device}, {format_bytes(free_memory())} free: {how}{shown}"]
+    how = ", ".join([precision_name(precision), *ways])
+    return [f"on {device_name()}, {format_bytes(free_memory())} free: {how}{shown}"]
 
 
 def memory_remark(footprint: Footprint, fits: bool, recompute: bool) -> list[str]:

@@ -22,7 +22,6 @@ from training.plan import (
     estimate_report,
     make_plan,
     plan_report,
-    resolve_precision,
     sample_fps,
     sample_prompts,
 )
@@ -529,21 +528,6 @@ def test_dry_run_does_not_wait_for_diffusers(write_config):
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "memory, estimated" in result.stdout
-
-
-# ---------------------------------------------------------------------------------------------- the precision
-
-@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(),
-                    reason="this machine has a GPU")
-@pytest.mark.parametrize(("has_bf16", "best"), [(True, "bf16"), (False, "no")])
-def test_precision_without_a_gpu(monkeypatch, config, has_bf16, best):
-    monkeypatch.setattr("training.plan.cpu_has_bf16", lambda: has_bf16)
-    assert resolve_precision(replace(config, mixed_precision=None)) == (
-        replace(config, mixed_precision=best), [])
-    assert resolve_precision(replace(config, mixed_precision="fp16")) == (
-        replace(config, mixed_precision="no"), ["fp16 needs a GPU, and there is none: computing in float32."])
-    assert resolve_precision(replace(config, mixed_precision="bf16")) == (
-        replace(config, mixed_precision="bf16"), [])
 
 
 def test_base_without_a_vocabulary_is_refused(config, tiny_base, tmp_path):
