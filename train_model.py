@@ -25,8 +25,9 @@ from utils.processes import LONGEST_WAIT, is_first_process, num_processes
 def main() -> None:
     args = parse_args()
     config, notes, problems = examine_config(config_path(args), args.overrides)
-    from training.plan import estimate_report, make_plan, plan_report
-    from training.resuming import check_continuation
+    from training.checkpoint import check_continuation
+    from training.plan import make_plan
+    from training.plan_report import estimate_report, plan_report
     from utils.devices import resolve_precision
 
     precision, more_notes = resolve_precision(config.mixed_precision)

@@ -49,9 +49,9 @@ class Base:
         return self.pipeline.vae
 
 
-def load_base(name: str) -> Base:
+def load_base(name: str, fast_forms: bool = True) -> Base:
     """Load a diffusers folder or hub id of a TextToVideoSDPipeline, everything frozen and in eval mode, its
-    UNet in the fast forms of models/fast.py.
+    UNet in the fast forms of models/fast.py or as diffusers has it.
 
     Raises UserError if it is incomplete or another kind of model.
     """
@@ -67,7 +67,8 @@ def load_base(name: str) -> Base:
         raise UserError(f"{folder}: cannot be loaded as a base ({str(error).splitlines()[0]}).") from error
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         part.requires_grad_(False).eval()
-    use_fast_forms(pipeline.unet)
+    if fast_forms:
+        use_fast_forms(pipeline.unet)
     pipeline.set_progress_bar_config(disable=True)
     # the width of a head is not seen in the shapes of the weights
     heads = pipeline.unet.config.attention_head_dim

@@ -1,25 +1,32 @@
-"""Checkpoints to resume from: trained tensors in float32, optimizer state, gradient scaler, and what made
-them.
+"""Checkpoints: saving one, loading the newest whole one, and refusing to resume what has changed.
 
-There is no random state: every random choice is a function of the step. No pickle either: tensors in
-state.safetensors, the rest in state.json, each with a digest, so that damage is found and never loaded.
+A checkpoint holds the trained tensors in float32, the optimizer's state, the gradient scaler, and a
+description of what made it. It holds no random state, because every random choice is a function of the step.
+It is not a pickle: tensors are in state.safetensors and the rest is in state.json. Both carry a digest, so
+that damage is found and never loaded.
 """
+
+from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from models.motion_weights import STORED_DTYPES, MotionInfo, save_motion
-from training.run_folder import MOTION_NAME
+from training.plan import Plan
+from training.run_folder import MOTION_NAME, checkpoints, set_aside
 from training.sharding import all_whole, spread_like
 from utils.errors import UserError
 from utils.files import digest_of, replacing_folder, write_json
 from utils.tensor_files import read_digest, read_tensors, tensor_bytes, write_tensors
+
+if TYPE_CHECKING:   # importing models.base imports diffusers, and check_continuation should not wait for it
+    from models.base import Base
 
 TENSORS_NAME, STATE_NAME = "state.safetensors", "state.json"
 # of AdamW and its 8-bit form: shaped like the parameter they belong to
@@ -95,6 +102,80 @@ def load_checkpoint(folder: Path, trained: Mapping[str, Tensor], optimizer: Opti
             optimizer_state[index][name] = spread_like(parameter, optimizer_state[index][name])
     optimizer.load_state_dict({**optimizer.state_dict(), "state": optimizer_state})
     return state
+
+
+def run_state(plan: Plan, base: Base, accelerator) -> dict:
+    """Return what a checkpoint says beside its tensors, plain JSON material."""
+    return {
+        "base_fingerprint": base.fingerprint,
+        "clips": describe_clips(plan),
+        "num_processes": accelerator.num_processes,
+        "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
+    }
+
+
+def describe_clips(plan: Plan) -> dict[str, list]:
+    """Return {role/name: [digest, captions]} of all clips."""
+    roles = {"exemplar": plan.exemplars, "regularization": plan.regularization}
+    return {f"{role}/{clip.path.name}": [clip.digest, list(clip.captions)]
+            for role, clips in roles.items() for clip in clips}
+
+
+def check_continuation(run: Path, plan: Plan, num_processes: int) -> None:
+    """Raise UserError, before anything is loaded, if `run` cannot go on with this plan."""
+    before, clips, problems = newest_state(run), describe_clips(plan), []
+    if before is None:
+        return
+    names = sorted({*before["clips"], *clips})
+    changed = [name for name in names if before["clips"].get(name) != clips.get(name)]
+    if changed:
+        problems.append(f"{run}: was trained on other clips or captions: {', '.join(changed)}. Put them "
+                        f"back, or start a new run.")
+    if before["num_processes"] != num_processes:
+        problems.append(f"{run}: was trained by {before['num_processes']} processes, not {num_processes}. "
+                        f"Resume with as many, or start a new run.")
+    if problems:
+        raise UserError(*problems)
+
+
+def newest_state(run: Path) -> dict | None:
+    """Return the JSON part of the newest checkpoint in which it can be read; None if there is none."""
+    for folder in reversed(checkpoints(run)):
+        try:
+            return read_state(folder)
+        except Damaged:
+            continue
+    return None
+
+
+def load_newest(run: Path, base: Base, trained: Mapping[str, Tensor], optimizer, accelerator) -> int:
+    """Load the newest checkpoint of `run` that is whole; return the number of steps it has taken, else 0.
+
+    Damaged ones on the way to it are set aside, and named. Raises UserError if it is of another base.
+    """
+    with accelerator.main_process_first():   # the others then find only what is whole
+        while saved := checkpoints(run):
+            try:
+                return load_state(saved[-1], base, trained, optimizer, accelerator)
+            except Damaged:
+                if not accelerator.is_main_process:
+                    raise
+                before = saved[-2].name if saved[:-1] else "the start"
+                print(f"{saved[-1]}: is damaged, and set aside as {set_aside(saved[-1]).name}. Going on from "
+                      f"{before}.")
+    return 0
+
+
+def load_state(folder: Path, base: Base, trained: Mapping[str, Tensor], optimizer, accelerator) -> int:
+    """Load one checkpoint; return its step. Raises UserError if it is of another base, Damaged if damaged."""
+    if read_state(folder)["base_fingerprint"] != base.fingerprint:
+        raise UserError(f"{folder.parent}: was trained on another base than {base.name} is now. Put that "
+                        f"back, or start a new run.")
+    state = load_checkpoint(folder, trained, optimizer.optimizer)
+    if accelerator.scaler is not None and state["scaler"]:
+        accelerator.scaler.load_state_dict(state["scaler"])
+    accelerator.print(f"resuming {folder.parent} after step {state['step']}")
+    return state["step"]
 
 
 def _fits(optimizer_state: Mapping[int, dict[str, Any]], parameters: list[Tensor]) -> bool:

@@ -3,18 +3,18 @@
 The UNet's blocks are walked in the order in which they run, from the sizes in its config; for each, what
 autograd keeps is added up by hand, layer by layer, for the forms of models/fast.py. The peak is the largest
 sum along the way: activations pile up in the forward pass, and in the backward pass give way to gradients.
-tests/training/test_footprint.py compares the count with what torch keeps, and studies/benchmark.py with memory.
+tests/training/test_footprint.py compares the count with what torch keeps, and studies/benchmark.py with
+memory.
 
 Letters: n latent cells of all frames of the batch at a level of the UNet, c channels, i channels inside a
 transformer, s bytes per value in the compute precision, g bytes of what a norm keeps and returns.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.base_folder import tensor_sizes
 from utils.devices import DTYPES
 from utils.files import format_bytes
 
@@ -61,12 +61,11 @@ class Block:
     keeps_casts: bool = True    # of its trained weights, in the compute precision
 
 
-def training_footprint(folder: Path, trained: list[str], batch_size: int, num_frames: int,
-                       cells: tuple[int, int], precision: str, recompute: bool, use_8bit_adam: bool,
-                       on_cpu: bool, gradients_stay: bool = False) -> Footprint:
+def training_footprint(folder: Path, sizes: Mapping[str, int], trained: list[str], batch_size: int,
+                       num_frames: int, cells: tuple[int, int], precision: str, recompute: bool,
+                       use_8bit_adam: bool, on_cpu: bool, gradients_stay: bool = False) -> Footprint:
     """Estimate the memory of a training step on a batch of windows of `num_frames` of `cells` (h, w) latent
     cells. `gradients_stay`: all of them are there from the start, as where those of several passes add up."""
-    sizes = tensor_sizes(folder, "unet")
     config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
     num_trained = sum(sizes[name] for name in trained)
     value = DTYPES[precision].itemsize

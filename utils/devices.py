@@ -42,6 +42,8 @@ def resolve_precision(wanted: str | None) -> tuple[str, list[str]]:
     None asks for the fastest precision of the device. A precision that the device lacks is replaced, with a
     note.
     """
+    if wanted == "no":
+        return "no", []
     has_cuda = torch.cuda.is_available()
     has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if has_cuda else cpu_has_bf16()
     if wanted is None:

@@ -66,8 +66,9 @@ def test_count_of_what_is_kept_is_within_five_per_cent(tiny_base, groups, precis
         recompute_activations(unet)
     config = json.loads((tiny_base / "unet" / "config.json").read_text())
     sizes = {name: size for name, size in tensor_sizes(tiny_base, "unet").items() if name in names}
-    blocks = list(unet_blocks(config, set(names), *SHAPE[:2], SHAPE[2:], DTYPES[precision].itemsize, on_cpu=True))
-    counted = sum(kept_of_blocks(blocks, sizes, DTYPES[precision].itemsize, recompute))
+    value = DTYPES[precision].itemsize
+    blocks = list(unet_blocks(config, set(names), *SHAPE[:2], SHAPE[2:], value, on_cpu=True))
+    counted = sum(kept_of_blocks(blocks, sizes, value, recompute))
     assert counted == pytest.approx(kept_bytes(unet, precision), rel=0.05)
 
 
@@ -121,8 +122,9 @@ def largest_sum_of_a_step(settings: dict, shape: tuple, precision: str, recomput
                 predicted = unet(latents, torch.zeros(batch_size, dtype=torch.int64), embeds).sample
             predicted.float().square().mean().backward()
     sizes = {name: parameter.numel() for name, parameter in trained.items()}
-    blocks = list(unet_blocks(unet.config, set(names), *shape[:2], shape[2:], DTYPES[precision].itemsize, on_cpu=True))
-    return sum(peak_of_step(blocks, sizes, DTYPES[precision].itemsize, recompute)), taken.largest
+    value = DTYPES[precision].itemsize
+    blocks = list(unet_blocks(unet.config, set(names), *shape[:2], shape[2:], value, on_cpu=True))
+    return sum(peak_of_step(blocks, sizes, value, recompute)), taken.largest
 
 
 @pytest.mark.parametrize("precision, recompute", [("no", True), ("bf16", True), ("bf16", False)])

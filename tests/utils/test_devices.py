@@ -1,4 +1,5 @@
-"""The precision to compute in is the one asked for, where the device has it, and else the next best, with a note."""
+"""The precision to compute in is the one asked for, where the device has it, and else the next best, with a
+note."""
 
 import pytest
 import torch
