@@ -46,12 +46,13 @@ from studies.step_costs import (
     set_up_variant,
     step_flop,
     step_memory,
+    step_phases,
     timed_step,
 )
 from training.config_loading import load_config
-from training.loop import Training
 from training.plan import make_plan
 from training.run_folder import create_run, read_log
+from training.setup import Training
 from utils.commands import ROOT
 from utils.errors import UserError, plain_errors, run_script
 from utils.files import replacing, write_json
@@ -117,7 +118,7 @@ def measure_steps(name: str, setting: Setting, quick: bool) -> dict[str, Any]:
     case = CASES[name]
     variants = [PLAIN, ALL_ON] if quick else [*LADDER, *OTHERS]
     rounds = min(3, case.rounds) if quick else case.rounds
-    taken, failed = {variant.title: [] for variant in variants}, {}
+    taken, phases, failed = {variant.title: [] for variant in variants}, {}, {}
     for group in groups_in_turn(case, variants):
         with ExitStack() as stack:
             workers = {variant: stack.enter_context(worker()) for variant in group}
@@ -127,6 +128,11 @@ def measure_steps(name: str, setting: Setting, quick: bool) -> dict[str, Any]:
                         with survived(failed, variant.title):
                             taken[variant.title].append(
                                 call(of_training, timed_step, replace(setting, variant=variant), turn))
+            for variant, call in workers.items():   # apart from the times, since a profiler slows a step down
+                if variant.title not in failed:
+                    with survived(failed, variant.title):
+                        phases[variant.title] = call(of_training, step_phases,
+                                                     replace(setting, variant=variant), rounds + 1)
     flop, rates = None, {}
     with worker() as call, survived(failed, "counting operations"):
         # as many in two passes, and in less memory
@@ -134,7 +140,7 @@ def measure_steps(name: str, setting: Setting, quick: bool) -> dict[str, Any]:
     with worker() as call, survived(failed, "large matrix products"):
         rates = {precision: call(matmul_rate, precision) for precision in ("no", "bf16")}
     taken = {title: steps for title, steps in taken.items() if title not in failed}
-    return {"taken": taken, "failed": failed, "flop": flop, "rates": rates,
+    return {"taken": taken, "phases": phases, "failed": failed, "flop": flop, "rates": rates,
             "precision": {variant.title: variant.precision for variant in variants}}
 
 
@@ -267,11 +273,11 @@ def material(setting: Setting) -> tuple:
 
 
 def of_training(measure: Callable, setting: Setting, *arguments) -> Any:
-    return measure(training_of(setting), setting.variant, *arguments)
+    return measure(training_of(setting), *arguments)
 
 
 def memory(warm: Setting, setting: Setting) -> dict[str, int | None]:
-    of_training(timed_step, warm, 0)   # what the libraries take, once, is not of the step
+    of_training(timed_step, warm, 0)   # the libraries take memory once, which is not the step's
     return step_memory(*material(setting))
 
 

@@ -30,13 +30,12 @@ def benchmark_report(results: dict[str, Any]) -> str:
 
 
 def step_section(found: dict[str, Any]) -> Iterator[str]:
-    """Time of a step by variant: what it is of the plain one's and of the variant's before, and where it
-    goes."""
+    """The time of a step by variant, how many times as fast as plain that is, and the share of each phase."""
     def row(title: str, steps: list[dict[str, float]]) -> list[str]:
         seconds = [step["seconds"] for step in steps[1:]]   # the first is a warm-up
         rate = found["flop"] / median(seconds) if found["flop"] else None
         peak = found["rates"].get(found["precision"][title])
-        shares = [f"{median(step[phase] / step['seconds'] for step in steps[1:]):.1%}" for phase in PHASES]
+        shares = [f"{found['phases'][title][phase]:.1%}" for phase in PHASES]
         faster = f"{median(plain) / median(seconds):.2f}" if plain else ""
         return [title, f"{median(seconds):.3f}", f"{min(seconds):.3f} to {max(seconds):.3f}", faster,
                 f"{median(step['processor'] for step in steps[1:]):.3f}", *shares,

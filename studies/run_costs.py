@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import torch
 
 from models.base import load_base
 from rendering.sampling import Rendering, render_to_folder
-from studies.step_costs import Variant, now, resident_bytes, timed_step
+from studies.step_costs import now, resident_bytes, timed_step
 from training.clips import Clip
 from training.inputs import Inputs, encode_inputs, sample_latents
-from training.loop import Training, save
+from training.loop import save
 from training.run_folder import checkpoint_dir
+from training.setup import Training
 from training.windows import draw_window
 from utils.devices import DTYPES, resolve_precision
 from utils.prompts import Prompt
@@ -25,7 +27,7 @@ from utils.tensor_files import write_tensors
 MANY_CLIPS = (10, 1000)
 
 
-def cache_cost(training: Training, _variant: Variant) -> dict[str, float]:
+def cache_cost(training: Training) -> dict[str, float]:
     """Encode the clips and captions of a run into an empty cache: seconds, frames and bytes."""
     plan, device, parts = training.plan, training.accelerator.device, training.base.pipeline
     clips = plan.exemplars + plan.regularization
@@ -38,9 +40,9 @@ def cache_cost(training: Training, _variant: Variant) -> dict[str, float]:
                 "bytes": folder_bytes(Path(folder))}
 
 
-def checkpoint_cost(training: Training, variant: Variant) -> dict[str, float]:
+def checkpoint_cost(training: Training) -> dict[str, float]:
     """Write the checkpoint of a step: seconds and bytes."""
-    timed_step(training, variant, 0)
+    timed_step(training, 0)
     began = now(training.accelerator.device)
     save(training, 1)
     return {"seconds": time.perf_counter() - began, "bytes": folder_bytes(checkpoint_dir(training.run, 1))}
@@ -69,7 +71,7 @@ def video_costs(base_name: str, prompts: Sequence[Prompt], how: Rendering, batch
     return spent
 
 
-def clip_costs(training: Training, variant: Variant, num_steps: int = 7) -> dict[int, dict[str, Any]]:
+def clip_costs(training: Training, num_steps: int = 7) -> dict[int, dict[str, Any]]:
     """Return {number of clips: seconds of each step, bytes of the cache, and those that this process grew by
     in reading every clip}; the numbers take turns."""
     found, trainings, clip = {}, {}, training.plan.exemplars[0]
@@ -78,25 +80,26 @@ def clip_costs(training: Training, variant: Variant, num_steps: int = 7) -> dict
             clips, inputs = many_clips(training, clip, num, Path(folder))
             plan = replace(training.plan, exemplars=clips, regularization=[])
             trainings[num] = replace(training, plan=plan, inputs=inputs)
-            timed_step(trainings[num], variant, 0)
+            timed_step(trainings[num], 0)
             before = resident_bytes()
             for index in range(num):
-                sample_latents(inputs, draw_window(clips, "exemplar", 0, index))
+                inputs.latents(draw_window(clips, "exemplar", 0, index))
             found[num] = {"taken": [], "grown": max(0, resident_bytes() - before),
                           "cache": folder_bytes(Path(folder))}
         for step in range(1, num_steps + 1):
             for num, varied in trainings.items():
-                found[num]["taken"].append(timed_step(varied, variant, step)["seconds"])
+                found[num]["taken"].append(timed_step(varied, step)["seconds"])
     return found
 
 
 def many_clips(training: Training, clip: Clip, num: int, folder: Path) -> tuple[list[Clip], Inputs]:
-    """Return `num` clips like `clip`, each with a cache of its own in `folder`, and where these lie."""
+    """Return `num` clips like `clip`, each with a cache of its own in `folder`, and the inputs that read
+    it."""
     clips = [replace(clip, path=Path(f"{index:04}.mp4")) for index in range(num)]
-    latent_paths = {str(each.path): folder / f"{each.path.stem}.safetensors" for each in clips}
+    latent_paths = {each.path: folder / f"{each.path.stem}.safetensors" for each in clips}
     shape = (len(clip.frames), training.base.unet.config.in_channels,
              *(side // training.plan.strides[0] for side in reversed(clip.size)))
     for path in latent_paths.values():
         if not path.exists():
             write_tensors(path, {"mean": torch.randn(shape), "std": torch.rand(shape)})
-    return clips, Inputs(latent_paths, training.inputs.prompt_paths)
+    return clips, Inputs(partial(sample_latents, latent_paths), training.inputs.prompt_embeds)
