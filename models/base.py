@@ -152,15 +152,6 @@ def encode_prompt(pipeline: DiffusionPipeline, prompt: str) -> torch.Tensor:
     return prompt_embeds[0].float().cpu()
 
 
-def unseen_words(pipeline: DiffusionPipeline, prompt: str) -> str:
-    """Return the end of a prompt that the text encoder does not see, because it takes so many tokens and no
-    more."""
-    tokenizer = pipeline.tokenizer
-    limit = tokenizer.model_max_length - 2   # two are taken by the marks of start and end
-    tokens = tokenizer(prompt, add_special_tokens=False).input_ids
-    return tokenizer.decode(tokens[limit:]).strip() if len(tokens) > limit else ""
-
-
 def export_base(base: Base, folder: Path) -> None:
     """Write a pipeline folder that stock diffusers loads: the UNet as it is now, each tensor in the precision
     it has in the base's files, and with it copies of the base's other files.

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from models.base_folder import find_base, num_timesteps, pixel_strides, tensor_sizes
+from models.tokens import unseen_captions
 from models.tunable import select_tunable, union
 from training.clips import Clip, find_clips
 from training.config import Config, num_due
@@ -34,6 +35,7 @@ class Plan:
     exemplars: list[Clip]
     regularization: list[Clip]
     prompts: list[Prompt]             # rendered at validation_steps
+    unseen: dict[str, str]            # caption -> its words that the text encoder does not see
     selected: dict[str, list[str]]    # group -> names of the tensors it trains
     num_elements: dict[str, int]      # of every tensor of the UNet
     strides: tuple[int, int]          # pixels per latent cell, and per cell of the UNet's coarsest level
@@ -77,6 +79,8 @@ def _checked_plan(config: Config, folder: Path | None, problems: list[str]) -> P
         selected = attempt(lambda: select_tunable(num_elements, config.trainable_modules), {}, problems)
     strides = attempt(lambda: pixel_strides(folder) if folder else TYPICAL_STRIDES, TYPICAL_STRIDES, problems)
     exemplars, regularization = attempt(lambda: find_clips(config, strides[1]), ([], []), problems)
+    captions = [caption for clip in exemplars + regularization for caption in clip.captions]
+    unseen = attempt(lambda: unseen_captions(folder, captions) if folder else {}, {}, problems)
     # without validation_steps too: the command printed at the end renders these prompts
     prompts = attempt(lambda: sample_prompts(config), [], problems if config.validation_steps else [])
     problems = problems + check_sizes(config, strides) + check_packages(config) + check_launch(config)
@@ -88,7 +92,8 @@ def _checked_plan(config: Config, folder: Path | None, problems: list[str]) -> P
         problems += check_writable(Path(written)) if written else []
     if problems:
         raise UserError(*dict.fromkeys(problems))
-    return Plan(config, folder, exemplars, regularization, prompts, selected, num_elements, strides, {}, None)
+    return Plan(config, folder, exemplars, regularization, prompts, unseen, selected, num_elements, strides, {},
+                None)
 
 
 def sample_prompts(config: Config) -> list[Prompt]:

@@ -35,6 +35,8 @@ def plan_report(plan: Plan) -> str:
                      f"{sample_fps(plan):.4g}")
     if plan.selected:
         lines.append(selection_report(plan.selected, plan.num_elements))
+    lines += [f"note: a caption is too long for the text encoder, not seen: \"{words}\""
+              for words in plan.unseen.values()]
     lines.append(machine_line(plan))
     if plan.way:
         lines += memory_remark(plan) + device_remark(sum(plan.num_elements.values()))

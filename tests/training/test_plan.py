@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.tokens import unseen_captions
 from tests.conftest import ROOT, write_clip
 from tests.training.test_config import PUBLISHED
 from training import plan as plan_module
@@ -411,6 +412,26 @@ def test_samples_that_ask_for_another_motion_are_said(config, prompts, is_said):
     said = plan_report(make_plan(config))
     assert ("the captions teach \"V* spin\", and no sample prompt asks for it" in said) == is_said
     assert ("set validation_data.prompt=\"a man doing the V* spin\"" in said) == is_said
+
+
+def test_caption_that_the_text_encoder_does_not_see_whole_is_said(config, own_clips, tiny_base):
+    """The tiny base has a token for each byte of a word, and takes 75 of them."""
+    write_clip(own_clips[0] / "long.mp4", seed=7, caption=f"V* spin {'x' * 66} of a cat")
+    plan = make_plan(with_data(config, path=str(own_clips[0])))
+    assert list(plan.unseen.values()) == ["a cat"]
+    assert 'too long for the text encoder, not seen: "a cat"' in plan_report(plan)
+    assert make_plan(config).unseen == {}
+    assert unseen_captions(tiny_base, ["é " * 37, "a" * 75]) == {}   # more bytes than tokens; exactly as many
+
+
+def test_tokenizer_that_cannot_be_loaded_is_said(config, own_clips, own_base):
+    write_clip(own_clips[0] / "long.mp4", seed=7, caption="V* spin " * 20)
+    (own_base / "tokenizer" / "vocab.json").write_text("{")
+    for path in own_base.glob("tokenizer/tokenizer.json"):
+        path.write_text("{")
+    config = with_data(replace(config, pretrained_model_path=str(own_base)), path=str(own_clips[0]))
+    (problem,) = problems_of(config)
+    assert problem.startswith(f"{own_base / 'tokenizer'}: cannot be loaded (")
 
 
 # ---------------------------------------------------------------------------------------------- the estimates
