@@ -17,7 +17,8 @@ def unseen_words(tokenizer, prompt: str) -> str:
 
 
 def unseen_captions(base_folder: Path, captions: Iterable[str]) -> dict[str, str]:
-    """Return {caption: its words that the base's text encoder does not see} for all captions that are too long.
+    """Return {caption: its words that the base's text encoder does not see} for all captions that are too
+    long.
 
     No weight is loaded. The tokenizer takes most of a second to import, so it is loaded only if a caption has
     more bytes than the encoder takes tokens: a token of CLIP stands for at least one byte.

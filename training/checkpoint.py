@@ -25,24 +25,24 @@ from utils.errors import UserError
 from utils.files import digest_of, replacing_folder, write_json
 from utils.tensor_files import read_digest, read_tensors, tensor_bytes, write_tensors
 
-if TYPE_CHECKING:   # importing models.base imports diffusers, and check_continuation should not wait for it
-    from models.base import Base
+if TYPE_CHECKING:   # it imports diffusers, and check_continuation should not wait for that
+    from training.setup import Training
 
 TENSORS_NAME, STATE_NAME = "state.safetensors", "state.json"
-# of AdamW and its 8-bit form: shaped like the parameter they belong to
+# state of AdamW and of its 8-bit form that has the shape of its parameter
 MOMENTS = {"exp_avg", "exp_avg_sq", "state1", "state2"}
 
 
 class Damaged(UserError):
-    """A checkpoint that cannot be read; the one before it may."""
+    """This checkpoint cannot be read; the one before it may be whole."""
 
 
 def save_checkpoint(folder: Path, trained: Mapping[str, Tensor], optimizer: Optimizer, info: MotionInfo,
                     motion_dtype: str, state: dict[str, Any], is_writer: bool = True) -> None:
     """Write a checkpoint folder, whole or not at all.
 
-    `trained`: the trained parameters, in the order the optimizer has them. `state`: plain JSON material.
-    All processes must call this together, one of which is the writer.
+    `trained`: the trained parameters, in the optimizer's order. `state`: plain JSON material.
+    All processes must call this together, and one of them is the writer.
     """
     tensors, scalars = {f"weight/{name}": tensor.detach() for name, tensor in trained.items()}, {}
     for name, value in _flattened(optimizer.state_dict()["state"], "optimizer"):
@@ -61,7 +61,7 @@ def save_checkpoint(folder: Path, trained: Mapping[str, Tensor], optimizer: Opti
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Return the JSON part of a checkpoint. Raises Damaged, a UserError, if it is not as written."""
+    """Return the JSON part of a checkpoint. Raises Damaged if its content is not the content written."""
     try:
         state = json.loads((folder / STATE_NAME).read_text(encoding="utf-8"))
         if state.pop("digest") == digest_of(state):
@@ -72,10 +72,10 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(folder: Path, trained: Mapping[str, Tensor], optimizer: Optimizer) -> dict[str, Any]:
-    """Set the trained parameters and the optimizer to what `folder` holds; return its JSON part.
+    """Set the trained parameters and the optimizer's state from `folder`, and return its JSON part.
 
-    Raises UserError, and sets nothing, if the checkpoint is of other tensors; Damaged if it is not as
-    written.
+    Raises UserError if the checkpoint has other tensors, and Damaged if its content is not the content
+    written. Nothing is set then.
     """
     state = read_state(folder)
     try:
@@ -104,25 +104,26 @@ def load_checkpoint(folder: Path, trained: Mapping[str, Tensor], optimizer: Opti
     return state
 
 
-def run_state(plan: Plan, base: Base, accelerator) -> dict:
-    """Return what a checkpoint says beside its tensors, plain JSON material."""
+def run_state(training: Training) -> dict:
+    """Return what a checkpoint records beside its tensors, as plain JSON material."""
+    accelerator = training.accelerator
     return {
-        "base_fingerprint": base.fingerprint,
-        "clips": describe_clips(plan),
+        "base_fingerprint": training.base.fingerprint,
+        "clips": describe_clips(training.plan),
         "num_processes": accelerator.num_processes,
         "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
     }
 
 
 def describe_clips(plan: Plan) -> dict[str, list]:
-    """Return {role/name: [digest, captions]} of all clips."""
+    """Return {role/name: [digest, captions]} for all clips."""
     roles = {"exemplar": plan.exemplars, "regularization": plan.regularization}
     return {f"{role}/{clip.path.name}": [clip.digest, list(clip.captions)]
             for role, clips in roles.items() for clip in clips}
 
 
 def check_continuation(run: Path, plan: Plan, num_processes: int) -> None:
-    """Raise UserError, before anything is loaded, if `run` cannot go on with this plan."""
+    """Raise UserError, before anything is loaded, if `run` cannot continue with this plan."""
     before, clips, problems = newest_state(run), describe_clips(plan), []
     if before is None:
         return
@@ -139,7 +140,7 @@ def check_continuation(run: Path, plan: Plan, num_processes: int) -> None:
 
 
 def newest_state(run: Path) -> dict | None:
-    """Return the JSON part of the newest checkpoint in which it can be read; None if there is none."""
+    """Return the JSON part of the newest checkpoint whose JSON can be read; None if there is none."""
     for folder in reversed(checkpoints(run)):
         try:
             return read_state(folder)
@@ -148,15 +149,16 @@ def newest_state(run: Path) -> dict | None:
     return None
 
 
-def load_newest(run: Path, base: Base, trained: Mapping[str, Tensor], optimizer, accelerator) -> int:
-    """Load the newest checkpoint of `run` that is whole; return the number of steps it has taken, else 0.
+def load_newest(training: Training) -> int:
+    """Load the newest whole checkpoint of the run and return its number of steps; 0 if there is none.
 
-    Damaged ones on the way to it are set aside, and named. Raises UserError if it is of another base.
+    Newer checkpoints that are damaged are set aside and named. Raises UserError if the run has another base.
     """
-    with accelerator.main_process_first():   # the others then find only what is whole
+    run, accelerator = training.run, training.accelerator
+    with accelerator.main_process_first():   # the other processes then find only whole checkpoints
         while saved := checkpoints(run):
             try:
-                return load_state(saved[-1], base, trained, optimizer, accelerator)
+                return load_state(saved[-1], training)
             except Damaged:
                 if not accelerator.is_main_process:
                     raise
@@ -166,12 +168,14 @@ def load_newest(run: Path, base: Base, trained: Mapping[str, Tensor], optimizer,
     return 0
 
 
-def load_state(folder: Path, base: Base, trained: Mapping[str, Tensor], optimizer, accelerator) -> int:
-    """Load one checkpoint; return its step. Raises UserError if it is of another base, Damaged if damaged."""
+def load_state(folder: Path, training: Training) -> int:
+    """Load one checkpoint and return its step. Raises UserError for another base, Damaged if it is
+    damaged."""
+    base, accelerator = training.base, training.accelerator
     if read_state(folder)["base_fingerprint"] != base.fingerprint:
         raise UserError(f"{folder.parent}: was trained on another base than {base.name} is now. Put that "
                         f"back, or start a new run.")
-    state = load_checkpoint(folder, trained, optimizer.optimizer)
+    state = load_checkpoint(folder, training.trained, training.optimizer.optimizer)
     if accelerator.scaler is not None and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
     accelerator.print(f"resuming {folder.parent} after step {state['step']}")
@@ -179,7 +183,7 @@ def load_state(folder: Path, base: Base, trained: Mapping[str, Tensor], optimize
 
 
 def _fits(optimizer_state: Mapping[int, dict[str, Any]], parameters: list[Tensor]) -> bool:
-    """Say whether the optimizer can go on with this state; it would find out only in its next step."""
+    """Say whether this state fits the parameters. The optimizer itself would fail only in its next step."""
     moments = [(index, value) for index, values in optimizer_state.items() for name, value in values.items()
                if name in MOMENTS]
     return set(optimizer_state) <= set(range(len(parameters))) and all(
@@ -187,7 +191,7 @@ def _fits(optimizer_state: Mapping[int, dict[str, Any]], parameters: list[Tensor
 
 
 def _flattened(entries: Mapping[Any, Any], path: str) -> Iterator[tuple[str, Any]]:
-    """Yield (path, value). 8-bit Adam has dictionaries within the state of a tensor."""
+    """Yield (path, value) of nested dictionaries, such as 8-bit Adam has in the state of a tensor."""
     for key, value in entries.items():
         if isinstance(value, Mapping):
             yield from _flattened(value, f"{path}/{key}")

@@ -39,7 +39,7 @@ def train(plan: Plan, accelerator, run: Path) -> Path:
     Returns the path of the motion weights. On Ctrl-C or SIGTERM it saves a checkpoint and exits.
     """
     config, training = plan.config, set_up(plan, accelerator, run)
-    start = load_newest(run, training.base, training.trained, training.optimizer, accelerator)
+    start = load_newest(training)
     if accelerator.is_main_process:   # a killed process leaves half-written files, and a log ahead
         remove_leftovers(run)
         remove_old_checkpoints(run, config.keep_checkpoints)
@@ -85,9 +85,8 @@ def save(training: Training, step: int) -> None:
     accelerator, config = training.accelerator, training.plan.config
     folder = checkpoint_dir(training.run, step)
     if not folder.exists():
-        state = run_state(training.plan, training.base, accelerator)
         save_checkpoint(folder, training.trained, training.optimizer.optimizer, motion_info(training, step),
-                        config.motion_dtype, state, accelerator.is_main_process)
+                        config.motion_dtype, run_state(training), accelerator.is_main_process)
         if accelerator.is_main_process:
             remove_old_checkpoints(training.run, config.keep_checkpoints)
     accelerator.wait_for_everyone()

@@ -92,8 +92,8 @@ def _checked_plan(config: Config, folder: Path | None, problems: list[str]) -> P
         problems += check_writable(Path(written)) if written else []
     if problems:
         raise UserError(*dict.fromkeys(problems))
-    return Plan(config, folder, exemplars, regularization, prompts, unseen, selected, num_elements, strides, {},
-                None)
+    return Plan(config, folder, exemplars, regularization, prompts, unseen, selected, num_elements, strides,
+                footprints={}, way=None)
 
 
 def sample_prompts(config: Config) -> list[Prompt]:
