@@ -2,8 +2,8 @@
 
     python train_model.py --config config.yaml [key=value ...] [--resume [RUN]] [--dry-run]
 
-The config is checked, the clips are listed, and only then the base is loaded: frozen, but for the weights
-that trainable_modules names. The result is motion.safetensors in a new folder under output_dir.
+The config is checked and the clips are listed before the base is loaded. The base is frozen, except for the
+weights that trainable_modules names. The result is motion.safetensors in a new folder under output_dir.
 Source: Materzynska et al. 2023, arXiv 2312.04966.
 """
 
@@ -12,8 +12,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-# torch, diffusers and what needs them are imported in the functions that use them: --help and config errors
-# should not wait for them
+# --help and config errors should not wait for torch and diffusers, so the modules that need them are imported
+# in the functions that use them
 from training.config import Config
 from training.config_loading import examine_config
 from training.run_folder import CONFIG_NAME, create_run, find_run, hold_run, write_config
@@ -47,7 +47,7 @@ def main() -> None:
 
     accelerator, run = start(config, run)
     if accelerator.is_main_process:
-        held = hold_run(run)   # noqa: F841 (as long as this process lives)
+        held = hold_run(run)   # noqa: F841 (the lock is held as long as this variable lives)
         write_config(config, run)
     from models.base import enough_memory
     from training.loop import train
@@ -78,7 +78,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def config_path(args: argparse.Namespace) -> Path:
-    """Return the config to load: the one named, or the own one of the run to resume."""
+    """Return the path of the config: the one given, or that of the run to resume."""
     if args.config:
         return Path(args.config)
     if args.resume in (None, "latest"):
@@ -90,7 +90,7 @@ def config_path(args: argparse.Namespace) -> Path:
 
 
 def start(config: Config, run: Path | None):
-    """Return the accelerator and the run folder, a new one unless a run is resumed."""
+    """Return the accelerator and the run folder, which is new unless a run is resumed."""
     from accelerate import Accelerator, PartialState
     from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 

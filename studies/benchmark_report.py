@@ -1,4 +1,4 @@
-"""The Markdown report of studies/benchmark.py: tables of medians and ranges, made of what it measured."""
+"""The Markdown report of studies/benchmark.py: tables of medians and ranges of its measurements."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ PHASES = ("data", "forward", "backward", "optimizer", "rest")
 
 def benchmark_report(results: dict[str, Any]) -> str:
     """Return the report of everything measured so far."""
-    # number as keys become text in the file: the report is the same from there
+    # as read from benchmark.json, where numbers that are keys have become text
     results = json.loads(json.dumps(results))
     facts = ", ".join(f"{name} {value}" for name, value in results["machine"].items() if value is not None)
     lines = ["# Benchmark", "", f"    {results['command']}", "", f"{facts} (load: before it began)"]

@@ -1,5 +1,4 @@
-"""What a run costs beside its steps: filling the cache, writing a checkpoint, rendering videos; and what
-many clips do to its steps."""
+"""The costs of a run beside its steps (cache, checkpoint, videos), and the cost of a step with many clips."""
 
 import tempfile
 import time
@@ -54,7 +53,7 @@ def folder_bytes(folder: Path) -> int:
 
 def video_costs(base_name: str, prompts: Sequence[Prompt], how: Rendering, batch_sizes: Sequence[int],
                 rounds: int) -> dict[int, list[float]]:
-    """Return {batch size: seconds to render all prompts to files, of each round}; the sizes take turns."""
+    """Return {batch size: seconds of each round of rendering all prompts to files}. The sizes take turns."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     computed_in, _ = resolve_precision(None)
     pipeline = load_base(base_name).pipeline.to(device, DTYPES[computed_in])
@@ -72,8 +71,8 @@ def video_costs(base_name: str, prompts: Sequence[Prompt], how: Rendering, batch
 
 
 def clip_costs(training: Training, num_steps: int = 7) -> dict[int, dict[str, Any]]:
-    """Return {number of clips: seconds of each step, bytes of the cache, and those that this process grew by
-    in reading every clip}; the numbers take turns."""
+    """Return {number of clips: seconds of each step, bytes of the cache, bytes by which reading every clip
+    made this process grow}. The numbers of clips take turns."""
     found, trainings, clip = {}, {}, training.plan.exemplars[0]
     with tempfile.TemporaryDirectory() as folder:
         for num in MANY_CLIPS:

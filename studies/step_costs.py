@@ -33,19 +33,19 @@ from training.windows import Window
 from utils.devices import DTYPES
 from utils.video import read_frames
 
-PEAK_IS_FORGOTTEN_BY = Path("/proc/self/clear_refs")   # Linux only; psutil tells no peak there
-ON_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu   # which the library forgot to count
+PEAK_IS_FORGOTTEN_BY = Path("/proc/self/clear_refs")   # Linux only, where psutil knows no peak
+ON_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu   # FlopCounterMode does not count it
 ON_CPU_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to take a training step. The defaults are all on, as train_model.py does it with bf16."""
+    """One way to take a training step. By default everything is on, as in train_model.py with bf16."""
 
     title: str
     encoders_in_loop: bool = False
-    all_to_optimizer: bool = False   # frozen tensors too, which it passes over
-    apart: bool | None = None        # exemplars and regularization, one pass each; None: as plan.py decides
+    all_to_optimizer: bool = False   # the optimizer gets the frozen tensors too, and skips them
+    apart: bool | None = None        # one pass for exemplars, one for regularization; None: plan.py decides
     recompute: bool = False
     precision: str = "bf16"
     fast_forms: bool = True
@@ -56,7 +56,7 @@ class Variant:
 PLAIN = Variant("plain", encoders_in_loop=True, all_to_optimizer=True, apart=False, recompute=True,
                 precision="no", fast_forms=False, fused=False)
 ALL_ON = Variant("all on")
-LADDER = [PLAIN]   # each has one change more than the one before it
+LADDER = [PLAIN]   # each variant has one change more than the variant before it
 for _title, _change in (("encoders out of the loop", {"encoders_in_loop": False}),
                         ("only tuned tensors to the optimizer", {"all_to_optimizer": False}),
                         ("activations kept", {"recompute": False}),
@@ -170,8 +170,8 @@ def count_flop(function: Callable[[], object]) -> int:
 
 
 def matmul_rate(precision: str, side: int | None = None) -> float:
-    """Return the operations per second of a product of large square matrices: the peak to measure a step
-    by."""
+    """Return the operations per second of a product of large square matrices, with which a step is
+    compared."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     side = side or (8192 if device.type == "cuda" else 2048)
     dtype = DTYPES[precision]
@@ -185,15 +185,15 @@ def matmul_rate(precision: str, side: int | None = None) -> float:
 
 def step_memory(plan: Plan, variant: Variant, accelerator, run: Path,
                 num_steps: int = 2) -> dict[str, int | None]:
-    """Return bytes at the peak of a step by purpose, their sum, and what a dry run says of it.
+    """Return the bytes at the peak of a step by purpose, their sum, and the prediction of a dry run.
 
-    On a GPU it is the allocator that is asked; on a CPU, under Linux, the peak is the growth of this process,
-    which must not have computed anything before.
+    On a GPU the allocator knows the peak. On a CPU under Linux the peak is the growth of this process, which
+    must not have computed anything before.
     """
     device, before = accelerator.device, resident_bytes()
     training = set_up_variant(plan, variant, accelerator, run)
     encoders = 0
-    if device.type == "cpu" and not variant.encoders_in_loop:   # there they have nowhere to go
+    if device.type == "cpu" and not variant.encoders_in_loop:   # the encoders stay on the CPU
         encoders = sum(_num_bytes(part.parameters())
                        for part in (training.base.vae, training.base.pipeline.text_encoder))
     if device.type == "cuda":
@@ -209,7 +209,7 @@ def step_memory(plan: Plan, variant: Variant, accelerator, run: Path,
              "optimizer": sum(_num_bytes(value for value in state.values() if isinstance(value, Tensor))
                               for state in training.optimizer.state.values())}
     found = {**parts, "activations": peak - sum(parts.values()), "peak": peak, "predicted": None}
-    if variant.fast_forms:   # the only ones of which a dry run speaks
+    if variant.fast_forms:   # a dry run estimates only the fast forms
         found["predicted"] = step_footprint(as_variant(plan, variant), training.apart,
                                             variant.recompute).total()
     return found
@@ -220,13 +220,14 @@ def _num_bytes(tensors) -> int:
 
 
 def resident_bytes() -> int:
-    """Return the memory that this process holds."""
+    """Return the bytes of memory that this process holds."""
     return psutil.Process().memory_info().rss
 
 
 def peak_bytes() -> int:
-    """Return the most memory that this process has held since its peak was last forgotten. Linux only.
+    """Return the most bytes that this process has held since its peak was last reset. Linux only.
 
-    The peak that getrusage tells is also that of the process which started this one."""
+    The peak of getrusage is no use: it includes the process that started this one.
+    """
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
