@@ -201,13 +201,13 @@ def find_model(given: str, moved_base: str | None) -> Source:
 def precision(args: argparse.Namespace, source: Source) -> str:
     """Return the precision to compute in: the one asked for, else that of the training, as far as the device
     goes."""
-    from training.plan import resolve_precision
+    from utils.devices import resolve_precision
 
     wanted = args.precision or (source.config and source.config.mixed_precision)
-    config, notes = resolve_precision(replace(source.config or Config(), mixed_precision=wanted))
+    computed_in, notes = resolve_precision(wanted)
     for note in notes:
         say(note)
-    return config.mixed_precision
+    return computed_in
 
 
 def load(source: Source, strength: float):
@@ -244,7 +244,8 @@ def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], fps: 
     from accelerate import PartialState
     from tqdm import tqdm
 
-    from rendering.sampling import COMPUTE_DTYPES, Rendering, render_to_folder
+    from rendering.sampling import Rendering, render_to_folder
+    from utils.devices import DTYPES
 
     trained = source.config and source.config.validation_data
     num_frames = args.duration or (trained.num_frames if trained else DEFAULT_NUM_FRAMES)
@@ -255,7 +256,7 @@ def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], fps: 
     computed_in = precision(args, source)
     base, made_with = load(source, args.strength)
     state = PartialState(timeout=LONGEST_WAIT)
-    base.pipeline.to(state.device, COMPUTE_DTYPES[computed_in])
+    base.pipeline.to(state.device, DTYPES[computed_in])
     mine = prompts[state.process_index :: state.num_processes]   # `accelerate launch` shares the prompts out
     remarks = render_to_folder(base.pipeline, mine, how, args.output_dir, fps, args.batch_size,
                                made_with | {"precision": computed_in}, args.overwrite,

@@ -2,17 +2,18 @@
 
     python train_model.py --config config.yaml [key=value ...] [--resume [RUN]] [--dry-run]
 
-The config is checked, the clips are listed, and only then the base is loaded: frozen, but for the weights
-that trainable_modules names. The result is motion.safetensors in a new folder under output_dir.
+The config is checked and the clips are listed before the base is loaded. The base is frozen, except for the
+weights that trainable_modules names. The result is motion.safetensors in a new folder under output_dir.
 Source: Materzynska et al. 2023, arXiv 2312.04966.
 """
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
-# torch, diffusers and what needs them are imported in the functions that use them: --help and config errors
-# should not wait for them
+# --help and config errors should not wait for torch and diffusers, so the modules that need them are imported
+# in the functions that use them
 from training.config import Config
 from training.config_loading import examine_config
 from training.run_folder import CONFIG_NAME, create_run, find_run, hold_run, write_config
@@ -24,10 +25,13 @@ from utils.processes import LONGEST_WAIT, is_first_process, num_processes
 def main() -> None:
     args = parse_args()
     config, notes, problems = examine_config(config_path(args), args.overrides)
-    from training.plan import estimate_report, make_plan, plan_report, resolve_precision
-    from training.resuming import check_continuation
+    from training.checkpoint import check_continuation
+    from training.plan import make_plan
+    from training.plan_report import estimate_report, plan_report
+    from utils.devices import resolve_precision
 
-    config, more_notes = resolve_precision(config)
+    precision, more_notes = resolve_precision(config.mixed_precision)
+    config = replace(config, mixed_precision=precision)
     wanted_run, run = args.resume or config.resume_from_checkpoint, None
     if wanted_run and not problems:
         run = attempt(lambda: find_run(config, wanted_run), None, problems)
@@ -43,7 +47,7 @@ def main() -> None:
 
     accelerator, run = start(config, run)
     if accelerator.is_main_process:
-        held = hold_run(run)   # noqa: F841 (as long as this process lives)
+        held = hold_run(run)   # noqa: F841 (the lock is held as long as this variable lives)
         write_config(config, run)
     from models.base import enough_memory
     from training.loop import train
@@ -74,7 +78,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def config_path(args: argparse.Namespace) -> Path:
-    """Return the config to load: the one named, or the own one of the run to resume."""
+    """Return the path of the config: the one given, or that of the run to resume."""
     if args.config:
         return Path(args.config)
     if args.resume in (None, "latest"):
@@ -86,11 +90,11 @@ def config_path(args: argparse.Namespace) -> Path:
 
 
 def start(config: Config, run: Path | None):
-    """Return the accelerator and the run folder, a new one unless a run is resumed."""
+    """Return the accelerator and the run folder, which is new unless a run is resumed."""
     from accelerate import Accelerator, PartialState
     from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 
-    from training.footprint import has_gpu
+    from utils.devices import has_gpu
 
     state = PartialState(cpu=not has_gpu(), timeout=LONGEST_WAIT)
     agreed = [str(run or create_run(config)) if state.is_main_process else None]

@@ -25,9 +25,8 @@ from models.base_folder import PARTS, WEIGHTS, find_base, weight_files, weight_v
 from models.fast import use_fast_forms
 from utils.errors import UserError
 from utils.files import copy_whole, digest_of, file_digest
-from utils.tensor_files import read_shapes
+from utils.tensor_files import DTYPE_NAMES, read_shapes
 
-STORED_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
 DECODED_SHARE, DECODED_BYTES = 1 / 16, 2 ** 26   # for decoding: of a GPU's memory; of a CPU's
 FINGERPRINT_VALUES = 1024   # of each tensor; any training changes some of them in every tensor it touches
 
@@ -50,9 +49,9 @@ class Base:
         return self.pipeline.vae
 
 
-def load_base(name: str) -> Base:
+def load_base(name: str, fast_forms: bool = True) -> Base:
     """Load a diffusers folder or hub id of a TextToVideoSDPipeline, everything frozen and in eval mode, its
-    UNet in the fast forms of models/fast.py.
+    UNet in the fast forms of models/fast.py or as diffusers has it.
 
     Raises UserError if it is incomplete or another kind of model.
     """
@@ -68,7 +67,8 @@ def load_base(name: str) -> Base:
         raise UserError(f"{folder}: cannot be loaded as a base ({str(error).splitlines()[0]}).") from error
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         part.requires_grad_(False).eval()
-    use_fast_forms(pipeline.unet)
+    if fast_forms:
+        use_fast_forms(pipeline.unet)
     pipeline.set_progress_bar_config(disable=True)
     # the width of a head is not seen in the shapes of the weights
     heads = pipeline.unet.config.attention_head_dim
@@ -152,25 +152,17 @@ def encode_prompt(pipeline: DiffusionPipeline, prompt: str) -> torch.Tensor:
     return prompt_embeds[0].float().cpu()
 
 
-def unseen_words(pipeline: DiffusionPipeline, prompt: str) -> str:
-    """Return the end of a prompt that the text encoder does not see, because it takes so many tokens and no
-    more."""
-    tokenizer = pipeline.tokenizer
-    limit = tokenizer.model_max_length - 2   # two are taken by the marks of start and end
-    tokens = tokenizer(prompt, add_special_tokens=False).input_ids
-    return tokenizer.decode(tokens[limit:]).strip() if len(tokens) > limit else ""
-
-
 def export_base(base: Base, folder: Path) -> None:
     """Write a pipeline folder that stock diffusers loads: the UNet as it is now, each tensor in the precision
     it has in the base's files, and with it copies of the base's other files.
 
     Copies, because what a library writes may have other names in it than other versions of it read.
     """
+    stored_dtypes = {name: dtype for dtype, name in DTYPE_NAMES.items()}
     stored = {name: dtype for path in weight_files(base.folder / "unet")
               for name, (_, dtype) in read_shapes(path).items()}
     for name, parameter in base.unet.named_parameters():
-        parameter.data = parameter.data.to(STORED_DTYPES.get(stored.get(name), parameter.dtype))
+        parameter.data = parameter.data.to(stored_dtypes.get(stored.get(name), parameter.dtype))
     base.unet.save_pretrained(folder / "unet", safe_serialization=True)
     copy_whole(base.folder / "model_index.json", folder / "model_index.json")
     for part in PARTS.keys() - {"unet"}:

@@ -1,18 +1,19 @@
-"""The forms in which the libraries compute the network's layers fastest; the numbers stay, up to rounding.
+"""Faster forms of the network's layers. They compute the same numbers, up to rounding.
 
-Three layers of a text-to-video UNet are written in diffusers in forms that kernels are not made for:
+Three layers of a text-to-video UNet are slow in diffusers' forms:
 
-- Attention over frames has as many sequences as pixels, each as short as the clip. On a CPU two plain matrix
-  products beat the fused kernel there. On a GPU the fused kernel stays.
-- Attention to the prompt computes the keys and values of every clip once per frame, though they are the same.
-- A convolution over time, (3 1 1), is one in two dimensions over (frames, pixels), which has kernels where
-  the one in three takes a slow generic path.
+- Attention over frames has one short sequence per pixel. On a CPU two plain matrix products are faster than
+  the fused kernel for such sequences. On a GPU the fused kernel stays.
+- Attention to the prompt computes the same keys and values once per frame. Once per clip is enough.
+- A convolution over time, (3 1 1), takes a slow generic path. The same convolution in two dimensions, over
+  (frames, pixels), has fast kernels.
 
 And a norm or an activation before a convolution or projection keeps its input and its output for the backward
-pass. On a CPU only the input is kept, a third to a half of the memory; the rest is cheap to compute again.
+pass. On a CPU only the input is kept here, which is a third to a half of the memory. The output is cheap to
+compute again.
 
-What each is worth: docs/performance.md. Shapes: b clips, f frames, c channels, h w latent cells, p = h w of
-them in a row, n queries, m keys, d channels of all heads.
+docs/performance.md measures each form. Shapes: b clips, f frames, c channels, h w latent cells, p = h * w,
+n queries, m keys, d channels of all heads.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,14 +29,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-MOST_KEYS = 128   # up to which plain products are the faster form on a CPU
-MOST_SEQUENCES = 65_535   # that a fused kernel of a GPU takes at once: its grid has no more rows
+MOST_KEYS = 128   # with more keys, the fused kernel is faster on a CPU
+MOST_SEQUENCES = 65_535   # the grid of a GPU's fused kernel has no more rows
 
 
 def use_fast_forms(unet: nn.Module) -> int:
-    """Let `unet` compute in the fastest forms from now on; return the number of layers that changed.
+    """Make `unet` compute in the fast forms, and return the number of layers that changed.
 
-    Names, weights and gradients stay where they were.
+    The names of its parameters, their values and their gradients do not change.
     """
     layers = [module for module in unet.modules() if _has_plain_form(module)]
     for layer in layers:
@@ -48,16 +49,19 @@ def use_fast_forms(unet: nn.Module) -> int:
 
 
 class ShortAttention:
-    """Attention with the keys of each clip computed once, by plain products where these are faster.
+    """Attention that computes the keys of each clip once, and uses plain products where they are faster.
 
-    A class, because diffusers hands on only what it finds in the signature of a method.
+    It is a class because diffusers inspects the signature of `__call__` to see which arguments to pass on.
     """
 
     def __call__(self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
                  attention_mask: Tensor | None = None, temb: Tensor | None = None,
                  num_frames: int = 1) -> Tensor:
-        """Return what diffusers' own processor does: (b n d), where b counts sequences, of hidden states
-        (b n d) to themselves, or to embeddings (b m d) that are equal for `num_frames` sequences in a row."""
+        """Return the same (b n d) as diffusers' own processor; here b counts sequences.
+
+        hidden_states (b n d) attend to themselves, or to encoder_hidden_states (b m d), which are equal for
+        `num_frames` sequences in a row.
+        """
         assert attention_mask is None, "UNet3DConditionModel attends to everything"
         attended = hidden_states if encoder_hidden_states is None else encoder_hidden_states[::num_frames]
         merged = hidden_states.reshape(len(attended), -1, hidden_states.shape[-1])          # (b/f f*n d)
@@ -144,10 +148,10 @@ def _feed_forward(layer: FeedForward):
 
 
 def _keeping_input(function: Callable[[Tensor], Tensor], hidden_states: Tensor) -> Tensor:
-    """Return `function(hidden_states)`, keeping for the backward pass only what comes in.
+    """Return `function(hidden_states)`, keeping only `hidden_states` for the backward pass.
 
-    The function ends in a matrix product. That is not computed again: recomputing stops as soon as
-    nothing that the backward pass needs is missing, and a product needs what comes into it.
+    The function ends in a matrix product, which is not computed again: its backward pass needs its input but
+    not its output, and recomputing stops when the last needed tensor exists.
     """
     if hidden_states.device.type != "cpu" or not torch.is_grad_enabled():
         return function(hidden_states)

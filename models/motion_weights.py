@@ -1,7 +1,7 @@
-"""The file a tuning run produces: the trained tensors and everything needed to use them.
+"""The file that a run produces: the trained tensors, and a description that says how to use them.
 
-Only what changed is kept, as safetensors with the description in the header's metadata. Applying checks first
-and touches the network only when everything fits.
+It is a safetensors file with the description in the header's metadata. It holds only the tensors that
+trained. Applying it checks everything first, and changes the network only when everything fits.
 """
 
 import json
@@ -11,26 +11,26 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from models.base_folder import weight_files
 from models.tunable import select_tunable, union
+from utils.devices import DTYPES
 from utils.errors import UserError
 from utils.tensor_files import iter_tensors, read_metadata, read_tensors, write_tensors
 
 FORMAT = "motion-weights-2"
-OLD_FORMAT = "motion-weights-1"   # the same without a digest
-DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
+OLD_FORMAT = "motion-weights-1"   # written before files carried a digest
+STORED_DTYPES = {"fp16": DTYPES["fp16"], "fp32": DTYPES["no"]}   # by motion_dtype
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate")
 
 
 @dataclass(frozen=True)
 class MotionInfo:
-    """What a motion weights file says about itself."""
+    """The description in a file of motion weights."""
 
     base: str                # folder or hub id, as the user gave it
-    base_fingerprint: str    # of the base's UNet
+    base_fingerprint: str    # hash of the base's UNet
     groups: list[str]        # trainable_modules
     placeholder_token: str
     step: int                # optimizer steps trained
@@ -40,17 +40,17 @@ class MotionInfo:
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions of what computes the weights."""
+    """Return the versions of Python and of the libraries that compute the weights."""
     return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
 
 
 def save_motion(path: Path, tensors: Mapping[str, Tensor], info: MotionInfo, dtype: str) -> None:
-    """Write the trained tensors in `dtype` (fp16 or fp32); in fp32 if a value is too large for fp16.
+    """Write the trained tensors in `dtype` (fp16 or fp32), or in fp32 if a value is too large for fp16.
 
     Raises UserError, and writes nothing, if a value is not finite.
     """
     broken = [name for name, tensor in tensors.items()
-              if not tensor.detach().to(DTYPES[dtype]).isfinite().all()]
+              if not tensor.detach().to(STORED_DTYPES[dtype]).isfinite().all()]
     if broken and dtype == "fp16":
         return save_motion(path, tensors, info, "fp32")
     if broken:
@@ -58,11 +58,11 @@ def save_motion(path: Path, tensors: Mapping[str, Tensor], info: MotionInfo, dty
                         f"{broken[0]}. Nothing was written. Try a lower learning_rate.")
     fields = {name: value if isinstance(value, str) else json.dumps(value)
               for name, value in vars(info).items()}
-    write_tensors(path, tensors, {"format": FORMAT, **fields}, DTYPES[dtype])
+    write_tensors(path, tensors, {"format": FORMAT, **fields}, STORED_DTYPES[dtype])
 
 
 def read_motion_info(path: Path) -> MotionInfo:
-    """Return what a motion weights file says about itself. Raises UserError if it is no such file."""
+    """Return the description in a file of motion weights. Raises UserError if it is another kind of file."""
     metadata = read_metadata(path)
     if metadata.get("format") not in (FORMAT, OLD_FORMAT):
         raise UserError(f"{path}: holds no motion weights of this program ({FORMAT}). "
@@ -76,10 +76,10 @@ def read_motion_info(path: Path) -> MotionInfo:
 
 
 def apply_motion(unet: nn.Module, base_fingerprint: str, path: Path, strength: float = 1.0) -> MotionInfo:
-    """Set the tuned tensors of `unet` to base + strength * (tuned - base); return the file's description.
+    """Set the tuned tensors of `unet` to base + strength * (tuned - base), and return the file's description.
 
-    Raises UserError, and leaves `unet` as it was, if the file is of another base, lacks tensors of its
-    groups, or has tensors of another shape or values that are not finite.
+    Raises UserError, and leaves `unet` as it was, if the file was trained on another base, lacks tensors of
+    its groups, or has a tensor of another shape or a value that is not finite.
     """
     info = read_motion_info(path)
     tuned = read_tensors(path, may_lack_digest=read_metadata(path)["format"] == OLD_FORMAT)
@@ -93,14 +93,14 @@ def apply_motion(unet: nn.Module, base_fingerprint: str, path: Path, strength: f
     for name, tensor in tuned.items():
         parameter = parameters[name].data
         tensor = tensor.to(parameter.dtype)
-        # strength 1 is the tuned tensor itself, not base + (tuned - base), which rounds
+        # strength 1 gives the tuned tensor itself, because base + (tuned - base) would round
         parameter.copy_(tensor if strength == 1 else parameter + strength * (tensor - parameter))
     return info
 
 
 def movement(base_folder: Path, tensors: Mapping[str, Tensor],
              selected: Mapping[str, list[str]]) -> dict[str, float]:
-    """Return per group how far training moved it from the base: norm of the change / norm of the base.
+    """Return for each group how far training has moved it: norm of the change / norm in the base.
 
     The base's tensors are read from its files one at a time.
     """

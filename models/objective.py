@@ -1,4 +1,4 @@
-"""The training objective: timesteps, noise, target, and the error of the network's prediction.
+"""The training objective: timesteps, noise, the target, and the error of the network's prediction.
 
 Shapes: b clips, c latent channels, f frames, h w latent cells, n tokens, d text width.
 """
@@ -14,10 +14,10 @@ SKEW = {"uniform": 0.0, "high-level": 0.5, "low-level": -0.5}
 
 
 def sample_timesteps(num: int, num_train_timesteps: int, skew: float, generator: torch.Generator) -> Tensor:
-    """Draw `num` integer timesteps (b), favouring noisy ones the more `skew` is above 0, clean ones below.
+    """Draw `num` integer timesteps (b). A positive `skew` favours noisy timesteps, a negative one clean ones.
 
-    Density proportional to 1 - skew * cos(pi t / T). High noise decides layout and motion, so it is where
-    motion is learned. Source: Materzynska et al. 2023, arXiv 2312.04966.
+    The density is proportional to 1 - skew * cos(pi t / T). Layout and motion are decided at high noise, so a
+    motion is learned there. Source: Materzynska et al. 2023, arXiv 2312.04966.
     Raises UserError if skew is outside [-1, 1].
     """
     if not -1 <= skew <= 1:
@@ -28,7 +28,7 @@ def sample_timesteps(num: int, num_train_timesteps: int, skew: float, generator:
 
 
 def sample_noise(shape: tuple[int, ...], generator: torch.Generator, offset_strength: float = 0.0) -> Tensor:
-    """Draw noise (b c f h w); with an offset, each frame's channels are shifted as a whole too.
+    """Draw noise (b c f h w). With an offset, each channel of each frame is also shifted as a whole.
 
     The shift lets the network learn brightness. Source: N. Guttenberg 2023, "Diffusion with offset noise".
     """
@@ -39,7 +39,7 @@ def sample_noise(shape: tuple[int, ...], generator: torch.Generator, offset_stre
 
 
 def denoising_target(scheduler, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-    """Return what the base's network is trained to predict, as its scheduler says. All (b c f h w)."""
+    """Return the target of the network's prediction, by the scheduler's prediction_type. All (b c f h w)."""
     prediction_type = scheduler.config.prediction_type
     if prediction_type == "epsilon":
         return noise
@@ -64,9 +64,9 @@ def clip_losses(unet: Callable, scheduler, latents: Tensor, noise: Tensor, times
 
 
 def total_loss(losses: Mapping[str, Tensor], prior_lambda: float) -> Tensor:
-    """Return mean exemplar loss + prior_lambda * mean regularization loss, of the roles in `losses`.
+    """Return mean exemplar loss + prior_lambda * mean regularization loss, for the roles in `losses`.
 
-    losses: by role, of its examples (b). Source: arXiv 2312.04966.
+    losses: role -> losses of its examples (b). Source: arXiv 2312.04966.
     """
     return sum((prior_lambda if role == "regularization" else 1.0) * of_role.mean()
                for role, of_role in losses.items())

@@ -1,6 +1,7 @@
-"""Gradient checkpointing: recompute activations in the backward pass instead of keeping them.
+"""Gradient checkpointing: the backward pass computes activations again instead of keeping them.
 
-UNet3DConditionModel refuses diffusers' own switch, so the forward of each of its leaf blocks is wrapped.
+UNet3DConditionModel does not support diffusers' own switch, so the forward of each of its leaf blocks is
+wrapped.
 """
 
 import torch
@@ -15,11 +16,11 @@ RECOMPUTED = (ResnetBlock2D, TemporalConvLayer, Transformer2DModel, TransformerT
 
 
 def recompute_activations(unet: nn.Module) -> int:
-    """Wrap the leaf blocks of `unet`; loss and gradients stay bit-equal. Return how many blocks were
-    wrapped."""
+    """Wrap the leaf blocks of `unet` and return how many were wrapped. Loss and gradients stay bit-equal."""
     blocks = [module for module in unet.modules() if isinstance(module, RECOMPUTED)]
-    # the last in the backward pass, when all gradients are there, and the widest: its attention is recomputed
-    # once more and alone, so as not to be there together with its feed-forward layer
+    # transformer_in is the widest block and the last of the backward pass, when all gradients exist. Its
+    # attention is wrapped once more, so that the activations of its attention and its feed-forward layer
+    # never exist together.
     attention = [module for module in unet.transformer_in.modules() if isinstance(module, Attention)]
     for module in blocks + attention:
         module.forward = _recomputed(module.forward)

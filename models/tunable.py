@@ -1,8 +1,8 @@
-"""Which weights train: named groups of the temporal and cross-attention layers of a text-to-video UNet.
+"""The groups of weights that can train: temporal and cross-attention layers of a text-to-video UNet.
 
-Names are those of diffusers' UNet3DConditionModel. On the ZeroScope-size UNet (1,480 tensors, 1,411 M
-parameters) the paper's set [cross, temporal, temp_convs] is 826 tensors and 570,882,176 parameters.
-Source: Materzynska et al. 2023, arXiv 2312.04966.
+Parameter names are those of diffusers' UNet3DConditionModel. On the ZeroScope-size UNet (1,480 tensors, 1,411
+M parameters) the paper's set [cross, temporal, temp_convs] is 826 tensors and 570,882,176 parameters. Source:
+Materzynska et al. 2023, arXiv 2312.04966.
 """
 
 import re
@@ -19,14 +19,14 @@ GROUPS = {
     "temp_convs": r"(^|\.)temp_convs\.",     # convolutions along time
     "all": r"",
 }
-_SPATIAL_ONLY = ("cross", "self")   # temporal attention has attn1 and attn2 too, which these do not mean
+_SPATIAL_ONLY = ("cross", "self")   # groups without temporal attention, which has attn1 and attn2 too
 
 
 def select_tunable(names: Iterable[str], groups: list[str]) -> dict[str, list[str]]:
-    """Return {group: the parameter names it trains}; the union over the groups is what trains.
+    """Return {group: the names of the parameters it trains}. All groups together train.
 
-    A group that is not in GROUPS names the modules whose name contains it. Raises UserError, for all such
-    groups at once, if a group matches nothing.
+    A group that is not in GROUPS means all modules whose name contains it. Raises UserError naming every
+    group that matches nothing.
     """
     names = list(names)
     selected = {group: [name for name in names if _belongs(name, group)] for group in dict.fromkeys(groups)}
@@ -39,18 +39,20 @@ def select_tunable(names: Iterable[str], groups: list[str]) -> dict[str, list[st
 
 
 def temporal_names(names: Iterable[str]) -> list[str]:
-    """Return the names of what works along time: attention and convolutions."""
+    """Return the names of the parameters of layers along time: attention and convolutions."""
     return [name for name in names if _belongs(name, "temporal") or _belongs(name, "temp_convs")]
 
 
 def union(selected: Mapping[str, list[str]]) -> list[str]:
-    """Return the selected names once each, sorted: the order of the groups changes nothing."""
+    """Return each selected name once, sorted, so that the order of the groups changes nothing."""
     return sorted(set().union(*selected.values()))
 
 
 def selection_report(selected: Mapping[str, list[str]], num_elements: Mapping[str, int]) -> str:
-    """Return a table of tensors, parameters and share of the network per group. `num_elements`: of every
-    tensor."""
+    """Return a table of tensors, parameters and share of the network per group.
+
+    `num_elements`: the number of elements of every tensor of the network.
+    """
     total = sum(num_elements.values())
 
     def line(title: str, names: list[str]) -> str:
@@ -64,7 +66,7 @@ def selection_report(selected: Mapping[str, list[str]], num_elements: Mapping[st
 
 
 def _belongs(name: str, group: str) -> bool:
-    if group not in GROUPS:   # modules whose name contains it: the parameter's own name does not count
+    if group not in GROUPS:   # modules whose name contains it; the parameter's own name does not count
         return group in name.rpartition(".")[0]
     if group in _SPATIAL_ONLY and re.search(_IN_TEMPORAL, name):
         return False

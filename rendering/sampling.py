@@ -12,7 +12,8 @@ import torch
 from diffusers import DiffusionPipeline
 from filelock import FileLock
 
-from models.base import decode_latents, unseen_words
+from models.base import decode_latents
+from models.tokens import unseen_words
 from rendering.gallery import forget_scores, write_gallery
 from utils.captions import add_captions
 from utils.errors import UserError
@@ -23,7 +24,6 @@ from utils.video import SAME_PICTURE, read_metadata, write_video
 # where weights lie may change: which ones they are, their fingerprints tell; the prompt says what V* became
 UNCOMPARED = ("base", "motion", "placeholder_token")
 FLAT = 2   # of 255: what rounding leaves of a single colour
-COMPUTE_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Re
     missing = [prompt for prompt in prompts if prompt not in kept]
     remarks = [f"{len(kept)} of {len(prompts)} videos are there already"] if kept else []
     remarks += [f"{file_name(prompt)}: the prompt is too long for the text encoder, not seen: \"{unseen}\""
-                for prompt in missing if (unseen := unseen_words(pipeline, prompt.text))]
+                for prompt in missing if (unseen := unseen_words(pipeline.tokenizer, prompt.text))]
     remove_stale(folder)
     index_folder(folder, kept, replaced=others)
     batches = [missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]

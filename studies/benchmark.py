@@ -4,11 +4,11 @@
     python -m studies.benchmark --quick                           # plain against all on, a minute or two
     python -m studies.benchmark --cases small --parts steps memory
 
-Plain is what programs of this kind do: both encoders in the loop, float32, activations recomputed, diffusers'
-own forms of the layers, every tensor handed to the optimizer. The changes that lead from there to what
-train_model.py does are added one by one. Each variant is a process of its own; they take turns, so that other
-load meets all alike. What is finished is always in benchmark.md and benchmark.json of --output, and what did
-not run, with the reason.
+Plain is the usual way of such programs: both encoders in the loop, float32, activations recomputed,
+diffusers' own forms of the layers, every tensor handed to the optimizer. The changes that make it
+train_model.py's way are added one by one. Each variant has its own process, and the processes take turns, so
+that other load on the machine slows all variants alike. benchmark.md and benchmark.json in --output always
+hold the parts that are finished, and name each part that failed with its reason.
 """
 
 import argparse
@@ -46,12 +46,13 @@ from studies.step_costs import (
     set_up_variant,
     step_flop,
     step_memory,
+    step_phases,
     timed_step,
 )
 from training.config_loading import load_config
-from training.loop import Training
 from training.plan import make_plan
 from training.run_folder import create_run, read_log
+from training.setup import Training
 from utils.commands import ROOT
 from utils.errors import UserError, plain_errors, run_script
 from utils.files import replacing, write_json
@@ -61,7 +62,7 @@ PROMPTS = str(ROOT / "data" / "prompts" / "puppet_dance.txt")
 NUM_VIDEOS, BATCH_SIZES = 16, (1, 8)
 TUNED = (["cross"], ["temp_convs"], ["cross", "temporal", "temp_convs"], ["all"])
 NUM_PROCESSES = (1, 2, 4)
-# so that freed memory leaves the process at once; otherwise the reserves of the allocator are measured too
+# freed memory then leaves the process at once, and the allocator's reserves are not measured
 RETURNS_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
 
 
@@ -117,7 +118,7 @@ def measure_steps(name: str, setting: Setting, quick: bool) -> dict[str, Any]:
     case = CASES[name]
     variants = [PLAIN, ALL_ON] if quick else [*LADDER, *OTHERS]
     rounds = min(3, case.rounds) if quick else case.rounds
-    taken, failed = {variant.title: [] for variant in variants}, {}
+    taken, phases, failed = {variant.title: [] for variant in variants}, {}, {}
     for group in groups_in_turn(case, variants):
         with ExitStack() as stack:
             workers = {variant: stack.enter_context(worker()) for variant in group}
@@ -127,14 +128,19 @@ def measure_steps(name: str, setting: Setting, quick: bool) -> dict[str, Any]:
                         with survived(failed, variant.title):
                             taken[variant.title].append(
                                 call(of_training, timed_step, replace(setting, variant=variant), turn))
+            for variant, call in workers.items():   # apart from the times, since a profiler slows a step down
+                if variant.title not in failed:
+                    with survived(failed, variant.title):
+                        phases[variant.title] = call(of_training, step_phases,
+                                                     replace(setting, variant=variant), rounds + 1)
     flop, rates = None, {}
     with worker() as call, survived(failed, "counting operations"):
-        # as many in two passes, and in less memory
+        # two passes have the same operations and take less memory
         flop = call(of_training, step_flop, replace(setting, variant=replace(ALL_ON, apart=True)))
     with worker() as call, survived(failed, "large matrix products"):
         rates = {precision: call(matmul_rate, precision) for precision in ("no", "bf16")}
     taken = {title: steps for title, steps in taken.items() if title not in failed}
-    return {"taken": taken, "failed": failed, "flop": flop, "rates": rates,
+    return {"taken": taken, "phases": phases, "failed": failed, "flop": flop, "rates": rates,
             "precision": {variant.title: variant.precision for variant in variants}}
 
 
@@ -200,7 +206,8 @@ PARTS: dict[str, Callable] = {"steps": measure_steps, "memory": measure_memory, 
 
 @contextmanager
 def survived(failed: dict[str, str], what: str) -> Iterator[None]:
-    """Note in `failed` why `what` did not run, whatever the reason, and go on: what was measured is kept."""
+    """Note in `failed` why `what` did not run, whatever the reason, so that all other parts are still
+    measured."""
     try:
         yield
     except Exception as error:
@@ -210,13 +217,15 @@ def survived(failed: dict[str, str], what: str) -> Iterator[None]:
 
 
 def process_counts() -> list[int]:
-    """Return in how many processes to train: on GPUs no more than there are, as two cannot share one."""
+    """Return the numbers of processes to train in: no more than there are GPUs, since two cannot share
+    one."""
     most = torch.cuda.device_count() if torch.cuda.is_available() else max(NUM_PROCESSES)
     return [num for num in NUM_PROCESSES if num <= most]
 
 
 def launched(num_processes: int, setting: Setting) -> dict[str, float]:
-    """Train a few steps in so many processes, by the command that users have: seconds of a step."""
+    """Train a few steps in so many processes, by the command that users type. Return the seconds of a
+    step."""
     threads = max(1, torch.get_num_threads() // num_processes)
     with tempfile.TemporaryDirectory() as results:
         command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file",
@@ -234,8 +243,10 @@ def launched(num_processes: int, setting: Setting) -> dict[str, float]:
 
 
 def last_words(said: str) -> str:
-    """Return the line of `said` that tells best why a command failed: the last that names an error, which
-    those of the launcher do not, else the last."""
+    """Return the line of `said` that best says why a command failed: the last one that names an error.
+
+    If none does, it is the last line.
+    """
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line for line in lines if re.search(r"(Error|Exception): \S", line)]
     return [*(lines[-1:] or ["it said nothing"]), *errors][-1]
@@ -245,7 +256,7 @@ def last_words(said: str) -> str:
 
 @contextmanager
 def worker(environment: dict[str, str] | None = None) -> Iterator[Callable]:
-    """Give a function that calls another in a process of its own, and returns what that returns."""
+    """Give a function that calls another one in a new process, and returns its result."""
     with patch.dict(os.environ, environment or {}), \
             ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         yield lambda function, *arguments: pool.submit(function, *arguments).result()
@@ -257,7 +268,7 @@ def training_of(setting: Setting) -> Training:
 
 
 def material(setting: Setting) -> tuple:
-    """Return what a training of the setting is made from: plan, variant, accelerator and run folder."""
+    """Return the arguments of set_up_variant for a setting."""
     from accelerate import Accelerator
 
     config, _ = load_config(setting.config, list(setting.overrides))
@@ -267,11 +278,11 @@ def material(setting: Setting) -> tuple:
 
 
 def of_training(measure: Callable, setting: Setting, *arguments) -> Any:
-    return measure(training_of(setting), setting.variant, *arguments)
+    return measure(training_of(setting), *arguments)
 
 
 def memory(warm: Setting, setting: Setting) -> dict[str, int | None]:
-    of_training(timed_step, warm, 0)   # what the libraries take, once, is not of the step
+    of_training(timed_step, warm, 0)   # the libraries take memory once, which is not the step's
     return step_memory(*material(setting))
 
 

@@ -1,4 +1,4 @@
-"""What studies/benchmark.py measures: bases of several sizes, and a config to train each by."""
+"""The cases of studies/benchmark.py: bases of several sizes, and a config to train each of them."""
 
 import os
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ LARGE_GPU = 100 * 2**30   # bytes; plain and all on of the ZeroScope size fit in
 
 @dataclass(frozen=True)
 class Case:
-    """A base, the batch it trains on, and how long it is measured."""
+    """A base, the batch it trains on, and the number of rounds."""
 
     what: str
     pixels: int                       # width and height of clips
     num_frames: int
     rounds: int                       # steps timed of each variant
     videos: Rendering | None = None
-    is_random: bool = True            # a base of studies/random_base.py; else the bundled one on its own clips
+    is_random: bool = True            # a base of studies/random_base.py; otherwise the bundled base and clips
     at_once: int = len(LADDER) + len(OTHERS)   # variants that are in memory together
 
 
@@ -42,8 +42,10 @@ CASES = {
 
 
 def groups_in_turn(case: Case, variants: Sequence[Variant]) -> list[list[Variant]]:
-    """Return `variants` in the groups that are in memory together, and take turns. In the first are plain and
-    all on, which are compared, wherever there is room for two."""
+    """Return `variants` in groups. A group is in memory together, and its variants take turns.
+
+    Plain and all on are compared with each other, so both are in the first group if there is room for two.
+    """
     ends_first = sorted(variants, key=lambda variant: variant not in (PLAIN, ALL_ON))
     first = max(case.at_once, 2 if gpu_bytes() > LARGE_GPU else 1)
     rest = range(first, len(variants), case.at_once)
@@ -57,7 +59,7 @@ def gpu_bytes() -> int:
 
 @dataclass(frozen=True)
 class Setting:
-    """What one process measures: a variant of training by a config."""
+    """One process measures this: a variant of training with a config."""
 
     config: str
     overrides: tuple[str, ...]
@@ -65,7 +67,7 @@ class Setting:
 
 
 def prepare(name: str, work: Path) -> Setting:
-    """Return the setting of a case; write its base and clips into `work` where it has none of its own."""
+    """Return the setting of a case. The base and clips of a random case are written into `work`."""
     case, folder = CASES[name], work / name
     common = (f"output_dir={folder}", "checkpointing_steps=[]", "validation_steps=[]")
     if not case.is_random:

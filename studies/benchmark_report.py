@@ -1,10 +1,11 @@
-"""The Markdown report of studies/benchmark.py: tables of medians and ranges, made of what it measured."""
+"""The Markdown report of studies/benchmark.py: tables of medians and ranges of its measurements."""
 
 import json
 from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
+from utils.devices import precision_name
 from utils.files import format_bytes
 from utils.markdown import table
 
@@ -13,7 +14,7 @@ PHASES = ("data", "forward", "backward", "optimizer", "rest")
 
 def benchmark_report(results: dict[str, Any]) -> str:
     """Return the report of everything measured so far."""
-    # number as keys become text in the file: the report is the same from there
+    # as read from benchmark.json, where numbers that are keys have become text
     results = json.loads(json.dumps(results))
     facts = ", ".join(f"{name} {value}" for name, value in results["machine"].items() if value is not None)
     lines = ["# Benchmark", "", f"    {results['command']}", "", f"{facts} (load: before it began)"]
@@ -29,13 +30,12 @@ def benchmark_report(results: dict[str, Any]) -> str:
 
 
 def step_section(found: dict[str, Any]) -> Iterator[str]:
-    """Time of a step by variant: what it is of the plain one's and of the variant's before, and where it
-    goes."""
+    """The time of a step by variant, how many times as fast as plain that is, and the share of each phase."""
     def row(title: str, steps: list[dict[str, float]]) -> list[str]:
         seconds = [step["seconds"] for step in steps[1:]]   # the first is a warm-up
         rate = found["flop"] / median(seconds) if found["flop"] else None
         peak = found["rates"].get(found["precision"][title])
-        shares = [f"{median(step[phase] / step['seconds'] for step in steps[1:]):.1%}" for phase in PHASES]
+        shares = [f"{found['phases'][title][phase]:.1%}" for phase in PHASES]
         faster = f"{median(plain) / median(seconds):.2f}" if plain else ""
         return [title, f"{median(seconds):.3f}", f"{min(seconds):.3f} to {max(seconds):.3f}", faster,
                 f"{median(step['processor'] for step in steps[1:]):.3f}", *shares,
@@ -45,7 +45,7 @@ def step_section(found: dict[str, Any]) -> Iterator[str]:
     plain = [step["seconds"] for step in found["taken"].get("plain", ())[1:]]   # it may not have run
     yield from table(("variant", "s a step", "range", "x plain", "processor s", *PHASES, "TFLOP/s", "of peak",
                       "first, s"), [row(title, steps) for title, steps in found["taken"].items()])
-    rates = ", ".join(f"{'float32' if name == 'no' else name} {rate / 1e12:.3g} TFLOP/s"
+    rates = ", ".join(f"{precision_name(name)} {rate / 1e12:.3g} TFLOP/s"
                       for name, rate in found["rates"].items())
     yield ""
     if found["flop"] and rates:

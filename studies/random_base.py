@@ -1,7 +1,7 @@
-"""Text-to-video bases with random weights, and clips of noise: what a step costs does not depend on what a
-network has learned, or is shown.
+"""Text-to-video bases with random weights, and clips of noise, for measuring time and memory.
 
-The classes are ZeroScope's; studies/benchmark.py measures these bases where none is at hand.
+A step costs the same whatever the network has learned and whatever the clips show. The classes are
+ZeroScope's.
 """
 
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ from puppets.networks import build_scheduler
 from utils.commands import ROOT
 from utils.video import write_video
 
-BUNDLED = ROOT / "models" / "puppet-theatre"   # its tokenizer serves any size
+BUNDLED = ROOT / "models" / "puppet-theatre"   # its tokenizer fits any size
 
 
 @dataclass(frozen=True)
 class Size:
-    """What differs between bases of one architecture."""
+    """The numbers in which bases of one architecture differ."""
 
     unet_widths: tuple[int, ...]   # channels of each level, fine to coarse
     unet_layers: int               # residual blocks per level
@@ -50,8 +50,8 @@ SIZES = {
 
 
 def write_random_base(folder: Path, size: Size) -> Path:
-    """Write a diffusers folder of a base of `size`; return `folder`."""
-    logging.set_verbosity_error()   # that the pipeline's class is deprecated helps no user
+    """Write the diffusers folder of a base of `size`, and return `folder`."""
+    logging.set_verbosity_error()   # the warning that the pipeline's class is deprecated helps no user
     logging.disable_progress_bar()
     torch.manual_seed(0)
     tokenizer = CLIPTokenizer.from_pretrained(BUNDLED / "tokenizer", model_max_length=size.num_tokens)

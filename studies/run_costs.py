@@ -1,32 +1,32 @@
-"""What a run costs beside its steps: filling the cache, writing a checkpoint, rendering videos; and what
-many clips do to its steps."""
+"""The costs of a run beside its steps (cache, checkpoint, videos), and the cost of a step with many clips."""
 
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from models.base import load_base
-from rendering.sampling import COMPUTE_DTYPES, Rendering, render_to_folder
-from studies.step_costs import Variant, now, resident_bytes, timed_step
+from rendering.sampling import Rendering, render_to_folder
+from studies.step_costs import now, resident_bytes, timed_step
 from training.clips import Clip
-from training.config import Config
 from training.inputs import Inputs, encode_inputs, sample_latents
-from training.loop import Training, save
-from training.plan import resolve_precision
+from training.loop import save
 from training.run_folder import checkpoint_dir
+from training.setup import Training
 from training.windows import draw_window
+from utils.devices import DTYPES, resolve_precision
 from utils.prompts import Prompt
 from utils.tensor_files import write_tensors
 
 MANY_CLIPS = (10, 1000)
 
 
-def cache_cost(training: Training, _variant: Variant) -> dict[str, float]:
+def cache_cost(training: Training) -> dict[str, float]:
     """Encode the clips and captions of a run into an empty cache: seconds, frames and bytes."""
     plan, device, parts = training.plan, training.accelerator.device, training.base.pipeline
     clips = plan.exemplars + plan.regularization
@@ -39,9 +39,9 @@ def cache_cost(training: Training, _variant: Variant) -> dict[str, float]:
                 "bytes": folder_bytes(Path(folder))}
 
 
-def checkpoint_cost(training: Training, variant: Variant) -> dict[str, float]:
+def checkpoint_cost(training: Training) -> dict[str, float]:
     """Write the checkpoint of a step: seconds and bytes."""
-    timed_step(training, variant, 0)
+    timed_step(training, 0)
     began = now(training.accelerator.device)
     save(training, 1)
     return {"seconds": time.perf_counter() - began, "bytes": folder_bytes(checkpoint_dir(training.run, 1))}
@@ -53,10 +53,10 @@ def folder_bytes(folder: Path) -> int:
 
 def video_costs(base_name: str, prompts: Sequence[Prompt], how: Rendering, batch_sizes: Sequence[int],
                 rounds: int) -> dict[int, list[float]]:
-    """Return {batch size: seconds to render all prompts to files, of each round}; the sizes take turns."""
+    """Return {batch size: seconds of each round of rendering all prompts to files}. The sizes take turns."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    computed_in = resolve_precision(Config())[0].mixed_precision
-    pipeline = load_base(base_name).pipeline.to(device, COMPUTE_DTYPES[computed_in])
+    computed_in, _ = resolve_precision(None)
+    pipeline = load_base(base_name).pipeline.to(device, DTYPES[computed_in])
     spent = {size: [] for size in batch_sizes}
     for turn in range(-1, rounds):
         for size in batch_sizes:
@@ -70,34 +70,35 @@ def video_costs(base_name: str, prompts: Sequence[Prompt], how: Rendering, batch
     return spent
 
 
-def clip_costs(training: Training, variant: Variant, num_steps: int = 7) -> dict[int, dict[str, Any]]:
-    """Return {number of clips: seconds of each step, bytes of the cache, and those that this process grew by
-    in reading every clip}; the numbers take turns."""
+def clip_costs(training: Training, num_steps: int = 7) -> dict[int, dict[str, Any]]:
+    """Return {number of clips: seconds of each step, bytes of the cache, bytes by which reading every clip
+    made this process grow}. The numbers of clips take turns."""
     found, trainings, clip = {}, {}, training.plan.exemplars[0]
     with tempfile.TemporaryDirectory() as folder:
         for num in MANY_CLIPS:
             clips, inputs = many_clips(training, clip, num, Path(folder))
             plan = replace(training.plan, exemplars=clips, regularization=[])
             trainings[num] = replace(training, plan=plan, inputs=inputs)
-            timed_step(trainings[num], variant, 0)
+            timed_step(trainings[num], 0)
             before = resident_bytes()
             for index in range(num):
-                sample_latents(inputs, draw_window(clips, "exemplar", 0, index))
+                inputs.latents(draw_window(clips, "exemplar", 0, index))
             found[num] = {"taken": [], "grown": max(0, resident_bytes() - before),
                           "cache": folder_bytes(Path(folder))}
         for step in range(1, num_steps + 1):
             for num, varied in trainings.items():
-                found[num]["taken"].append(timed_step(varied, variant, step)["seconds"])
+                found[num]["taken"].append(timed_step(varied, step)["seconds"])
     return found
 
 
 def many_clips(training: Training, clip: Clip, num: int, folder: Path) -> tuple[list[Clip], Inputs]:
-    """Return `num` clips like `clip`, each with a cache of its own in `folder`, and where these lie."""
+    """Return `num` clips like `clip`, each with a cache of its own in `folder`, and the inputs that read
+    it."""
     clips = [replace(clip, path=Path(f"{index:04}.mp4")) for index in range(num)]
-    latent_paths = {str(each.path): folder / f"{each.path.stem}.safetensors" for each in clips}
+    latent_paths = {each.path: folder / f"{each.path.stem}.safetensors" for each in clips}
     shape = (len(clip.frames), training.base.unet.config.in_channels,
              *(side // training.plan.strides[0] for side in reversed(clip.size)))
     for path in latent_paths.values():
         if not path.exists():
             write_tensors(path, {"mean": torch.randn(shape), "std": torch.rand(shape)})
-    return clips, Inputs(latent_paths, training.inputs.prompt_paths)
+    return clips, Inputs(partial(sample_latents, latent_paths), training.inputs.prompt_embeds)

@@ -134,17 +134,23 @@ def finished_run(tmp_path_factory, tiny_base, clip_folders) -> Path:
     return next(folder.glob("best-*"))
 
 
-@pytest.fixture
-def write_config(tmp_path, tiny_base, clip_folders):
-    """Return a function that writes a config for a run of seconds, with changes, and returns its path."""
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory) -> Path:
+    """The cache of encoded clips and captions that all tests share, but for those of the cache itself."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def save_small_config(tiny_base, clip_folders, shared_cache):
+    """Return a function that writes a config for a run of seconds into a folder, and returns its path."""
     from omegaconf import OmegaConf
 
-    def write(*changes: str, name: str = "config.yaml") -> Path:
+    def save(folder: Path, *changes: str, name: str = "config.yaml") -> Path:
         exemplars, regularization = clip_folders
         config = OmegaConf.create({
-            "pretrained_model_path": str(tiny_base), "output_dir": str(tmp_path / "results"),
+            "pretrained_model_path": str(tiny_base), "output_dir": str(folder / "results"),
             "subject": "spin", "max_train_steps": 4, "learning_rate": 1e-3,
-            "checkpointing_steps": 2, "validation_steps": None,
+            "checkpointing_steps": 2, "validation_steps": None, "cached_latent_dir": str(shared_cache),
             "mixed_precision": "no", "gradient_checkpointing": False,
             "train_data": {"path": str(exemplars), "class_path": str(regularization),
                            "width": 64, "height": 64, "n_sample_frames": 4, "fps": 8},
@@ -152,30 +158,49 @@ def write_config(tmp_path, tiny_base, clip_folders):
                                 "width": 64, "height": 64, "num_inference_steps": 2},
         })
         config = OmegaConf.merge(config, OmegaConf.from_dotlist(list(changes)))
-        path = tmp_path / name
-        OmegaConf.save(config, path)
-        return path
+        OmegaConf.save(config, folder / name)
+        return folder / name
 
-    return write
+    return save
 
 
 @pytest.fixture
-def run_main(monkeypatch, capsys):
-    """Return a function that runs a script's main in this process: (exit code, stdout, stderr)."""
+def write_config(tmp_path, save_small_config):
+    """Return a function that writes a small config, with changes, into this test's folder."""
+    return lambda *changes, name="config.yaml": save_small_config(tmp_path, *changes, name=name)
+
+
+@pytest.fixture(scope="session")
+def baseline_run(tmp_path_factory, save_small_config) -> Path:
+    """The finished run of the small config without changes, to be compared with and copied, not changed."""
+    folder = tmp_path_factory.mktemp("baseline")
+    assert run_script_here("train_model", "--config", save_small_config(folder)) == 0
+    return next(folder.glob("results/spin-*"))
+
+
+def run_script_here(script: str, *arguments: str | Path) -> int:
+    """Run a script's main in this process and return its exit code."""
+    from accelerate.state import AcceleratorState
+
     from utils.errors import run_script
 
-    def run(script: str, *arguments: str | Path) -> tuple[int, str, str]:
-        from accelerate.state import AcceleratorState
+    # accelerate keeps one state per process, where scripts are one per process
+    AcceleratorState._reset_state(reset_partial_state=True)
+    given, sys.argv = sys.argv, [f"{script}.py", *map(str, arguments)]
+    try:
+        run_script(__import__(script).main)
+    except SystemExit as error:
+        return error.code or 0
+    finally:
+        sys.argv = given
+    return 0
 
-        # one per process, where scripts are one per process
-        AcceleratorState._reset_state(reset_partial_state=True)
-        main = __import__(script).main
-        monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
-        code = 0
-        try:
-            run_script(main)
-        except SystemExit as error:
-            code = error.code or 0
+
+@pytest.fixture
+def run_main(capsys):
+    """Return a function that runs a script's main in this process: (exit code, stdout, stderr)."""
+    def run(script: str, *arguments: str | Path) -> tuple[int, str, str]:
+        code = run_script_here(script, *arguments)
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 

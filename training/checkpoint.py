@@ -1,41 +1,48 @@
-"""Checkpoints to resume from: trained tensors in float32, optimizer state, gradient scaler, and what made
-them.
+"""Checkpoints: saving one, loading the newest whole one, and refusing to resume what has changed.
 
-There is no random state: every random choice is a function of the step. No pickle either: tensors in
-state.safetensors, the rest in state.json, each with a digest, so that damage is found and never loaded.
+A checkpoint holds the trained tensors in float32, the optimizer's state, the gradient scaler, and a
+description of what made it. It holds no random state, because every random choice is a function of the step.
+It is not a pickle: tensors are in state.safetensors and the rest is in state.json. Both carry a digest, so
+that damage is found and never loaded.
 """
+
+from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from models.motion_weights import DTYPES, MotionInfo, save_motion
-from training.run_folder import MOTION_NAME
+from models.motion_weights import STORED_DTYPES, MotionInfo, save_motion
+from training.plan import Plan
+from training.run_folder import MOTION_NAME, checkpoints, set_aside
 from training.sharding import all_whole, spread_like
 from utils.errors import UserError
 from utils.files import digest_of, replacing_folder, write_json
 from utils.tensor_files import read_digest, read_tensors, tensor_bytes, write_tensors
 
+if TYPE_CHECKING:   # it imports diffusers, and check_continuation should not wait for that
+    from training.setup import Training
+
 TENSORS_NAME, STATE_NAME = "state.safetensors", "state.json"
-# of AdamW and its 8-bit form: shaped like the parameter they belong to
+# state of AdamW and of its 8-bit form that has the shape of its parameter
 MOMENTS = {"exp_avg", "exp_avg_sq", "state1", "state2"}
 
 
 class Damaged(UserError):
-    """A checkpoint that cannot be read; the one before it may."""
+    """This checkpoint cannot be read; the one before it may be whole."""
 
 
 def save_checkpoint(folder: Path, trained: Mapping[str, Tensor], optimizer: Optimizer, info: MotionInfo,
                     motion_dtype: str, state: dict[str, Any], is_writer: bool = True) -> None:
     """Write a checkpoint folder, whole or not at all.
 
-    `trained`: the trained parameters, in the order the optimizer has them. `state`: plain JSON material.
-    All processes must call this together, one of which is the writer.
+    `trained`: the trained parameters, in the optimizer's order. `state`: plain JSON material.
+    All processes must call this together, and one of them is the writer.
     """
     tensors, scalars = {f"weight/{name}": tensor.detach() for name, tensor in trained.items()}, {}
     for name, value in _flattened(optimizer.state_dict()["state"], "optimizer"):
@@ -45,7 +52,7 @@ def save_checkpoint(folder: Path, trained: Mapping[str, Tensor], optimizer: Opti
         return
     trained = {name: tensors[f"weight/{name}"] for name in trained}
     num_values = sum(tensor.numel() for tensor in trained.values())
-    num_bytes = tensor_bytes(tensors) + num_values * DTYPES[motion_dtype].itemsize
+    num_bytes = tensor_bytes(tensors) + num_values * STORED_DTYPES[motion_dtype].itemsize
     with replacing_folder(folder, num_bytes) as partial:
         digest = write_tensors(partial / TENSORS_NAME, tensors)
         save_motion(partial / MOTION_NAME, trained, info, motion_dtype)
@@ -54,7 +61,7 @@ def save_checkpoint(folder: Path, trained: Mapping[str, Tensor], optimizer: Opti
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Return the JSON part of a checkpoint. Raises Damaged, a UserError, if it is not as written."""
+    """Return the JSON part of a checkpoint. Raises Damaged if its content is not the content written."""
     try:
         state = json.loads((folder / STATE_NAME).read_text(encoding="utf-8"))
         if state.pop("digest") == digest_of(state):
@@ -65,10 +72,10 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(folder: Path, trained: Mapping[str, Tensor], optimizer: Optimizer) -> dict[str, Any]:
-    """Set the trained parameters and the optimizer to what `folder` holds; return its JSON part.
+    """Set the trained parameters and the optimizer's state from `folder`, and return its JSON part.
 
-    Raises UserError, and sets nothing, if the checkpoint is of other tensors; Damaged if it is not as
-    written.
+    Raises UserError if the checkpoint has other tensors, and Damaged if its content is not the content
+    written. Nothing is set then.
     """
     state = read_state(folder)
     try:
@@ -97,8 +104,86 @@ def load_checkpoint(folder: Path, trained: Mapping[str, Tensor], optimizer: Opti
     return state
 
 
+def run_state(training: Training) -> dict:
+    """Return what a checkpoint records beside its tensors, as plain JSON material."""
+    accelerator = training.accelerator
+    return {
+        "base_fingerprint": training.base.fingerprint,
+        "clips": describe_clips(training.plan),
+        "num_processes": accelerator.num_processes,
+        "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
+    }
+
+
+def describe_clips(plan: Plan) -> dict[str, list]:
+    """Return {role/name: [digest, captions]} for all clips."""
+    roles = {"exemplar": plan.exemplars, "regularization": plan.regularization}
+    return {f"{role}/{clip.path.name}": [clip.digest, list(clip.captions)]
+            for role, clips in roles.items() for clip in clips}
+
+
+def check_continuation(run: Path, plan: Plan, num_processes: int) -> None:
+    """Raise UserError, before anything is loaded, if `run` cannot continue with this plan."""
+    before, clips, problems = newest_state(run), describe_clips(plan), []
+    if before is None:
+        return
+    names = sorted({*before["clips"], *clips})
+    changed = [name for name in names if before["clips"].get(name) != clips.get(name)]
+    if changed:
+        problems.append(f"{run}: was trained on other clips or captions: {', '.join(changed)}. Put them "
+                        f"back, or start a new run.")
+    if before["num_processes"] != num_processes:
+        problems.append(f"{run}: was trained by {before['num_processes']} processes, not {num_processes}. "
+                        f"Resume with as many, or start a new run.")
+    if problems:
+        raise UserError(*problems)
+
+
+def newest_state(run: Path) -> dict | None:
+    """Return the JSON part of the newest checkpoint whose JSON can be read; None if there is none."""
+    for folder in reversed(checkpoints(run)):
+        try:
+            return read_state(folder)
+        except Damaged:
+            continue
+    return None
+
+
+def load_newest(training: Training) -> int:
+    """Load the newest whole checkpoint of the run and return its number of steps; 0 if there is none.
+
+    Newer checkpoints that are damaged are set aside and named. Raises UserError if the run has another base.
+    """
+    run, accelerator = training.run, training.accelerator
+    with accelerator.main_process_first():   # the other processes then find only whole checkpoints
+        while saved := checkpoints(run):
+            try:
+                return load_state(saved[-1], training)
+            except Damaged:
+                if not accelerator.is_main_process:
+                    raise
+                before = saved[-2].name if saved[:-1] else "the start"
+                print(f"{saved[-1]}: is damaged, and set aside as {set_aside(saved[-1]).name}. Going on from "
+                      f"{before}.")
+    return 0
+
+
+def load_state(folder: Path, training: Training) -> int:
+    """Load one checkpoint and return its step. Raises UserError for another base, Damaged if it is
+    damaged."""
+    base, accelerator = training.base, training.accelerator
+    if read_state(folder)["base_fingerprint"] != base.fingerprint:
+        raise UserError(f"{folder.parent}: was trained on another base than {base.name} is now. Put that "
+                        f"back, or start a new run.")
+    state = load_checkpoint(folder, training.trained, training.optimizer.optimizer)
+    if accelerator.scaler is not None and state["scaler"]:
+        accelerator.scaler.load_state_dict(state["scaler"])
+    accelerator.print(f"resuming {folder.parent} after step {state['step']}")
+    return state["step"]
+
+
 def _fits(optimizer_state: Mapping[int, dict[str, Any]], parameters: list[Tensor]) -> bool:
-    """Say whether the optimizer can go on with this state; it would find out only in its next step."""
+    """Say whether this state fits the parameters. The optimizer itself would fail only in its next step."""
     moments = [(index, value) for index, values in optimizer_state.items() for name, value in values.items()
                if name in MOMENTS]
     return set(optimizer_state) <= set(range(len(parameters))) and all(
@@ -106,7 +191,7 @@ def _fits(optimizer_state: Mapping[int, dict[str, Any]], parameters: list[Tensor
 
 
 def _flattened(entries: Mapping[Any, Any], path: str) -> Iterator[tuple[str, Any]]:
-    """Yield (path, value). 8-bit Adam has dictionaries within the state of a tensor."""
+    """Yield (path, value) of nested dictionaries, such as 8-bit Adam has in the state of a tensor."""
     for key, value in entries.items():
         if isinstance(value, Mapping):
             yield from _flattened(value, f"{path}/{key}")

@@ -1,5 +1,4 @@
-"""What trains, and how: choosing parameters, the precision they are held in, the optimizer and its learning
-rate."""
+"""Which parameters train, the precision they are held in, the optimizer and its learning rate."""
 
 from collections.abc import Callable, Mapping
 
@@ -11,14 +10,14 @@ from training.config import Config
 
 
 def select_parameters(unet: nn.Module, names: list[str]) -> dict[str, nn.Parameter]:
-    """Freeze the network but for `names`; return those, by name."""
+    """Freeze the network except the parameters `names`. Return these parameters by name."""
     parameters = dict(unet.named_parameters())
     unet.requires_grad_(False)
     return {name: parameters[name].requires_grad_(True) for name in names}
 
 
 def set_temporal_dropout(unet: nn.Module, probability: float) -> None:
-    """Set the dropout inside the temporal convolutions, where diffusers has 0.1 whatever the base's config
+    """Set the dropout inside the temporal convolutions. diffusers sets it to 0.1, whatever the base's config
     says."""
     for name, module in unet.named_modules():
         if isinstance(module, nn.Dropout) and ".temp_convs." in f".{name}":
@@ -26,7 +25,7 @@ def set_temporal_dropout(unet: nn.Module, probability: float) -> None:
 
 
 def hold_frozen_weights_in(unet: nn.Module, dtype: torch.dtype) -> None:
-    """Keep what does not train in the compute precision; what trains stays a float32 master."""
+    """Convert frozen weights to the compute precision. Trained weights stay float32 masters."""
     for parameter in unet.parameters():
         if not parameter.requires_grad:
             parameter.data = parameter.data.to(dtype)
@@ -38,23 +37,21 @@ def make_optimizer(config: Config, trained: Mapping[str, nn.Parameter], accelera
                  "eps": config.adam_epsilon,
                  "lr": learning_rate_schedule(config, accelerator.num_processes)(0)}
     if config.use_8bit_adam:
-        from bitsandbytes.optim import (
-            AdamW8bit,  # optional; training/plan.py has checked that it is there
-        )
+        from bitsandbytes.optim import AdamW8bit  # optional; training/plan.py has checked it
 
         return AdamW8bit(list(trained.values()), **arguments)
-    # one kernel for all tensors; unlike the default on a GPU it needs no second copy of them
+    # fused: one kernel for all tensors, which unlike a GPU's default needs no second copy of them
     return torch.optim.AdamW(list(trained.values()), fused=True, **arguments)
 
 
 def learning_rate_schedule(config: Config, num_processes: int) -> Callable[[int], float]:
-    """Return the learning rate as a function of the optimizer step, so that resuming has nothing to
+    """Return the learning rate as a function of the optimizer step. So resuming has no schedule to
     restore."""
     rate = config.learning_rate
     if config.scale_lr:
         rate *= config.train_batch_size * config.gradient_accumulation_steps * num_processes
-    # the library wants an optimizer to attach to, and its polynomial ends at 1e-7, which must lie below the
-    # start; what it returns are factors, so the carrier's own rate is free
+    # get_scheduler needs an optimizer to attach to. Its learning rate does not matter, because only the
+    # factors by step are used. But it must be above 1e-7, where get_scheduler's polynomial schedule ends.
     carrier = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     schedule = get_scheduler(
         config.lr_scheduler, carrier, step_rules=config.lr_step_rules,

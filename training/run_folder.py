@@ -1,9 +1,9 @@
-"""The folder of one training run: its name, its config, its log, its checkpoints, and which one to resume.
+"""The folder of a training run: its name, config, log and checkpoints, and finding the run to resume.
 
     output_dir/{subject}-{time}/
       config.yaml  log.jsonl  samples/step_01000/  checkpoint-1000/  motion.safetensors
 
-motion.safetensors is written last, so a run without it has not finished.
+motion.safetensors is written last. A run without it has not finished.
 """
 
 import json
@@ -21,12 +21,12 @@ from utils.errors import UserError
 from utils.files import free_space, replacing
 
 CONFIG_NAME, LOG_NAME, MOTION_NAME = "config.yaml", "log.jsonl", "motion.safetensors"
-# what may differ between a run and its continuation without changing what is learned
+# keys that a continuation may change, because they do not change the learned weights
 FREE_TO_CHANGE = (
     "output_dir", "checkpointing_steps", "validation_steps", "validation_data.", "report_to",
     "cached_latent_dir", "resume_from_checkpoint", "motion_dtype", "gradient_checkpointing",
     "keep_checkpoints",
-    # where clips and base lie; that they are the same ones is checked by what they hold
+    # clips and base may have moved: whether they are the same ones is checked by their content
     "pretrained_model_path", "train_data.path", "train_data.class_path",
 )
 
@@ -46,15 +46,16 @@ def create_run(config: Config) -> Path:
 
 
 def write_config(config: Config, run: Path) -> None:
-    """Write the resolved config into the run's folder; a continuation may have changed parts of it."""
+    """Write the resolved config into the run's folder. A continuation may have changed some keys."""
     with replacing(run / CONFIG_NAME) as partial:
         save_config(config, partial)
 
 
 def find_run(config: Config, named: str | None) -> Path:
-    """Return the run to resume: the one `named`, or the newest unfinished of the config's subject.
+    """Return the run to resume: the run `named`, or the newest unfinished run of the config's subject.
 
-    `named` is a run or a checkpoint folder. Raises UserError if there is none, or its configuration differs.
+    `named` is a run folder or a checkpoint folder. Raises UserError if there is no such run, or if its config
+    differs in a key that changes the learned weights.
     """
     if named in (None, "latest"):
         runs = [run for run in runs_of(config.output_dir, config.subject) if not (run / MOTION_NAME).exists()]
@@ -83,7 +84,7 @@ def find_run(config: Config, named: str | None) -> Path:
 
 
 def _check_is_newest(checkpoint: Path) -> None:
-    """Raise UserError unless `checkpoint` is where its run goes on from, the newest."""
+    """Raise UserError unless `checkpoint` is the newest of its run, from which the run continues."""
     names = [folder.name for folder in checkpoints(checkpoint.parent)]
     if checkpoint.name not in names:
         raise UserError(f"{checkpoint}: does not exist. The run has {', '.join(names) or 'no checkpoints'}.")
@@ -93,7 +94,7 @@ def _check_is_newest(checkpoint: Path) -> None:
 
 
 def hold_run(run: Path) -> FileLock:
-    """Keep other processes from training in `run` while this one lives. Raises UserError if one does."""
+    """Lock `run` against other processes until this one ends. Raises UserError if another one holds it."""
     lock = FileLock(run / ".lock", timeout=0)
     try:
         lock.acquire()
@@ -114,7 +115,7 @@ def runs_of(output_dir: str | Path, subject: str) -> list[Path]:
 
 
 def config_differences(before: Config, now: Config) -> list[str]:
-    """Return a line for each key that differs and would change what is learned."""
+    """Return a line for each key that differs and would change the learned weights."""
     before, now = flat_config(before), flat_config(now)
     return [f"{key} was {before[key]}, is {now[key]}" for key in now
             if before[key] != now[key] and not key.startswith(FREE_TO_CHANGE)]
@@ -135,8 +136,10 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def find_motion(path: str | Path) -> Path | None:
-    """Return the motion weights that `path` means: the file, or that of a run or checkpoint folder; None if
-    it is none of these. A run that has not finished has those of its newest checkpoint."""
+    """Return the file of motion weights for `path`: a file, a run folder or a checkpoint folder.
+
+    For a run that has not finished, it is the file of its newest checkpoint. None if there is no such file.
+    """
     path = Path(path)
     if path.is_file():
         return path
@@ -147,7 +150,7 @@ def find_motion(path: str | Path) -> Path | None:
 
 
 def set_aside(checkpoint: Path) -> Path:
-    """Rename a checkpoint that cannot be used, so that the run goes on from the one before; its new path."""
+    """Rename a damaged checkpoint, so that the run continues from the one before. Return its new path."""
     aside = checkpoint.with_name(f"damaged-{checkpoint.name}")
     if aside.exists():
         shutil.rmtree(aside)
@@ -156,16 +159,16 @@ def set_aside(checkpoint: Path) -> Path:
 
 
 def remove_old_checkpoints(run: Path, num_kept: int | None) -> None:
-    """Remove all but the newest `num_kept` checkpoints; None keeps all. The newest must be whole by now."""
+    """Remove all but the newest `num_kept` checkpoints. None keeps all. The newest must be complete."""
     for folder in checkpoints(run)[:-num_kept] if num_kept else ():
-        # out of the way in one step: a kill while deleting must not leave half a checkpoint under its name
+        # renamed first: a kill while deleting must not leave half a checkpoint under its name
         doomed = folder.rename(folder.with_name(f".{folder.name}.old.partial"))
         shutil.rmtree(doomed)
 
 
 def remove_leftovers(run: Path) -> None:
-    """Remove what a killed process left half-written."""
-    for leftover in list(run.rglob(".*.partial*")):   # a list first: some may lie inside others
+    """Remove the files that a killed process left half-written."""
+    for leftover in list(run.rglob(".*.partial*")):   # a list, because some may lie inside others
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
 
@@ -180,7 +183,7 @@ def append_log(run: Path, entry: dict[str, Any]) -> None:
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
-    """Return the entries of log.jsonl; a last line that a kill cut off is left out."""
+    """Return the entries of log.jsonl, without a last line that a kill cut off."""
     entries = []
     path = run / LOG_NAME
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
@@ -192,7 +195,7 @@ def read_log(run: Path) -> list[dict[str, Any]]:
 
 
 def rewind_log(run: Path, step: int) -> None:
-    """Drop the entries after `step`, which a resumed run writes again."""
+    """Remove the entries after `step` from log.jsonl, because a resumed run writes them again."""
     kept = [json.dumps(entry) + "\n" for entry in read_log(run) if entry["step"] <= step]
     with replacing(run / LOG_NAME) as partial:
         partial.write_text("".join(kept), encoding="utf-8")

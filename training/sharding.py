@@ -1,6 +1,6 @@
-"""Tensors that FSDP has spread over the processes: put together to be saved, spread again when loaded.
+"""Tensors that FSDP has spread over the processes: gathered to be saved, spread again when loaded.
 
-Elsewhere a trained tensor is a trained tensor; what is not spread passes through here as it is.
+These functions return a tensor that is not spread as it is, so the rest of the program need not know of FSDP.
 """
 
 from collections.abc import Mapping
@@ -8,13 +8,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-# torch.distributed's modules take a second to import, so they are imported where something is spread
+# torch.distributed's modules take a second to import, so only runs that spread tensors import them
 
 
 def keep_precision(accelerator, unet: nn.Module) -> None:
-    """Let FSDP hand out weights in the precision they are held in, and autocast cast them, as on one device.
+    """Make FSDP gather weights in the precision they are held in, so that autocast casts them as on one
+    device.
 
-    Its own casts, which accelerate uses instead, would round what norms compute and the sums of gradients.
+    accelerate would use FSDP's own casts, which round the results of norms and the sums of gradients.
     """
     if accelerator.is_fsdp2:
         from torch.distributed.fsdp import MixedPrecisionPolicy
@@ -24,19 +25,19 @@ def keep_precision(accelerator, unet: nn.Module) -> None:
 
 
 def is_spread(tensor: Tensor) -> bool:
-    """Say whether this process has but a part of `tensor`, a DTensor."""
+    """Say whether `tensor` is a DTensor, of which this process holds only a part."""
     return hasattr(tensor, "full_tensor")
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Return `tensor` put together. All processes must call this together."""
+    """Return `tensor` gathered from all processes. All processes must call this together."""
     return tensor.full_tensor() if is_spread(tensor) else tensor
 
 
 def all_whole(tensors: Mapping[str, Tensor], is_wanted: bool) -> dict[str, Tensor]:
-    """Return `tensors` put together, on the CPU where they were spread; nothing where it is not wanted.
+    """Return `tensors` gathered from all processes; an empty dictionary on a process that does not want them.
 
-    All processes must call this together.
+    Gathered tensors are on the CPU. All processes must call this together.
     """
     complete = {}
     for name, tensor in tensors.items():
@@ -47,7 +48,7 @@ def all_whole(tensors: Mapping[str, Tensor], is_wanted: bool) -> dict[str, Tenso
 
 
 def spread_like(parameter: Tensor, values: Tensor) -> Tensor:
-    """Return `values`, which every process has whole, spread as `parameter` is."""
+    """Return `values`, which every process holds whole, spread as `parameter` is."""
     if not is_spread(parameter):
         return values
     from torch.distributed.tensor import distribute_tensor

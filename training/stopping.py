@@ -1,4 +1,5 @@
-"""Stopping on request: the first Ctrl-C or SIGTERM lets the step under way finish, a second one does not."""
+"""Stopping on request: after the first Ctrl-C or SIGTERM the current step finishes, a second one stops at
+once."""
 
 import signal
 import sys
@@ -10,7 +11,7 @@ import torch
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list; the second raises KeyboardInterrupt."""
+    """Collect SIGINT and SIGTERM in the list given. The second signal raises KeyboardInterrupt."""
     received: list[int] = []
 
     def note(number: int, _) -> None:
@@ -28,12 +29,12 @@ def stop_signals() -> Iterator[list[int]]:
 
 
 def stop_requested(received: list[int], accelerator) -> bool:
-    """Say whether any process was asked to stop; all learn of it in the same step."""
+    """Say whether any process was asked to stop, with the same answer in all processes."""
     if accelerator.num_processes == 1:
         return bool(received)
     return bool(accelerator.reduce(torch.tensor(float(bool(received)), device=accelerator.device), "sum"))
 
 
 def exit_code(received: list[int]) -> int:
-    """Return the code that shells expect of a process that ended on a signal."""
+    """Return the exit code that shells expect of a process that a signal ended."""
     return 128 + (received[0] if received else signal.SIGTERM)

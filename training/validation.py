@@ -8,12 +8,13 @@ from torch import nn
 from tqdm import tqdm
 
 from models.base import Base
-from models.motion_weights import DTYPES
+from models.motion_weights import STORED_DTYPES
 from rendering.gallery import write_gallery
-from rendering.sampling import COMPUTE_DTYPES, Rendering, render_to_folder
+from rendering.sampling import Rendering, render_to_folder
 from training.config import Config
 from training.plan import Plan, sample_fps
 from training.run_folder import samples_dir
+from utils.devices import DTYPES
 
 
 @contextmanager
@@ -27,7 +28,7 @@ def as_generation_sees(base: Base, trained: Mapping[str, nn.Parameter], plain_fo
     generated videos.
     """
     unet, device = base.unet, next(iter(trained.values())).device
-    dtype, stored_dtype = COMPUTE_DTYPES[config.mixed_precision], DTYPES[config.motion_dtype]
+    dtype, stored_dtype = DTYPES[config.mixed_precision], STORED_DTYPES[config.motion_dtype]
     masters = {name: parameter.data for name, parameter in trained.items()}
     prepared_forward, encoders = unet.forward, (base.vae, base.pipeline.text_encoder)
     try:

@@ -1,26 +1,30 @@
-"""The clip, window, caption and randomness of a training example: a function of (seed, role, turn).
+"""Which example is trained on when, and the seeds of everything random in a run.
 
-A turn counts the examples of one role (exemplar, regularization) over the whole run. As it is the same
-number however a global batch is split over processes and accumulation, clip, caption, timestep and noise
-are the same too.
+Every random choice is a pure function of (seed, purpose, position in the run), so that resuming needs no
+saved random state. Source of this habit: NVlabs/edm2.
+
+A turn counts the examples of one role (exemplar, regularization) over the whole run. The turns of a global
+batch are the same however it is split over processes and accumulation, and so are its clips, captions,
+timesteps and noise.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
 
 from training.clips import Clip
-from training.seeds import generator_for
 
 
 @dataclass(frozen=True)
 class Window:
     """A training example: `clip.window` frames from `start`, with one caption."""
 
+    role: str                    # exemplar or regularization
     clip: Clip
     start: int                   # index into clip.frames
     caption: str
-    generator: torch.Generator   # for the example's posterior noise, timestep and noise, in this order
+    generator: torch.Generator   # draws the example's posterior noise, timestep and noise, in this order
 
 
 def turns(step: int, micro_step: int, num_micro_steps: int, rank: int, num_ranks: int,
@@ -33,8 +37,8 @@ def turns(step: int, micro_step: int, num_micro_steps: int, rank: int, num_ranks
 def draw_window(clips: list[Clip], role: str, seed: int, turn: int) -> Window:
     """Draw the training example of one turn.
 
-    Clips are dealt like cards: every clip once, in an order shuffled anew for each round, so that all are
-    seen equally often however many there are of each role.
+    Clips are dealt like cards: each clip once per round, in an order shuffled anew for each round. So all
+    clips are seen equally often, however many clips each role has.
     """
     dealing, card = divmod(turn, len(clips))
     order = torch.randperm(len(clips), generator=generator_for("order", role, seed, dealing))
@@ -43,4 +47,15 @@ def draw_window(clips: list[Clip], role: str, seed: int, turn: int) -> Window:
     def below(limit: int) -> int:
         return int(torch.randint(limit, (), generator=generator))
 
-    return Window(clip, below(clip.num_windows), clip.captions[below(len(clip.captions))], generator)
+    return Window(role, clip, below(clip.num_windows), clip.captions[below(len(clip.captions))], generator)
+
+
+def generator_for(*key: int | str) -> torch.Generator:
+    """Return a CPU generator for `key`. Noise is drawn on the CPU, so it is the same on every device."""
+    return torch.Generator("cpu").manual_seed(seed_for(*key))
+
+
+def seed_for(*key: int | str) -> int:
+    """Return a 63-bit seed that is a fixed function of `key` and nothing else."""
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in key)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1

@@ -1,4 +1,4 @@
-"""Commands for the user to type, which work where they are printed."""
+"""Commands for the user to type, relative to the folder in which they are printed."""
 
 import os
 import shlex
@@ -16,18 +16,19 @@ def script_command(script: str, *arguments: object) -> str:
 
 
 def python() -> str:
-    """Return what runs the Python of this process: python, where that is what it runs, else its path."""
+    """Return the command that runs the Python of this process: `python` if that finds it, else its path."""
     found = shutil.which("python")
     return "python" if found and os.path.samefile(found, sys.executable) and _same_environment(found) \
         else path_from_here(Path(sys.executable))
 
 
 def path_from_here(path: Path) -> str:
-    """Return a path relative to the current folder if it lies below, else absolute; links are kept."""
+    """Return `path` relative to the current folder if it lies below it, else absolute. Links are kept."""
     path = Path(os.path.abspath(path))
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _same_environment(found: str) -> bool:
-    # a virtual environment's interpreter is a link to the one it was made from: the folder tells them apart
+    # a virtual environment's interpreter is a link to the interpreter it was made from, so folders are
+    # compared
     return Path(found).parent == Path(sys.executable).parent

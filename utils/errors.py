@@ -1,4 +1,4 @@
-"""What a user can fix, told in plain lines: raised anywhere, printed once by the script, exit code 2."""
+"""Errors that a user can fix: raised anywhere, printed by the command as plain lines, exit code 2."""
 
 import argparse
 import errno
@@ -11,9 +11,9 @@ from utils.processes import num_processes
 
 
 class UserError(Exception):
-    """One or more things the user can fix, one line each: what is wrong, where, what to do.
+    """One or more problems the user can fix, a line each: what is wrong, where, and what to do.
 
-    Whatever file names and prompts hold, it stays one line, and one that every terminal can show.
+    Each problem stays one line that every terminal can show, whatever characters file names and prompts have.
     """
 
     def __init__(self, *problems: str):
@@ -28,7 +28,8 @@ def printable(text: str) -> str:
 
 
 def attempt(check: Callable[[], Any], default: Any, problems: list[str]) -> Any:
-    """Return what `check` returns; if it raises UserError, add its lines to `problems`, return `default`."""
+    """Return the result of `check`. If it raises UserError, add its lines to `problems` and return
+    `default`."""
     try:
         return check()
     except UserError as error:
@@ -37,7 +38,7 @@ def attempt(check: Callable[[], Any], default: Any, problems: list[str]) -> Any:
 
 
 def plain_errors(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Make wrong arguments a UserError, one line like all others, instead of a page of usage."""
+    """Make `parser` raise a UserError of one line for wrong arguments, instead of printing its usage."""
     def report(message: str):
         raise UserError(f"{message}. See {parser.prog} --help.")
 
@@ -46,13 +47,13 @@ def plain_errors(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Call `main` and exit; a UserError is printed alone and ends with code 2, Ctrl-C with code 130.
+    """Call `main` and exit: with code 2 after printing a UserError alone, with code 130 after Ctrl-C.
 
-    One of several processes leaves without the interpreter's teardown: threads of gloo outlive the last step,
-    and one that needs the interpreter then takes a finished run down.
+    One of several processes exits without the interpreter's teardown. gloo's threads outlive the last step,
+    and a thread that needs the interpreter during its teardown would crash a finished run.
     """
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")   # file names need not be text
+        stream.reconfigure(errors="backslashreplace")   # a file name may have bytes that are not text
     code = exit_code_of(main)
     if num_processes() > 1:
         for stream in filter(None, (sys.stdout, sys.stderr)):
@@ -62,7 +63,7 @@ def run_script(main: Callable[[], None]) -> None:
 
 
 def exit_code_of(main: Callable[[], None]) -> int:
-    """Call `main` and return the code to exit with, having said on stderr why it is not 0."""
+    """Call `main` and return the exit code, after printing on stderr why it is not 0."""
     try:
         main()
         return 0
@@ -71,10 +72,10 @@ def exit_code_of(main: Callable[[], None]) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    except BrokenPipeError:   # the reader of our output went away (`| head`)
-        sys.stdout = None     # or the interpreter would try to flush it, and complain
+    except BrokenPipeError:   # the reader of our output is gone, as with `| head`
+        sys.stdout = None     # otherwise the interpreter would try to flush it, and complain
         return 1
-    except OSError as error:   # what no code below expected of the disk; other OSErrors are our own mistakes
+    except OSError as error:   # the disk refused; other OSErrors are mistakes of this program
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
         print(f"{error.filename or 'A file'}: {error.strerror}.", file=sys.stderr)

@@ -13,11 +13,11 @@ from typing import Any
 
 from utils.errors import UserError
 
-STALE_SECONDS = 86_400   # nothing takes a day to write one file
+STALE_SECONDS = 86_400   # no file takes a day to write
 
 
 class NotWritten(UserError):
-    """The disk refused a write; `reason` is what the system said."""
+    """The disk refused a write. `reason` is the system's error."""
 
     def __init__(self, path: Path, error: OSError, num_bytes: int | None):
         self.reason = error
@@ -28,14 +28,14 @@ class NotWritten(UserError):
 
 @contextmanager
 def replacing(path: Path, num_bytes: int | None = None) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success flush it to disk and rename it to `path`.
+    """Give a temporary path beside `path`. On success flush its file to disk and rename it to `path`.
 
-    On any failure the temporary file is removed and what stood at `path` before is untouched.
-    Raises UserError if the disk is full or the folder cannot be written; `num_bytes`, where it is known, is
-    how much the user is told to make room for.
+    On any failure the temporary file is removed, and the file that stood at `path` before is untouched.
+    Raises UserError if the disk is full or the folder cannot be written. Its message names `num_bytes`, the
+    room that the file needs, if it is known.
     """
     path = Path(path)
-    # the suffix is kept last because encoders choose the container by it; the dot hides it from listings
+    # the suffix stays last, because encoders choose the container by it; the dot hides the file from listings
     partial = path.with_name(f".{path.stem[:100]}.{os.getpid()}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,13 +46,13 @@ def replacing(path: Path, num_bytes: int | None = None) -> Iterator[Path]:
     except OSError as error:
         raise NotWritten(path, error, num_bytes) from error
     finally:
-        with suppress(OSError):   # what went wrong before says more
+        with suppress(OSError):   # the first error says more than a failure to clean up
             partial.unlink()
 
 
 @contextmanager
 def replacing_folder(path: Path, num_bytes: int | None = None) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; on success flush its files and rename it to `path`.
+    """Give a temporary folder beside `path`. On success flush its files and rename it to `path`.
 
     A folder that already stands at `path` is replaced. Raises UserError like `replacing`.
     """
@@ -68,12 +68,12 @@ def replacing_folder(path: Path, num_bytes: int | None = None) -> Iterator[Path]
         for file in partial.rglob("*"):
             flush(file)
         partial.chmod(0o755)   # mkdtemp makes it private
-        # set aside in one step: a kill while deleting must not leave half a folder at `path`
+        # renamed first: a kill while deleting must not leave half a folder at `path`
         if path.exists():
             os.replace(path, replaced)
         os.replace(partial, path)
         flush(path.parent)
-    except NotWritten as error:   # a file inside: the user knows the folder, not its temporary name
+    except NotWritten as error:   # of a file inside; the user knows the folder by its final name
         raise NotWritten(path, error.reason, num_bytes) from error
     except OSError as error:
         raise NotWritten(path, error, num_bytes) from error
@@ -83,7 +83,7 @@ def replacing_folder(path: Path, num_bytes: int | None = None) -> Iterator[Path]
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove what killed processes left half-written in `folder`; what is younger may be another's work."""
+    """Remove half-written files of killed processes in `folder`. A file of the last day may be at work."""
     for partial in Path(folder).glob(".*.partial*"):
         with suppress(OSError):
             if time.time() - partial.stat().st_mtime > STALE_SECONDS:
@@ -91,7 +91,7 @@ def remove_stale(folder: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Make the operating system write `path`, a file or a folder, to the disk."""
+    """Make the operating system write a file or a folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -100,20 +100,17 @@ def flush(path: Path) -> None:
 
 
 def free_space(path: Path) -> str:
-    """Return a sentence on the space left where `path` would lie."""
+    """Return a sentence on the free space of the disk of `path`."""
     return f"{format_bytes(free_bytes(path))} are free there."
 
 
 def free_bytes(path: Path) -> int:
-    """Return the bytes free on the disk of `path`, or of its nearest folder that exists."""
-    folder = Path(path).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    """Return the bytes that are free on the disk of `path`, which need not exist yet."""
+    return shutil.disk_usage(_existing(path)).free
 
 
 def format_bytes(num_bytes: float) -> str:
-    """Return `num_bytes` for a person: 512 bytes, 3.4 MB, 1.14 GB (powers of 1000)."""
+    """Return `num_bytes` for a person to read: 512 bytes, 3.4 MB, 1.14 GB (powers of 1000)."""
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if num_bytes >= size:
             return f"{num_bytes / size:.3g} {unit}"
@@ -139,17 +136,20 @@ def file_digest(path: Path) -> str:
 
 
 def digest_of(content: Any) -> str:
-    """Return the SHA-256 of `content`, which is plain JSON material; the order of keys does not matter."""
+    """Return the SHA-256 of `content`, plain JSON material, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def check_writable(folder: Path) -> list[str]:
-    """Return the problems, if any, with creating files in `folder`; where it is missing, with creating it."""
-    existing = Path(folder).absolute()
-    while not existing.exists():
-        existing = existing.parent
+    """Return the problems, if any, with creating files in `folder`, which need not exist yet."""
     try:
-        with tempfile.TemporaryFile(dir=existing):
+        with tempfile.TemporaryFile(dir=_existing(folder)):
             return []
     except OSError as error:
         return [f"{folder}: cannot be written ({error.strerror or error}). Choose another folder."]
+
+
+def _existing(path: Path) -> Path:
+    """Return `path`, or the nearest folder above it that exists."""
+    path = Path(path).absolute()
+    return next(folder for folder in (path, *path.parents) if folder.exists())

@@ -1,10 +1,10 @@
-"""What a process knows of those that `accelerate launch` started with it, before they have met."""
+"""The processes that `accelerate launch` has started, as its environment variables describe them."""
 
 import os
 from datetime import timedelta
 
-# for which processes wait while one encodes clips, renders samples, or has videos left to render; by the
-# default of GPUs, ten minutes, they would give up
+# How long processes wait for one that encodes clips, renders samples or has more videos left to render. The
+# default on GPUs is ten minutes, after which the waiting processes would give up.
 LONGEST_WAIT = timedelta(days=1)
 
 

@@ -1,7 +1,7 @@
-"""safetensors files, written whole or not at all, and read with the reason when they are damaged.
+"""safetensors files: written whole or not at all, and checked when they are read.
 
-Files written here carry a digest of their tensors and metadata, so that a flipped bit is found too. Those of
-a base, which others wrote, have none.
+Files written here carry a digest of their tensors and metadata, so that even a flipped bit is found. The
+files of a base were written by other programs and carry none.
 """
 
 import hashlib
@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from utils.errors import UserError
 from utils.files import replacing
 
-DIGEST = "digest"   # its key in the metadata
-DTYPE_NAMES = {   # in safetensors
+DIGEST = "digest"   # the key of the digest in the metadata
+DTYPE_NAMES = {   # the names of dtypes in a safetensors header
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
     torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8",
     torch.bool: "BOOL"}
@@ -25,15 +25,15 @@ DTYPE_NAMES = {   # in safetensors
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None,
                   dtype: torch.dtype | None = None) -> str:
-    """Write tensors, in `dtype` if it is given, and string metadata to `path`; return their digest.
+    """Write tensors, in `dtype` if it is given, and metadata to `path`. Return the digest.
 
-    One tensor at a time is brought to the CPU, converted and written: the library would want them all.
-    Raises UserError if the disk is full.
+    One tensor at a time is brought to the CPU, converted and written, because the safetensors library would
+    need a converted copy of all of them at once. Raises UserError if the disk is full.
     """
     metadata = dict(metadata or {})
     digest = tensors_digest(tensors, metadata, dtype)
     with replacing(path, tensor_bytes(tensors, dtype)) as partial, open(partial, "wb") as file:
-        # wide values first: each must begin at a multiple of its width
+        # wide values first, because each tensor must begin at a multiple of its value's width
         names = sorted(tensors, key=lambda name: (-(dtype or tensors[name].dtype).itemsize, name))
         file.write(_header({name: tensors[name] for name in names}, {**metadata, DIGEST: digest}, dtype))
         file.writelines(_stored(tensors[name], dtype) for name in names)
@@ -41,13 +41,13 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
 
 
 def tensor_bytes(tensors: Mapping[str, torch.Tensor], dtype: torch.dtype | None = None) -> int:
-    """Return how much `tensors` take on disk, near enough."""
+    """Return the bytes that `tensors` take on disk, without the header."""
     return sum(tensor.numel() * (dtype or tensor.dtype).itemsize for tensor in tensors.values())
 
 
 def tensors_digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str],
                    dtype: torch.dtype | None = None) -> str:
-    """Return the SHA-256 of tensors (names, types, shapes, every byte) and metadata."""
+    """Return the SHA-256 of tensors (names, dtypes, shapes, every byte) and metadata."""
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"\n{name} {dtype or tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -56,14 +56,14 @@ def tensors_digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, s
 
 
 def _stored(tensor: torch.Tensor, dtype: torch.dtype | None) -> np.ndarray:
-    """Return the bytes of a tensor as they are in its file."""
+    """Return the bytes of a tensor as its file holds them."""
     values = tensor.detach().to(dtype or tensor.dtype).cpu()
     return values.reshape(-1).view(torch.uint8).numpy()
 
 
 def _header(tensors: Mapping[str, torch.Tensor], metadata: dict[str, str],
             dtype: torch.dtype | None) -> bytes:
-    """Return the start of a safetensors file: the length of what follows, then what lies where, as JSON."""
+    """Return the header of a safetensors file: the length of its JSON, then the place of every tensor."""
     header, end = {"__metadata__": metadata}, 0
     for name, tensor in tensors.items():
         start, end = end, end + tensor_bytes({name: tensor}, dtype)
@@ -75,30 +75,34 @@ def _header(tensors: Mapping[str, torch.Tensor], metadata: dict[str, str],
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of a safetensors file, its digest aside. Raises UserError if the header is
-    damaged."""
+    """Return the metadata of a file without its digest. Raises UserError if the header is damaged."""
     with _opened(path) as file:
-        metadata = file.metadata() or {}
-    return {name: value for name, value in metadata.items() if name != DIGEST}
+        return _described(file)[0]
 
 
 def read_digest(path: Path) -> str | None:
-    """Return the digest a safetensors file carries. Raises UserError if the header is damaged."""
+    """Return the digest that a file carries. Raises UserError if the header is damaged."""
     with _opened(path) as file:
-        return (file.metadata() or {}).get(DIGEST)
+        return _described(file)[1]
+
+
+def _described(file) -> tuple[dict[str, str], str | None]:
+    """Return the metadata and the digest of an open file."""
+    metadata = dict(file.metadata() or {})
+    digest = metadata.pop(DIGEST, None)
+    return metadata, digest
 
 
 def read_tensors(path: Path, may_lack_digest: bool = False) -> dict[str, torch.Tensor]:
     """Return all tensors of a file of `write_tensors`, on the CPU.
 
-    Raises UserError if a single bit of it is not as written.
+    Raises UserError if a single bit of the file differs from the bits written.
     """
     with _opened(path) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}
-    digest = read_digest(path)
-    if digest is None and may_lack_digest:
-        return tensors
-    if digest != tensors_digest(tensors, read_metadata(path)):
+        metadata, digest = _described(file)
+    is_unchecked = digest is None and may_lack_digest
+    if not is_unchecked and digest != tensors_digest(tensors, metadata):
         raise UserError(f"{path}: is damaged: its content is not what was written. Remove it, or copy it "
                         f"again.")
     return tensors
@@ -112,13 +116,13 @@ def read_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
 
 
 def read_rows(path: Path, start: int, stop: int) -> dict[str, torch.Tensor]:
-    """Return rows start..stop of every tensor; only these bytes are read from the memory-mapped file."""
+    """Return rows start..stop of every tensor. Only these bytes are read from the memory-mapped file."""
     with _opened(path) as file:
         return {name: file.get_slice(name)[start:stop] for name in file.keys()}
 
 
 def iter_tensors(paths: Iterable[Path], names: Iterable[str]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield (name, tensor) for `names`, one in memory at a time, wherever in `paths` it lies."""
+    """Yield (name, tensor) for `names` from the files `paths`, with one tensor in memory at a time."""
     wanted = set(names)
     for path in paths:
         with _opened(path) as file:

@@ -20,8 +20,8 @@ from models.base import load_base
 from models.motion_weights import MotionInfo, apply_motion, save_motion
 from models.tunable import select_tunable, union
 from tests.reliability import Report, count, numbers
-from training.cache import cache_path, fill_cache, is_cached
 from training.checkpoint import load_checkpoint, save_checkpoint
+from training.inputs import cache_path, fill_cache, is_cached
 from utils.errors import UserError
 from utils.tensor_files import read_metadata, read_tensors, write_tensors
 

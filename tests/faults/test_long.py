@@ -100,7 +100,8 @@ def test_runs_started_at_once_share_the_cache(write_config, tmp_path):
     report = Report("runs started at once")
     for attempt in range(count(sample=1, full=10)):
         where = tmp_path / f"results-{attempt}"
-        config = write_config(f"output_dir={where}", "max_train_steps=1", "checkpointing_steps=null")
+        config = write_config(f"output_dir={where}", "max_train_steps=1", "checkpointing_steps=null",
+                              "cached_latent_dir=null")
         processes = [Process("train_model", ["--config", config], tmp_path / f"{number}.txt")
                      for number in range(2)]
         assert [process.wait() for process in processes] == [0, 0], [one.said() for one in processes]

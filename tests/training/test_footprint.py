@@ -17,10 +17,8 @@ from models.base_folder import tensor_sizes
 from models.fast import use_fast_forms
 from models.recompute import recompute_activations
 from models.tunable import select_tunable, union
-from rendering.sampling import COMPUTE_DTYPES
 from training import footprint
 from training.footprint import (
-    BYTES,
     NUM_TOKENS,
     Block,
     kept_of_blocks,
@@ -28,6 +26,7 @@ from training.footprint import (
     unet_blocks,
 )
 from training.optimization import hold_frozen_weights_in, select_parameters
+from utils.devices import DTYPES
 
 SHAPE = (2, 4, 16, 8)   # clips, frames, and the sides in latent cells
 
@@ -62,13 +61,14 @@ def test_count_of_what_is_kept_is_within_five_per_cent(tiny_base, groups, precis
             module.p = 0.0
     names = union(select_tunable(dict(unet.named_parameters()), groups))
     select_parameters(unet, names)
-    hold_frozen_weights_in(unet, COMPUTE_DTYPES[precision])
+    hold_frozen_weights_in(unet, DTYPES[precision])
     if recompute:
         recompute_activations(unet)
     config = json.loads((tiny_base / "unet" / "config.json").read_text())
     sizes = {name: size for name, size in tensor_sizes(tiny_base, "unet").items() if name in names}
-    blocks = list(unet_blocks(config, set(names), *SHAPE[:2], SHAPE[2:], BYTES[precision], on_cpu=True))
-    counted = sum(kept_of_blocks(blocks, sizes, BYTES[precision], recompute))
+    value = DTYPES[precision].itemsize
+    blocks = list(unet_blocks(config, set(names), *SHAPE[:2], SHAPE[2:], value, on_cpu=True))
+    counted = sum(kept_of_blocks(blocks, sizes, value, recompute))
     assert counted == pytest.approx(kept_bytes(unet, precision), rel=0.05)
 
 
@@ -112,7 +112,7 @@ def largest_sum_of_a_step(settings: dict, shape: tuple, precision: str, recomput
         use_fast_forms(unet)
         names = union(select_tunable(dict(unet.named_parameters()), ["cross", "temporal", "temp_convs"]))
         trained = select_parameters(unet, names)
-        hold_frozen_weights_in(unet, COMPUTE_DTYPES[precision])
+        hold_frozen_weights_in(unet, DTYPES[precision])
         if recompute:
             recompute_activations(unet)
         latents = torch.randn(batch_size, 4, *frames_and_sides)
@@ -122,8 +122,9 @@ def largest_sum_of_a_step(settings: dict, shape: tuple, precision: str, recomput
                 predicted = unet(latents, torch.zeros(batch_size, dtype=torch.int64), embeds).sample
             predicted.float().square().mean().backward()
     sizes = {name: parameter.numel() for name, parameter in trained.items()}
-    blocks = list(unet_blocks(unet.config, set(names), *shape[:2], shape[2:], BYTES[precision], on_cpu=True))
-    return sum(peak_of_step(blocks, sizes, BYTES[precision], recompute)), taken.largest
+    value = DTYPES[precision].itemsize
+    blocks = list(unet_blocks(unet.config, set(names), *shape[:2], shape[2:], value, on_cpu=True))
+    return sum(peak_of_step(blocks, sizes, value, recompute)), taken.largest
 
 
 @pytest.mark.parametrize("precision, recompute", [("no", True), ("bf16", True), ("bf16", False)])

@@ -37,16 +37,21 @@ def train(run_main):
     return run
 
 
-@pytest.fixture(scope="module")
-def plain_runs() -> list[Path]:
-    """A run of the plain config, once there is one, for others to be compared with."""
-    return []
+@pytest.fixture
+def killed_run(baseline_run, tmp_path):
+    """Return a function that gives the baseline run as a kill leaves it: without the named parts."""
+    def copy(*missing: str) -> Path:
+        run = shutil.copytree(baseline_run, tmp_path / "results" / baseline_run.name)
+        for path in (run / name for name in ("motion.safetensors", *missing)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return run
+
+    return copy
 
 
-def test_exactly_the_named_groups_train(train, write_config, tiny_base):
-    run = train(write_config())
+def test_exactly_the_named_groups_train(baseline_run, tiny_base):
     base = load_file(tiny_base / "unet" / "diffusion_pytorch_model.safetensors")
-    tuned = load_file(run / "motion.safetensors")
+    tuned = load_file(baseline_run / "motion.safetensors")
     assert sorted(tuned) == union(select_tunable(base, ["cross", "temporal", "temp_convs"]))
     assert all(not torch.equal(tuned[name], base[name].half()) for name in tuned)
 
@@ -63,8 +68,8 @@ def test_run_folder_has_what_is_promised(train, write_config):
             ".index.lock", "a_cat_doing_the_sks_spin_seed64.mp4", "text.json", "video_lightbox.html"}
 
 
-def test_log_has_a_line_per_step_with_both_losses(train, write_config):
-    log = read_log(train(write_config()))
+def test_log_has_a_line_per_step_with_both_losses(baseline_run):
+    log = read_log(baseline_run)
     assert [entry["step"] for entry in log] == [1, 2, 3, 4]
     for entry in log:
         assert entry["loss"] == pytest.approx(entry["exemplar"] + 0.5 * entry["regularization"], rel=1e-5)
@@ -73,7 +78,7 @@ def test_log_has_a_line_per_step_with_both_losses(train, write_config):
 
 def test_ends_with_movement_and_the_next_command(run_main, write_config, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)   # the command is for the folder it is printed in
-    code, out, _ = run_main("train_model", "--config", write_config())
+    code, out, _ = run_main("train_model", "--config", write_config("max_train_steps=1"))
     assert code == 0
     assert [line.split()[0] for line in out.partition("moved from the base")[2].splitlines()[1:4]] == [
         "cross", "temporal", "temp_convs"]
@@ -83,24 +88,23 @@ def test_ends_with_movement_and_the_next_command(run_main, write_config, monkeyp
     assert command[-4:] == ["-p", "a cat doing the V* spin", "-s", "64"]
 
 
-def test_same_seed_same_weights_and_another_seed_others(train, write_config):
-    config = write_config()
-    first, second = train(config), train(config)
-    assert first != second
-    assert_equal(first, second)
+def test_same_seed_same_weights_and_another_seed_others(train, write_config, baseline_run):
+    again, other = train(write_config()), train(write_config("seed=65"))
+    assert again != baseline_run
+    assert_equal(baseline_run, again)
     with pytest.raises(AssertionError):
-        assert_equal(first, train(config, "seed=65"))
+        assert_equal(baseline_run, other)
 
 
-def test_warm_cache_changes_nothing(train, write_config, monkeypatch):
-    """The first run encodes; the second reads what the first wrote; the third encodes at every step."""
+def test_cache_changes_nothing(train, write_config, monkeypatch, baseline_run, tiny_base):
+    """A run fills its own cache, the next reads it, and another encodes at every step."""
     from models.base import load_base
-    from training import step
+    from training import inputs
     from training.inputs import encode_clip, latents_from
 
-    config = write_config()
+    config = write_config("cached_latent_dir=null", "max_train_steps=2", "motion_dtype=fp32")
     cold, warm = train(config), train(config)
-    pipeline = load_base(str(load_config_path(config))).pipeline
+    pipeline = load_base(str(tiny_base)).pipeline
 
     def encode_now(_, window):
         posterior = encode_clip(pipeline, window.clip)
@@ -108,37 +112,37 @@ def test_warm_cache_changes_nothing(train, write_config, monkeypatch):
         windowed = {name: rows[window.start:stop] for name, rows in posterior.items()}
         return latents_from(windowed, window.generator)
 
-    monkeypatch.setattr(step, "sample_latents", encode_now)
+    monkeypatch.setattr(inputs, "sample_latents", encode_now)
     assert_equal(cold, warm)
     assert_equal(cold, train(config))
 
 
-def load_config_path(config: Path) -> str:
-    from training.config_loading import load_config
+def test_caption_is_read_from_the_cache_once(tmp_path, monkeypatch):
+    from training import inputs
 
-    return load_config(config)[0].pretrained_model_path
+    path, reads, read = tmp_path / "caption.safetensors", [], inputs.read_tensors
+    inputs.write_tensors(path, {"prompt_embeds": torch.ones(3, 2)})
+    monkeypatch.setattr(inputs, "read_tensors", lambda path: reads.append(path) or read(path))
+    embeds = [inputs.read_prompt_embeds(path) for _ in range(3)]
+    assert reads == [path] and all(torch.equal(each, torch.ones(3, 2)) for each in embeds)
 
 
-def test_memory_of_the_encoders_is_given_back_before_it_is_asked_what_is_free(train, write_config,
-                                                                              monkeypatch):
-    from training import loop as training
+def test_free_memory_is_asked_for_after_the_encoders_have_left(train, write_config, monkeypatch):
+    from training import setup
 
-    done, encode, choose = [], training.encode_inputs, training.fitting_way
-    monkeypatch.setattr(training, "encode_inputs", lambda *given: done.append("encode") or encode(*given))
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: done.append("give back"))
-    monkeypatch.setattr(training, "fitting_way", lambda plan: done.append("choose") or choose(plan))
+    given_back, asked, fastest_way = [], [], setup.fastest_way
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(True))
+    monkeypatch.setattr(setup, "fastest_way",
+                        lambda footprints: asked.append(bool(given_back)) or fastest_way(footprints))
     train(write_config("max_train_steps=1"))
-    assert done[:3] == ["encode", "give back", "choose"]
+    assert asked == [True]
 
 
-def test_samples_do_not_disturb_training(train, write_config):
-    plain = train(write_config("temporal_dropout=0.1"))
-    assert_equal(plain, train(write_config("temporal_dropout=0.1", "validation_steps=1")))
-
-
-def test_gradient_checkpointing_changes_nothing(train, write_config):
-    plain = train(write_config("temporal_dropout=0.1"))
-    assert_equal(plain, train(write_config("temporal_dropout=0.1", "gradient_checkpointing=true")))
+def test_neither_samples_nor_gradient_checkpointing_change_the_weights(train, write_config):
+    common = ["temporal_dropout=0.1", "max_train_steps=2", "checkpointing_steps=null"]
+    plain = train(write_config(*common))
+    assert_equal(plain, train(write_config(*common, "validation_steps=1")))
+    assert_equal(plain, train(write_config(*common, "gradient_checkpointing=true")))
 
 
 def test_accumulation_is_the_batch_in_pieces(train, write_config):
@@ -151,8 +155,7 @@ def test_accumulation_is_the_batch_in_pieces(train, write_config):
 
 def test_exemplars_and_regularization_apart_are_both_together(train, write_config, monkeypatch):
     """One pass for each and one for both see the same examples, timesteps and noise."""
-    from training import loop as training
-    from training import step
+    from training import setup, step
 
     losses, num_passes, logs = step.clip_losses, [0, 0], []
     for apart in (False, True):
@@ -161,7 +164,7 @@ def test_exemplars_and_regularization_apart_are_both_together(train, write_confi
             return losses(*arguments)
 
         monkeypatch.setattr(step, "clip_losses", counted)
-        monkeypatch.setattr(training, "fitting_way", lambda plan, apart=apart: (apart, False))
+        monkeypatch.setattr(setup, "fastest_way", lambda footprints, apart=apart: (apart, False))
         run = train(write_config("max_train_steps=1", "train_data.use_bucketing=false"))
         logs.append(read_log(run)[0])
     assert num_passes == [1, 2]
@@ -176,18 +179,20 @@ def test_exemplars_and_regularization_apart_are_both_together(train, write_confi
     ["mixed_precision=bf16"], ["trainable_modules=[all]"], ["temporal_dropout=0.5"], ["prior_lambda=2"],
     ["train_data.class_path=null"],
 ])
-def test_every_option_trains_and_matters(train, write_config, changes, plain_runs):
-    if not plain_runs:
-        plain_runs.append(train(write_config()))
-    changed = train(write_config(*changes))
-    assert len(read_log(changed)) == 4
+def test_every_option_trains_and_matters(train, write_config, changes, baseline_run):
+    # the one clip that bucketing changes has its turn only after step 2
+    num_steps = 4 if "use_bucketing" in changes[0] else 2
+    baseline = baseline_run if num_steps == 4 else baseline_run / "checkpoint-2"
+    changed = train(write_config(*changes, f"max_train_steps={num_steps}", "checkpointing_steps=null"))
+    assert len(read_log(changed)) == num_steps
     with pytest.raises(AssertionError):
-        assert_equal(plain_runs[0], changed)
+        assert_equal(baseline, changed)
 
 
 def test_v_prediction_base_trains(train, write_config, other_base):
-    run = train(write_config(f"pretrained_model_path={other_base}"))
-    assert [0.01 < entry["exemplar"] < 3 for entry in read_log(run)] == [True] * 4
+    run = train(write_config(f"pretrained_model_path={other_base}", "max_train_steps=2",
+                             "checkpointing_steps=null"))
+    assert [0.01 < entry["exemplar"] < 3 for entry in read_log(run)] == [True] * 2
 
 
 def test_loss_falls_on_one_clip(train, write_config, tmp_path):
@@ -211,11 +216,10 @@ def test_scale_lr_counts_batch_and_accumulation_once(train, write_config):
 
 
 def test_stop_and_resume_equals_no_stop(train, run_main, write_config):
-    changes = ["temporal_dropout=0.1", "gradient_accumulation_steps=2", "lr_scheduler=cosine",
-               "validation_steps=3"]
-    whole = train(write_config(*changes))
-    config = write_config(*changes, name="again.yaml")
+    config = write_config("temporal_dropout=0.1", "gradient_accumulation_steps=2", "lr_scheduler=cosine",
+                          "validation_steps=3")
     run = train(config)
+    whole = shutil.copytree(run, config.parent / "whole")
     # as a kill after step 3 leaves it
     (run / "motion.safetensors").unlink()
     (run / "checkpoint-4" / "state.json").parent.rename(run / ".checkpoint-4.x.partial")
@@ -225,23 +229,19 @@ def test_stop_and_resume_equals_no_stop(train, run_main, write_config):
     assert not list(run.glob(".*partial*"))
 
 
-def test_run_named_to_resume_brings_its_own_config(train, run_main, write_config):
-    whole, run = train(write_config()), train(write_config())
-    (run / "motion.safetensors").unlink()
-    (run / "checkpoint-4").rename(run / ".checkpoint-4.x.partial")
+def test_run_named_to_resume_brings_its_own_config(killed_run, run_main, baseline_run):
+    run = killed_run("checkpoint-4")
     code, out, err = run_main("train_model", "--resume", run)
     assert code == 0, err
     assert f"resuming {run} after step 2" in out
-    assert_equal(whole, run)
+    assert_equal(baseline_run, run)
 
 
-def test_run_killed_before_its_first_checkpoint_starts_its_log_anew(train, write_config):
-    whole, run = train(write_config()), train(write_config())
-    for path in ("motion.safetensors", "checkpoint-2", "checkpoint-4"):
-        path = run / path
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+def test_run_killed_before_its_first_checkpoint_starts_its_log_anew(killed_run, train, write_config,
+                                                                    baseline_run):
+    run = killed_run("checkpoint-2", "checkpoint-4")
     assert train(write_config(), "--resume") == run
-    assert_equal(whole, run)
+    assert_equal(baseline_run, run)
     assert [entry["step"] for entry in read_log(run)] == [1, 2, 3, 4]
 
 
@@ -253,9 +253,8 @@ def test_every_schedule_starts_at_its_rate_whatever_its_size(name):
 
 
 @pytest.mark.parametrize("name", ["state.json", "state.safetensors"])
-def test_damaged_newest_checkpoint_is_passed_over_and_said(train, run_main, write_config, name):
-    whole, run = train(write_config()), train(write_config())
-    (run / "motion.safetensors").unlink()
+def test_damaged_newest_checkpoint_is_passed_over_and_said(killed_run, run_main, baseline_run, name):
+    run = killed_run()
     damaged = run / "checkpoint-4" / name
     content = bytearray(damaged.read_bytes())
     content[-100] ^= 1   # one bit, in what no header tells of
@@ -265,18 +264,16 @@ def test_damaged_newest_checkpoint_is_passed_over_and_said(train, run_main, writ
     assert (f"{run / 'checkpoint-4'}: is damaged, and set aside as damaged-checkpoint-4. "
             f"Going on from checkpoint-2." in out)
     assert f"resuming {run} after step 2" in out
-    assert_equal(whole, run)
+    assert_equal(baseline_run, run)
     assert [path.name for path in checkpoints(run)] == ["checkpoint-2", "checkpoint-4"]
 
 
-def test_run_without_a_whole_checkpoint_starts_over(train, run_main, write_config):
-    config = write_config("checkpointing_steps=[3]")
-    whole, run = train(config), train(config)
-    (run / "motion.safetensors").unlink()
-    (run / "checkpoint-3" / "state.json").write_text("{")
+def test_run_without_a_whole_checkpoint_starts_over(killed_run, run_main, baseline_run):
+    run = killed_run("checkpoint-2")
+    (run / "checkpoint-4" / "state.json").write_text("{")
     code, out, err = run_main("train_model", "--resume", run)
     assert code == 0 and "Going on from the start." in out, err
-    assert_equal(whole, run)
+    assert_equal(baseline_run, run)
 
 
 def test_only_the_newest_checkpoints_are_kept(train, write_config):
@@ -294,10 +291,9 @@ def test_run_killed_before_it_removed_an_old_checkpoint_does_so_when_resumed(tra
     assert not list(run.glob(".*partial*"))
 
 
-def test_finished_run_is_not_resumed(train, run_main, write_config):
-    run = train(write_config())
-    code, _, err = run_main("train_model", "--resume", run)
-    assert code == 2 and f"{run}: has finished" in err
+def test_finished_run_is_not_resumed(run_main, baseline_run):
+    code, _, err = run_main("train_model", "--resume", baseline_run)
+    assert code == 2 and f"{baseline_run}: has finished" in err
 
 
 def test_config_mistakes_and_broken_clips_are_reported_together(run_main, write_config, tmp_path):
@@ -315,50 +311,34 @@ def test_resume_without_a_run_says_so(run_main, write_config):
     assert code == 2 and "has no unfinished run of 'spin' to resume" in err
 
 
-def test_resume_with_another_config_names_the_keys(train, run_main, write_config):
-    config = write_config()
-    (train(config) / "motion.safetensors").unlink()
-    code, _, err = run_main("train_model", "--config", config, "--resume",
+def test_resume_with_another_config_names_the_keys(killed_run, run_main, write_config):
+    killed_run()
+    code, _, err = run_main("train_model", "--config", write_config(), "--resume",
                             "learning_rate=5", "train_data.fps=7")
     assert code == 2
     assert "learning_rate was 0.001, is 5.0" in err and "train_data.fps was 8.0, is 7.0" in err
 
 
-def test_resume_with_an_edited_clip_names_it(train, run_main, write_config, clip_folders, tmp_path):
-    exemplars = shutil.copytree(clip_folders[0], tmp_path / "exemplars")
-    config = write_config(f"train_data.path={exemplars}")
-    (train(config) / "motion.safetensors").unlink()
+def test_resume_with_an_edited_clip_or_caption_names_the_clip(killed_run, run_main, clip_folders, tmp_path):
+    run, exemplars = killed_run(), shutil.copytree(clip_folders[0], tmp_path / "exemplars")
     write_clip(exemplars / "spin_2.mp4", seed=9)
-    code, _, err = run_main("train_model", "--config", config, "--resume")
-    assert code == 2 and "was trained on other clips or captions: exemplar/spin_2.mp4" in err
-
-
-def test_resume_with_another_caption_names_the_clip(train, run_main, write_config, clip_folders, tmp_path):
-    exemplars = shutil.copytree(clip_folders[0], tmp_path / "exemplars")
-    config = write_config(f"train_data.path={exemplars}")
-    (train(config) / "motion.safetensors").unlink()
     (exemplars / "spin_1.txt").write_text("somebody else")
-    code, _, err = run_main("train_model", "--config", config, "--resume")
-    assert code == 2 and "other clips or captions: exemplar/spin_1.mp4" in err
+    code, _, err = run_main("train_model", "--resume", run, f"train_data.path={exemplars}")
+    assert code == 2
+    assert "was trained on other clips or captions: exemplar/spin_1.mp4, exemplar/spin_2.mp4. " in err
 
 
-def test_resume_with_moved_clips_and_base_goes_on(train, run_main, write_config, clip_folders, tiny_base,
-                                                  tmp_path):
-    config = write_config()
-    whole, run = train(config), train(config)
-    for path in ("motion.safetensors", "checkpoint-4"):
-        shutil.rmtree(run / path) if (run / path).is_dir() else (run / path).unlink()
+def test_resume_with_moved_clips_and_base_goes_on(killed_run, train, write_config, clip_folders, tiny_base,
+                                                  tmp_path, baseline_run):
+    config, run = write_config(), killed_run("checkpoint-4")
     exemplars = shutil.copytree(clip_folders[0], tmp_path / "m")
     base = shutil.copytree(tiny_base, tmp_path / "base")
     assert train(config, "--resume", f"train_data.path={exemplars}", f"pretrained_model_path={base}") == run
-    assert_equal(whole, run)
+    assert_equal(baseline_run, run)
 
 
-def test_resume_on_another_base_is_refused(train, run_main, write_config, other_base):
-    config = write_config()
-    (train(config) / "motion.safetensors").unlink()
-    code, _, err = run_main("train_model", "--config", config, "--resume",
-                            f"pretrained_model_path={other_base}")
+def test_resume_on_another_base_is_refused(killed_run, run_main, other_base):
+    code, _, err = run_main("train_model", "--resume", killed_run(), f"pretrained_model_path={other_base}")
     assert code == 2 and "was trained on another base" in err
 
 
@@ -445,17 +425,17 @@ def test_missing_tensorboard_is_said_before_anything_slow(run_main, write_config
     assert code == 2 and "pip install tensorboard" in err
 
 
-def test_metadata_of_the_result_says_how_it_was_made(train, write_config, tiny_base):
+def test_metadata_of_the_result_says_how_it_was_made(baseline_run, tiny_base):
     from models.motion_weights import read_motion_info
     from training.config_loading import parse_config
 
-    info = read_motion_info(train(write_config()) / "motion.safetensors")
+    info = read_motion_info(baseline_run / "motion.safetensors")
     assert (info.base, info.step, info.fps, info.placeholder_token) == (str(tiny_base), 4, 8.0, "sks")
     assert info.groups == ["cross", "temporal", "temp_convs"] and "torch" in info.versions
     assert parse_config(info.config, "motion")[0].learning_rate == 1e-3
 
 
-def test_checkpoint_state_is_plain_json(train, write_config):
-    state = json.loads((train(write_config()) / "checkpoint-2" / "state.json").read_text())
+def test_checkpoint_state_is_plain_json(baseline_run):
+    state = json.loads((baseline_run / "checkpoint-2" / "state.json").read_text())
     assert state["step"] == 2 and state["num_processes"] == 1
     assert sorted(state["clips"])[0] == "exemplar/spin_1.mp4"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.tokens import unseen_captions
 from tests.conftest import ROOT, write_clip
 from tests.training.test_config import PUBLISHED
 from training import plan as plan_module
@@ -19,13 +20,13 @@ from training.footprint import Footprint
 from training.plan import (
     check_disk,
     disk_needs,
-    estimate_report,
+    fastest_way,
     make_plan,
-    plan_report,
-    resolve_precision,
     sample_fps,
     sample_prompts,
+    step_footprint,
 )
+from training.plan_report import estimate_report, plan_report
 from utils.errors import UserError
 
 HUB_ID = "nobody/a-base-that-is-not-here"
@@ -361,7 +362,7 @@ def test_published_config_starts_apart_from_its_paths(tmp_path, tiny_base, run_m
 
 def test_report_says_where_and_how_it_is_computed(config, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr("training.plan_remarks.free_memory", lambda: 23_600_000_000)
+    monkeypatch.setattr("training.plan_report.free_memory", lambda: 23_600_000_000)
     (line,) = [line for line in plan_report(make_plan(config)).splitlines() if line.startswith("on ")]
     assert line.endswith(", 23.6 GB free: float32, exemplars and regularization in turn, activations kept; "
                          "a window shows 0.5 s")
@@ -373,7 +374,7 @@ def test_dry_run_names_the_gpu(config, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA X")
-    for name in ("training.plan.free_memory", "training.plan_remarks.free_memory"):
+    for name in ("training.plan.free_memory", "training.plan_report.free_memory"):
         monkeypatch.setattr(name, lambda: 24_000_000_000)
     assert "on NVIDIA X, 24 GB free: float32, exemplars and regularization together, activations kept; " in \
         plan_report(make_plan(config))
@@ -392,7 +393,7 @@ def test_step_that_does_not_fit_is_said(config, monkeypatch):
                     reason="this machine has a GPU")
 def test_large_base_on_a_cpu_is_said(config, monkeypatch):
     assert "train on a CPU" not in plan_report(make_plan(config))
-    monkeypatch.setattr("training.plan_remarks.MOST_ON_CPU", 1000)
+    monkeypatch.setattr("training.plan_report.MOST_ON_CPU", 1000)
     assert "M parameters is about to train on a CPU" in plan_report(make_plan(config))
 
 
@@ -411,6 +412,26 @@ def test_samples_that_ask_for_another_motion_are_said(config, prompts, is_said):
     said = plan_report(make_plan(config))
     assert ("the captions teach \"V* spin\", and no sample prompt asks for it" in said) == is_said
     assert ("set validation_data.prompt=\"a man doing the V* spin\"" in said) == is_said
+
+
+def test_caption_that_the_text_encoder_does_not_see_whole_is_said(config, own_clips, tiny_base):
+    """The tiny base has a token for each byte of a word, and takes 75 of them."""
+    write_clip(own_clips[0] / "long.mp4", seed=7, caption=f"V* spin {'x' * 66} of a cat")
+    plan = make_plan(with_data(config, path=str(own_clips[0])))
+    assert list(plan.unseen.values()) == ["a cat"]
+    assert 'too long for the text encoder, not seen: "a cat"' in plan_report(plan)
+    assert make_plan(config).unseen == {}
+    assert unseen_captions(tiny_base, ["é " * 37, "a" * 75]) == {}   # more bytes than tokens; exactly as many
+
+
+def test_tokenizer_that_cannot_be_loaded_is_said(config, own_clips, own_base):
+    write_clip(own_clips[0] / "long.mp4", seed=7, caption="V* spin " * 20)
+    (own_base / "tokenizer" / "vocab.json").write_text("{")
+    for path in own_base.glob("tokenizer/tokenizer.json"):
+        path.write_text("{")
+    config = with_data(replace(config, pretrained_model_path=str(own_base)), path=str(own_clips[0]))
+    (problem,) = problems_of(config)
+    assert problem.startswith(f"{own_base / 'tokenizer'}: cannot be loaded (")
 
 
 # ---------------------------------------------------------------------------------------------- the estimates
@@ -456,35 +477,37 @@ def test_memory_estimate_counts_what_trains(config):
     plan = make_plan(config)
     trained = sum(plan.num_elements[name] for name in plan.trained_names)
     total = sum(plan.num_elements.values())
-    half = training_footprint(plan.base_folder, plan.trained_names, 1, 4, (8, 8), "bf16", False, False, True)
+
+    def estimate(*others, **more) -> Footprint:
+        return training_footprint(plan.base_folder, plan.num_elements, plan.trained_names, 1, 4, (8, 8),
+                                  *others, **more)
+
+    half = estimate("bf16", False, False, True)
     assert (half.trained_weights, half.optimizer) == (trained * 4, trained * 8)
     assert 0 < half.gradients <= trained * 4
     assert half.frozen_weights == (total - trained) * 2
-    full = training_footprint(plan.base_folder, plan.trained_names, 1, 4, (8, 8), "no", True, True, True)
+    full = estimate("no", True, True, True)
     assert full.frozen_weights == (total - trained) * 4 and full.optimizer == trained * 2
-    on_gpu = training_footprint(plan.base_folder, plan.trained_names, 1, 4, (8, 8), "bf16", False, False,
-                                on_cpu=False)
-    assert half.kernels > 0 == full.kernels == on_gpu.kernels
+    assert half.kernels > 0 == full.kernels == estimate("bf16", False, False, on_cpu=False).kernels
 
 
 def test_several_processes_have_all_gradients_from_the_start(config, monkeypatch):
     plan = make_plan(config)
     trained = sum(plan.num_elements[name] for name in plan.trained_names)
-    alone = plan_module.footprint_of(plan, apart=False, recompute=True)
+    alone = step_footprint(plan, apart=False, recompute=True)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    one_of_two = plan_module.footprint_of(plan, apart=False, recompute=True)
+    one_of_two = step_footprint(plan, apart=False, recompute=True)
     assert one_of_two.gradients == trained * 4 and one_of_two.total() > alone.total()
 
 
 def test_activations_are_recomputed_as_the_config_says_or_where_memory_is_small(config, monkeypatch):
     plan = make_plan(replace(config, gradient_checkpointing=None))
-    needed = plan_module.footprint_of(plan, apart=True, recompute=False).total()
+    needed = plan.footprints[True, False].total()
     for free, expected in ((needed, True), (2 * needed, False)):
         monkeypatch.setattr(plan_module, "free_memory", lambda free=free: free)
-        assert plan_module.fitting_way(plan)[1] == expected
+        assert fastest_way(plan.footprints)[1] == expected
         for given in (True, False):
-            chosen = make_plan(replace(config, gradient_checkpointing=given))
-            assert plan_module.fitting_way(chosen)[1] == given
+            assert make_plan(replace(config, gradient_checkpointing=given)).way[1] == given
 
 
 @pytest.fixture
@@ -493,7 +516,7 @@ def sized(monkeypatch):
     def give(gigabytes: dict[tuple[bool, bool], float], free: float) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(plan_module, "free_memory", lambda: free * 1e9 / plan_module.USABLE_SHARE)
-        monkeypatch.setattr(plan_module, "footprint_of", lambda plan, apart, recompute: Footprint(
+        monkeypatch.setattr(plan_module, "step_footprint", lambda plan, apart, recompute: Footprint(
             int(gigabytes[apart, recompute] * 1e9), 0, 0, 0, 0, 0))
 
     return give
@@ -503,22 +526,19 @@ def sized(monkeypatch):
     (57, False, False, "56 GB"), (36, True, False, "35 GB"), (20, False, True, "18 GB"),
     (14, True, True, "13 GB"), (1, True, True, "13 GB")])
 def test_step_is_taken_in_the_fastest_way_that_fits(config, sized, free, apart, recompute, said):
+    sized({(False, False): 56, (True, False): 35, (False, True): 18, (True, True): 13}, free)
     plan, alone = (make_plan(replace(config, gradient_checkpointing=None, prior_preservation=prior))
                    for prior in (True, False))
-    sized({(False, False): 56, (True, False): 35, (False, True): 18, (True, True): 13}, free)
-    assert plan_module.fitting_way(plan) == (apart, recompute)
+    assert plan.way == (apart, recompute) and alone.way == (False, free < 56)
     assert f"memory, estimated: {said}" in estimate_report(plan)
-    assert plan_module.fitting_way(alone) == (False, free < 56)
-    recomputed, kept = (replace(plan, config=replace(config, gradient_checkpointing=given))
-                        for given in (True, False))
-    assert plan_module.fitting_way(recomputed) == (free < 18, True)
-    assert plan_module.fitting_way(kept) == (free < 56, False)
+    recomputed, kept = (make_plan(replace(config, gradient_checkpointing=given)) for given in (True, False))
+    assert recomputed.way == (free < 18, True) and kept.way == (free < 56, False)
 
 
 def test_roles_go_apart_on_a_cpu(config, monkeypatch):
-    plan, alone = make_plan(config), make_plan(replace(config, prior_preservation=False))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert plan_module.fitting_way(plan) == (True, False) and plan_module.fitting_way(alone) == (False, False)
+    plan, alone = make_plan(config), make_plan(replace(config, prior_preservation=False))
+    assert plan.way == (True, False) and alone.way == (False, False)
 
 
 def test_dry_run_does_not_wait_for_diffusers(write_config):
@@ -529,21 +549,6 @@ def test_dry_run_does_not_wait_for_diffusers(write_config):
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "memory, estimated" in result.stdout
-
-
-# ---------------------------------------------------------------------------------------------- the precision
-
-@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(),
-                    reason="this machine has a GPU")
-@pytest.mark.parametrize(("has_bf16", "best"), [(True, "bf16"), (False, "no")])
-def test_precision_without_a_gpu(monkeypatch, config, has_bf16, best):
-    monkeypatch.setattr("training.plan.cpu_has_bf16", lambda: has_bf16)
-    assert resolve_precision(replace(config, mixed_precision=None)) == (
-        replace(config, mixed_precision=best), [])
-    assert resolve_precision(replace(config, mixed_precision="fp16")) == (
-        replace(config, mixed_precision="no"), ["fp16 needs a GPU, and there is none: computing in float32."])
-    assert resolve_precision(replace(config, mixed_precision="bf16")) == (
-        replace(config, mixed_precision="bf16"), [])
 
 
 def test_base_without_a_vocabulary_is_refused(config, tiny_base, tmp_path):

@@ -6,11 +6,12 @@ import sys
 import torch
 
 from tests.conftest import ROOT
-from training.seeds import generator_for, seed_for
+from training.windows import generator_for, seed_for
 
 
 def test_seed_is_the_same_in_every_process():
-    command = [sys.executable, "-c", "from training.seeds import seed_for; print(seed_for('noise', 64, 3, 0))"]
+    code = "from training.windows import seed_for; print(seed_for('noise', 64, 3, 0))"
+    command = [sys.executable, "-c", code]
     other = subprocess.run(command, cwd=ROOT, env={"PYTHONHASHSEED": "1"}, capture_output=True, text=True,
                            check=True)
     assert int(other.stdout) == seed_for("noise", 64, 3, 0)

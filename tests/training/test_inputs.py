@@ -6,8 +6,8 @@ import os
 import pytest
 import torch
 
-from training import cache
-from training.cache import cache_path, fill_cache, is_cached
+from training import inputs
+from training.inputs import cache_path, fill_cache, is_cached
 from utils.errors import UserError
 from utils.tensor_files import read_metadata, read_tensors
 
@@ -38,7 +38,7 @@ def test_any_change_of_what_made_it_misses(tmp_path, change):
 
 def test_change_of_meaning_misses(tmp_path, monkeypatch):
     fill(tmp_path)
-    monkeypatch.setattr(cache, "VERSION", cache.VERSION + 1)
+    monkeypatch.setattr(inputs, "VERSION", inputs.VERSION + 1)
     assert fill(tmp_path)[1] == 1
 
 

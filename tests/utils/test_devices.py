@@ -1,0 +1,41 @@
+"""The precision to compute in is the one asked for, where the device has it, and else the next best, with a
+note."""
+
+import pytest
+import torch
+
+from utils import devices
+from utils.devices import resolve_precision
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Return a function that makes this machine one with an NVIDIA GPU or without, with bf16 or without."""
+    def give(has_gpu: bool, has_bf16: bool) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
+        monkeypatch.setattr(devices, "cpu_has_bf16", lambda: has_bf16)
+
+    return give
+
+
+@pytest.mark.parametrize(("has_gpu", "has_bf16", "best"), [
+    (False, True, "bf16"), (False, False, "no"), (True, True, "bf16"), (True, False, "fp16")])
+def test_without_a_wish_it_is_the_best_of_the_device(machine, has_gpu, has_bf16, best):
+    machine(has_gpu, has_bf16)
+    assert resolve_precision(None) == (best, [])
+
+
+def test_fp16_without_a_gpu_becomes_float32_and_says_so(machine):
+    machine(has_gpu=False, has_bf16=True)
+    assert resolve_precision("fp16") == ("no", ["fp16 needs a GPU, and there is none: computing in float32."])
+    machine(has_gpu=True, has_bf16=True)
+    assert resolve_precision("fp16") == ("fp16", [])
+
+
+def test_bf16_on_a_gpu_without_it_becomes_fp16_and_says_so(machine):
+    machine(has_gpu=True, has_bf16=False)
+    assert resolve_precision("bf16") == ("fp16", ["This GPU has no bf16: computing in fp16."])
+    machine(has_gpu=False, has_bf16=False)   # a CPU emulates it
+    assert resolve_precision("bf16") == ("bf16", [])

@@ -1,0 +1,118 @@
+"""What a user reads of a plan before training: clips, what trains, where and how, and what is likely a
+mistake.
+
+Each function that warns returns lines, and none where there is nothing to say.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from models.tunable import selection_report, temporal_names
+from training.clips import Clip, clip_report
+from training.plan import Plan, disk_needs, fits, sample_fps, uses_fsdp
+from utils.decoding import IMAGE_SUFFIXES
+from utils.devices import device_name, free_memory, has_gpu, precision_name
+from utils.files import format_bytes, free_bytes
+from utils.prompts import MOTION_TOKEN
+
+MOST_ON_CPU = 100_000_000   # parameters; eight times as many as the bundled base has
+
+
+def plan_report(plan: Plan) -> str:
+    """Return the clips, what trains, where and how it is computed, and warnings."""
+    config, clips = plan.config, plan.exemplars + plan.regularization
+    lines = [clip_report(plan.exemplars, plan.regularization)]
+    if not config.prior_preservation:
+        lines.append("prior_preservation is off: training without regularization")
+    elif not plan.regularization:
+        lines.append("train_data.class_path is not set: training without regularization, which forgets more "
+                     "of what the base knows")
+    learned_at = {clip.fps for clip in plan.exemplars if clip.path.suffix.lower() not in IMAGE_SUFFIXES}
+    if learned_at:
+        rates = ", ".join(f"{fps:.4g}" for fps in sorted(learned_at))
+        lines.append(f"motion is learned at {rates} frames per second; samples are written at "
+                     f"{sample_fps(plan):.4g}")
+    if plan.selected:
+        lines.append(selection_report(plan.selected, plan.num_elements))
+    lines += [f"note: a caption is too long for the text encoder, not seen: \"{words}\""
+              for words in plan.unseen.values()]
+    lines.append(machine_line(plan))
+    if plan.way:
+        lines += memory_remark(plan) + device_remark(sum(plan.num_elements.values()))
+        lines += frames_remark(plan.trained_names, clips)
+    prompts = [prompt.text for prompt in plan.prompts]
+    return "\n".join(lines + prompt_remark(plan.exemplars, prompts, config.placeholder_token))
+
+
+def estimate_report(plan: Plan) -> str:
+    """Return the estimates of memory and disk, for a dry run."""
+    if plan.base_folder is None:
+        return (f"{plan.config.pretrained_model_path} is not on this machine yet, so memory and disk are not "
+                f"estimated.")
+    footprint, (cache, results) = plan.footprints[plan.way], disk_needs(plan)
+    free = format_bytes(free_bytes(Path(plan.config.output_dir)))
+    return (f"{footprint.report()}\ndisk, at most: cache {format_bytes(cache)}, checkpoints and motion "
+            f"weights {format_bytes(results)}; {free} are free")
+
+
+def machine_line(plan: Plan) -> str:
+    """Return the device, the way a step is computed, and the seconds that a window shows."""
+    how = [precision_name(plan.config.mixed_precision)]
+    if plan.way:
+        apart, recompute = plan.way
+        if plan.regularization:
+            how.append(f"exemplars and regularization {'in turn' if apart else 'together'}")
+        how.append(f"activations {'recomputed' if recompute else 'kept'}")
+    seconds = {f"{clip.window / clip.fps:.2g}" for clip in plan.exemplars if clip.window > 1}
+    seconds = sorted(seconds, key=float)
+    shown = f"; a window shows {' to '.join(dict.fromkeys([seconds[0], seconds[-1]]))} s" if seconds else ""
+    return f"on {device_name()}, {format_bytes(free_memory())} free: {', '.join(how)}{shown}"
+
+
+def memory_remark(plan: Plan) -> list[str]:
+    """Warn of a step that is estimated to take more memory than is free."""
+    footprint, (_, recompute) = plan.footprints[plan.way], plan.way
+    if fits(footprint) or uses_fsdp():   # the estimate knows nothing of weights that FSDP spreads
+        return []
+    again = "" if recompute else "set gradient_checkpointing: true, "
+    return [f"note: a step is estimated to take {format_bytes(footprint.total())}, and of memory "
+            f"{format_bytes(free_memory())} are free, which may not do: {again}lower train_data.width, "
+            f".height or .n_sample_frames, or set use_8bit_adam: true on an NVIDIA GPU"]
+
+
+def device_remark(num_parameters: int) -> list[str]:
+    """Warn of a base that is too large for a CPU."""
+    if num_parameters <= MOST_ON_CPU or has_gpu():
+        return []
+    return [f"note: a base of {num_parameters / 1e6:,.0f} M parameters is about to train on a CPU, where a "
+            f"step may take minutes: use a machine with a GPU, or models/puppet-theatre to try things out"]
+
+
+def frames_remark(trained_names: Iterable[str], clips: Sequence[Clip]) -> list[str]:
+    """Warn of temporal layers that train on single frames: they would see nothing but padding."""
+    if any(clip.window > 1 for clip in clips) or not temporal_names(trained_names):
+        return []
+    return ["note: every window is a single frame, and the temporal layers train on it, which can spoil how "
+            "the base moves: for appearance alone set trainable_modules: [cross, self]"]
+
+
+def prompt_remark(exemplars: Sequence[Clip], prompts: Sequence[str], token: str) -> list[str]:
+    """Warn if all sample prompts call the motion something else than the captions of the exemplars do.
+
+    `token`: the word that replaces V* in captions and prompts.
+    """
+    identifier = rf"(?<!\w){re.escape(token)}(?!\w)"
+
+    def names(texts: Iterable[str]) -> list[str]:   # of the motion: the words behind V*
+        found = [word for text in texts for word in re.findall(rf"{identifier}\s+(\w+)", text)]
+        return list(dict.fromkeys(map(str.casefold, found)))
+
+    captions = [caption for clip in exemplars for caption in clip.captions]
+    taught = names(captions)
+    if not prompts or not taught or set(taught) & set(names(prompts)):
+        return []
+    caption = next(caption for caption in captions if names([caption]))
+    wrong, right = (re.sub(identifier, MOTION_TOKEN, text) for text in (prompts[0], caption))
+    return [f"note: the captions teach \"{MOTION_TOKEN} {taught[0]}\", and no sample prompt asks for it, "
+            f"such as \"{wrong}\": set validation_data.prompt=\"{right}\", or name a file of prompts"]

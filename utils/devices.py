@@ -1,0 +1,55 @@
+"""The device this machine computes on, and the precisions it has."""
+
+import psutil
+import torch
+
+# by accelerate's names; "no" mixed precision is plain float32
+DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def has_gpu() -> bool:
+    """Say whether there is an NVIDIA, AMD or Apple GPU."""
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
+def device_name() -> str:
+    """Return the name of the device, for a person to read."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return "Apple's GPU" if has_gpu() else "the CPU"
+
+
+def free_memory() -> int:
+    """Return the bytes that are free on the device."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0]
+    return psutil.virtual_memory().available
+
+
+def cpu_has_bf16() -> bool:
+    """Say whether this CPU has instructions for bf16 (AVX512-BF16, AMX). Without them float32 is faster."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def precision_name(precision: str) -> str:
+    """Return the name of a precision, for a person to read."""
+    return "float32" if precision == "no" else precision
+
+
+def resolve_precision(wanted: str | None) -> tuple[str, list[str]]:
+    """Return the precision to compute in on this device, and notes for the user.
+
+    None asks for the fastest precision of the device. A precision that the device lacks is replaced, with a
+    note.
+    """
+    if wanted == "no":
+        return "no", []
+    has_cuda = torch.cuda.is_available()
+    has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if has_cuda else cpu_has_bf16()
+    if wanted is None:
+        return "bf16" if has_bf16 else "fp16" if has_cuda else "no", []
+    if wanted == "fp16" and not has_gpu():
+        return "no", ["fp16 needs a GPU, and there is none: computing in float32."]
+    if wanted == "bf16" and has_cuda and not has_bf16:
+        return "fp16", ["This GPU has no bf16: computing in fp16."]
+    return wanted, []
