@@ -27,9 +27,9 @@ from evaluation.recognizing import (
 from evaluation.statistics import estimate
 from models.base import enough_memory, load_base
 from models.motion_weights import apply_motion, read_motion_info
-from puppets import theatre as world
-from puppets.cards import confusion_counts, confusion_table
-from puppets.labels import MOTIONS, read_scenes, say_who, scene_captions, shown_labels
+from puppets import theatre, world
+from puppets.model_cards import confusion_counts, confusion_table
+from puppets.recognizer_labels import MOTIONS, read_scenes, say_who, scene_captions, shown_labels
 from rendering.sampling import Rendering, render
 from training.config import Config
 from training.run_folder import find_motion
@@ -118,7 +118,7 @@ def ask(num: int, seed: int) -> list[Question]:
 
 def ask_for_motion(motion: str, num: int, seed: int) -> list[Question]:
     """Prompts for a learned motion: every character not in the exemplars in turn, alone and in pairs."""
-    cast = {character for character, _ in world.EXEMPLAR_CAST}
+    cast = {character for character, _ in theatre.EXEMPLAR_CAST}
     unseen = [character for character in world.CHARACTERS if character not in cast]
     questions = []
     for index in range(num):

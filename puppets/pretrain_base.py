@@ -30,18 +30,18 @@ from accelerate import Accelerator
 from diffusers import AutoencoderKL, TextToVideoSDPipeline
 from einops import rearrange
 
-from puppets import latents as puppet_latents
-from puppets import networks, training
-from puppets import theatre as world
-from puppets.cards import write_base_card
-from puppets.networks import LATENT_CHANNELS, SIZE
-from puppets.training_captions import (
+from puppets import base_latents, theatre, training_run, world
+from puppets import base_networks as networks
+from puppets.base_captions import (
     LABEL_COUNTS,
     LABELS,
     caption_labels,
     world_words,
     write_training_caption,
 )
+from puppets.base_networks import LATENT_CHANNELS, SIZE
+from puppets.model_cards import write_base_card
+from puppets.tokenizer import build_tokenizer, tokenize, write_vocabulary
 from utils.errors import UserError, plain_errors, run_script
 
 SEEDS = {"everyday": 2312, "frames": 2313, "composed": 2314}   # of the clips it trains on
@@ -110,13 +110,13 @@ def train_autoencoder(accelerator: Accelerator, args: argparse.Namespace, decode
     torch.manual_seed(args.seed)
     model = networks.FrameCoder(networks.build_autoencoder().to(memory_format=torch.channels_last))
     if decoder_only:
-        training.load_average(args.work_dir / "autoencoder.pt", model)
+        training_run.load_average(args.work_dir / "autoencoder.pt", model)
         model.vae.encoder.requires_grad_(False)
         model.vae.quant_conv.requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=peak, betas=(0.9, 0.99), weight_decay=1e-4)
-    run = training.Run(accelerator, args, "decoder" if decoder_only else "autoencoder", model, optimizer,
-              batch_size=args.batch_size)
+    run = training_run.Run(accelerator, args, "decoder" if decoder_only else "autoencoder", model, optimizer,
+                           batch_size=args.batch_size)
     shard, frames = -1, None
     while run.step < num_steps and run.has_time():
         if run.step // FRAME_STEPS != shard:
@@ -128,7 +128,7 @@ def train_autoencoder(accelerator: Accelerator, args: argparse.Namespace, decode
         eps = torch.randn(args.batch_size, LATENT_CHANNELS, SIZE // 8, SIZE // 8, generator=generator)
         decoded, kl = run.model(pixels, eps[run.mine].to(accelerator.device))                    # (b c h w)
         loss = networks.autoencoder_loss(decoded, pixels) + KL_WEIGHT * kl
-        rate = training.cosine_rate(peak, run.step, num_steps, num_warmup=100)
+        rate = training_run.cosine_rate(peak, run.step, num_steps, num_warmup=100)
         run.update(loss, rate, average_decay=0.998)
         if run.step % 25 == 0:
             psnr = -10 * math.log10(((decoded.detach().clamp(-1, 1) - pixels) ** 2).mean().item() / 4)
@@ -139,7 +139,7 @@ def train_autoencoder(accelerator: Accelerator, args: argparse.Namespace, decode
 def draw_frames(shard: int, num: int) -> np.ndarray:
     """Frames to train the autoencoder on, uint8 (num h w c): four moments each of num / 4 clips, shuffled."""
     rng = np.random.default_rng((SEEDS["everyday"], 1, shard))
-    clips = world.draw_clips(num // 4, SEEDS["frames"], first=shard * num // 4, num_frames=4, fps=2.9)
+    clips = theatre.draw_clips(num // 4, SEEDS["frames"], first=shard * num // 4, num_frames=4, fps=2.9)
     return rng.permutation(rearrange(clips.frames, "n f h w c -> (n f) h w c"))
 
 
@@ -147,7 +147,8 @@ def load_autoencoder(work_dir: Path, device: torch.device) -> AutoencoderKL:
     """The averaged autoencoder, its latents normalized on the first training frames."""
     vae = networks.build_autoencoder().to(device).eval().requires_grad_(False)
     path = work_dir / "decoder.pt"   # sharper
-    training.load_average(path if path.exists() else work_dir / "autoencoder.pt", networks.FrameCoder(vae))
+    path = path if path.exists() else work_dir / "autoencoder.pt"
+    training_run.load_average(path, networks.FrameCoder(vae))
     networks.normalize_latents(vae, networks.to_pixels(draw_frames(0, NORMALIZING_FRAMES)))
     return vae
 
@@ -162,22 +163,22 @@ def train_text(accelerator: Accelerator, args: argparse.Namespace) -> None:
     """
     num_steps, peak = args.steps or 400, args.learning_rate or 1e-3
     torch.manual_seed(args.seed)
-    tokenizer = networks.build_tokenizer(world_words())
+    tokenizer = build_tokenizer(world_words())
     model = networks.CaptionReader(networks.build_text_encoder(tokenizer), LABEL_COUNTS)
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=1e-2)
-    run = training.Run(accelerator, args, "text", model, optimizer, batch_size=CAPTIONS_PER_STEP)
+    run = training_run.Run(accelerator, args, "text", model, optimizer, batch_size=CAPTIONS_PER_STEP)
     while run.step < num_steps and run.has_time():
         rng = np.random.default_rng((args.seed, 2, run.step))
         scenes = [draw(rng) for draw in (world.draw_scene, world.draw_composed_scene)
                   for _ in range(CAPTIONS_PER_STEP // 2)]
         captions, says_motion = zip(*(write_training_caption(scene, rng) for scene in scenes))
         labels = caption_labels(scenes, captions, says_motion).to(accelerator.device)            # (b labels)
-        input_ids = networks.tokenize(tokenizer, list(captions)).to(accelerator.device)          # (b n)
+        input_ids = tokenize(tokenizer, list(captions)).to(accelerator.device)          # (b n)
         logits = run.model(input_ids)                                                       # labels x (b n k)
         summing = input_ids == tokenizer.eos_token_id                                            # (b n)
         loss = sum(F.cross_entropy(logit.float()[summing], labels[:, i, None].expand_as(input_ids)[summing])
                    for i, logit in enumerate(logits))
-        rate = training.cosine_rate(peak, run.step, num_steps, num_warmup=50)
+        rate = training_run.cosine_rate(peak, run.step, num_steps, num_warmup=50)
         run.update(loss, rate, average_decay=0.99)
         if run.step % 25 == 0:
             right = [logit[:, -1].argmax(-1) == labels[:, i] for i, logit in enumerate(logits)]  # each (b)
@@ -198,35 +199,36 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace) -> None:
     num_steps, peak = args.steps or 10**9, args.learning_rate or 1e-3
     cooldown_from = 4 * num_steps // 5 if args.cooldown_from is None else args.cooldown_from
     torch.manual_seed(args.seed)
-    tokenizer, scheduler = networks.build_tokenizer(world_words()), networks.build_scheduler()
+    tokenizer, scheduler = build_tokenizer(world_words()), networks.build_scheduler()
     vae = load_autoencoder(args.work_dir, accelerator.device)
     model = networks.build_text_to_video(tokenizer)
-    training.load_average(args.work_dir / "text.pt", networks.CaptionReader(model.text_encoder, LABEL_COUNTS))
+    training_run.load_average(args.work_dir / "text.pt",
+                              networks.CaptionReader(model.text_encoder, LABEL_COUNTS))
     model.text_encoder.requires_grad_(False)
-    optimizers = training.build_optimizers(model, faster=2, weight_decay=1e-2, betas=(0.9, 0.99))
-    run = training.Run(accelerator, args, "video", model, *optimizers, batch_size=args.batch_size)
+    optimizers = training_run.build_optimizers(model, faster=2, weight_decay=1e-2, betas=(0.9, 0.99))
+    run = training_run.Run(accelerator, args, "video", model, *optimizers, batch_size=args.batch_size)
     shards, losses = {"everyday": [], "composed": []}, []
     while run.step < num_steps and run.has_time():
         num_shards = FIRST_SHARDS + 2 * (run.step // STEPS_PER_TWO_SHARDS)
         for kind, there in shards.items():
             if len(there) < num_shards:
-                there += puppet_latents.load_shards(
+                there += base_latents.load_shards(
                     accelerator, args.work_dir / f"latents-{kind}", range(len(there), num_shards),
                     lambda index: make_latent_shard(kind, index, vae))
         rng = np.random.default_rng((args.seed, 3, run.step))
         kinds = [shards["everyday"], shards["composed"], shards["composed"]]   # composed ones: two of three
-        latents, captions = puppet_latents.draw_batch(kinds, args.batch_size, rng, caption_of)   # (b c f h w)
+        latents, captions = base_latents.draw_batch(kinds, args.batch_size, rng, caption_of)   # (b c f h w)
         generator = torch.Generator().manual_seed(args.seed * 1_000_003 + run.step)
         noise = torch.randn(latents.shape, generator=generator)                                  # (b c f h w)
-        timesteps = puppet_latents.spread_timesteps(
+        timesteps = base_latents.spread_timesteps(
             args.batch_size, scheduler.config.num_train_timesteps, generator)                    # (b)
         noisy_latents = scheduler.add_noise(latents, noise, timesteps)                           # (b c f h w)
         target = scheduler.get_velocity(latents, noise, timesteps)                               # (b c f h w)
-        input_ids = networks.tokenize(tokenizer, captions)                                       # (b n)
+        input_ids = tokenize(tokenizer, captions)                                       # (b n)
         inputs = [part[run.mine].to(accelerator.device) for part in (noisy_latents, timesteps, input_ids)]
         loss = F.mse_loss(run.model(*inputs).float(), target[run.mine].to(accelerator.device))
-        rate = training.root_rate(peak, run.step, num_warmup=200, num_flat=1500)
-        left = training.cooldown(run.step, cooldown_from, num_steps)
+        rate = training_run.root_rate(peak, run.step, num_warmup=200, num_flat=1500)
+        left = training_run.cooldown(run.step, cooldown_from, num_steps)
         rate *= left
         run.update(loss, rate, average_decay=0.9995 if left == 1 else 0.998)   # late steps are the best ones
         losses.append(loss.item())
@@ -237,10 +239,10 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace) -> None:
 
 def make_latent_shard(kind: str, index: int, vae: AutoencoderKL) -> dict:
     """Draw and encode clips 1024 i, ..., 1024 i + 1023 of everyday or of composed motions."""
-    draw = {"everyday": world.draw_clips, "composed": world.draw_composed_clips}[kind]
+    draw = {"everyday": theatre.draw_clips, "composed": theatre.draw_composed_clips}[kind]
     clips = draw(SHARD_CLIPS, SEEDS[kind], first=index * SHARD_CLIPS, num_frames=NUM_FRAMES)
     scenes = [list(dataclasses.astuple(scene)) for scene in clips.scenes]
-    return puppet_latents.encode_clips(vae, clips.frames) | {"scenes": scenes}
+    return base_latents.encode_clips(vae, clips.frames) | {"scenes": scenes}
 
 
 def caption_of(scene: list, rng: np.random.Generator) -> str:
@@ -252,17 +254,17 @@ def caption_of(scene: list, rng: np.random.Generator) -> str:
 def export(work_dir: Path, export_dir: Path) -> None:
     """Write the averaged weights as a diffusers folder in half precision, with a model card."""
     words = world_words()
-    tokenizer = networks.build_tokenizer(words)
+    tokenizer = build_tokenizer(words)
     vae = load_autoencoder(work_dir, torch.device("cpu"))
     model = networks.build_text_to_video(tokenizer)
-    training.load_average(work_dir / "video.pt", model)
-    unseen = world.draw_clips(PSNR_CLIPS, HELD_OUT_SEED).frames
-    psnr = puppet_latents.reconstruction_psnr(vae, rearrange(unseen, "n f h w c -> (n f) h w c"))
+    training_run.load_average(work_dir / "video.pt", model)
+    unseen = theatre.draw_clips(PSNR_CLIPS, HELD_OUT_SEED).frames
+    psnr = base_latents.reconstruction_psnr(vae, rearrange(unseen, "n f h w c -> (n f) h w c"))
     pipeline = TextToVideoSDPipeline(
         vae=vae.half(), text_encoder=model.text_encoder.half(), tokenizer=tokenizer, unet=model.unet.half(),
         scheduler=networks.build_scheduler())
     pipeline.save_pretrained(export_dir)
-    networks.write_vocabulary(words, export_dir / "tokenizer")
+    write_vocabulary(words, export_dir / "tokenizer")
     # transformers loads a network in the type its config names, diffusers in float32: make them agree
     config_path = export_dir / "text_encoder" / "config.json"
     config = json.loads(config_path.read_text(encoding="utf-8")) | {"dtype": "float32"}
@@ -278,7 +280,7 @@ def import_base(work_dir: Path, export_dir: Path) -> None:
         "text": networks.CaptionReader(pipeline.text_encoder, LABEL_COUNTS),
         "video": networks.TextToVideo(pipeline.text_encoder, pipeline.unet),
     }.items():
-        training.save_untrained(model, work_dir / f"{stage}.pt")
+        training_run.save_untrained(model, work_dir / f"{stage}.pt")
 
 
 def write_card(work_dir: Path, export_dir: Path, psnr: float) -> None:
@@ -286,12 +288,12 @@ def write_card(work_dir: Path, export_dir: Path, psnr: float) -> None:
     stages = {}
     for name in ("autoencoder", "decoder", "text", "video"):
         if (work_dir / f"{name}.pt").exists():
-            stages[name] = training.load_saved(work_dir / f"{name}.pt")
+            stages[name] = training_run.load_saved(work_dir / f"{name}.pt")
     measured = {f"autoencoder, PSNR on {PSNR_CLIPS} clips of seed {HELD_OUT_SEED}": f"{psnr:.1f} dB",
                 "all else": "not yet measured: `puppets/measure_base.py`"}
     notes_path = work_dir / "notes.md"                            # what whoever ran it wants to add
     notes = notes_path.read_text(encoding="utf-8") if notes_path.exists() else ""
-    write_base_card(export_dir / "README.md", stages, training.describe_machine(), tuple(SEEDS.values()),
+    write_base_card(export_dir / "README.md", stages, training_run.describe_machine(), tuple(SEEDS.values()),
                     measured, notes)
 
 

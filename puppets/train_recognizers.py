@@ -36,12 +36,14 @@ from evaluation.recognizing import (
     load_motion_recognizer,
     match_captions,
 )
-from puppets import recognizer_clips as clips
-from puppets import recognizers as networks
-from puppets import theatre as world
-from puppets.cards import confusion_counts, write_card, write_measurements
+from puppets import recognizer_examples as examples
+from puppets import recognizer_networks as networks
+from puppets import theatre, world
+from puppets.base_networks import encode_pixels
+from puppets.base_networks import to_pixels as to_vae_pixels
 from puppets.degrading import degrade, to_frames, to_pixels
-from puppets.labels import (
+from puppets.model_cards import confusion_counts, write_card, write_measurements
+from puppets.recognizer_labels import (
     MOTIONS,
     caption_words,
     draw_motion,
@@ -51,9 +53,8 @@ from puppets.labels import (
     shown_labels,
     write_frame_caption,
 )
-from puppets.networks import build_tokenizer, encode_pixels, tokenize, write_vocabulary
-from puppets.networks import to_pixels as to_vae_pixels
-from puppets.training import (
+from puppets.tokenizer import build_tokenizer, tokenize, write_vocabulary
+from puppets.training_run import (
     Run,
     Shards,
     build_optimizers,
@@ -119,7 +120,7 @@ def train_motion(accelerator: Accelerator, args: argparse.Namespace, num_steps: 
                  batch_size: int) -> None:
     """Train the classifier; the rate falls along a cosine to 0 at the last step."""
     torch.manual_seed(args.seed)
-    shards = Shards(args.work_dir / "clips", clips.draw_clips, clips.SHARD_CLIPS)
+    shards = Shards(args.work_dir / "clips", examples.draw_clips, examples.SHARD_CLIPS)
     model = networks.build_classifier(MOTIONS)
     networks.whiten_tubelets(model, to_pixels(shards[0]["frames"][:WHITENING_CLIPS]) * 2 - 1)
     optimizers = build_optimizers(model, **OPTIMIZATION)
@@ -128,7 +129,7 @@ def train_motion(accelerator: Accelerator, args: argparse.Namespace, num_steps: 
     while run.step < num_steps and run.has_time():
         rng, generator = randomness(args.seed, "motion", run.step)
         frames, labels = shards.draw("frames", "labels", num=batch_size, step=run.step, rng=rng)
-        frames, target = clips.with_stills(frames, labels, rng)                                  # (b k)
+        frames, target = examples.with_stills(frames, labels, rng)                                  # (b k)
         share = min(1, max(0, (run.step - EASY_STEPS[0]) / (EASY_STEPS[1] - EASY_STEPS[0])))
         pixels = degrade(to_pixels(frames), generator, share) * 2 - 1                            # (b f c h w)
         logits = run.model(pixel_values=pixels.to(run.device)).logits.float()                    # (b k)
@@ -148,7 +149,7 @@ def train_clip(accelerator: Accelerator, args: argparse.Namespace, num_steps: in
     """Train CLIP on single frames; every caption that is true of a frame counts as a match."""
     torch.manual_seed(args.seed)
     tokenizer = build_tokenizer(caption_words())
-    shards = Shards(args.work_dir / "frames", clips.draw_frames, clips.SHARD_CLIPS)
+    shards = Shards(args.work_dir / "frames", examples.draw_frames, examples.SHARD_CLIPS)
     model = networks.build_clip(tokenizer)
     networks.whiten_patches(model, to_pixels(shards[0]["frames"][:WHITENING_CLIPS])[:, 0] * 2 - 1)
     optimizers = build_optimizers(model, **OPTIMIZATION)
@@ -160,7 +161,7 @@ def train_clip(accelerator: Accelerator, args: argparse.Namespace, num_steps: in
         moments = torch.from_numpy(rng.integers(frames.shape[1], size=batch_size))
         frames = frames[torch.arange(batch_size), moments, None]                                 # (b 1 h w c)
         pixels = degrade(to_pixels(frames), generator)[:, 0] * 2 - 1                             # (b c h w)
-        captions, says = zip(*(write_frame_caption(clips.scene_of(row), rng) for row in shown.tolist()))
+        captions, says = zip(*(write_frame_caption(examples.scene_of(row), rng) for row in shown.tolist()))
         is_true = matches(shown, torch.tensor(says)).to(run.device)                              # (b b)
         input_ids = tokenize(tokenizer, list(captions)).to(run.device)
         output = run.model(input_ids=input_ids, pixel_values=pixels.to(run.device))
@@ -212,7 +213,7 @@ def export(work_dir: Path, export_dir: Path) -> None:
             "made_on": f"{describe_machine()}, beside other work",
             "num_parameters": sum(p.numel() for p in model.parameters()),
             "notes": notes_path.read_text(encoding="utf-8") if notes_path.exists() else "",
-            "clip_seed": clips.MOTION_SEED if name == "motion" else clips.FRAME_SEED})
+            "clip_seed": examples.MOTION_SEED if name == "motion" else examples.FRAME_SEED})
     write_vocabulary(words, export_dir / "clip")
 
 
@@ -227,7 +228,7 @@ def import_recognizers(work_dir: Path, export_dir: Path) -> None:
 def check(export_dir: Path) -> None:
     """Measure both recognizers on clips never trained on; print the figures and write them into the cards."""
     recognizer, clip = load_motion_recognizer(str(export_dir / "motion")), load_clip(str(export_dir / "clip"))
-    rngs = [np.random.default_rng((clips.HELD_OUT_SEED, 1, i)) for i in range(CHECK_CLIPS)]
+    rngs = [np.random.default_rng((examples.HELD_OUT_SEED, 1, i)) for i in range(CHECK_CLIPS)]
     labels = [MOTIONS[i % len(MOTIONS)] for i in range(CHECK_CLIPS)]
     motions = [draw_motion(label, rng) for label, rng in zip(labels, rngs)]
     scenes = [replace(draw_scene(rng), motion=motion) for rng, motion in zip(rngs, motions)]
@@ -243,18 +244,18 @@ def check(export_dir: Path) -> None:
             accuracies |= check_time(recognizer, frames[: len(frames) // 10], shown["motion"])
         print(view, {name: round(number, 4) for name, number in accuracies[view].items()}, flush=True)
     for name in ("motion", "clip"):
-        write_measurements(export_dir / name, accuracies, clips.HELD_OUT_SEED,
+        write_measurements(export_dir / name, accuracies, examples.HELD_OUT_SEED,
                            confusion if name == "motion" else None)
 
 
 def draw_views(scenes: list[world.Scene]) -> dict[str, np.ndarray]:
     """The same scenes as uint8 frames (n f h w c): as drawn, and a tenth of them in ways harder to judge."""
     num, some = len(scenes), len(scenes) // 10
-    frames = world.draw_clips(num, clips.HELD_OUT_SEED, scenes=scenes).frames
+    frames = theatre.draw_clips(num, examples.HELD_OUT_SEED, scenes=scenes).frames
     views = {"as drawn": frames}
-    views["two seconds in 16 frames"] = world.draw_clips(
-        some, clips.HELD_OUT_SEED, first=num, num_frames=2 * NUM_FRAMES, scenes=scenes[:some]).frames
-    generator = torch.Generator().manual_seed(clips.HELD_OUT_SEED)
+    views["two seconds in 16 frames"] = theatre.draw_clips(
+        some, examples.HELD_OUT_SEED, first=num, num_frames=2 * NUM_FRAMES, scenes=scenes[:some]).frames
+    generator = torch.Generator().manual_seed(examples.HELD_OUT_SEED)
     views["made worse as in training"] = to_frames(
         degrade(to_pixels(torch.from_numpy(frames[:some])), generator))
     vae = AutoencoderKL.from_pretrained(BASE / "vae").eval()
@@ -268,11 +269,11 @@ def draw_views(scenes: list[world.Scene]) -> dict[str, np.ndarray]:
 
 def check_time(recognizer, frames: np.ndarray, motions: np.ndarray) -> dict[str, dict[str, float]]:
     """How clips that stand still at some moment, and those in a wrong order, are called."""
-    rng = np.random.default_rng(clips.HELD_OUT_SEED)
+    rng = np.random.default_rng(examples.HELD_OUT_SEED)
     moving = motions[: len(frames)] != MOTIONS.index("standing")
     frames, motions = frames[moving], motions[: len(frames)][moving]
     frozen = np.stack([clip[[rng.integers(NUM_FRAMES)] * NUM_FRAMES] for clip in frames])
-    shuffled = np.stack([clip[clips.shuffled_order(rng, NUM_FRAMES)] for clip in frames])
+    shuffled = np.stack([clip[examples.shuffled_order(rng, NUM_FRAMES)] for clip in frames])
     results = {}
     for name, changed in (("moving", frames), ("frozen", frozen), ("shuffled", shuffled)):
         probabilities = classify_motion(recognizer, changed)                                     # (n k)

@@ -19,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-from puppets import theatre as world
+from puppets import theatre, world
 from studies.ablation_cells import TABLES, Cell, all_cells, choose_cells, names
 from studies.ablation_report import check_document
 from studies.ablation_study import (
@@ -205,7 +205,7 @@ def exemplars_dir(study: Study, motion: str, num: int) -> Path:
     """Return a folder of the first `num` exemplars of a motion, drawn where it is missing."""
     folder = study.out / "exemplars" / f"{motion}-{num}"
     if not (folder / "text.json").is_file():   # written last
-        world.write_exemplars(motion, folder, num)
+        theatre.write_exemplars(motion, folder, num)
     return folder
 
 

@@ -1,9 +1,9 @@
 """The prompts of studies/ablation.py: what no exemplar shows doing the new motion, and everyday motions."""
 
-from puppets.theatre import (
+from puppets.theatre import EXEMPLAR_CAST
+from puppets.world import (
     CHARACTERS,
     EVERYDAY_MOTIONS,
-    EXEMPLAR_CAST,
     KEPT_OUT_PHRASES,
     MOTION_PHRASES,
     PLACE_PHRASES,

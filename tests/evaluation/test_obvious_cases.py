@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from puppets import theatre as world
+from puppets import theatre, world
 from tests.conftest import ROOT
 from utils.video import probe, read_frames, write_video
 
@@ -20,7 +20,7 @@ UNSEEN = [("robot", "snow"), ("nurse", "park"), ("alien", "desert"), ("bear", "n
 def draw(motion: str, seed: int = 20) -> np.ndarray:
     """Return clips (n f h w c) of characters that no exemplar shows."""
     scenes = [world.Scene(character, motion, place, 1) for character, place in UNSEEN]
-    return world.draw_clips(len(scenes), seed, scenes=scenes).frames
+    return theatre.draw_clips(len(scenes), seed, scenes=scenes).frames
 
 
 def write_results(folder: Path, clips: list[np.ndarray], what: str = "doing the sks dance") -> Path:

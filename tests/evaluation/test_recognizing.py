@@ -19,8 +19,8 @@ from evaluation.recognizing import (
     match_captions,
     text_embeddings,
 )
-from puppets import labels
-from puppets import theatre as world
+from puppets import recognizer_labels as labels
+from puppets import theatre, world
 from tests.conftest import ROOT, draw_frames
 from utils.errors import UserError
 
@@ -65,7 +65,7 @@ def drawn():
     motions = [labels.draw_motion(label, rng) for label in labels.MOTIONS * 20]
     scenes = [replace(labels.draw_scene(np.random.default_rng((SEED, 1, i))), motion=motion)
               for i, motion in enumerate(motions)]
-    return world.draw_clips(len(scenes), SEED, scenes=scenes), labels.shown_labels(scenes)
+    return theatre.draw_clips(len(scenes), SEED, scenes=scenes), labels.shown_labels(scenes)
 
 
 # ------------------------------------------------------------------------------------------ any classifier

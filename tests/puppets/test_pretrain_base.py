@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from puppets import networks, training
-from puppets import theatre as world
+from puppets import base_networks as networks
+from puppets import theatre, training_run, world
+from puppets.tokenizer import build_tokenizer, tokenize
 from utils.errors import UserError
 
 
@@ -24,7 +25,7 @@ def script():
 
 @pytest.fixture(scope="module")
 def tokenizer(script):
-    return networks.build_tokenizer(script.world_words())
+    return build_tokenizer(script.world_words())
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_the_placeholder_is_one_token_that_pretraining_never_uses(script, tokeni
     (placeholder,) = tokenizer("sks").input_ids[1:-1]
     rng = np.random.default_rng(0)
     captions = [script.write_training_caption(world.draw_scene(rng), rng)[0] for _ in range(2000)]
-    assert not (networks.tokenize(tokenizer, captions) == placeholder).any()
+    assert not (tokenize(tokenizer, captions) == placeholder).any()
 
 
 def test_made_up_words_replace_the_motion_and_nothing_else(script):
@@ -124,7 +125,7 @@ def test_normalized_latents_decode_to_the_same_frames():
     vae = networks.build_autoencoder().eval().requires_grad_(False)
     with torch.no_grad():
         vae.quant_conv.bias[networks.LATENT_CHANNELS:] = -12   # noise of exp(-6), less than the most
-    pixels = networks.to_pixels(world.draw_clips(8, seed=0, num_frames=2).frames.reshape(-1, 64, 64, 3))
+    pixels = networks.to_pixels(theatre.draw_clips(8, seed=0, num_frames=2).frames.reshape(-1, 64, 64, 3))
     before, std = networks.encode_pixels(vae, pixels)
     decoded, (spread, noise) = vae.decode(before).sample, sampled_deviation(vae, pixels)
     assert (noise / spread < networks.MOST_NOISE).all()
@@ -143,7 +144,7 @@ def test_channel_that_says_nothing_is_not_the_loudest():
     with torch.no_grad():
         vae.quant_conv.weight[0] *= 1e-3                  # its means hardly differ ...
         vae.quant_conv.bias[networks.LATENT_CHANNELS] = 0     # ... and its noise has a deviation of 1
-    pixels = networks.to_pixels(world.draw_clips(8, seed=0, num_frames=2).frames.reshape(-1, 64, 64, 3))
+    pixels = networks.to_pixels(theatre.draw_clips(8, seed=0, num_frames=2).frames.reshape(-1, 64, 64, 3))
     networks.normalize_latents(vae, pixels)
     deviation, noise = sampled_deviation(vae, pixels)
     assert deviation[0] < 0.1 and (deviation < 1.01).all()
@@ -162,7 +163,7 @@ def test_stopping_and_going_on_equals_training_through(run_stage, tmp_path):
 
 
 def test_rate_falls_in_a_line_to_0_between_the_steps_asked_for():
-    rates = [training.root_rate(1e-3, step, 200, 1500) * training.cooldown(step, 6000, 8000)
+    rates = [training_run.root_rate(1e-3, step, 200, 1500) * training_run.cooldown(step, 6000, 8000)
              for step in range(8001)]
     assert rates[199] == rates[1500] == 1e-3 and rates[99] == pytest.approx(5e-4)     # warm-up, then flat
     assert rates[6000] == pytest.approx(5e-4)            # the root of 1500 / 6000, of which all is left
@@ -177,7 +178,7 @@ def test_video_stage_under_way_cools_down_between_the_steps_asked_for(run_stage,
     run_stage(tmp_path, "video", 1)
     run_stage(tmp_path, "video", 3, "--cooldown-from", "1")
     muon, adamw = torch.load(tmp_path / "video.pt", weights_only=True)["optimizers"]
-    last_rate = training.root_rate(1e-3, 2, 200, 1500) / 2          # halfway between steps 1 and 3
+    last_rate = training_run.root_rate(1e-3, 2, 200, 1500) / 2          # halfway between steps 1 and 3
     assert adamw["param_groups"][0]["lr"] == pytest.approx(last_rate)
     assert muon["param_groups"][0]["lr"] == pytest.approx(2 * last_rate)
 
@@ -197,7 +198,7 @@ def test_a_sharper_decoder_leaves_the_latents_as_they_are(script, run_stage, tmp
     before = script.load_autoencoder(tmp_path, torch.device("cpu"))
     run_stage(tmp_path, "decoder", 1)
     after = script.load_autoencoder(tmp_path, torch.device("cpu"))
-    pixels = networks.to_pixels(world.draw_clips(2, seed=0, num_frames=1).frames[:, 0])
+    pixels = networks.to_pixels(theatre.draw_clips(2, seed=0, num_frames=1).frames[:, 0])
     latents, new_latents = (networks.encode_pixels(vae, pixels)[0] for vae in (before, after))
     assert torch.equal(latents, new_latents)
     assert not torch.equal(before.decode(latents).sample, after.decode(latents).sample)

@@ -102,9 +102,9 @@ def test_prompts_are_of_unseen_characters_and_all_differ():
 
 
 def test_more_exemplars_begin_with_the_bundled_ones(tmp_path):
-    from puppets import theatre as world
+    from puppets import theatre
 
-    world.write_exemplars("dance", tmp_path, 12)
+    theatre.write_exemplars("dance", tmp_path, 12)
     captions = json.loads((tmp_path / "text.json").read_text())
     bundled = json.loads((ROOT / "data" / "puppets" / "exemplars" / "text.json").read_text())
     assert len(captions) == 12 and list(captions)[:6] == list(bundled)

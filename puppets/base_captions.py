@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from puppets import theatre as world
+from puppets import world
 from puppets.composed_motions import ARMS, BODIES, LEGS, MOTIONS_BY_NAME
 
 # Words of the tokenizer that no caption of pretraining has: the placeholder, names of motions to be taught.

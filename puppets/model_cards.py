@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from puppets import theatre as world
+from puppets import world
 from puppets.composed_motions import COMPOSED_MOTIONS
-from puppets.labels import MOTIONS, OTHER
+from puppets.recognizer_labels import MOTIONS, OTHER
 from utils.files import replacing
 from utils.markdown import table
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from puppets import theatre as world
-from puppets.labels import MOTIONS, NUMBERS, OTHER, draw_scene, shown_labels
+from puppets import theatre, world
+from puppets.recognizer_labels import MOTIONS, NUMBERS, OTHER, draw_scene, shown_labels
 
 MOTION_SEED, FRAME_SEED, HELD_OUT_SEED = 5201, 5202, 5203    # of the clips; the last only to measure on
 SHARD_CLIPS = 1024                                # drawn at once
@@ -26,7 +26,7 @@ def draw_clips(index: int) -> dict[str, Tensor]:
         num = min(64, (index + 1) * SHARD_CLIPS - first)
         scenes = [draw_scene(rng) for _ in range(num)]
         fps = rng.uniform(LOWEST_FPS, 8) if rng.random() < SLOW else 8
-        frames.append(world.draw_clips(num, MOTION_SEED, first, fps=fps, scenes=scenes).frames)
+        frames.append(theatre.draw_clips(num, MOTION_SEED, first, fps=fps, scenes=scenes).frames)
         labels.append(shown_labels(scenes)["motion"])
     return {"frames": torch.from_numpy(np.concatenate(frames)),
             "labels": torch.from_numpy(np.concatenate(labels))}
@@ -63,7 +63,7 @@ def draw_frames(index: int) -> dict[str, Tensor]:
     first = index * SHARD_CLIPS
     rng = np.random.default_rng((FRAME_SEED, 1, first))
     scenes = [draw_scene(rng) for _ in range(SHARD_CLIPS)]
-    clips = world.draw_clips(SHARD_CLIPS, FRAME_SEED, first, num_frames=2, fps=1.3, scenes=scenes)
+    clips = theatre.draw_clips(SHARD_CLIPS, FRAME_SEED, first, num_frames=2, fps=1.3, scenes=scenes)
     labels = shown_labels(scenes)
     shown = np.stack([labels["character"], labels["number"], labels["place"]], axis=1)
     return {"frames": torch.from_numpy(clips.frames), "shown": torch.from_numpy(shown)}

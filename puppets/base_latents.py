@@ -16,8 +16,8 @@ from diffusers import AutoencoderKL
 from einops import rearrange
 from torch import Generator, Tensor
 
-from puppets.networks import encode_pixels, to_pixels
-from puppets.training import load_saved, save_atomically
+from puppets.base_networks import encode_pixels, to_pixels
+from puppets.training_run import load_saved, save_atomically
 
 CLIPS_AT_ONCE, FRAMES_AT_ONCE = 16, 64   # through the autoencoder
 

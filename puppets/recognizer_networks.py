@@ -17,7 +17,8 @@ from transformers import (
     VideoMAEImageProcessorPil,
 )
 
-from puppets.networks import MAX_TOKENS, SIZE
+from puppets.base_networks import SIZE
+from puppets.tokenizer import MAX_TOKENS
 
 NUM_FRAMES = 8
 MEAN, STD = 0.5, 0.5     # pixels from 0 to 1 become -1 to 1

@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 
-from puppets import theatre as world
+from puppets import world
 from puppets.composed_motions import list_motions
 
 # A judge that can only choose among the motions it knows calls whatever swings its arms a dance. OTHER are
