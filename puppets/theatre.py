@@ -1,10 +1,7 @@
 """Draws the puppet theatre: short captioned clips of jointed 2-D puppets, deterministic in a seed.
 
-Ten characters, seven places, one or two of a kind on the stage, eight everyday motions; three more motions
-are kept out of what the bundled base model is trained on, so that they can be taught to it. Besides these
-the base learns from motions named by their parts (puppets/composed_motions.py). Every clip comes with
-a plain English caption and with its labels. Clip `i` of a seed is always the same, whatever is drawn with
-it.
+puppets/world.py says what clips can show. Every clip comes with a plain English caption and with its labels.
+Clip `i` of a seed is always the same, whatever is drawn with it.
 
     python -m puppets.theatre --demo --out data/puppets         # redraws the bundled demo clips
     python -m puppets.theatre --motion dab --out DIR            # exemplars of another kept-out motion
@@ -29,7 +26,9 @@ from puppets.looks import LOOKS
 from puppets.motions import pose_puppets
 from puppets.world import (
     CHARACTERS,
+    CLIP_FRAMES,
     EVERYDAY_MOTIONS,
+    FRAME_SIZE,
     HELD_OUT_COMBINATIONS,
     KEPT_OUT_MOTIONS,
     KEPT_OUT_PHRASES,
@@ -42,7 +41,7 @@ from puppets.world import (
 )
 from utils.errors import plain_errors, run_script
 
-# skin and hair of people, together so that a face stands out from its hair
+# colours of skin and hair, in pairs in which the face stands out from the hair
 COMPLEXIONS = (
     ((255, 219, 188), (232, 180, 80)), ((255, 219, 188), (120, 66, 30)), ((236, 188, 146), (52, 34, 26)),
     ((236, 188, 146), (150, 70, 30)), ((186, 130, 90), (36, 26, 24)), ((128, 84, 58), (24, 22, 26)),
@@ -51,36 +50,36 @@ COMPLEXIONS = (
 
 @dataclass(frozen=True)
 class Clips:
-    """frames: uint8 (n f h w c); captions and scenes: one per clip."""
+    """Drawn clips: frames uint8 (n f h w c), and a caption and a scene of each clip."""
 
     frames: np.ndarray
     captions: list[str]
     scenes: list[Scene]
 
 
-def draw_clips(num: int, seed: int, first: int = 0, num_frames: int = 8, fps: float = 8, size: int = 64,
-               scenes: list[Scene] | None = None, chunk: int = 128) -> Clips:
-    """Draw clips first, first + 1, ... of a seed; without `scenes` these are pretraining scenes."""
+def draw_clips(num: int, seed: int, first: int = 0, num_frames: int = CLIP_FRAMES, fps: float = 8,
+               size: int = FRAME_SIZE, scenes: list[Scene] | None = None, chunk: int = 128) -> Clips:
+    """Draw the `num` clips from number `first` on of a seed. Without `scenes` they are pretraining scenes."""
     frames, captions, shown = [], [], []
     for start in range(0, num, chunk):
         indices = range(start, min(start + chunk, num))
         rngs = [np.random.default_rng((seed, first + i)) for i in indices]
         here = [draw_scene(rng) if scenes is None else scenes[i] for i, rng in zip(indices, rngs)]
         captions += [write_caption(scene, rng) for scene, rng in zip(here, rngs)]
-        frames.append(render(here, rngs, num_frames, fps, size))
+        frames.append(paint_scenes(here, rngs, num_frames, fps, size))
         shown += here
     return Clips(np.concatenate(frames), captions, shown)
 
 
-def draw_composed_clips(num: int, seed: int, first: int = 0, num_frames: int = 8) -> Clips:
-    """Draw clips first, first + 1, ... of a seed, of motions named by their parts."""
+def draw_composed_clips(num: int, seed: int, first: int = 0, num_frames: int = CLIP_FRAMES) -> Clips:
+    """Draw the `num` clips from number `first` on of a seed, of motions named by their parts."""
     rngs = [np.random.default_rng((seed, 1, first + i)) for i in range(num)]
     return draw_clips(num, seed, first, num_frames, scenes=[draw_composed_scene(rng) for rng in rngs])
 
 
-def render(scenes: list[Scene], rngs: list[np.random.Generator], num_frames: int, fps: float,
+def paint_scenes(scenes: list[Scene], rngs: list[np.random.Generator], num_frames: int, fps: float,
            size: int) -> np.ndarray:
-    """Frames of the scenes, uint8 (n f h w c); where, how big and how fast comes from each generator."""
+    """Return the frames of scenes, uint8 (n f h w c). The generators decide positions, sizes and speeds."""
     staging = [draw_staging(scene, rng) for scene, rng in zip(scenes, rngs)]
     column = lambda name: np.array([s[name] for s in staging], dtype=np.float32)
     canvas = np.zeros((len(scenes), num_frames, size, size, 3), dtype=np.float32)
@@ -110,7 +109,7 @@ def render(scenes: list[Scene], rngs: list[np.random.Generator], num_frames: int
 
 
 def draw_staging(scene: Scene, rng: np.random.Generator) -> dict:
-    """The random part of one clip: where the puppets are, how big, how fast, and what surrounds them."""
+    """Return the random part of a clip: positions, size and speed of the puppets, and their surroundings."""
     spread = rng.uniform(13, 16)
     middle = 32 + rng.uniform(-2, 2) if scene.num_characters == 2 else rng.uniform(22, 42)
     phase = rng.random()
@@ -159,8 +158,8 @@ def parse_args() -> argparse.Namespace:
     what.add_argument("--sheet", type=Path, help="PNG: pretraining clips, one a row")
     parser.add_argument("--num", type=int, default=NUM_EXEMPLARS, choices=range(1, len(EXEMPLAR_CAST) + 1),
                         metavar="NUM",
-                        help=f"of --motion, at most {len(EXEMPLAR_CAST)} (default: {NUM_EXEMPLARS}); the "
-                             f"first ones are the same whatever their number")
+                        help=f"exemplars, at most {len(EXEMPLAR_CAST)} (default: {NUM_EXEMPLARS}). More of "
+                             f"them begin with the same ones")
     parser.add_argument("--out", type=Path, help="folder to write to")
     parser.add_argument("--seed", type=int, default=0, help="of the sheet")
     parser.add_argument("--rows", type=int, default=12, help="of the sheet")
@@ -171,7 +170,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def write_exemplars(motion: str, folder: Path, num: int = NUM_EXEMPLARS) -> None:
-    """Clips of two seconds, the first `num` of the cast: three characters, one kept-out motion."""
+    """Write clips of two seconds of one kept-out motion, by the first `num` of EXEMPLAR_CAST."""
     scenes = [Scene(character, motion, place, 1) for character, place in EXEMPLAR_CAST[:num]]
     clips = draw_clips(len(scenes), EXEMPLAR_SEED, num_frames=16, scenes=scenes)
     captions = [f"a {s.character} {KEPT_OUT_PHRASES[motion]} {PLACE_PHRASES[s.place][0]}" for s in scenes]
@@ -180,7 +179,7 @@ def write_exemplars(motion: str, folder: Path, num: int = NUM_EXEMPLARS) -> None
 
 
 def write_regularization(folder: Path, num: int = 48) -> None:
-    """Everyday clips of 1.5 seconds: every character, every motion, one puppet or two."""
+    """Write everyday clips of 1.5 seconds: every character, every motion, one puppet or two."""
     scenes = []
     rng = np.random.default_rng(REGULARIZATION_SEED)
     while len(scenes) < num:
@@ -195,9 +194,10 @@ def write_regularization(folder: Path, num: int = 48) -> None:
 
 def write_clips(folder: Path, names: list[str], frames: np.ndarray, captions: list[str],
                 fps: int = 8) -> None:
-    """H.264 files that every browser plays, and their captions in text.json.
+    """Write frames (n f h w c) as H.264 files that every browser plays, and their captions into text.json.
 
-    Each pixel is written as 2x2: H.264 halves the resolution of colours, which costs 64x64 puppets 8 dB.
+    Each pixel is written as 2x2 pixels. H.264 halves the resolution of colours, which would cost 8 dB at
+    64x64.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, clip in zip(names, frames):

@@ -15,14 +15,17 @@ MAX_TOKENS = 32   # of a caption, its start and end mark included
 
 
 def build_tokenizer(words: list[str]) -> CLIPTokenizer:
-    """A byte-level CLIP tokenizer: every string has tokens, and each of `words` is a single one."""
+    """Return a byte-level CLIP tokenizer. Every string has tokens, and each of `words` is one token."""
     with tempfile.TemporaryDirectory() as folder:
         write_vocabulary(words, Path(folder))
         return CLIPTokenizer.from_pretrained(folder, model_max_length=MAX_TOKENS)
 
 
 def write_vocabulary(words: list[str], folder: Path) -> None:
-    """Write vocab.json and merges.txt in CLIP's order: bytes, bytes ending a word, merges, two marks."""
+    """Write vocab.json and merges.txt in CLIP's order.
+
+    The order is: bytes, bytes that end a word, merges, the marks of start and end.
+    """
     merges = learn_merges(sorted(word for word in set(words) if len(word) > 1))
     letters = sorted(byte_letters())
     pieces = letters + [letter + "</w>" for letter in letters] + [a + b for a, b in merges]
@@ -34,7 +37,10 @@ def write_vocabulary(words: list[str], folder: Path) -> None:
 
 
 def learn_merges(words: list[str]) -> list[tuple[str, str]]:
-    """Byte pair merges after which each word is one token; frequent pairs first, then by the alphabet."""
+    """Return the byte pair merges after which each word is one token.
+
+    Frequent pairs come first, equally frequent ones by the alphabet.
+    """
     spelled = [[*word[:-1], word[-1] + "</w>"] for word in words]
     merges = []
     while any(len(pieces) > 1 for pieces in spelled):
@@ -51,13 +57,13 @@ def learn_merges(words: list[str]) -> list[tuple[str, str]]:
 
 
 def byte_letters() -> list[str]:
-    """A printable character for each of the 256 bytes, as byte-level tokenizers have them since GPT-2."""
+    """Return a printable character for each of the 256 bytes, as byte-level tokenizers use since GPT-2."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     num_rest = 256 - len(printable)
     return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(num_rest)]
 
 
 def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
-    """Token ids (b n), padded to the full length as the pipeline does it."""
+    """Return token ids (b n), padded to the full length as in the pipeline."""
     return tokenizer(captions, padding="max_length", max_length=MAX_TOKENS, truncation=True,
                      return_tensors="pt").input_ids

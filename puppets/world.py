@@ -5,11 +5,15 @@ of the training of the bundled base, so that they can be taught to it. The base 
 caption names by their parts (puppets/composed_motions.py).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from string import ascii_lowercase
 
 import numpy as np
 
 from puppets.composed_motions import COMPOSED_MOTIONS
+
+CLIP_FRAMES, FRAME_SIZE = 8, 64   # frames of a clip; width and height of a frame in pixels
 
 PLURALS = {
     "man": "men", "woman": "women", "toddler": "toddlers", "robot": "robots", "nurse": "nurses",
@@ -40,7 +44,7 @@ MOTION_PHRASES = {
 }
 EVERYDAY_MOTIONS = tuple(MOTION_PHRASES)
 
-# Never drawn for pretraining. `V*` is what the exemplar captions call the new motion.
+# Never drawn for pretraining. The captions of exemplars call the new motion `V*`.
 KEPT_OUT_PHRASES = {
     "dance": "doing the V* dance",
     "dab": "doing the V* dab",
@@ -50,8 +54,8 @@ KEPT_OUT_MOTIONS = tuple(KEPT_OUT_PHRASES)
 
 COMPOSED_PHRASES = {motion: f"moving with {motion}" for motion in COMPOSED_MOTIONS}
 
-# Character x motion x place combinations never drawn for pretraining, to test composition: every 11th, spread
-# so that each pair of the three still occurs.
+# Combinations of character, motion and place that are never drawn for pretraining, to test composition. Every
+# 11th is held out, so that each pair of the three is still drawn.
 HELD_OUT_COMBINATIONS = frozenset(
     (character, motion, place)
     for i, character in enumerate(CHARACTERS)
@@ -63,7 +67,7 @@ HELD_OUT_COMBINATIONS = frozenset(
 
 @dataclass(frozen=True)
 class Scene:
-    """What a clip shows: its labels."""
+    """What a clip shows."""
 
     character: str
     motion: str
@@ -72,7 +76,7 @@ class Scene:
 
 
 def draw_scene(rng: np.random.Generator, held_out: bool = False) -> Scene:
-    """Draw a scene with an everyday motion: one allowed in pretraining, or a held-out combination."""
+    """Draw a scene with an everyday motion: one that pretraining may show, or a held-out combination."""
     while True:
         scene = Scene(str(rng.choice(CHARACTERS)), str(rng.choice(EVERYDAY_MOTIONS)), str(rng.choice(PLACES)),
                       1 if rng.random() < 0.6 else 2)
@@ -86,10 +90,8 @@ def draw_composed_scene(rng: np.random.Generator) -> Scene:
 
 
 def write_caption(scene: Scene, rng: np.random.Generator) -> str:
-    """Say what the scene shows, with some of the variety people have; now and then the place stays unsaid."""
-    who = "two " + PLURALS[scene.character]
-    if scene.num_characters == 1:
-        who = ("an " if scene.character[0] in "aeiou" else "a ") + scene.character
+    """Return a caption of a scene, worded in one of several ways. One in 25 leaves out the place."""
+    who = say_who(scene.character, scene.num_characters)
     if scene.motion in KEPT_OUT_PHRASES:
         what = KEPT_OUT_PHRASES[scene.motion]
     elif scene.motion in COMPOSED_PHRASES:
@@ -107,3 +109,28 @@ def write_caption(scene: Scene, rng: np.random.Generator) -> str:
     if style < 0.96:
         return f"{where}, {who} {what}"
     return f"{who} {what}"
+
+
+def say_who(character: str, num_characters: int) -> str:
+    """Return the subject of a caption: "a man", "an alien", "two robots"."""
+    if num_characters == 2:
+        return f"two {PLURALS[character]}"
+    return f"{'an' if character[0] in 'aeiou' else 'a'} {character}"
+
+
+def phrase_in(caption: str, phrases: Iterable[str]) -> str:
+    """Return the longest of `phrases` that stands in `caption`; empty if none does."""
+    return max((phrase for phrase in phrases if phrase in caption), key=len, default="")
+
+
+def make_up_word(rng: np.random.Generator, shortest: int, longest: int) -> str:
+    """Return a word of random letters, `shortest` to `longest` letters long."""
+    return "".join(rng.choice(list(ascii_lowercase), size=rng.integers(shortest, longest + 1)))
+
+
+def caption_words(*more: str) -> list[str]:
+    """Return, sorted, every word that a caption of an everyday motion can have, and the words of `more`."""
+    rows = [*MOTION_PHRASES.values(), *PLACE_PHRASES.values()]
+    phrases = [phrase for row in rows for phrase in row]
+    phrases += [*PLURALS, *PLURALS.values(), "a an two is are video of", *more]
+    return sorted({word for phrase in phrases for word in phrase.split()})

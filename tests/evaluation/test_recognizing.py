@@ -63,7 +63,7 @@ def drawn():
     """Clips of every motion, 20 each, and their motions as indices."""
     rng = np.random.default_rng(SEED)
     motions = [labels.draw_motion(label, rng) for label in labels.MOTIONS * 20]
-    scenes = [replace(labels.draw_scene(np.random.default_rng((SEED, 1, i))), motion=motion)
+    scenes = [replace(labels.draw_any_scene(np.random.default_rng((SEED, 1, i))), motion=motion)
               for i, motion in enumerate(motions)]
     return theatre.draw_clips(len(scenes), SEED, scenes=scenes), labels.shown_labels(scenes)
 
@@ -259,7 +259,7 @@ def test_clip_tells_character_number_and_place(bundled_clip, drawn):
 def test_embeddings_have_length_one_and_know_the_right_caption(bundled_clip, drawn):
     clips, _ = drawn
     images = image_embeddings(bundled_clip, clips.frames[:50, 0], batch_size=16)
-    captions = [f"{labels.say_who(s.character, s.num_characters)} {world.PLACE_PHRASES[s.place][0]}"
+    captions = [f"{world.say_who(s.character, s.num_characters)} {world.PLACE_PHRASES[s.place][0]}"
                 for s in clips.scenes[:50]]
     texts = text_embeddings(bundled_clip, captions)
     assert torch.allclose(images.norm(dim=1), torch.ones(50), atol=1e-5)

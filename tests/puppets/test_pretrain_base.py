@@ -25,7 +25,7 @@ def script():
 
 @pytest.fixture(scope="module")
 def tokenizer(script):
-    return build_tokenizer(script.world_words())
+    return build_tokenizer(script.base_words())
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def weights(work_dir: Path, stage: str) -> list[torch.Tensor]:
 
 
 def test_every_word_of_the_world_is_one_token(script, tokenizer):
-    for word in script.world_words():
+    for word in script.base_words():
         assert len(tokenizer.tokenize(word)) == 1, word
 
 
@@ -99,7 +99,7 @@ def test_what_the_parts_of_a_motion_do_are_labels(script):
         scene = world.draw_composed_scene(rng)
         caption, says_motion = script.write_training_caption(scene, rng)
         labels = script.caption_labels([scene], [caption], [says_motion])[0].tolist()
-        parts = tuple(labels[list(script.LABELS).index("motion"):])
+        parts = tuple(labels[list(script.CAPTION_LABELS).index("motion"):])
         assert says_motion == (scene.motion in caption) == (parts != UNSAID)
         assert not says_motion or motion_of.setdefault(parts, scene.motion) == scene.motion
         assert parts[0] == len(world.EVERYDAY_MOTIONS)   # none of them
@@ -125,7 +125,7 @@ def test_normalized_latents_decode_to_the_same_frames():
     vae = networks.build_autoencoder().eval().requires_grad_(False)
     with torch.no_grad():
         vae.quant_conv.bias[networks.LATENT_CHANNELS:] = -12   # noise of exp(-6), less than the most
-    pixels = networks.to_pixels(theatre.draw_clips(8, seed=0, num_frames=2).frames.reshape(-1, 64, 64, 3))
+    pixels = networks.to_vae_pixels(theatre.draw_clips(8, seed=0, num_frames=2).frames.reshape(-1, 64, 64, 3))
     before, std = networks.encode_pixels(vae, pixels)
     decoded, (spread, noise) = vae.decode(before).sample, sampled_deviation(vae, pixels)
     assert (noise / spread < networks.MOST_NOISE).all()
@@ -144,7 +144,7 @@ def test_channel_that_says_nothing_is_not_the_loudest():
     with torch.no_grad():
         vae.quant_conv.weight[0] *= 1e-3                  # its means hardly differ ...
         vae.quant_conv.bias[networks.LATENT_CHANNELS] = 0     # ... and its noise has a deviation of 1
-    pixels = networks.to_pixels(theatre.draw_clips(8, seed=0, num_frames=2).frames.reshape(-1, 64, 64, 3))
+    pixels = networks.to_vae_pixels(theatre.draw_clips(8, seed=0, num_frames=2).frames.reshape(-1, 64, 64, 3))
     networks.normalize_latents(vae, pixels)
     deviation, noise = sampled_deviation(vae, pixels)
     assert deviation[0] < 0.1 and (deviation < 1.01).all()
@@ -198,7 +198,7 @@ def test_a_sharper_decoder_leaves_the_latents_as_they_are(script, run_stage, tmp
     before = script.load_autoencoder(tmp_path, torch.device("cpu"))
     run_stage(tmp_path, "decoder", 1)
     after = script.load_autoencoder(tmp_path, torch.device("cpu"))
-    pixels = networks.to_pixels(theatre.draw_clips(2, seed=0, num_frames=1).frames[:, 0])
+    pixels = networks.to_vae_pixels(theatre.draw_clips(2, seed=0, num_frames=1).frames[:, 0])
     latents, new_latents = (networks.encode_pixels(vae, pixels)[0] for vae in (before, after))
     assert torch.equal(latents, new_latents)
     assert not torch.equal(before.decode(latents).sample, after.decode(latents).sample)

@@ -134,11 +134,11 @@ def test_a_frozen_clip_is_standing_and_a_shuffled_one_no_motion_it_knows():
 
 def test_every_scene_is_drawn_for_training_and_none_of_them_twice():
     rng = np.random.default_rng(0)
-    scenes = [labels.draw_scene(rng) for _ in range(3000)]
+    scenes = [labels.draw_any_scene(rng) for _ in range(3000)]
     assert {labels.label_of(scene.motion) for scene in scenes} == set(labels.MOTIONS)
     assert not {scene.motion for scene in scenes} - set(labels.NAMED_MOTIONS) - set(labels.OTHER_MOTIONS)
     assert len({(s.character, s.place, s.num_characters) for s in scenes}) == 10 * 7 * 2
-    first, second = examples.draw_clips(0), examples.draw_clips(1)
+    first, second = examples.draw_motion_shard(0), examples.draw_motion_shard(1)
     assert not any((first["frames"] == clip).all(dim=(1, 2, 3, 4)).any() for clip in second["frames"])
 
 
@@ -146,13 +146,13 @@ def test_captions_of_frames_say_what_is_shown_and_any_motion_or_none():
     rng = np.random.default_rng(0)
     made_up = unsaid = placeless = 0
     for _ in range(2000):
-        scene = labels.draw_scene(rng)
+        scene = labels.draw_any_scene(rng)
         caption, (says_character, says_number, says_place) = labels.write_frame_caption(scene, rng)
-        named = labels.say_who(scene.character, scene.num_characters) in caption
+        named = world.say_who(scene.character, scene.num_characters) in caption
         assert named == says_character == says_number
         assert any(phrase in caption for phrase in world.PLACE_PHRASES[scene.place]) == says_place
         made_up += "doing the" in caption
-        unsaid += caption == f"{labels.say_who(scene.character, scene.num_characters)} " \
+        unsaid += caption == f"{world.say_who(scene.character, scene.num_characters)} " \
                              f"{world.PLACE_PHRASES[scene.place][0]}"
         placeless += not says_place
     assert made_up > 300 and unsaid > 80 and placeless > 200
