@@ -19,7 +19,7 @@ class Brush:
         self.canvas, self.rows, self.size, self.unit = canvas, rows, size, size / 64
 
     def bar(self, start, end, start_radius, end_radius, colour, square=False, opacity=1.0, only=None) -> None:
-        """Paint a tapering bar from start to end (n f 2), with round or square ends; `only` picks rows (n)."""
+        """Paint a tapering bar from start to end (n f 2), with round or square ends; `only` picks rows."""
         shape = (len(self.rows), self.canvas.shape[1])
         keep = np.ones(shape[0], bool) if only is None else only
         if not keep.any():

@@ -24,14 +24,19 @@ from evaluation.recognizing import (
     classify_motion,
     load_clip,
     load_motion_recognizer,
-    match_captions,
 )
 from evaluation.statistics import estimate
 from models.base import enough_memory, load_base
 from models.motion_weights import apply_motion, read_motion_info
 from puppets import theatre, world
 from puppets.model_cards import confusion_counts, confusion_table
-from puppets.recognizer_labels import MOTIONS, read_scenes, scene_captions, shown_labels
+from puppets.recognizer_labels import (
+    MOTIONS,
+    match_captions,
+    read_scenes,
+    scene_captions,
+    shown_labels,
+)
 from rendering.sampling import Rendering, render
 from training.config import Config
 from training.run_folder import find_motion

@@ -1,13 +1,17 @@
 """What the recognizers of the puppet theatre tell apart: labels, captions of frames, and reading answers.
 
-Shapes: n clips or frames, t captions.
+Shapes: n clips or frames, f frames of a clip, t captions, d width of CLIP's embeddings.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
 import numpy as np
+import torch
+from einops import rearrange
 
+from evaluation.recognizing import ImageTextModel, even_indices, image_embeddings, text_embeddings
 from puppets import world
 from puppets.composed_motions import list_motions
 
@@ -59,6 +63,20 @@ def read_scenes(probabilities: np.ndarray) -> dict[str, np.ndarray]:
     grid = probabilities.reshape(-1, len(world.CHARACTERS), len(NUMBERS), len(world.PLACES))
     return {"character": grid.sum((2, 3)).argmax(1), "number": grid.sum((1, 3)).argmax(1),
             "place": grid.sum((1, 2)).argmax(1)}
+
+
+@torch.no_grad()
+def match_captions(clip: ImageTextModel, clips: Sequence[np.ndarray], captions: Sequence[str],
+                   num_frames: int = 4) -> np.ndarray:
+    """Return the probabilities (n t) that a caption, and none of the others, is that of a clip (f h w c).
+
+    They come from the mean similarity of the caption to `num_frames` frames at even distances.
+    """
+    texts = text_embeddings(clip, captions)                                               # (t d)
+    chosen = [frames[index] for frames in clips for index in even_indices(len(frames), num_frames)]
+    images = rearrange(image_embeddings(clip, chosen), "(n f) d -> n f d", f=num_frames)
+    similarity = (images @ texts.T).mean(1)                                               # (n t)
+    return (similarity * clip.model.logit_scale.exp().cpu()).softmax(-1).numpy()
 
 
 def shown_labels(scenes: list[world.Scene]) -> dict[str, np.ndarray]:

@@ -34,7 +34,6 @@ from evaluation.recognizing import (
     classify_motion,
     load_clip,
     load_motion_recognizer,
-    match_captions,
 )
 from puppets import recognizer_examples as examples
 from puppets import recognizer_networks as networks
@@ -46,6 +45,7 @@ from puppets.recognizer_labels import (
     MOTIONS,
     draw_any_scene,
     draw_motion,
+    match_captions,
     read_scenes,
     recognizer_words,
     scene_captions,

@@ -16,7 +16,6 @@ from evaluation.recognizing import (
     label_index,
     load_clip,
     load_motion_recognizer,
-    match_captions,
     text_embeddings,
 )
 from puppets import recognizer_labels as labels
@@ -116,7 +115,8 @@ def test_of_many_labels_the_nearest_are_named(classifier):
     with pytest.raises(UserError) as error:
         label_index(replace(classifier, labels=labels), "salsa spin")
     message = str(error.value)
-    assert "'salsa spin', but 400 others, the nearest salsa dancing, Spinning poi, " in message
+    assert "'salsa spin', but 400 others, the nearest salsa dancing, " in message
+    assert "Spinning poi" in message
     assert message.count("playing game") < 5
 
 
@@ -251,7 +251,8 @@ def test_clip_tells_character_number_and_place(bundled_clip, drawn):
     clips, shown = drawn
     for motion in ("", "doing the sks dance"):
         captions = labels.scene_captions(motion)
-        seen = labels.read_scenes(match_captions(bundled_clip, clips.frames[:66], captions, num_frames=2))
+        found = labels.match_captions(bundled_clip, clips.frames[:66], captions, num_frames=2)
+        seen = labels.read_scenes(found)
         for name in ("character", "number", "place"):
             assert (seen[name] == shown[name][:66]).mean() >= 0.97, (motion, name)
 
