@@ -281,7 +281,7 @@ def export(work_dir: Path, export_dir: Path) -> None:
 
 def import_base(work_dir: Path, export_dir: Path) -> None:
     """Make checkpoints of step 0 from an exported base, to train on after the work folder was lost."""
-    pipeline = TextToVideoSDPipeline.from_pretrained(export_dir)
+    pipeline = TextToVideoSDPipeline.from_pretrained(export_dir, use_safetensors=True)
     for stage, model in {
         "autoencoder": networks.FrameCoder(pipeline.vae),
         "text": networks.CaptionReader(pipeline.text_encoder, LABEL_COUNTS),

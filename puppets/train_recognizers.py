@@ -219,7 +219,8 @@ def export(work_dir: Path, export_dir: Path) -> None:
 def import_recognizers(work_dir: Path, export_dir: Path) -> None:
     """Make checkpoints of step 0 from exported recognizers, to train on."""
     for name, kind in {"motion": VideoMAEForVideoClassification, "clip": CLIPModel}.items():
-        save_untrained(kind.from_pretrained(export_dir / name), work_dir / f"{name}.pt")
+        save_untrained(kind.from_pretrained(export_dir / name, use_safetensors=True),
+                       work_dir / f"{name}.pt")
 
 
 # -------------------------------------------------------------------------------------------------- check
@@ -257,7 +258,7 @@ def draw_views(scenes: list[world.Scene]) -> dict[str, np.ndarray]:
     generator = torch.Generator().manual_seed(examples.CHECK_SEED)
     views["made worse as in training"] = to_frames(
         degrade(to_unit_pixels(torch.from_numpy(frames[:some])), generator))
-    vae = AutoencoderKL.from_pretrained(BASE / "vae").eval()
+    vae = AutoencoderKL.from_pretrained(BASE / "vae", use_safetensors=True).eval()
     flat = to_vae_pixels(rearrange(frames[:some], "n f h w c -> (n f) h w c"))
     with torch.no_grad():
         decoded = [vae.decode(encode_pixels(vae, part)[0]).sample for part in flat.split(64)]    # (b c h w)

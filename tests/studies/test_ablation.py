@@ -1,4 +1,4 @@
-"""studies/ablation.py: cells are run once, go on where they stopped, and what was not reached is open."""
+"""studies/ablation.py: cells are run once and go on where they stopped; cells not run are open."""
 
 import json
 import signal
