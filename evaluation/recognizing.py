@@ -46,19 +46,14 @@ class MotionRecognizer:
     name: str                  # as the user gave it
     model: PreTrainedModel
     processor: object          # the folder's own, of images or videos
+    num_frames: int            # of a clip, that it looks at
     labels: tuple[str, ...]
-
-    @property
-    def num_frames(self) -> int:
-        """How many frames of a clip it looks at."""
-        return frames_looked_at(self.model.config)
 
 
 @dataclass(frozen=True)
 class ImageTextModel:
     """A CLIP, in float32 and eval mode."""
 
-    name: str
     model: CLIPModel
     processor: object          # of images
     tokenizer: object
@@ -75,19 +70,15 @@ def load_motion_recognizer(name: str, device: torch.device | str = "cpu") -> Mot
     if not any(kind.endswith(CLASSIFIER) for kind in config.architectures or ()):
         raise UserError(f"{name}: is {_kind(config)}, not a video classifier. Name a folder or hub id of a "
                         f"VideoMAE{CLASSIFIER} or its like.")
-    if frames_looked_at(config) is None:
+    said = [getattr(config, key, None) for key in FRAME_COUNT_KEYS]
+    num_frames = next((number for number in said if isinstance(number, int)), None)
+    if num_frames is None:
         raise UserError(f"{name}: its config does not say {' or '.join(FRAME_COUNT_KEYS)}. Name another "
                         f"video classifier, such as a VideoMAE{CLASSIFIER}.")
     model = _load_weights(name, AutoModelForVideoClassification, config, device)
     labels = tuple(config.id2label[index] for index in range(config.num_labels))
     processor = AutoVideoProcessor if model.main_input_name == VIDEO_INPUT else AutoImageProcessor
-    return MotionRecognizer(name, model, _load(name, processor), labels)
-
-
-def frames_looked_at(config: PreTrainedConfig) -> int | None:
-    """Return how many frames of a clip a video classifier looks at; None if its config does not say."""
-    said = [getattr(config, key, None) for key in FRAME_COUNT_KEYS]
-    return next((number for number in said if isinstance(number, int)), None)
+    return MotionRecognizer(name, model, _load(name, processor), num_frames, labels)
 
 
 def label_index(recognizer: MotionRecognizer, label: str) -> int:
@@ -134,7 +125,7 @@ def load_clip(name: str, device: torch.device | str = "cpu") -> ImageTextModel:
     if not isinstance(config, CLIPConfig):
         raise UserError(f"{name}: is {_kind(config)}, not a CLIPModel. Name a folder or hub id of one.")
     model = _load_weights(name, CLIPModel, config, device)
-    return ImageTextModel(name, model, _load(name, AutoImageProcessor), _load(name, AutoTokenizer))
+    return ImageTextModel(model, _load(name, AutoImageProcessor), _load(name, AutoTokenizer))
 
 
 def image_embeddings(clip: ImageTextModel, frames: Sequence[np.ndarray],

@@ -1,6 +1,7 @@
 """The maker of the bundled base: tokenizer, captions, exact resuming, a folder stock diffusers loads."""
 
 import itertools
+import shutil
 import sys
 from pathlib import Path
 
@@ -49,6 +50,23 @@ def run_stage(script, monkeypatch):
         script.main()
 
     return run
+
+
+@pytest.fixture(scope="module")
+def first_stages(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("first_stages")
+
+
+@pytest.fixture
+def start(run_stage, first_stages):
+    """Return a function that fills a work folder with the autoencoder and text stages, which run once."""
+    def copy(work_dir: Path) -> Path:
+        for stage in ("autoencoder", "text"):
+            if not (first_stages / f"{stage}.pt").exists():
+                run_stage(first_stages, stage, 1)
+        return shutil.copytree(first_stages, work_dir, dirs_exist_ok=True)
+
+    return copy
 
 
 def weights(work_dir: Path, stage: str) -> list[torch.Tensor]:
@@ -151,11 +169,9 @@ def test_channel_that_says_nothing_is_not_the_loudest():
     assert (noise < 1.01 * networks.MOST_NOISE).all()
 
 
-def test_stopping_and_going_on_equals_training_through(run_stage, tmp_path):
-    through, stopped = tmp_path / "through", tmp_path / "stopped"
+def test_stopping_and_going_on_equals_training_through(run_stage, start, tmp_path):
+    through, stopped = start(tmp_path / "through"), start(tmp_path / "stopped")
     for work_dir, stops in ((through, (2,)), (stopped, (1, 2))):
-        run_stage(work_dir, "autoencoder", 1)
-        run_stage(work_dir, "text", 1)
         for steps in stops:
             run_stage(work_dir, "video", steps)
     for a, b in zip(weights(through, "video"), weights(stopped, "video"), strict=True):
@@ -172,9 +188,8 @@ def test_rate_falls_in_a_line_to_0_between_the_steps_asked_for():
     assert all(later < earlier for earlier, later in itertools.pairwise(rates[1500:]))
 
 
-def test_video_stage_under_way_cools_down_between_the_steps_asked_for(run_stage, tmp_path):
-    run_stage(tmp_path, "autoencoder", 1)
-    run_stage(tmp_path, "text", 1)
+def test_video_stage_under_way_cools_down_between_the_steps_asked_for(run_stage, start, tmp_path):
+    start(tmp_path)
     run_stage(tmp_path, "video", 1)
     run_stage(tmp_path, "video", 3, "--cooldown-from", "1")
     muon, adamw = torch.load(tmp_path / "video.pt", weights_only=True)["optimizers"]
@@ -193,8 +208,8 @@ def test_cooldown_that_cannot_be_is_refused(run_stage, tmp_path, arguments, word
         run_stage(tmp_path, *arguments)
 
 
-def test_a_sharper_decoder_leaves_the_latents_as_they_are(script, run_stage, tmp_path):
-    run_stage(tmp_path, "autoencoder", 1)
+def test_a_sharper_decoder_leaves_the_latents_as_they_are(script, run_stage, start, tmp_path):
+    start(tmp_path)
     before = script.load_autoencoder(tmp_path, torch.device("cpu"))
     run_stage(tmp_path, "decoder", 1)
     after = script.load_autoencoder(tmp_path, torch.device("cpu"))
@@ -204,10 +219,11 @@ def test_a_sharper_decoder_leaves_the_latents_as_they_are(script, run_stage, tmp
     assert not torch.equal(before.decode(latents).sample, after.decode(latents).sample)
 
 
-def test_exported_folder_loads_and_renders_in_stock_diffusers(run_stage, tmp_path):
+def test_exported_folder_loads_and_renders_in_stock_diffusers(run_stage, start, tmp_path):
     from diffusers import DiffusionPipeline
 
-    for stage in ("autoencoder", "text", "video", "export"):
+    start(tmp_path)
+    for stage in ("video", "export"):
         run_stage(tmp_path, stage, 1, "--export-dir", str(tmp_path / "base"))
     pipeline = DiffusionPipeline.from_pretrained(tmp_path / "base")
     kinds = {name: type(getattr(pipeline, name)).__name__ for name in pipeline.components}

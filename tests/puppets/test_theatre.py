@@ -111,7 +111,7 @@ def test_every_motion_but_standing_moves_every_character():
     motions = world.EVERYDAY_MOTIONS + world.KEPT_OUT_MOTIONS
     scenes = [world.Scene(character, motion, "stage", 1)
               for character in world.CHARACTERS for motion in motions]
-    frames = theatre.draw_clips(len(scenes), seed=0, scenes=scenes).frames.astype(float)
+    frames = theatre.draw_clips(len(scenes), seed=0, size=32, scenes=scenes).frames.astype(float)
     moved = np.abs(np.diff(frames, axis=1)).mean(axis=(1, 2, 3, 4))
     for scene, amount in zip(scenes, moved):
         assert (amount < 0.4) == (scene.motion == "standing"), (scene, amount)
