@@ -14,7 +14,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.motion_words import MotionName
+from evaluation.motion_words import MotionName, named_label
 from evaluation.shown_videos import (
     Exemplar,
     ShownVideo,
@@ -22,6 +22,7 @@ from evaluation.shown_videos import (
     find_references,
     find_videos,
     match_references,
+    read_sidecar,
 )
 from evaluation.similarity import COPY_RATIO, MIN_SPACING
 from training.run_folder import MOTION_NAME, checkpoint_dir
@@ -103,8 +104,6 @@ def find_footage(args: argparse.Namespace) -> Footage:
         base = attempt(lambda: find_references(base_dir, motion), [], problems)
     references = match_references(videos, base)
     if videos:
-        from evaluation.score_report import read_sidecar
-
         problems += check_writable(args.videos)
         for folder in dict.fromkeys(video.path.parent for video in videos):
             attempt(lambda: read_sidecar(folder), None, problems)
@@ -114,6 +113,10 @@ def find_footage(args: argparse.Namespace) -> Footage:
             problems.append(f"{args.videos}: no prompt asks for the motion (V*, or {args.motion!r}), so "
                             f"there is nothing to find it in. Render prompts that do, or name another "
                             f"--motion or --motion-phrase.")
+    asking = [video.prompt for video in videos if video.shows_motion]
+    if asking and not motion.phrase and not any(named_label(prompt, [motion.label]) for prompt in asking):
+        notes.append(f"no prompt calls the motion {motion.label!r}, so text alignment counts the words "
+                     f"behind V*. Say which words name it: --motion-phrase \"doing the V* ...\".")
     if base_dir and base and everyday and not references:
         problems.append(f"--reference-videos: {base_dir} has no video of an everyday prompt and seed of "
                         f"{args.videos}. Render the same prompts with the untuned base.")
@@ -233,27 +236,21 @@ def chosen_step(choice: dict, run: Path, problems: list[str]) -> str:
 
     What is wrong with the weights of the step is added to `problems`.
     """
+    from models.motion_weights import read_motion_info
+
     if choice["step"] is None:
         return f"step to use: none; {choice['reason']}."
     line = f"step to use: {choice['step']}; {choice['reason']}."
-    run, found = run.parent if run.name == "samples" else run, []
-    saved = attempt(lambda: weights_of_step(run, choice["step"]), None, found)
-    problems += found
-    if found:
-        return line
-    if saved is None:
-        return f"{line} Its weights were not saved: see checkpointing_steps."
+    run = run.parent if run.name == "samples" else run
+    saved, final = checkpoint_dir(run, choice["step"]), run / MOTION_NAME
+    if not (saved / MOTION_NAME).is_file():
+        info = attempt(lambda: read_motion_info(final), None, problems) if final.is_file() else None
+        if final.is_file() and info is None:
+            return line
+        if info is None or info.step != choice["step"]:
+            return f"{line} Its weights were not saved: see checkpointing_steps."
+        saved = run
     return f"{line}\n  {script_command('generate_pretrained.py', '-m', saved, '-p', 'PROMPTS.txt')}"
-
-
-def weights_of_step(run: Path, step: int) -> Path | None:
-    """Return the checkpoint of a step, or the run itself if the step was its last; else None."""
-    from models.motion_weights import read_motion_info
-
-    if (checkpoint_dir(run, step) / MOTION_NAME).is_file():
-        return checkpoint_dir(run, step)
-    final = run / MOTION_NAME
-    return run if final.is_file() and read_motion_info(final).step == step else None
 
 
 if __name__ == "__main__":

@@ -35,9 +35,8 @@ class VideoFeatures:
 class ExemplarFeatures:
     """The exemplars as CLIP sees them, and the unit of distance from them."""
 
-    names: tuple[str, ...]
-    texts: tuple[str, ...]           # captions without the motion
-    embeds: tuple[np.ndarray, ...]   # (f d) each
+    exemplars: Sequence[Exemplar]
+    embeds: Sequence[np.ndarray]     # (f d) each
     spacing: float | None            # distance of exemplars of different scenes; None if it cannot be told
 
 
@@ -58,10 +57,9 @@ def video_features(videos: Sequence[ShownVideo], recognizer: MotionRecognizer, c
 def exemplar_features(exemplars: Sequence[Exemplar], num_frames: int,
                       clip_model: ImageTextModel) -> ExemplarFeatures:
     """Return the features of exemplars, with their spacing as seen by videos of `num_frames`."""
-    embeds = tuple(exemplar_embeddings(exemplar, clip_model) for exemplar in exemplars)
-    spacing = exemplar_spacing(embeds, [exemplar.scene for exemplar in exemplars], num_frames)
-    return ExemplarFeatures(tuple(exemplar.path.name for exemplar in exemplars),
-                            tuple(exemplar.text for exemplar in exemplars), embeds, spacing)
+    embeds = [exemplar_embeddings(exemplar, clip_model) for exemplar in exemplars]
+    scenes = [exemplar.scene for exemplar in exemplars]
+    return ExemplarFeatures(exemplars, embeds, exemplar_spacing(embeds, scenes, num_frames))
 
 
 def exemplar_embeddings(exemplar: Exemplar, clip_model: ImageTextModel) -> np.ndarray:

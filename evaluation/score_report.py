@@ -1,6 +1,5 @@
 """Scores for people: the table on the terminal, the plot over a run's steps, the scores in the gallery."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,10 @@ from typing import Any
 from filelock import FileLock
 
 from evaluation.scores import MEASURES, SHARE_PANELS
+from evaluation.shown_videos import read_sidecar
 from evaluation.statistics import Estimate
 from evaluation.summary import GroupScores, text_of
 from rendering.gallery import MAX_DEPTH, PAGE_NAME, write_gallery
-from utils.errors import UserError
 from utils.files import replacing, write_json
 
 GROUPS_SIDE_BY_SIDE = 3   # on a terminal
@@ -69,21 +68,6 @@ def plot_steps(path: Path, groups: Sequence[GroupScores], chosen: int | None, ti
         axes.legend(fontsize=8)
     with replacing(path) as partial:
         figure.savefig(partial, dpi=110)
-
-
-def read_sidecar(folder: Path) -> dict[str, Any]:
-    """Return videos.json of a folder, empty if it has none.
-
-    Raises UserError if it is no JSON object, because scores are added to it and nothing in it should be lost.
-    """
-    path = folder / "videos.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig")) if path.exists() else {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read ({error}). Mend or remove it.") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: is not a JSON object of videos. Mend or remove it.")
-    return content
 
 
 def add_to_gallery(root: Path, scores: Mapping[Path, dict[str, Any]]) -> None:

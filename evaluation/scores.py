@@ -126,9 +126,9 @@ def score_video(one: MeasuredVideo) -> dict[str, Any]:
     """Return the scores that apply to a video, and what else scores.json tells about it."""
     scores = {"top1": one.labels[one.features.top1]}
     if one.nearest:
-        index, distance = one.nearest
-        scores |= {"nearest_exemplar": one.exemplars.names[index], "exemplar_distance": distance,
-                   "asks_for_exemplar": one.video.text == one.exemplars.texts[index]}
+        exemplar, distance = one.exemplars.exemplars[one.nearest[0]], one.nearest[1]
+        scores |= {"nearest_exemplar": exemplar.path.name, "exemplar_distance": distance,
+                   "asks_for_exemplar": one.video.text == exemplar.text}
     elif one.asked is not None:
         scores["named"] = one.labels[one.asked]
     scores |= {measure.score: measure.of_video(one) for measure in MEASURES if measure.of_video}

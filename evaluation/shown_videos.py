@@ -3,11 +3,13 @@
 A folder of videos is one group. A run folder, or its folder of samples, has a group for each step.
 """
 
+import json
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from evaluation.motion_words import MotionName, asks_for_motion, without_motion
 from rendering.gallery import group_label, list_videos
@@ -136,6 +138,21 @@ def match_references(videos: list[ShownVideo], references: list[ShownVideo]) -> 
     by_key = {reference.key: reference for reference in references}
     return {video: by_key[video.key] for video in videos
             if not video.shows_motion and video.key in by_key and by_key[video.key].path != video.path}
+
+
+def read_sidecar(folder: Path) -> dict[str, Any]:
+    """Return videos.json of a folder, empty if it has none.
+
+    Raises UserError if it is no JSON object, because scores are added to it and nothing in it should be lost.
+    """
+    path = folder / "videos.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig")) if path.exists() else {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read ({error}). Mend or remove it.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: is not a JSON object of videos. Mend or remove it.")
+    return content
 
 
 def _check_folder(folder: Path, role: str, wanted: str) -> None:

@@ -82,7 +82,7 @@ def blur(frames: Tensor, generator: Generator, radius: int = 3) -> Tensor:
 
 
 def coarsen(frames: Tensor, generator: Generator) -> Tensor:
-    """Lose what is finer than 1.3 to 2.2 pixels, as an autoencoder does: down in size and up again."""
+    """Remove detail finer than 1.3 to 2.2 pixels, as an autoencoder does, by scaling down and up again."""
     size = frames.shape[-1]
     small = int(size / uniform(1.3, 2.2, 1, generator).item())
     flat = rearrange(frames, "n f c h w -> (n f) c h w")

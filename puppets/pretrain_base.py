@@ -152,9 +152,8 @@ def draw_single_frames(shard: int, num: int) -> np.ndarray:
 def load_autoencoder(work_dir: Path, device: torch.device) -> AutoencoderKL:
     """Return the averaged autoencoder, its latents normalized on the first training frames."""
     vae = networks.build_autoencoder().to(device).eval().requires_grad_(False)
-    path = work_dir / "decoder.pt"   # sharper
-    path = path if path.exists() else work_dir / "autoencoder.pt"
-    training_run.load_average(path, networks.FrameCoder(vae))
+    stage = "decoder" if (work_dir / "decoder.pt").exists() else "autoencoder"   # its decoder is sharper
+    training_run.load_average(work_dir / f"{stage}.pt", networks.FrameCoder(vae))
     networks.normalize_latents(vae, networks.to_vae_pixels(draw_single_frames(0, NORMALIZING_FRAMES)))
     return vae
 
@@ -179,7 +178,7 @@ def train_text(accelerator: Accelerator, args: argparse.Namespace) -> None:
                   for _ in range(CAPTIONS_PER_STEP // 2)]
         captions, says_motion = zip(*(write_training_caption(scene, rng) for scene in scenes))
         labels = caption_labels(scenes, captions, says_motion).to(accelerator.device)            # (b labels)
-        input_ids = tokenize(tokenizer, list(captions)).to(accelerator.device)          # (b n)
+        input_ids = tokenize(tokenizer, list(captions)).to(accelerator.device)                   # (b n)
         logits = run.model(input_ids)                                                       # labels x (b n k)
         summing = input_ids == tokenizer.eos_token_id                                            # (b n)
         loss = sum(F.cross_entropy(logit.float()[summing], labels[:, i, None].expand_as(input_ids)[summing])
@@ -224,14 +223,14 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace) -> None:
                     lambda index: make_latent_shard(kind, index, vae))
         rng = np.random.default_rng((args.seed, 3, run.step))
         kinds = [shards["everyday"], shards["composed"], shards["composed"]]   # two of three clips: composed
-        latents, captions = base_latents.draw_batch(kinds, args.batch_size, rng, caption_of)   # (b c f h w)
+        latents, captions = base_latents.draw_batch(kinds, args.batch_size, rng, caption_of)     # (b c f h w)
         generator = torch.Generator().manual_seed(args.seed * 1_000_003 + run.step)
         noise = torch.randn(latents.shape, generator=generator)                                  # (b c f h w)
         timesteps = base_latents.spread_timesteps(
             args.batch_size, scheduler.config.num_train_timesteps, generator)                    # (b)
         noisy_latents = scheduler.add_noise(latents, noise, timesteps)                           # (b c f h w)
         target = scheduler.get_velocity(latents, noise, timesteps)                               # (b c f h w)
-        input_ids = tokenize(tokenizer, captions)                                       # (b n)
+        input_ids = tokenize(tokenizer, captions)                                                # (b n)
         inputs = [part[run.mine].to(accelerator.device) for part in (noisy_latents, timesteps, input_ids)]
         loss = F.mse_loss(run.model(*inputs).float(), target[run.mine].to(accelerator.device))
         rate = training_run.root_rate(peak, run.step, num_warmup=200, num_flat=1500)

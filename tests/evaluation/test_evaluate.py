@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from evaluation import score_report, scores, summary
 from rendering.gallery import list_videos
 from tests.conftest import ROOT, draw_frames, write_clip
 from tests.recognizers import LABELS, make_clip, make_recognizer
@@ -85,6 +86,17 @@ def test_every_measure_has_its_number_its_interval_and_its_videos(evaluate, vide
     assert "2 videos are of everyday prompts" in out and "--reference-videos" in out
 
 
+def test_a_row_of_the_table_is_a_column_of_the_scores(evaluate, videos, monkeypatch):
+    row = scores.Measure("half", "a half", "any", lambda one: 0.5, gallery="half")
+    measures = (*scores.MEASURES, row)
+    for module in (scores, summary, score_report):
+        monkeypatch.setattr(module, "MEASURES", measures)
+    code, out, err = evaluate(videos)
+    assert code == 0, err
+    assert "\na half " in out and measures_of(videos)["half"]["num"] == 5
+    assert all(video["scores"]["half"] == 0.5 for video in list_videos(videos))
+
+
 def test_text_alignment_is_with_the_prompt_without_its_motion(evaluate, videos):
     evaluate(videos)
     texts = {video["file"]: (video["asks_for_motion"], video["text"])
@@ -101,7 +113,9 @@ def test_a_motion_with_another_name_than_its_label_is_left_out_by_its_phrase(eva
     assert [video["text"] for video in document["videos"] if video["asks_for_motion"]] == [
         "a cat", "a cat", "a robot"]
     assert document["motion_phrase"] == "doing the V* dance"
-    assert '"a cat" for "a cat doing the sks dance"' in out
+    assert '"a cat" for "a cat doing the sks dance"' in out and "--motion-phrase" not in out
+    assert "note: no prompt calls the motion 'jumping', so text alignment counts" in evaluate(
+        videos, motion="jumping")[1]
 
 
 def test_everyday_prompts_are_compared_with_the_base(evaluate, videos, tmp_path):
