@@ -32,9 +32,14 @@ def tokenizer(script):
 @pytest.fixture
 def run_stage(script, monkeypatch):
     """Run a stage of the script in this process, with small batches and, for speed, small networks."""
-    def small_unet():
-        from diffusers import UNet3DConditionModel
+    from diffusers import AutoencoderKL, UNet3DConditionModel
 
+    def small_autoencoder():
+        return AutoencoderKL(
+            latent_channels=8, norm_num_groups=8, block_out_channels=(8,) * 4, layers_per_block=1,
+            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4)
+
+    def small_unet():
         return UNet3DConditionModel(
             sample_size=8, in_channels=8, out_channels=8, block_out_channels=(32, 32), layers_per_block=1,
             attention_head_dim=16, norm_num_groups=8, cross_attention_dim=networks.TEXT_WIDTH,
@@ -42,6 +47,7 @@ def run_stage(script, monkeypatch):
             up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"))
 
     monkeypatch.setattr(networks, "build_unet", small_unet)
+    monkeypatch.setattr(networks, "build_autoencoder", small_autoencoder)
 
     def run(work_dir: Path, stage: str, steps: int, *more: str) -> None:
         monkeypatch.setattr(sys, "argv", ["pretrain_base.py", "--work-dir", str(work_dir),
