@@ -1,6 +1,7 @@
 """The maker of the bundled base: tokenizer, captions, exact resuming, a folder stock diffusers loads."""
 
 import itertools
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from puppets import networks, training
-from puppets import theatre as world
+from puppets import base_networks as networks
+from puppets import theatre, training_run, world
+from puppets.tokenizer import build_tokenizer, tokenize
 from utils.errors import UserError
 
 
@@ -24,15 +26,20 @@ def script():
 
 @pytest.fixture(scope="module")
 def tokenizer(script):
-    return networks.build_tokenizer(script.world_words())
+    return build_tokenizer(script.base_words())
 
 
 @pytest.fixture
 def run_stage(script, monkeypatch):
     """Run a stage of the script in this process, with small batches and, for speed, small networks."""
-    def small_unet():
-        from diffusers import UNet3DConditionModel
+    from diffusers import AutoencoderKL, UNet3DConditionModel
 
+    def small_autoencoder():
+        return AutoencoderKL(
+            latent_channels=8, norm_num_groups=8, block_out_channels=(8,) * 4, layers_per_block=1,
+            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4)
+
+    def small_unet():
         return UNet3DConditionModel(
             sample_size=8, in_channels=8, out_channels=8, block_out_channels=(32, 32), layers_per_block=1,
             attention_head_dim=16, norm_num_groups=8, cross_attention_dim=networks.TEXT_WIDTH,
@@ -40,6 +47,7 @@ def run_stage(script, monkeypatch):
             up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"))
 
     monkeypatch.setattr(networks, "build_unet", small_unet)
+    monkeypatch.setattr(networks, "build_autoencoder", small_autoencoder)
 
     def run(work_dir: Path, stage: str, steps: int, *more: str) -> None:
         monkeypatch.setattr(sys, "argv", ["pretrain_base.py", "--work-dir", str(work_dir),
@@ -50,13 +58,30 @@ def run_stage(script, monkeypatch):
     return run
 
 
+@pytest.fixture(scope="module")
+def first_stages(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("first_stages")
+
+
+@pytest.fixture
+def start(run_stage, first_stages):
+    """Return a function that fills a work folder with the autoencoder and text stages, which run once."""
+    def copy(work_dir: Path) -> Path:
+        for stage in ("autoencoder", "text"):
+            if not (first_stages / f"{stage}.pt").exists():
+                run_stage(first_stages, stage, 1)
+        return shutil.copytree(first_stages, work_dir, dirs_exist_ok=True)
+
+    return copy
+
+
 def weights(work_dir: Path, stage: str) -> list[torch.Tensor]:
     state = torch.load(work_dir / f"{stage}.pt", weights_only=True)
     return [*state["model"].values(), *state["average"]]
 
 
 def test_every_word_of_the_world_is_one_token(script, tokenizer):
-    for word in script.world_words():
+    for word in script.base_words():
         assert len(tokenizer.tokenize(word)) == 1, word
 
 
@@ -72,7 +97,7 @@ def test_the_placeholder_is_one_token_that_pretraining_never_uses(script, tokeni
     (placeholder,) = tokenizer("sks").input_ids[1:-1]
     rng = np.random.default_rng(0)
     captions = [script.write_training_caption(world.draw_scene(rng), rng)[0] for _ in range(2000)]
-    assert not (networks.tokenize(tokenizer, captions) == placeholder).any()
+    assert not (tokenize(tokenizer, captions) == placeholder).any()
 
 
 def test_made_up_words_replace_the_motion_and_nothing_else(script):
@@ -98,7 +123,7 @@ def test_what_the_parts_of_a_motion_do_are_labels(script):
         scene = world.draw_composed_scene(rng)
         caption, says_motion = script.write_training_caption(scene, rng)
         labels = script.caption_labels([scene], [caption], [says_motion])[0].tolist()
-        parts = tuple(labels[list(script.LABELS).index("motion"):])
+        parts = tuple(labels[list(script.CAPTION_LABELS).index("motion"):])
         assert says_motion == (scene.motion in caption) == (parts != UNSAID)
         assert not says_motion or motion_of.setdefault(parts, scene.motion) == scene.motion
         assert parts[0] == len(world.EVERYDAY_MOTIONS)   # none of them
@@ -124,7 +149,7 @@ def test_normalized_latents_decode_to_the_same_frames():
     vae = networks.build_autoencoder().eval().requires_grad_(False)
     with torch.no_grad():
         vae.quant_conv.bias[networks.LATENT_CHANNELS:] = -12   # noise of exp(-6), less than the most
-    pixels = networks.to_pixels(world.draw_clips(8, seed=0, num_frames=2).frames.reshape(-1, 64, 64, 3))
+    pixels = networks.to_vae_pixels(theatre.draw_clips(8, seed=0, num_frames=2).frames.reshape(-1, 64, 64, 3))
     before, std = networks.encode_pixels(vae, pixels)
     decoded, (spread, noise) = vae.decode(before).sample, sampled_deviation(vae, pixels)
     assert (noise / spread < networks.MOST_NOISE).all()
@@ -143,18 +168,16 @@ def test_channel_that_says_nothing_is_not_the_loudest():
     with torch.no_grad():
         vae.quant_conv.weight[0] *= 1e-3                  # its means hardly differ ...
         vae.quant_conv.bias[networks.LATENT_CHANNELS] = 0     # ... and its noise has a deviation of 1
-    pixels = networks.to_pixels(world.draw_clips(8, seed=0, num_frames=2).frames.reshape(-1, 64, 64, 3))
+    pixels = networks.to_vae_pixels(theatre.draw_clips(8, seed=0, num_frames=2).frames.reshape(-1, 64, 64, 3))
     networks.normalize_latents(vae, pixels)
     deviation, noise = sampled_deviation(vae, pixels)
     assert deviation[0] < 0.1 and (deviation < 1.01).all()
     assert (noise < 1.01 * networks.MOST_NOISE).all()
 
 
-def test_stopping_and_going_on_equals_training_through(run_stage, tmp_path):
-    through, stopped = tmp_path / "through", tmp_path / "stopped"
+def test_stopping_and_going_on_equals_training_through(run_stage, start, tmp_path):
+    through, stopped = start(tmp_path / "through"), start(tmp_path / "stopped")
     for work_dir, stops in ((through, (2,)), (stopped, (1, 2))):
-        run_stage(work_dir, "autoencoder", 1)
-        run_stage(work_dir, "text", 1)
         for steps in stops:
             run_stage(work_dir, "video", steps)
     for a, b in zip(weights(through, "video"), weights(stopped, "video"), strict=True):
@@ -162,7 +185,7 @@ def test_stopping_and_going_on_equals_training_through(run_stage, tmp_path):
 
 
 def test_rate_falls_in_a_line_to_0_between_the_steps_asked_for():
-    rates = [training.root_rate(1e-3, step, 200, 1500) * training.cooldown(step, 6000, 8000)
+    rates = [training_run.root_rate(1e-3, step, 200, 1500) * training_run.cooldown(step, 6000, 8000)
              for step in range(8001)]
     assert rates[199] == rates[1500] == 1e-3 and rates[99] == pytest.approx(5e-4)     # warm-up, then flat
     assert rates[6000] == pytest.approx(5e-4)            # the root of 1500 / 6000, of which all is left
@@ -171,13 +194,12 @@ def test_rate_falls_in_a_line_to_0_between_the_steps_asked_for():
     assert all(later < earlier for earlier, later in itertools.pairwise(rates[1500:]))
 
 
-def test_video_stage_under_way_cools_down_between_the_steps_asked_for(run_stage, tmp_path):
-    run_stage(tmp_path, "autoencoder", 1)
-    run_stage(tmp_path, "text", 1)
+def test_video_stage_under_way_cools_down_between_the_steps_asked_for(run_stage, start, tmp_path):
+    start(tmp_path)
     run_stage(tmp_path, "video", 1)
     run_stage(tmp_path, "video", 3, "--cooldown-from", "1")
     muon, adamw = torch.load(tmp_path / "video.pt", weights_only=True)["optimizers"]
-    last_rate = training.root_rate(1e-3, 2, 200, 1500) / 2          # halfway between steps 1 and 3
+    last_rate = training_run.root_rate(1e-3, 2, 200, 1500) / 2          # halfway between steps 1 and 3
     assert adamw["param_groups"][0]["lr"] == pytest.approx(last_rate)
     assert muon["param_groups"][0]["lr"] == pytest.approx(2 * last_rate)
 
@@ -192,21 +214,22 @@ def test_cooldown_that_cannot_be_is_refused(run_stage, tmp_path, arguments, word
         run_stage(tmp_path, *arguments)
 
 
-def test_a_sharper_decoder_leaves_the_latents_as_they_are(script, run_stage, tmp_path):
-    run_stage(tmp_path, "autoencoder", 1)
+def test_a_sharper_decoder_leaves_the_latents_as_they_are(script, run_stage, start, tmp_path):
+    start(tmp_path)
     before = script.load_autoencoder(tmp_path, torch.device("cpu"))
     run_stage(tmp_path, "decoder", 1)
     after = script.load_autoencoder(tmp_path, torch.device("cpu"))
-    pixels = networks.to_pixels(world.draw_clips(2, seed=0, num_frames=1).frames[:, 0])
+    pixels = networks.to_vae_pixels(theatre.draw_clips(2, seed=0, num_frames=1).frames[:, 0])
     latents, new_latents = (networks.encode_pixels(vae, pixels)[0] for vae in (before, after))
     assert torch.equal(latents, new_latents)
     assert not torch.equal(before.decode(latents).sample, after.decode(latents).sample)
 
 
-def test_exported_folder_loads_and_renders_in_stock_diffusers(run_stage, tmp_path):
+def test_exported_folder_loads_and_renders_in_stock_diffusers(run_stage, start, tmp_path):
     from diffusers import DiffusionPipeline
 
-    for stage in ("autoencoder", "text", "video", "export"):
+    start(tmp_path)
+    for stage in ("video", "export"):
         run_stage(tmp_path, stage, 1, "--export-dir", str(tmp_path / "base"))
     pipeline = DiffusionPipeline.from_pretrained(tmp_path / "base")
     kinds = {name: type(getattr(pipeline, name)).__name__ for name in pipeline.components}

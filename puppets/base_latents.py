@@ -1,8 +1,7 @@
-"""Clips as the latents the bundled base learns on: encoded once, kept in shards on disk, drawn in batches.
+"""The latents that the bundled base is trained on: encoded once, kept in shards on disk, drawn in batches.
 
-puppets/pretrain_base.py is its only user. A shard is a dict of mean and std of the posterior, float16
-(n c f h w), and scenes, a list of n. It depends on its index and the autoencoder only, so a missing file is
-simply made again.
+A shard is a dict: mean and std of the posterior, float16 (n c f h w), and scenes, a list of n. It depends
+only on its index and on the autoencoder, so a missing file is made again.
 
 Shapes: n clips, b of a batch, f frames, c channels, h w height and width (pixels or latent cells).
 """
@@ -16,14 +15,14 @@ from diffusers import AutoencoderKL
 from einops import rearrange
 from torch import Generator, Tensor
 
-from puppets.networks import encode_pixels, to_pixels
-from puppets.training import load_saved, save_atomically
+from puppets.base_networks import encode_pixels, to_vae_pixels
+from puppets.training_run import load_saved, save_atomically
 
-CLIPS_AT_ONCE, FRAMES_AT_ONCE = 16, 64   # through the autoencoder
+CLIPS_AT_ONCE, FRAMES_AT_ONCE = 16, 64   # how much goes through the autoencoder in one call
 
 
 def load_shards(accelerator, folder: Path, indices: range, make_shard: Callable[[int], dict]) -> list[dict]:
-    """Return the shards of these indices; the processes share the making of those that are missing."""
+    """Return the shards of `indices`. The processes share the work of making missing shards."""
     paths = [folder / f"{index:05d}.pt" for index in indices]
     for index, path in zip(indices, paths):
         if not path.exists() and index % accelerator.num_processes == accelerator.process_index:
@@ -37,7 +36,7 @@ def encode_clips(vae: AutoencoderKL, frames: np.ndarray) -> dict[str, Tensor]:
     """Return mean and std of the posterior, float16 (n c f h w), of uint8 frames (n f h w c)."""
     means, stds, num_frames = [], [], frames.shape[1]
     for part in np.array_split(frames, max(1, len(frames) // CLIPS_AT_ONCE)):
-        mean, std = encode_pixels(vae, to_pixels(rearrange(part, "n f h w c -> (n f) h w c")))
+        mean, std = encode_pixels(vae, to_vae_pixels(rearrange(part, "n f h w c -> (n f) h w c")))
         means.append(rearrange(mean, "(n f) c h w -> n c f h w", f=num_frames).half())
         stds.append(rearrange(std, "(n f) c h w -> n c f h w", f=num_frames).half())
     return {"mean": torch.cat(means), "std": torch.cat(stds)}
@@ -45,8 +44,10 @@ def encode_clips(vae: AutoencoderKL, frames: np.ndarray) -> dict[str, Tensor]:
 
 def draw_batch(kinds: list[list[dict]], num: int, rng: np.random.Generator,
                write_caption: Callable[[list, np.random.Generator], str]) -> tuple[Tensor, list[str]]:
-    """Return latents (b c f h w) and captions of `num` clips; each kind of shards is as likely as the
-    others, and every tenth caption is empty."""
+    """Return latents (b c f h w) and captions of `num` clips.
+
+    Each kind of shards is equally likely. One caption in ten is empty.
+    """
     latents, captions = [], []
     for _ in range(num):
         shards = kinds[rng.integers(len(kinds))]
@@ -60,7 +61,7 @@ def draw_batch(kinds: list[list[dict]], num: int, rng: np.random.Generator,
 
 
 def spread_timesteps(num: int, num_train_timesteps: int, generator: Generator) -> Tensor:
-    """Return a timestep from each of `num` equal parts of the range: every batch sees all levels of noise."""
+    """Return one timestep from each of `num` equal parts of the range, so a batch has all levels of noise."""
     return ((torch.rand(num, generator=generator) + torch.arange(num)) / num * num_train_timesteps).long()
 
 
@@ -68,7 +69,7 @@ def spread_timesteps(num: int, num_train_timesteps: int, generator: Generator) -
 def reconstruction_psnr(vae: AutoencoderKL, frames: np.ndarray) -> float:
     """Return the mean PSNR in dB of uint8 frames (n h w c) that went through the autoencoder."""
     psnrs = []
-    for pixels in to_pixels(frames).split(FRAMES_AT_ONCE):                                       # (n c h w)
+    for pixels in to_vae_pixels(frames).split(FRAMES_AT_ONCE):                                   # (n c h w)
         latents, _ = encode_pixels(vae, pixels)
         decoded = vae.decode(latents.to(vae.device)).sample.float().cpu().clamp(-1, 1)
         psnrs.append(-10 * (((decoded - pixels) ** 2).mean(dim=(1, 2, 3)) / 4).log10())
