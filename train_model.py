@@ -23,7 +23,7 @@ from utils.processes import LONGEST_WAIT, is_first_process, num_processes
 
 def main() -> None:
     args = parse_args()
-    config, notes, problems = examine_config(config_path(args), args.overrides)
+    config, notes, problems, unknown = examine_config(config_path(args), args.overrides)
     from training.plan import estimate_report, make_plan, plan_report, resolve_precision
     from training.resuming import check_continuation
 
@@ -31,7 +31,8 @@ def main() -> None:
     wanted_run, run = args.resume or config.resume_from_checkpoint, None
     if wanted_run and not problems:
         run = attempt(lambda: find_run(config, wanted_run), None, problems)
-    plan = make_plan(config, download=not (args.dry_run or problems), known_problems=problems, run=run)
+    plan = make_plan(config, download=not (args.dry_run or problems), known_problems=problems, run=run,
+                     unknown_keys=unknown)
     if is_first_process():
         print("\n".join([*notes, *more_notes, plan_report(plan)]), flush=True)
     if run:

@@ -28,7 +28,7 @@ from utils.video import iter_frames
 class Inputs:
     """Where the encoded clips and captions lie."""
 
-    latent_paths: dict[str, Path]   # by clip path, since two clips of one content may be of different frames
+    latent_paths: dict[Clip, Path]  # two clips of one file may be of different frames
     prompt_paths: dict[str, Path]   # by caption
 
 
@@ -42,7 +42,7 @@ def encode_inputs(base: Base, clips: list[Clip], cache_dir: Path,
     for clip in clips:
         made_from = {"kind": "latents", "by": made_by["latents"], "clip": clip.digest, "size": clip.size,
                      "frames": clip.frames}
-        latent_paths[str(clip.path)] = path = cache_path(cache_dir, made_from)
+        latent_paths[clip] = path = cache_path(cache_dir, made_from)
         jobs[path] = made_from, lambda clip=clip: encode_clip(pipeline, clip)
     for caption in dict.fromkeys(caption for clip in clips for caption in clip.captions):
         made_from = {"kind": "prompt", "by": made_by["prompt"], "prompt": caption}
@@ -62,7 +62,7 @@ def encode_clip(pipeline: DiffusionPipeline, clip: Clip) -> dict[str, Tensor]:
 def sample_latents(inputs: Inputs, window: Window) -> Tensor:
     """Draw the latents (c f h w) of a window from their posterior; only the window's frames are read from
     disk."""
-    path, stop = inputs.latent_paths[str(window.clip.path)], window.start + window.clip.window
+    path, stop = inputs.latent_paths[window.clip], window.start + window.clip.window
     posterior = read_rows(path, window.start, stop)
     return latents_from(posterior, window.generator)
 

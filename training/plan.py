@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,32 +45,34 @@ class Plan:
 
 
 def make_plan(config: Config, download: bool = True, known_problems: Sequence[str] = (),
-              run: Path | None = None) -> Plan:
+              run: Path | None = None, unknown_keys: Collection[str] = ()) -> Plan:
     """Check everything a run of `config` depends on. Raises UserError with a line for all that is wrong.
 
     `known_problems`: those of the config itself, to be reported together with the rest. `run`: the one that
-    is resumed. A base on the hub is downloaded last: nobody wants to wait for gigabytes to learn of a broken
-    clip.
+    is resumed. `unknown_keys`: keys of the config whose value is wrong; what depends on them is not checked.
+    A base on the hub is downloaded last: nobody wants to wait for gigabytes to learn of a broken clip.
     """
     problems = list(known_problems)
     folder = attempt(lambda: find_base(config.pretrained_model_path, download=False), None, problems)
-    plan = _checked_plan(config, folder, problems)
+    plan = _checked_plan(config, folder, problems, unknown_keys)
     if folder is None and download:
-        plan = _checked_plan(config, find_base(config.pretrained_model_path), problems)
+        plan = _checked_plan(config, find_base(config.pretrained_model_path), problems, unknown_keys)
     problems = check_disk(plan, len(checkpoints(run)) if run else 0)
     if problems:
         raise UserError(*problems)
     return plan
 
 
-def _checked_plan(config: Config, folder: Path | None, problems: list[str]) -> Plan:
+def _checked_plan(config: Config, folder: Path | None, problems: list[str],
+                  unknown_keys: Collection[str]) -> Plan:
     """Return the plan for a base in `folder`. Raises UserError with `problems` and all that are found."""
     num_elements = attempt(lambda: tensor_sizes(folder, "unet") if folder else {}, {}, problems)
     selected = {}
     if num_elements:
         selected = attempt(lambda: select_tunable(num_elements, config.trainable_modules), {}, problems)
     strides = attempt(lambda: pixel_strides(folder) if folder else TYPICAL_STRIDES, TYPICAL_STRIDES, problems)
-    exemplars, regularization = attempt(lambda: find_clips(config, strides[1]), ([], []), problems)
+    exemplars, regularization = attempt(lambda: find_clips(config, strides[1], unknown_keys), ([], []),
+                                        problems)
     prompts = attempt(lambda: sample_prompts(config), [], problems)
     problems = problems + check_sizes(config, strides) + check_packages(config) + check_launch(config)
     num_steps = config.validation_data.num_inference_steps
