@@ -18,6 +18,7 @@ from training.config_loading import examine_config
 from training.run_folder import CONFIG_NAME, create_run, find_run, hold_run, write_config
 from utils.commands import script_command
 from utils.errors import UserError, attempt, plain_errors, run_script
+from utils.files import expanded
 from utils.processes import LONGEST_WAIT, is_first_process, num_processes
 
 
@@ -61,9 +62,10 @@ def parse_args() -> argparse.Namespace:
         description="Teach a text-to-video model a motion from a few clips.",
         epilog="Every key of the config, with its meaning, is in training/config.py."))
     add = parser.add_argument
-    add("--config", metavar="FILE", help="YAML config; with --resume RUN, default that run's own")
+    add("--config", type=expanded, metavar="FILE",
+        help="YAML config; with --resume RUN, default that run's own")
     add("overrides", nargs="*", metavar="key=value", help="e.g. train_data.fps=8 max_train_steps=100")
-    add("--resume", nargs="?", const="latest", metavar="RUN",
+    add("--resume", nargs="?", type=expanded, const="latest", metavar="RUN",
         help="go on with the newest unfinished run of this subject, or with the run folder named")
     add("--dry-run", action="store_true",
         help="check everything, list the clips, estimate memory and disk, and stop")
