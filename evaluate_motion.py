@@ -30,7 +30,7 @@ from training.run_folder import MOTION_NAME, checkpoint_dir
 # what needs torch is imported in the functions that use it, so that --help and wrong arguments do not wait
 from utils.commands import CLIP, RECOGNIZER, path_from_here, script_command
 from utils.errors import UserError, attempt, plain_errors, run_script
-from utils.files import check_writable, write_json
+from utils.files import check_writable, expanded, expanded_path, write_json
 
 SCORES_NAME, PLOT_NAME = "scores.json", "scores.png"
 
@@ -64,18 +64,19 @@ def parse_args() -> argparse.Namespace:
         description="Measure whether videos show the motion that was learned, follow the rest of their "
                     "prompts, and copy the exemplars."))
     add = parser.add_argument
-    add("-v", "--videos", type=Path, required=True,
+    add("-v", "--videos", type=expanded_path, required=True,
         help="a folder of videos as generate_pretrained.py wrote it, or a run folder")
-    add("--exemplars", type=Path, required=True, help="the folder of clips the motion was learned from")
+    add("--exemplars", type=expanded_path, required=True,
+        help="the folder of clips the motion was learned from")
     add("--motion", required=True, metavar="LABEL", help="what the recognizer calls the motion")
     add("--motion-phrase", metavar="WORDS",
         help="the words of prompts that name the motion, such as \"doing the V* dance\", if not LABEL. "
              "Text alignment leaves them out (default: V*, LABEL or both, with \"doing the\")")
-    add("--recognizer", default=path_from_here(RECOGNIZER), metavar="ID_OR_DIR",
+    add("--recognizer", type=expanded, default=path_from_here(RECOGNIZER), metavar="ID_OR_DIR",
         help="a video classifier in transformers format (default: the puppet theatre's)")
-    add("--clip", default=path_from_here(CLIP), metavar="ID_OR_DIR",
+    add("--clip", type=expanded, default=path_from_here(CLIP), metavar="ID_OR_DIR",
         help="a CLIP in transformers format (default: the puppet theatre's)")
-    add("--reference-videos", type=Path, metavar="DIR",
+    add("--reference-videos", type=expanded_path, metavar="DIR",
         help="videos of the untuned base, for how well everyday prompts are kept (default: step 0 of a run)")
     add("--device", help="cuda, mps or cpu (default: the fastest that is available)")
     add("--batch-size", type=int, default=16, help="videos looked at together (default: 16)")

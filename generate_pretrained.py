@@ -19,7 +19,7 @@ from training.config import Config
 from training.config_loading import parse_config
 from utils.captions import read_caption_index
 from utils.errors import UserError, attempt, plain_errors, run_script
-from utils.files import check_writable, file_digest, write_json
+from utils.files import check_writable, expanded, expanded_path, file_digest, write_json
 from utils.processes import LONGEST_WAIT, is_first_process
 from utils.prompts import MAX_SEED, Prompt, is_text, read_prompts, with_token
 
@@ -81,12 +81,13 @@ def parse_args() -> argparse.Namespace:
     parser = plain_errors(argparse.ArgumentParser(
         description="Render prompts with a learned motion, or with a base as it is."))
     add = parser.add_argument
-    add("-m", "--model", required=True,
+    add("-m", "--model", required=True, type=expanded,
         help="run folder, checkpoint folder, motion.safetensors, diffusers folder, or hub id "
              "(zs: cerspense/zeroscope_v2_576w)")
-    add("-b", "--base", help="the base that a motion was trained on, if it is not where it was then")
+    add("-b", "--base", type=expanded,
+        help="the base that a motion was trained on, if it is not where it was then")
     add("-p", "--prompt", help="a .txt file of `seed,prompt` lines, one prompt, or several joined by |")
-    add("-o", "--output-dir", type=Path, default=Path("outputs"),
+    add("-o", "--output-dir", type=expanded_path, default=Path("outputs"),
         help="folder of the videos (default: outputs)")
     add("-s", "--seed", type=seed, default=DEFAULT_SEED,
         help=f"of prompts without one: a number, or random (default: {DEFAULT_SEED})")
@@ -106,7 +107,8 @@ def parse_args() -> argparse.Namespace:
         help="default: that of the training, where this device has it")
     add("--overwrite", action="store_true",
         help="replace videos of the same name that were made in another way")
-    add("--export", type=Path, metavar="DIR", help="write a full diffusers pipeline folder instead of videos")
+    add("--export", type=expanded_path, metavar="DIR",
+        help="write a full diffusers pipeline folder instead of videos")
     return parser.parse_args()
 
 

@@ -19,12 +19,13 @@ from training.config_loading import examine_config
 from training.run_folder import CONFIG_NAME, create_run, find_run, hold_run, write_config
 from utils.commands import script_command
 from utils.errors import UserError, attempt, plain_errors, run_script
+from utils.files import expanded
 from utils.processes import LONGEST_WAIT, is_first_process, num_processes
 
 
 def main() -> None:
     args = parse_args()
-    config, notes, problems = examine_config(config_path(args), args.overrides)
+    config, notes, problems, unknown = examine_config(config_path(args), args.overrides)
     from training.checkpoint import check_continuation
     from training.plan import make_plan
     from training.plan_report import estimate_report, plan_report
@@ -35,7 +36,8 @@ def main() -> None:
     wanted_run, run = args.resume or config.resume_from_checkpoint, None
     if wanted_run and not problems:
         run = attempt(lambda: find_run(config, wanted_run), None, problems)
-    plan = make_plan(config, download=not (args.dry_run or problems), known_problems=problems, run=run)
+    plan = make_plan(config, download=not (args.dry_run or problems), known_problems=problems, run=run,
+                     unknown_keys=unknown)
     if is_first_process():
         print("\n".join([*notes, *more_notes, plan_report(plan)]), flush=True)
     if run:
@@ -64,9 +66,10 @@ def parse_args() -> argparse.Namespace:
         description="Teach a text-to-video model a motion from a few clips.",
         epilog="Every key of the config, with its meaning, is in training/config.py."))
     add = parser.add_argument
-    add("--config", metavar="FILE", help="YAML config; with --resume RUN, default that run's own")
+    add("--config", type=expanded, metavar="FILE",
+        help="YAML config; with --resume RUN, default that run's own")
     add("overrides", nargs="*", metavar="key=value", help="e.g. train_data.fps=8 max_train_steps=100")
-    add("--resume", nargs="?", const="latest", metavar="RUN",
+    add("--resume", nargs="?", type=expanded, const="latest", metavar="RUN",
         help="go on with the newest unfinished run of this subject, or with the run folder named")
     add("--dry-run", action="store_true",
         help="check everything, list the clips, estimate memory and disk, and stop")

@@ -9,22 +9,33 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import torch
 from diffusers import (
     AutoencoderKL,
     DDPMScheduler,
     DiffusionPipeline,
+    TextToVideoSDPipeline,
     UNet3DConditionModel,
 )
 from diffusers.utils import logging as diffusers_logging
 from einops import rearrange
+from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from models.base_folder import PARTS, WEIGHTS, find_base, weight_files, weight_variant
+from models.base_folder import (
+    INDEX_NAME,
+    PARTS,
+    WEIGHTS,
+    find_base,
+    pipeline_index,
+    weight_files,
+    weight_variant,
+)
 from models.fast import use_fast_forms
 from utils.errors import UserError
-from utils.files import copy_whole, digest_of, file_digest
+from utils.files import copy_whole, digest_of, file_digest, write_json
 from utils.tensor_files import DTYPE_NAMES, read_shapes
 
 DECODED_SHARE, DECODED_BYTES = 1 / 16, 2 ** 26   # for decoding: of a GPU's memory; of a CPU's
@@ -60,9 +71,7 @@ def load_base(name: str, fast_forms: bool = True) -> Base:
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     try:
-        pipeline = DiffusionPipeline.from_pretrained(
-            folder, use_safetensors=True, variant=weight_variant(folder), dtype=torch.float32,
-            low_cpu_mem_usage=True, local_files_only=True)
+        pipeline = _load_pipeline(folder)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise UserError(f"{folder}: cannot be loaded as a base ({str(error).splitlines()[0]}).") from error
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
@@ -73,6 +82,20 @@ def load_base(name: str, fast_forms: bool = True) -> Base:
     # the width of a head is not seen in the shapes of the weights
     heads = pipeline.unet.config.attention_head_dim
     return Base(name, folder, pipeline, digest_of([fingerprint(pipeline.unet), heads]))
+
+
+def _load_pipeline(folder: Path) -> DiffusionPipeline:
+    """Return the pipeline of a folder, each part loaded from the precision that it has files of, by the class
+    that this program knows for it: model_index.json may name modules that only another program has."""
+    scheduler_class = getattr(diffusers, pipeline_index(folder)["scheduler"][1])
+    networks = {"unet": UNet3DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
+    loaded = {part: network.from_pretrained(
+                  folder / part, use_safetensors=True, variant=weight_variant(folder / part),
+                  dtype=torch.float32, local_files_only=True)
+              for part, network in networks.items()}
+    return TextToVideoSDPipeline(
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
+        scheduler=scheduler_class.from_pretrained(folder / "scheduler", local_files_only=True), **loaded)
 
 
 def encoder_digests(base: Base) -> dict[str, str]:
@@ -164,7 +187,7 @@ def export_base(base: Base, folder: Path) -> None:
     for name, parameter in base.unet.named_parameters():
         parameter.data = parameter.data.to(stored_dtypes.get(stored.get(name), parameter.dtype))
     base.unet.save_pretrained(folder / "unet", safe_serialization=True)
-    copy_whole(base.folder / "model_index.json", folder / "model_index.json")
+    write_json(folder / INDEX_NAME, pipeline_index(base.folder))
     for part in PARTS.keys() - {"unet"}:
         weights = weight_files(base.folder / part) if part in WEIGHTS else []
         described = [path for path in (base.folder / part).iterdir() if path.suffix in (".json", ".txt")]

@@ -1,5 +1,5 @@
-"""What a base model's folder says without loading a weight: is it whole, is it text-to-video, which tensors
-it has.
+"""What the folder of a base says without loading a weight: is it whole, is it text-to-video, which tensors
+has it.
 
 A base is a diffusers folder of TextToVideoSDPipeline (ModelScope text-to-video-ms-1.7b, ZeroScope v2,
 fine-tunes), or the id of one on the Hugging Face hub. Only safetensors are read: other formats can carry
@@ -9,20 +9,32 @@ code.
 import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from utils.errors import UserError
 from utils.tensor_files import read_shapes
 
+INDEX_NAME = "model_index.json"
 HUB_ALIASES = {"zs": "cerspense/zeroscope_v2_576w"}
 # width and height in pixels that known bases were made for, whose folders do not say it
 NATIVE_SIZES = {"zeroscope_v2_576w": (576, 320)}
-PARTS = {   # part of the pipeline -> the files it cannot do without
-    "unet": ("config.json",),
-    "vae": ("config.json",),
-    "text_encoder": ("config.json",),
-    "tokenizer": ("tokenizer_config.json",),
-    "scheduler": ("scheduler_config.json",),
+PIPELINE = "TextToVideoSDPipeline"
+PARTS = {   # part of the pipeline -> the file that describes it
+    "unet": "config.json",
+    "vae": "config.json",
+    "text_encoder": "config.json",
+    "tokenizer": "tokenizer_config.json",
+    "scheduler": "scheduler_config.json",
+}
+# part -> the library and the class that load it. model_index.json may name another module: the published
+# program writes models.unet_3d_condition. Nothing is ever imported by a name that a folder gives.
+CLASSES = {
+    "unet": ("diffusers", "UNet3DConditionModel"),
+    "vae": ("diffusers", "AutoencoderKL"),
+    "text_encoder": ("transformers", "CLIPTextModel"),
+    "tokenizer": ("transformers", "CLIPTokenizer"),
 }
 LEVELS = "block_out_channels"   # of a network's config: one entry per level, each half as wide as the last
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
@@ -42,7 +54,7 @@ def find_base(base: str, download: bool = True) -> Path | None:
     """
     base = HUB_ALIASES.get(base, base)
     if is_hub_id(base):
-        folder = _hub_folder(base, download)
+        folder = _hub_folder(base, download=False) or (_hub_folder(base, download=True) if download else None)
         if folder is None:
             return None
     else:
@@ -58,33 +70,52 @@ def find_base(base: str, download: bool = True) -> Path | None:
 
 def check_base_folder(folder: Path) -> list[str]:
     """Return what keeps `folder` from being used as a base, a line each."""
-    index_path = folder / "model_index.json"
+    index_path = folder / INDEX_NAME
     if not index_path.is_file():
-        return [f"{folder}: has no model_index.json, so it is not a diffusers pipeline folder."]
+        return [f"{folder}: has no {INDEX_NAME}, so it is not a diffusers pipeline folder."]
     if problems := _check_kind(index_path, str(folder)):
         return problems
     problems = []
-    for part, files in PARTS.items():
-        missing = [name for name in files if not (folder / part / name).is_file()]
-        problems += [f"{folder / part / name}: is missing. Copy the whole base again." for name in missing]
-        if part in WEIGHTS and not missing:
-            problems += _check_weights(folder / part, WEIGHTS[part])
-        problems += _check_json(folder / part, [name for name in files if name not in missing])
-    return problems or _check_vocabulary(folder / "tokenizer") + _check_prediction(folder)
+    for part, name in PARTS.items():
+        if not (folder / part / name).is_file():
+            problems.append(f"{folder / part / name}: is missing. Copy the whole base again.")
+            continue
+        if part in WEIGHTS:
+            problems += _check_weights(folder / part)
+        problems += _check_json(folder / part / name)
+    return problems or _check_vocabulary(folder / "tokenizer") + _check_scheduler(folder)
 
 
 def weight_files(part_folder: Path) -> list[Path]:
     """Return the safetensors of a part: one file, several shards, or, where there is no other, its fp16
     variant."""
-    files = sorted(part_folder.glob("*.safetensors"))
-    plain = [path for path in files if ".fp16" not in path.name]
-    return plain or files
+    names = [path.name for path in part_folder.glob("*.safetensors")]
+    return [part_folder / name for name in choose_weights(names, WEIGHTS[part_folder.name])]
 
 
-def weight_variant(folder: Path) -> str | None:
-    """Return "fp16" where a base has its weights only in that variant."""
-    files = [path for part in WEIGHTS for path in weight_files(folder / part)]
-    return "fp16" if all(".fp16" in path.name for path in files) else None
+def choose_weights(names: Iterable[str], stem: str) -> list[str]:
+    """Return those of `names` that are a part's weights, in order: one file or several shards, or, where
+    there is no other, the fp16 variant. Other variants, such as non_ema, are never chosen."""
+    def matching(variant: str) -> list[str]:
+        pattern = rf"{re.escape(stem + variant)}(-\d+-of-\d+)?\.safetensors"
+        return sorted(name for name in names if re.fullmatch(pattern, name))
+
+    names = list(names)
+    return matching("") or matching(".fp16")
+
+
+def weight_variant(part_folder: Path) -> str | None:
+    """Return "fp16" where a part has its weights only in that variant."""
+    return "fp16" if any(".fp16" in path.name for path in weight_files(part_folder)) else None
+
+
+def pipeline_index(folder: Path) -> dict[str, Any]:
+    """Return the content of model_index.json with the libraries and classes that stock diffusers has for the
+    parts of the pipeline, and without anything else."""
+    index = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
+    versions = {name: value for name, value in index.items() if name == "_diffusers_version"}
+    parts = {**CLASSES, "scheduler": ("diffusers", index["scheduler"][1])}
+    return {"_class_name": PIPELINE, **versions, **{part: list(parts[part]) for part in sorted(parts)}}
 
 
 def tensor_sizes(folder: Path, part: str) -> dict[str, int]:
@@ -125,29 +156,51 @@ def native_size(base: str, folder: Path) -> tuple[int, int]:
 
 
 def _check_kind(index_path: Path, base: str) -> list[str]:
+    import diffusers  # imported late: it takes seconds
+
     try:
         index = json.loads(index_path.read_text(encoding="utf-8"))
-        unet_class = index["unet"][1]
+        kind, unet_class = index["_class_name"], index["unet"][1]
+        if kind != PIPELINE or unet_class != CLASSES["unet"][1]:
+            return [f"{base}: is a {kind} with a {unet_class}. This program trains {PIPELINE} with a "
+                    f"{CLASSES['unet'][1]} (ModelScope, ZeroScope and their fine-tunes)."]
+        named = {part: str(index[part][1]) for part in PARTS}
     except (ValueError, KeyError, IndexError, TypeError):
-        return [f"{base}: its model_index.json does not describe a pipeline with a unet. It is not a "
+        return [f"{base}: its {INDEX_NAME} does not describe a pipeline with {', '.join(PARTS)}. It is not a "
                 f"text-to-video model."]
-    if index.get("_class_name") != "TextToVideoSDPipeline" or unet_class != "UNet3DConditionModel":
-        return [f"{base}: is a {index.get('_class_name')} with a {unet_class}. This program trains "
-                f"TextToVideoSDPipeline with a UNet3DConditionModel (ModelScope, ZeroScope and their "
-                f"fine-tunes)."]
-    return []
+    problems = [f"{base}: its {part} is a {named[part]}. This program loads a {wanted}."
+                for part, (_, wanted) in CLASSES.items() if named[part] not in (wanted, f"{wanted}Fast")]
+    if not named["scheduler"].endswith("Scheduler") or not hasattr(diffusers, named["scheduler"]):
+        problems.append(f"{base}: its scheduler is a {named['scheduler']}, which diffusers does not have.")
+    return problems
 
 
 def _config(folder: Path, part: str) -> dict:
-    return json.loads((folder / part / PARTS[part][0]).read_text(encoding="utf-8"))
+    return json.loads((folder / part / PARTS[part]).read_text(encoding="utf-8"))
 
 
-def _check_weights(part_folder: Path, stem: str) -> list[str]:
-    if weight_files(part_folder):
-        return _unreadable(weight_files(part_folder))
+def _check_weights(part_folder: Path) -> list[str]:
+    if files := weight_files(part_folder):
+        return _unreadable(files) + _missing_shards(files)
     if list(part_folder.glob("*.bin")) or list(part_folder.glob("*.ckpt")):
-        return [_convert(part_folder, part_folder.parent)]
+        library, name = CLASSES[part_folder.name]
+        return [f"{part_folder}: has its weights only as pickle (.bin), which can carry code and is not "
+                f"loaded. Convert a base you trust with: python -c \"from {library} import {name} as P; "
+                f"P.from_pretrained('{part_folder}', use_safetensors=False)"
+                f".save_pretrained('{part_folder}')\""]
+    stem = WEIGHTS[part_folder.name]
     return [f"{part_folder / stem}.safetensors: is missing. Copy the whole base again."]
+
+
+def _missing_shards(files: list[Path]) -> list[str]:
+    """Return the shards that are missing, where the weights of a part are spread over several files."""
+    counted = re.fullmatch(r"(.*-)\d+(-of-(\d+)\.safetensors)", files[0].name)
+    wanted = range(1, int(counted[3]) + 1) if counted else ()
+    wanted = [f"{counted[1]}{number:05d}{counted[2]}" for number in wanted]
+    if counted and not list(files[0].parent.glob("*.safetensors.index*.json")):
+        wanted.append(f"{WEIGHTS[files[0].parent.name]}.safetensors.index.json")
+    return [f"{files[0].with_name(name)}: is missing. Copy the whole base again."
+            for name in wanted if not files[0].with_name(name).is_file()]
 
 
 def _check_vocabulary(tokenizer: Path) -> list[str]:
@@ -159,7 +212,7 @@ def _check_vocabulary(tokenizer: Path) -> list[str]:
             f"the whole base again."]
 
 
-def _check_prediction(folder: Path) -> list[str]:
+def _check_scheduler(folder: Path) -> list[str]:
     kind = _config(folder, "scheduler").get("prediction_type", PREDICTION_TYPES[0])
     if kind in PREDICTION_TYPES:
         return []
@@ -177,43 +230,36 @@ def _unreadable(weights: list[Path]) -> list[str]:
     return problems
 
 
-def _check_json(part_folder: Path, names: list[str]) -> list[str]:
-    needed = LEVELS if part_folder.name in ("unet", "vae") else None
-    problems = []
-    for name in names:
-        try:
-            content = json.loads((part_folder / name).read_text(encoding="utf-8"))
-            if not isinstance(content, dict) or needed and not isinstance(content.get(needed), list):
-                raise ValueError
-        except (OSError, ValueError):
-            problems.append(f"{part_folder / name}: is damaged. Copy the whole base again.")
-    return problems
+def _check_json(path: Path) -> list[str]:
+    needs_levels = path.parent.name in ("unet", "vae")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and (not needs_levels or isinstance(content.get(LEVELS), list)):
+            return []
+    except (OSError, ValueError):
+        pass
+    return [f"{path}: is damaged. Copy the whole base again."]
 
 
-def _download(base: str) -> Path:
-    """Download the safetensors of a hub model, in its fp16 variant where there is no other."""
-    from diffusers import DiffusionPipeline
-
-    for variant in (None, "fp16"):
-        try:
-            return Path(DiffusionPipeline.download(base, use_safetensors=True, variant=variant))
-        except (OSError, ValueError) as error:   # how the library says that there are none of this kind
-            if "safetensors" not in str(error) and "variant" not in str(error):
-                raise
-    raise UserError(_convert(base, base))
-
-
-def _convert(where: object, base: object) -> str:
-    return (f"{where}: has its weights only as pickle (.bin), which can carry code and is not loaded. "
-            f"Convert a base you trust with: python -c \"from diffusers import DiffusionPipeline as P; "
-            f"P.from_pretrained('{base}', use_safetensors=False).save_pretrained('converted')\", and use "
-            f"converted as the base.")
+def files_to_download(base: str, names: list[str]) -> list[str]:
+    """Return the files that a hub model is loaded from, out of the `names` of all its files: what describes
+    the parts, and safetensors. Raises UserError if a part has its weights in another format only."""
+    wanted = [INDEX_NAME]
+    for part in PARTS:
+        inside = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
+        weights = choose_weights(inside, WEIGHTS[part]) if part in WEIGHTS else []
+        if part in WEIGHTS and not weights:
+            raise UserError(
+                f"{base}: has the weights of its {part} only as pickle (.bin), which can carry code and is "
+                f"not loaded. If you trust it: hf download {base} --local-dir converted, and name converted "
+                f"as the base. The next message says how to convert it.")
+        wanted += [f"{part}/{name}" for name in inside if name in weights or name.endswith((".json", ".txt"))]
+    return wanted
 
 
 def _hub_folder(base: str, download: bool) -> Path | None:
-    from huggingface_hub import (
-        hf_hub_download,  # imported late: local bases never need it
-    )
+    # imported late: local bases never need it
+    from huggingface_hub import HfApi, hf_hub_download, snapshot_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
         HFValidationError,
@@ -222,13 +268,14 @@ def _hub_folder(base: str, download: bool) -> Path | None:
     )
 
     try:
-        index = hf_hub_download(base, "model_index.json", local_files_only=not download)
+        index = hf_hub_download(base, INDEX_NAME, local_files_only=not download)
         if not download:
             folder = Path(index).parent
             return folder if not check_base_folder(folder) else None
         if problems := _check_kind(Path(index), base):   # before gigabytes are downloaded
             raise UserError(*problems)
-        return _download(base)
+        wanted = files_to_download(base, HfApi().list_repo_files(base))
+        return Path(snapshot_download(base, allow_patterns=wanted))
     except HFValidationError as error:
         raise UserError(f"{base}: is neither a folder here nor the id of a model on the hub.") from error
     except LocalEntryNotFoundError as error:
@@ -239,7 +286,7 @@ def _hub_folder(base: str, download: bool) -> Path | None:
     except RepositoryNotFoundError as error:
         raise UserError(f"{base}: there is no such folder here and no such model on the hub.") from error
     except EntryNotFoundError as error:
-        raise UserError(f"{base}: has no model_index.json on the hub, so it is not a diffusers "
+        raise UserError(f"{base}: has no {INDEX_NAME} on the hub, so it is not a diffusers "
                         f"pipeline.") from error
     except OSError as error:
         raise UserError(f"{base}: could not be downloaded ({str(error).splitlines()[0]}).") from error

@@ -17,8 +17,8 @@ ENTRY_POINTS = ("train_model.py", "generate_pretrained.py", "evaluate_motion.py"
 COMMANDS = r"(train_model|generate_pretrained|evaluate_motion)\.py"
 ONLY_IN = {   # module -> where it may be imported
     "decord": r"utils/decoding\.py",
-    "omegaconf": r"training/config_loading\.py|tests/.*",
-    "yaml": r"training/config_loading\.py|tests/.*",
+    "omegaconf": r"training/config_(loading|text)\.py|tests/.*",
+    "yaml": r"training/config_(loading|text)\.py|tests/.*",
     "accelerate": COMMANDS + r"|(puppets|studies|tests)/.*",
     "diffusers": r"(models|rendering|training|puppets|studies|tests)/.*",
     "matplotlib": r"(evaluation/score_report|studies/ablation_report)\.py",

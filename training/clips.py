@@ -1,12 +1,13 @@
 """The clips of a run: finding them, checking them, and reporting every one before anything slow starts."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from training.config import Config
-from training.data_folders import ListedClip, list_folder
+from training.data_folders import ListedClip, list_clips
 from utils.decoder import complaint
 from utils.decoding import IMAGE_SUFFIXES
 from utils.errors import UserError, attempt
@@ -20,6 +21,9 @@ from utils.video import (
     probe,
     trained_size,
 )
+
+# keys that say whether a clip is long enough for a window
+LENGTH_KEYS = {"train_data.n_sample_frames", "train_data.fps", "train_data.frame_step"}
 
 
 @dataclass(frozen=True)
@@ -47,16 +51,20 @@ class Clip:
         return self.info.fps / (self.frames[1] - self.frames[0] or 1)
 
 
-def find_clips(config: Config, stride: int) -> tuple[list[Clip], list[Clip]]:
+def find_clips(config: Config, stride: int,
+               unknown_keys: Collection[str] = ()) -> tuple[list[Clip], list[Clip]]:
     """Return the exemplar clips and the regularization clips of a run, each sorted by name.
 
-    `stride`: pixels per cell of the network's coarsest level. Raises UserError with a line for everything
+    `stride`: pixels per cell of the network's coarsest level. `unknown_keys`: keys whose value in the config
+    is wrong; what depends on them is not checked. Raises UserError with a line for everything
     that is wrong with any of them.
     """
     problems, clips = [], {"exemplar": [], "regularization": []}
+    if "dataset_types" in unknown_keys:
+        return [], []
     for role in clips:
-        for listed in attempt(lambda: list_folder(config, role, problems), [], problems):
-            clip = attempt(lambda: _read_clip(listed, role, config, stride), None, problems)
+        for listed in attempt(lambda: list_clips(config, role, problems), [], problems):
+            clip = attempt(lambda: _read_clip(listed, role, config, stride, unknown_keys), None, problems)
             clips[role] += [clip] if clip else []
     if problems:
         raise UserError(*dict.fromkeys(problems))
@@ -79,14 +87,19 @@ def clip_report(exemplars: list[Clip], regularization: list[Clip]) -> str:
     return "\n".join(lines)
 
 
-def _read_clip(listed: ListedClip, role: str, config: Config, stride: int) -> Clip:
+def _read_clip(listed: ListedClip, role: str, config: Config, stride: int,
+               unknown_keys: Collection[str]) -> Clip:
     data, path, captions, remarks = config.train_data, listed.path, listed.captions, []
     info = probe(path)
     is_image = path.suffix.lower() in IMAGE_SUFFIXES
     window = 1 if is_image or data.train_weights == "spatial" else data.n_sample_frames
     step = listed.frame_step or frame_step(info.fps, data.fps)
-    frames = tuple(range(0, info.num_frames, step))
-    if len(frames) < window:
+    end = max(listed.end_frame or info.num_frames, listed.first_frame + window * step)
+    frames = tuple(range(listed.first_frame, min(end, info.num_frames), step))
+    if not frames:
+        raise UserError(f"{path}: has {_count(info.num_frames, 'frame')}, so none at frame_index "
+                        f"{listed.first_frame}.")
+    if len(frames) < window and not LENGTH_KEYS.intersection(unknown_keys):
         short = f"has {_count(len(frames), 'frame')} at {info.fps / step:.4g} fps; training needs {window}"
         if not data.allow_short_clips:
             raise UserError(f"{path}: {short}. Lower train_data.n_sample_frames, use a longer clip, or set "

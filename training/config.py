@@ -1,29 +1,84 @@
-"""Every key of the training configuration, with its unit and meaning.
+"""Every key of the training configuration, with its unit, its meaning and the values it can have.
 
-Defaults are those of the paper's published recipe; YAML files hold differences, which training/config_loading.py
-reads and checks.
+The defaults are those of the paper's published recipe. YAML files hold what differs from the defaults.
+training/config_loading.py reads and checks them by the constraints that stand here with each key.
 """
 
-from dataclasses import dataclass, field
+import dataclasses
+import difflib
+import math
+import operator
+import re
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
+
+from utils.prompts import MAX_SEED
+
+DATASET_TYPES = ("folder", "single_video", "image", "json")
+LR_SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial",
+                 "piecewise_constant")
+
+COMPARISONS = (("above", "above", operator.gt), ("least", "at least", operator.ge),
+               ("below", "below", operator.lt), ("most", "at most", operator.le))
+
+
+def setting(default: Any, **constraints: Any) -> Any:
+    """Return a dataclass field with this default; every config gets its own copy of a default that is a list.
+
+    The constraints become the metadata of the field, for training/config_loading.py:
+    choices: the values of the key, or, for a list, of its entries.
+    above, least, below, most: the number must be above, at least, below, at most this.
+    pattern: a regular expression that the whole text must match, and the sentence to say if it does not.
+    holds: what a key of type Any or list holds: "names", "texts", "steps" or "data" (of a JSON file).
+    needed: the sentence to say if the key is empty.
+    is_path: ~ and environment variables are expanded.
+    as_trained: the key of train_data whose value replaces null.
+    datasets: entries of dataset_types; without any of them the key has no effect.
+    """
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=default.copy, metadata=constraints)
+    return dataclasses.field(default=default, metadata=constraints)
 
 
 @dataclass
 class TrainData:
     """The clips, and how training windows are cut from them."""
 
-    path: str | None = None        # exemplar clips: a folder; a file for dataset_types: [single_video]
-    class_path: str | None = None  # regularization clips; null trains without them and says so
-    width: int = 384               # pixels; with use_bucketing only the area width * height counts
-    height: int = 384              # pixels
-    n_sample_frames: int = 16      # frames per training window
-    fps: float = 24                # frames per second; clips recorded faster are subsampled
-    use_bucketing: bool = True     # keep each clip's aspect ratio; false: centre-crop to width x height
-    fallback_prompt: Any = field(default_factory=list)  # caption, or list of them, of exemplars without one
-    class_prompt: Any = field(default_factory=list)  # the same for regularization clips
-    sampling: str = "high-level"   # timesteps: uniform, high-level (favours noisy), low-level (favours clean)
-    train_weights: str = "all"     # all; spatial: train on single frames, for appearance
-    allow_short_clips: bool = False  # repeat the last frame of clips that are shorter than a window
+    path: str | None = setting(None, is_path=True)        # folder of exemplar clips, or one file
+    class_path: str | None = setting(None, is_path=True)  # folder of regularization clips; null: none
+    width: int = setting(384, above=0)                    # pixels; with use_bucketing only the area counts
+    height: int = setting(384, above=0)                   # pixels
+    n_sample_frames: int = setting(16, above=0)           # frames per training window
+    fps: float = setting(24, above=0)  # frames per second; clips that were recorded faster are subsampled
+    use_bucketing: bool = True         # keep each clip's aspect ratio; false: centre-crop to width x height
+    # the caption, or a list of captions, of exemplars that have none
+    fallback_prompt: Any = setting([], holds="texts")
+    class_prompt: Any = setting([], holds="texts")        # the same for regularization clips
+    # how timesteps are drawn; high-level favours noisy ones, low-level clean ones
+    sampling: str = setting("high-level", choices=("uniform", "high-level", "low-level"))
+    # all: windows (temporal means the same); spatial: single frames, for appearance
+    train_weights: str = setting("all", choices=("all", "spatial", "temporal"))
+    allow_short_clips: bool = False  # repeat the last frame of a clip that is shorter than a window
+
+    # dataset_types: [single_video]
+    single_video_path: str | None = setting(None, is_path=True, datasets=["single_video"])  # null: path
+    single_video_prompt: str | None = setting(None, datasets=["single_video"])  # goes before a caption file
+    # dataset_types: [image]
+    image_dir: str | None = setting(None, is_path=True, datasets=["image"])  # folder of pictures; null: path
+    single_img_prompt: str | None = setting(None, datasets=["image"])  # of every picture
+    # dataset_types: [json]; data_folders.py has the format
+    json_path: str | None = setting(None, is_path=True, datasets=["json"])  # lists clips and captions
+    json_data: Any = setting(None, holds="data", datasets=["json"])  # the content of such a file instead
+    video_dir: str | None = setting(None, is_path=True, datasets=["json"])  # folder that its clips lie in
+    vid_data_key: str = setting("video_path", datasets=["json"])  # what the file calls the path of a clip
+
+    # of single_video and image: read caption files; false: only the prompts of this config
+    use_caption: bool = setting(True, datasets=["single_video", "image"])
+    # of single_video and json: train on every n-th recorded frame; null: at the rate fps
+    frame_step: int | None = setting(None, above=0, datasets=["single_video", "json"])
 
 
 @dataclass
@@ -31,71 +86,134 @@ class ValidationData:
     """The videos rendered while training, through the same code as generate_pretrained.py."""
 
     # a file of "seed,prompt" lines, a prompt, or a list of prompts; none: no samples
-    prompt: Any = field(default_factory=list)
-    negative_prompt: str = ""      # what not to show
-    num_frames: int | None = None  # frames per video; null: train_data.n_sample_frames
-    width: int | None = None       # pixels; null: train_data.width
-    height: int | None = None      # pixels; null: train_data.height
-    num_inference_steps: int = 25  # denoising steps
-    guidance_scale: float = 9.0    # how strictly to follow the prompt
-    batch_size: int = 1            # videos rendered at once; more is faster and equal within rounding
+    prompt: Any = setting([], holds="texts")
+    negative_prompt: str = ""  # what not to show
+    # frames of a video; null: as trained
+    num_frames: int | None = setting(None, above=0, as_trained="n_sample_frames")
+    width: int | None = setting(None, above=0, as_trained="width")    # pixels; null: as trained
+    height: int | None = setting(None, above=0, as_trained="height")  # pixels; null: as trained
+    num_inference_steps: int = setting(25, above=0)  # denoising steps
+    guidance_scale: float = setting(9.0, least=0)    # how strictly to follow the prompt
+    batch_size: int = setting(1, above=0)  # videos rendered at once; more is faster and equal within rounding
 
 
 @dataclass
 class Config:
     """One training run."""
 
-    pretrained_model_path: str = "cerspense/zeroscope_v2_576w"  # base: diffusers folder or hub id
-    output_dir: str = "results"    # parent of the run folders
-    subject: str = "best"          # name of the run: output_dir/{subject}-{time}
-    placeholder_token: str = "sks"  # what V* in captions and prompts becomes; its embedding is not trained
-    dataset_types: list[str] = field(default_factory=lambda: ["folder"])  # folder, single_video, image
-    train_data: TrainData = field(default_factory=TrainData)  # the clips
-    validation_data: ValidationData = field(default_factory=ValidationData)  # the samples
+    # the base: a diffusers folder or a hub id
+    pretrained_model_path: str = setting("cerspense/zeroscope_v2_576w", is_path=True,
+                                         needed="Name a diffusers folder or a hub id.")
+    output_dir: str = setting("results", is_path=True)  # parent of the run folders
+    # name of the run: output_dir/{subject}-{time}
+    subject: str = setting("best", pattern=(r"[^/.\0-][^/\0]*",
+                                            "It names a folder: no slashes, no leading dot or dash."))
+    # what V* in captions and prompts becomes; its embedding is not trained
+    placeholder_token: str = setting("sks", pattern=(r"\S+", "It must be one word."))
+    # where exemplars come from; several types are trained on together
+    dataset_types: list[str] = setting(["folder"], holds="names", choices=DATASET_TYPES,
+                                       needed=f"Name at least one of {', '.join(DATASET_TYPES)}.")
+    extend_dataset: bool = False  # repeat the exemplars of the smaller dataset types until all have as many
+    train_data: TrainData = dataclasses.field(default_factory=TrainData)  # the clips
+    validation_data: ValidationData = dataclasses.field(default_factory=ValidationData)  # the samples
 
-    # what trains: the union of named groups (cross, self, temporal, temp_attentions, temp_convs, all); any
-    # other string names the modules whose name contains it
-    trainable_modules: list[str] = field(default_factory=lambda: ["cross", "temporal", "temp_convs"])
+    # what trains: the union of named groups (cross, self, temporal, temp_attentions, temp_convs, all). Any
+    # other string names the modules whose name contains it.
+    trainable_modules: list[str] = setting(
+        ["cross", "temporal", "temp_convs"], holds="names",
+        needed="Nothing would train. The paper's set: [cross, temporal, temp_convs].")
     prior_preservation: bool = True  # train on the regularization clips too
-    prior_lambda: float = 0.5      # loss = exemplar + prior_lambda * regularization
-    temporal_dropout: float = 0.0  # in the temporal convolutions; diffusers has 0.1, the paper's code none
-    use_offset_noise: bool = False  # noise + strength * randn(b, c, f, 1, 1)
-    offset_noise_strength: float = 0.1  # that strength
+    prior_lambda: float = setting(0.5, least=0)  # loss = exemplar + prior_lambda * regularization
+    # in the temporal convolutions: diffusers has 0.1, the paper's code none
+    temporal_dropout: float = setting(0.0, least=0, below=1)
+    use_offset_noise: bool = False  # noise + offset_noise_strength * randn(b, c, f, 1, 1)
+    offset_noise_strength: float = setting(0.1, least=0)  # relative to the noise
 
-    max_train_steps: int = 3000    # optimizer steps
-    train_batch_size: int = 1      # exemplar windows a step, and as many regularization windows
-    gradient_accumulation_steps: int = 1  # batches whose gradients are averaged for one optimizer step
-    seed: int = 64                 # of everything random; the same seed gives the same run
+    max_train_steps: int = setting(3000, above=0)  # optimizer steps
+    # exemplar windows a step, and as many regularization windows
+    train_batch_size: int = setting(1, above=0)
+    gradient_accumulation_steps: int = setting(1, above=0)  # batches averaged for one optimizer step
+    # of everything random: the same seed gives the same run
+    seed: int = setting(64, least=0, most=MAX_SEED)
 
-    learning_rate: float = 5e-6    # of AdamW, for all that trains
-    scale_lr: bool = False         # multiply learning_rate by batch, accumulation and processes
-    # constant, constant_with_warmup, linear, cosine, cosine_with_restarts, polynomial
-    lr_scheduler: str = "constant"
-    lr_warmup_steps: int = 0       # optimizer steps
-    lr_num_cycles: int = 1         # of cosine_with_restarts
+    learning_rate: float = setting(5e-6, above=0)  # of AdamW, for everything that trains
+    scale_lr: bool = False  # multiply learning_rate by batch, accumulation and processes
+    lr_scheduler: str = setting("constant", choices=LR_SCHEDULERS)  # how the learning rate changes
+    lr_warmup_steps: int = setting(0, least=0)     # optimizer steps
+    lr_num_cycles: int = setting(1, above=0)       # of cosine_with_restarts
     lr_step_rules: str | None = None  # of piecewise_constant: 1:100,0.1:200,0.01 is factor:up to step
-    lr_power: float = 1.0          # of polynomial
-    adam_beta1: float = 0.9        # decay of the running mean of gradients
-    adam_beta2: float = 0.999      # decay of the running mean of their squares
-    adam_weight_decay: float = 1e-2  # decoupled, times the learning rate
-    adam_epsilon: float = 1e-8     # keeps the division by small gradients finite
-    max_grad_norm: float = 1.0     # the gradient of all trained tensors together is clipped to this norm
-    use_8bit_adam: bool = False    # needs the package bitsandbytes and an NVIDIA GPU
+    lr_power: float = setting(1.0, above=0)        # of polynomial
+    adam_beta1: float = setting(0.9, least=0, below=1)    # decay of the running mean of gradients
+    adam_beta2: float = setting(0.999, least=0, below=1)  # decay of the running mean of squared gradients
+    adam_weight_decay: float = setting(1e-2, least=0)     # decoupled, times the learning rate
+    adam_epsilon: float = setting(1e-8, above=0)   # keeps the division by small gradients finite
+    max_grad_norm: float = setting(1.0, above=0)   # to which the gradient of all trained tensors is clipped
+    use_8bit_adam: bool = False  # needs the package bitsandbytes and an NVIDIA GPU
 
-    mixed_precision: str | None = None  # no, fp16, bf16; null: the best the device has
-    # recompute activations in the backward pass: slower by a third, far less memory; null: where they would
-    # not fit otherwise
+    # null: the best that the device has
+    mixed_precision: str | None = setting(None, choices=("no", "fp16", "bf16"))
+    # recompute activations in the backward pass: slower by a third, far less memory. null: only where the
+    # activations would not fit into memory
     gradient_checkpointing: bool | None = None
 
-    # when to write a checkpoint to resume from, or to render validation_data.prompt: a list of steps, or one
-    # number for every so many steps. Step 0, the untuned base, is rendered whenever anything is.
-    checkpointing_steps: Any = field(default_factory=lambda: [1000, 2000, 3000])  # of saving
-    validation_steps: Any = field(default_factory=lambda: [1000, 2000, 3000])  # of rendering
-    keep_checkpoints: int | None = None  # the newest ones, older are removed; null: all
-    motion_dtype: str = "fp16"     # of motion.safetensors; fp32 is twice the size
-    resume_from_checkpoint: str | None = None  # null, latest, or the folder of a run; the same as --resume
-    cached_latent_dir: str | None = None  # null: output_dir/cache. Caching is always on and keyed by content
-    report_to: str | None = None   # tensorboard or wandb, through accelerate; log.jsonl is always written
+    # when to write a checkpoint to resume from, and when to render validation_data.prompt: a list of steps,
+    # or one number for every so many steps. The untuned base, step 0, is rendered whenever any step is.
+    checkpointing_steps: Any = setting([1000, 2000, 3000], holds="steps")  # optimizer steps
+    validation_steps: Any = setting([1000, 2000, 3000], holds="steps")     # optimizer steps
+    keep_checkpoints: int | None = setting(None, above=0)  # keep only so many, the newest; null: all
+    motion_dtype: str = setting("fp16", choices=("fp16", "fp32"))  # of motion.safetensors; fp32 doubles it
+    # null, latest, or the folder of a run; the same as --resume
+    resume_from_checkpoint: str | None = setting(None, is_path=True)
+    # what the frozen encoders return is kept here; null: output_dir/cache
+    cached_latent_dir: str | None = setting(None, is_path=True)
+    # through accelerate; log.jsonl is always written
+    report_to: str | None = setting(None, choices=("tensorboard", "wandb"))
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of the configuration."""
+
+    name: str   # with its section: train_data.fps
+    kind: Any   # its type
+    default: Any
+    constraints: typing.Mapping[str, Any]
+
+    @property
+    def is_optional(self) -> bool:
+        """Say whether the key can be null."""
+        return types.NoneType in typing.get_args(self.kind)
+
+    @property
+    def is_text(self) -> bool:
+        return self.kind in (str, str | None)
+
+    @property
+    def is_text_list(self) -> bool:
+        """Say whether the key holds a list of texts, which can also be given as one text."""
+        return self.constraints.get("holds") in ("names", "texts")
+
+    def fault(self, value: Any) -> str:
+        """Return what is wrong with a value of the right type by the constraints of the key, or nothing."""
+        limits = self.constraints
+        if value is None and self.is_optional:
+            return ""
+        if not value and "needed" in limits:
+            return f" is {'empty' if limits.get('holds') else 'not set'}. {limits['needed']}"
+        for name in (value if limits.get("holds") else [value]) if "choices" in limits else ():
+            if name not in limits["choices"]:
+                nearest = difflib.get_close_matches(str(name), limits["choices"], n=1)
+                verb, can = ("has", "can have") if limits.get("holds") else ("is", "can be")
+                return (f" {verb} {name!r}. It {can} {', '.join(limits['choices'])}."
+                        + "".join(f" Did you mean {choice}?" for choice in nearest))
+        if "pattern" in limits and not re.fullmatch(limits["pattern"][0], value):
+            return f" is {value!r}. {limits['pattern'][1]}"
+        bounds = [(word, limits[name], holds) for name, word, holds in COMPARISONS if name in limits]
+        is_finite = not bounds or -math.inf < value < math.inf
+        if not is_finite or not all(holds(value, limit) for _, limit, holds in bounds):
+            wanted = " and ".join(f"{word} {limit or 'zero'}" for word, limit, _ in bounds)
+            return f" is {value}. It must be {wanted}."
+        return ""
 
 
 def is_due(step: int, steps: int | list[int] | None) -> bool:
@@ -112,3 +230,15 @@ def num_due(steps: int | list[int] | None, max_train_steps: int) -> int:
     if isinstance(steps, int):
         return max_train_steps // steps
     return sum(0 < step <= max_train_steps for step in set(steps))
+
+
+def _all_keys(section: type = Config, prefix: str = "") -> Iterator[Key]:
+    defaults = section()
+    for field in dataclasses.fields(section):
+        if dataclasses.is_dataclass(field.type):
+            yield from _all_keys(field.type, f"{field.name}.")
+        else:
+            yield Key(prefix + field.name, field.type, getattr(defaults, field.name), field.metadata)
+
+
+KEYS = {key.name: key for key in _all_keys()}   # every key, sections entered, in the order of its definition

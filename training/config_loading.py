@@ -1,30 +1,51 @@
 """Reading and writing the training configuration: YAML and `key=value`, with everything wrong said at once.
 
-A key the published implementation ignored is accepted and reported; any other unknown key is an error.
+The keys and their constraints are those of training/config.py. A key of the published program that does
+nothing here is accepted and named; any other unknown key is an error.
 """
 
+import dataclasses
 import difflib
+import re
+import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from training.config import Config
-from training.config_checks import AS_TRAINED, impossible_values
+from training.config import KEYS, Config
+from training.config_text import first_line, leaves, literal, override_leaves, yaml_leaves
+from training.published_keys import ALIASES, UNSUPPORTED, section_without_effect
 from utils.errors import UserError
+from utils.files import expanded
 from utils.prompts import is_text
 
-WITHOUT_EFFECT = (
-    "initializer_token", "kwargs", "extra_unet_params", "enable_xformers_memory_efficient_attention",
-    "enable_torch_2_attn", "cache_latents", "train_data.sample_start_idx", "train_data.frame_step",
-    "train_data.add_token", "validation_data.sample_preview",
-)
-SECTIONS = ("train_data", "validation_data")
-STEP_LISTS = ("checkpointing_steps", "validation_steps")
-NAME_LISTS = ("trainable_modules", "dataset_types")
-TEXT_LISTS = ("train_data.fallback_prompt", "train_data.class_prompt", "validation_data.prompt")
+SECTIONS = tuple(field.name for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.type))
+SOURCES = {   # type of dataset -> the key of train_data that names its files, what to name
+    "folder": ("path", "the folder of your exemplar clips"),
+    "single_video": ("single_video_path", "your exemplar clip"),
+    "image": ("image_dir", "the folder of your pictures"),
+    "json": ("json_path", "the file that lists your clips and their captions"),
+}
+
+
+class Examined(NamedTuple):
+    """What was read of a config, right or wrong."""
+
+    config: Config         # with defaults in the place of values that are wrong
+    notes: list[str]       # for the user
+    problems: list[str]    # a line each; the config of a run has none
+    unknown: set[str]      # keys whose value is not known, because it is wrong or the key is misspelt
+
+
+class Given(NamedTuple):
+    """One value that the user gave."""
+
+    origin: str    # the file, or the command line
+    key: str       # with its section
+    value: Any
 
 
 def load_config(path: str | Path, overrides: list[str] = ()) -> tuple[Config, list[str]]:
@@ -32,24 +53,18 @@ def load_config(path: str | Path, overrides: list[str] = ()) -> tuple[Config, li
 
     Raises UserError with one line for everything that is wrong, each naming the file or the command line.
     """
-    config, notes, problems = examine_config(path, overrides)
-    if problems:
-        raise UserError(*problems)
-    return config, notes
+    return _checked(examine_config(path, overrides))
 
 
 def parse_config(text: str, source: str, overrides: list[str] = ()) -> tuple[Config, list[str]]:
     """Do what `load_config` does for YAML text; `source` is what errors call it."""
-    config, notes, problems = _examine(text, source, overrides)
-    if problems:
-        raise UserError(*problems)
-    return config, notes
+    return _checked(_examine(text, source, overrides))
 
 
-def examine_config(path: str | Path, overrides: list[str] = ()) -> tuple[Config, list[str], list[str]]:
-    """Do what `load_config` does, but return (config, notes, problems), so that more can be checked first.
+def examine_config(path: str | Path, overrides: list[str] = ()) -> Examined:
+    """Do what `load_config` does, but return the problems, so that the caller can look for more of them.
 
-    Where there are problems, the config has defaults in place of what is wrong, and is good for looking only.
+    Raises UserError if the file cannot be read as YAML.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -61,42 +76,6 @@ def examine_config(path: str | Path, overrides: list[str] = ()) -> tuple[Config,
     return _examine(text, str(path), overrides)
 
 
-def _examine(text: str, source: str, overrides: list[str]) -> tuple[Config, list[str], list[str]]:
-    config, problems, notes = OmegaConf.structured(Config), [], []
-    defaults, known = OmegaConf.structured(Config), list(_keys(config))
-    given = [(source, key, value) for key, value in _leaves(_parse_yaml(text, source))]
-    for override in overrides:
-        try:
-            given += [("command line", key, value) for key, value in _parse_override(override)]
-        except ValueError as error:
-            problems.append(f"command line: {error}")
-    for origin, key, value in given:
-        if _is_without_effect(key):
-            notes.append(f"{origin}: {key} has no effect.")
-        elif key in SECTIONS and value in (None, {}) or value == "???":   # ???: to be filled in
-            continue
-        elif key in SECTIONS:
-            problems.append(f"{origin}: {key} is {value!r}. It is a section; its keys go below it, indented.")
-        elif key not in known:
-            problems.append(f"{origin}: {key} is not a key.{_suggestion(key, known)}")
-        else:
-            problems += _set(config, origin, key, value)
-    sources = {key: origin for origin, key, _ in given}
-    for key, wrong in list(impossible_values(dict(_leaves(config)))):
-        problems.append(f"{sources.get(key, source)}: {key}{wrong}")
-        OmegaConf.update(config, key, OmegaConf.select(defaults, key))
-    for key, trained in AS_TRAINED.items():
-        if OmegaConf.select(config, key) is None:
-            OmegaConf.update(config, key, OmegaConf.select(config, trained))
-    if config.lr_warmup_steps and config.lr_scheduler == "constant":
-        notes.append(f"{sources['lr_warmup_steps']}: lr_warmup_steps has no effect with "
-                     f"lr_scheduler: constant; constant_with_warmup has a warm-up.")
-    if any(f"train_data.{key}" in problem for problem in problems for key in ("n_sample_frames", "fps")):
-        # how long a window is may be among what is wrong, and no clip should be called too short by mistake
-        config.train_data.allow_short_clips = True
-    return OmegaConf.to_object(config), notes, problems
-
-
 def save_config(config: Config, path: Path) -> None:
     """Write the resolved config as YAML."""
     path.write_text(config_yaml(config), encoding="utf-8")
@@ -104,97 +83,108 @@ def save_config(config: Config, path: Path) -> None:
 
 def config_yaml(config: Config) -> str:
     """Return the resolved config as YAML text."""
-    return OmegaConf.to_yaml(OmegaConf.structured(config))
+    return OmegaConf.to_yaml(OmegaConf.create(literal(dataclasses.asdict(config))))
 
 
 def flat_config(config: Config) -> dict[str, Any]:
-    """Return {dotted key: value}, for comparing two configs."""
-    return dict(_leaves(OmegaConf.structured(config)))
+    """Return {key with its section: value}, for comparing two configs."""
+    return dict(leaves(dataclasses.asdict(config)))
 
 
-def _parse_yaml(text: str, source: str) -> DictConfig:
-    try:
-        content = OmegaConf.create(text)
-        OmegaConf.resolve(content)
-    except (YAMLError, OmegaConfBaseException, ValueError) as error:
-        raise UserError(f"{source}: is not valid YAML: {_first_line(error)}") from None
-    except AssertionError:   # how the library meets a text that is one number
-        content = None
-    if not isinstance(content, DictConfig):
-        raise UserError(f"{source}: does not hold `key: value` lines.")
-    return content
+def _checked(examined: Examined) -> tuple[Config, list[str]]:
+    if examined.problems:
+        raise UserError(*examined.problems)
+    return examined.config, examined.notes
 
 
-def _parse_override(override: str) -> list[tuple[str, Any]]:
-    """Return the (dotted key, value) pairs of `key=value`.
-
-    Raises ValueError with the reason if it cannot be read.
-    """
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ValueError(f"{override!r} is not of the form key=value.")
-    if key in TEXT_LISTS and text != "null" and not text.startswith(("[", '"', "'")):
-        return [(key, text)]   # a prompt is taken as typed: `a cat: V* dance` and `*` are no YAML
-    try:
-        return list(_leaves(OmegaConf.from_dotlist([override])))
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise ValueError(f"{override!r} cannot be read: {_first_line(error)}") from None
-
-
-def _first_line(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    if mark is not None:   # of a YAML error the line number is what helps
-        return f"line {mark.line + 1}, {error.problem}."
-    return str(error).splitlines()[0].strip()
-
-
-def _leaves(config: DictConfig, prefix: str = ""):
-    """Yield (dotted key, value); sections are entered, lists are values."""
-    items = OmegaConf.to_container(config, resolve=True).items() if prefix == "" else config.items()
-    for key, value in items:
-        dotted = f"{prefix}{key}"
-        if value and isinstance(value, dict) and not _is_without_effect(dotted):
-            yield from _leaves(value, f"{dotted}.")
-        else:
-            yield dotted, value
-
-
-def _keys(config: DictConfig):
-    for key, _ in _leaves(config):
-        yield key
+def _examine(text: str, source: str, overrides: list[str]) -> Examined:
+    given, problems = [Given(source, *leaf) for leaf in yaml_leaves(text, source)], []
+    for override in overrides:
+        try:
+            given += [Given("command line", *leaf) for leaf in override_leaves(override)]
+        except ValueError as error:
+            problems.append(f"command line: {error}")
+    config, without_effect, unknown = OmegaConf.structured(Config), [], set()
+    named = {item.key for item in given}
+    for origin, key, value in given:
+        key = key if ALIASES.get(key) in named else ALIASES.get(key, key)
+        if (idle := section_without_effect(key)) or key in ALIASES or key in UNSUPPORTED and not value:
+            without_effect.append(idle or key)
+        elif key in UNSUPPORTED:
+            problems.append(f"{origin}: {key} is {value!r}. {UNSUPPORTED[key]}")
+        elif key in SECTIONS and value in (None, {}) or value == "???":   # ???: the user is to fill it in
+            continue
+        elif wrong := _set(config, key, value):
+            problems.append(f"{origin}: {key}{wrong}")
+            unknown |= {key, *_nearest(key)}
+    origins = {key: origin for origin, key, _ in given}
+    for key, wrong in list(_impossible_values(config)):
+        problems.append(f"{origins.get(key, source)}: {key}{wrong}")
+        unknown.add(key)
+        OmegaConf.update(config, key, KEYS[key].default)
+    config = OmegaConf.to_object(config)
+    without_effect += _settle(config)
+    notes = [f"without effect here: {', '.join(dict.fromkeys(without_effect))}"] * bool(without_effect)
+    if config.lr_warmup_steps and config.lr_scheduler == "constant":
+        notes.append(f"{origins['lr_warmup_steps']}: lr_warmup_steps has no effect with "
+                     f"lr_scheduler: constant; constant_with_warmup has a warm-up.")
+    return Examined(config, notes, problems, unknown)
 
 
-def _is_without_effect(key: str) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in WITHOUT_EFFECT)
+def _settle(config: Config) -> list[str]:
+    """Put values in the place of null and of synonyms; return the keys of dataset types that are not used."""
+    data, types, unused = config.train_data, config.dataset_types, []
+    if data.train_weights == "temporal":
+        data.train_weights = "all"
+    for key in KEYS.values():
+        section, _, name = key.name.rpartition(".")
+        if trained := key.constraints.get("as_trained"):
+            if getattr(config.validation_data, name) is None:
+                setattr(config.validation_data, name, getattr(data, trained))
+        users = key.constraints.get("datasets")
+        if users and not set(users) & set(types) and (value := getattr(data, name)) != key.default:
+            unused += [key.name] * (value not in (None, ""))
+            setattr(data, name, key.default)
+    return unused
 
 
-def _suggestion(key: str, known: list[str]) -> str:
-    known = [*known, *SECTIONS]
+def _nearest(key: str) -> list[str]:
+    """Return the known key that was probably meant by `key`, as a list of one, or none."""
+    known = [*KEYS, *SECTIONS]
     by_last_part = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
-    nearest = by_last_part or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    return f" Did you mean {nearest[0]}?" if nearest else ""
+    return (by_last_part or difflib.get_close_matches(key, known, n=1, cutoff=0.6))[:1]
 
 
-def _set(config: DictConfig, source: str, key: str, value: Any) -> list[str]:
-    """Set one key, converting as the schema says; return the problems instead of raising them."""
-    if not all(is_text(text) for text in (value if isinstance(value, list) else [value])
-               if isinstance(text, str)):
-        return [f"{source}: {key}: {value!r} is not UTF-8 text."]
+def _set(config: DictConfig, key: str, value: Any) -> str:
+    """Set one key, converting the value as the type of the key says; return what is wrong, or nothing."""
+    if key in SECTIONS:
+        return f" is {value!r}. It is a section; its keys go below it, indented."
+    if key not in KEYS:
+        return " is not a key." + "".join(f" Did you mean {name}?" for name in _nearest(key))
+    texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
+    for text in texts:
+        if not is_text(text):
+            return f": {text!r} is not UTF-8 text."
+        if any(unicodedata.category(letter) == "Cc" and not letter.isspace() for letter in text):
+            return f": {text!r} has control characters."
+        if text == "???":   # in a list; OmegaConf's mark of a value that is to be filled in
+            return " still has ??? in it. Fill it in."
+    holds = KEYS[key].constraints.get("holds")
     try:
-        if key in STEP_LISTS:
+        if holds == "steps":
             value = _steps(value)
-        elif key in TEXT_LISTS:
+        elif holds == "texts":
             value = _texts(value)
-        elif key in NAME_LISTS and isinstance(value, str):
+        elif holds == "names" and isinstance(value, str):
             value = [value]
-        elif key == "mixed_precision" and value is False:   # YAML 1.1 reads a bare no as false
-            value = "no"
-        OmegaConf.update(config, key, value)
+        elif KEYS[key].constraints.get("is_path") and isinstance(value, str):
+            value = expanded(value)
+        OmegaConf.update(config, key, literal(value))
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         if value is None:
-            return [f"{source}: {key} has no value. Give it one, or leave the key out."]
-        return [f"{source}: {key}: {_first_line(error).removesuffix('.')}."]
-    return []
+            return " has no value. Give it one, or leave the key out."
+        return f": {first_line(error).removesuffix('.')}."
+    return ""
 
 
 def _steps(value: Any) -> int | list[int] | None:
@@ -209,3 +199,22 @@ def _texts(value: Any) -> list[str]:
     if any(isinstance(text, (dict, list)) for text in values):
         raise ValueError(f"{value!r} is neither a text nor a list of texts")
     return [str(text).strip() for text in values if text is not None and str(text).strip()]
+
+
+def _impossible_values(config: DictConfig) -> Iterator[tuple[str, str]]:
+    """Yield (key, what is wrong) for values that have the right type and cannot be."""
+    values = {name: OmegaConf.select(config, name) for name in KEYS}
+    for key in KEYS.values():
+        if wrong := key.fault(values[key.name]):
+            yield key.name, wrong
+    rules = values["lr_step_rules"] or ""
+    is_piecewise = values["lr_scheduler"] == "piecewise_constant"
+    if is_piecewise and not re.fullmatch(r"([\d.e-]+:\d+,)+[\d.e-]+", rules):
+        yield "lr_step_rules", (f" is {rules!r}. "
+                                f"piecewise_constant needs factors and steps, such as 1:100,0.1:200,0.01.")
+    for kind, (own, what) in SOURCES.items():
+        instead = "json_data" if kind == "json" else "path"
+        is_given = values[f"train_data.{own}"] or values[f"train_data.{instead}"]
+        if kind in values["dataset_types"] and not is_given:
+            wanted = f", for dataset_types: {kind}" if kind != "folder" else ""
+            yield f"train_data.{own}", f" is not set. Name {what}{wanted}."

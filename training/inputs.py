@@ -51,7 +51,7 @@ def encode_inputs(base: Base, clips: list[Clip], cache_dir: Path,
     for clip in clips:
         made_from = {"kind": "latents", "by": made_by["latents"], "clip": clip.digest, "size": clip.size,
                      "frames": clip.frames}
-        latent_paths[clip.path] = path = cache_path(cache_dir, made_from)
+        latent_paths[clip] = path = cache_path(cache_dir, made_from)
         jobs[path] = made_from, partial(encode_clip, pipeline, clip)
     for caption in dict.fromkeys(caption for clip in clips for caption in clip.captions):
         made_from = {"kind": "prompt", "by": made_by["prompt"], "prompt": caption}
@@ -69,9 +69,9 @@ def encode_clip(pipeline: DiffusionPipeline, clip: Clip) -> dict[str, Tensor]:
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def sample_latents(latent_paths: Mapping[Path, Path], window: Window) -> Tensor:
+def sample_latents(latent_paths: Mapping[Clip, Path], window: Window) -> Tensor:
     """Draw the latents (c f h w) of a window. Only the window's frames are read from the cached file."""
-    posterior = read_rows(latent_paths[window.clip.path], window.start, window.start + window.clip.window)
+    posterior = read_rows(latent_paths[window.clip], window.start, window.start + window.clip.window)
     return latents_from(posterior, window.generator)
 
 

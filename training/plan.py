@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,19 +51,20 @@ class Plan:
 
 
 def make_plan(config: Config, download: bool = True, known_problems: Sequence[str] = (),
-              run: Path | None = None) -> Plan:
+              run: Path | None = None, unknown_keys: Collection[str] = ()) -> Plan:
     """Check everything a run of `config` depends on. Raises UserError with a line for each problem.
 
-    `known_problems` of the config itself are reported together with the rest. `run` is the folder of a run
-    that is resumed. A base on the hub is downloaded after all other checks: nobody wants to wait for
-    gigabytes to learn of a broken clip.
+    `known_problems` of the config itself are reported together with the rest. What depends on
+    `unknown_keys`, keys of the config whose value is wrong, is not checked. `run` is the folder of a run that
+    is resumed. A base on the hub is downloaded after all other checks: nobody wants to wait for gigabytes to
+    learn of a broken clip.
     """
     problems = list(known_problems)
     config = replace(config, mixed_precision=resolve_precision(config.mixed_precision)[0])
     folder = attempt(lambda: find_base(config.pretrained_model_path, download=False), None, problems)
-    plan = _checked_plan(config, folder, problems)
+    plan = _checked_plan(config, folder, problems, unknown_keys)
     if folder is None and download:
-        plan = _checked_plan(config, find_base(config.pretrained_model_path), problems)
+        plan = _checked_plan(config, find_base(config.pretrained_model_path), problems, unknown_keys)
     problems = check_disk(plan, len(checkpoints(run)) if run else 0)
     if problems:
         raise UserError(*problems)
@@ -71,14 +72,16 @@ def make_plan(config: Config, download: bool = True, known_problems: Sequence[st
     return replace(plan, footprints=footprints, way=fastest_way(footprints))
 
 
-def _checked_plan(config: Config, folder: Path | None, problems: list[str]) -> Plan:
+def _checked_plan(config: Config, folder: Path | None, problems: list[str],
+                  unknown_keys: Collection[str]) -> Plan:
     """Return the plan for a base in `folder`. Raises UserError with `problems` and all others it finds."""
     num_elements = attempt(lambda: tensor_sizes(folder, "unet") if folder else {}, {}, problems)
     selected = {}
     if num_elements:
         selected = attempt(lambda: select_tunable(num_elements, config.trainable_modules), {}, problems)
     strides = attempt(lambda: pixel_strides(folder) if folder else TYPICAL_STRIDES, TYPICAL_STRIDES, problems)
-    exemplars, regularization = attempt(lambda: find_clips(config, strides[1]), ([], []), problems)
+    exemplars, regularization = attempt(lambda: find_clips(config, strides[1], unknown_keys), ([], []),
+                                        problems)
     captions = [caption for clip in exemplars + regularization for caption in clip.captions]
     unseen = attempt(lambda: unseen_captions(folder, captions) if folder else {}, {}, problems)
     # without validation_steps too: the command printed at the end renders these prompts

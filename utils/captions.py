@@ -1,21 +1,51 @@
-"""Captions of clips: `clip.txt` beside the clip, else `text.json` in its folder, else a fallback."""
+"""Captions of clips: a text file beside the clip, else `text.json` in its folder, else a fallback.
+
+The text file of `clip.mp4` is `clip.mp4.txt` or `clip.txt`. Letter case does not matter: cameras write
+IMG_0042.MOV, and IMG_0042.TXT beside it counts.
+"""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from utils.errors import UserError
 from utils.files import write_json
+from utils.prompts import clean_text
 
 INDEX_NAME = "text.json"
 
 
 @dataclass(frozen=True)
 class CaptionIndex:
-    """A folder's text.json: {"clip.mp4": ("caption", ...)}."""
+    """The captions of a folder's text.json, {"clip.mp4": ("caption", ...)}, and its text files."""
 
     path: Path
     captions: dict[str, tuple[str, ...]]
+
+    @cached_property
+    def text_files(self) -> dict[str, Path]:
+        """The text files of the folder by name."""
+        found = sorted(path for path in self.path.parent.glob("*") if path.suffix.lower() == ".txt")
+        return {path.name: path for path in found}
+
+    def text_file(self, clip_path: Path) -> Path | None:
+        """Return the text file of a clip, None if it has none."""
+        name = _find((f"{clip_path.name}.txt", f"{clip_path.stem}.txt"), self.text_files, self._text_names)
+        return self.text_files[name] if name is not None else None
+
+    def entry(self, clip_path: Path) -> str | None:
+        """Return the name of a clip in text.json, which may leave out the suffix; None if it is not there."""
+        return _find((clip_path.name, clip_path.stem), self.captions, self._entry_names)
+
+    @cached_property
+    def _text_names(self) -> dict[str, str]:
+        return {name.casefold(): name for name in self.text_files}
+
+    @cached_property
+    def _entry_names(self) -> dict[str, str]:
+        return {name.casefold(): name for name in self.captions}
 
 
 def read_caption_index(folder: Path) -> CaptionIndex:
@@ -25,9 +55,11 @@ def read_caption_index(folder: Path) -> CaptionIndex:
     """
     path = folder / INDEX_NAME
     if not path.exists():
+        path = next((found for found in folder.glob("*") if found.name.casefold() == INDEX_NAME), path)
+    if not path.exists():
         return CaptionIndex(path, {})
     try:
-        content = json.loads(_read_text(path))
+        content = json.loads(read_text(path))
     except ValueError as error:
         raise UserError(f"{path}: is not JSON ({error}). "
                         f"It should be like {{\"clip.mp4\": \"caption\"}}.") from None
@@ -38,8 +70,11 @@ def read_caption_index(folder: Path) -> CaptionIndex:
         texts = entry if isinstance(entry, list) else [entry]
         if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
             problems.append(f"{path}: the entry of {name!r} is neither a caption nor a list of captions.")
-        else:
-            captions[name] = tuple(_one_line(text) for text in texts)
+            continue
+        try:
+            captions[name] = tuple(clean_text(text) for text in texts)
+        except ValueError as error:
+            problems.append(f"{path}: the caption of {name!r} {error}.")
     if problems:
         raise UserError(*problems)
     return CaptionIndex(path, captions)
@@ -50,30 +85,27 @@ def captions_of(clip_path: Path, index: CaptionIndex, fallback: tuple[str, ...])
 
     Raises UserError if its own caption file is empty or unreadable, or if it has no caption at all.
     """
-    beside = clip_path.with_suffix(".txt")
-    if beside.exists():
-        caption = _one_line(_read_text(beside))
-        if not caption:
-            raise UserError(f"{beside}: is empty. "
-                            f"Write the caption of {clip_path.name} into it, or remove it.")
-        return (caption,)
-    captions = index.captions.get(clip_path.name) or index.captions.get(clip_path.stem) or fallback
+    if beside := index.text_file(clip_path):
+        return (_caption_in(beside, clip_path),)
+    entry = index.entry(clip_path)
+    captions = index.captions[entry] if entry is not None else fallback
     if not captions:
         missing = f"{index.path.name} has no entry for it" if index.captions else "it has no caption"
         raise UserError(f"{clip_path}: {missing}. "
-                        f"Write {beside.name} beside it or give a fallback in the config.")
+                        f"Write {clip_path.stem}.txt beside it or give a fallback in the config.")
     return captions
 
 
 def add_captions(folder: Path, captions: dict[str, str]) -> None:
     """Add {"clip.mp4": "caption"} to text.json in `folder`, so that it is a data folder."""
-    known = read_caption_index(folder).captions
-    entries = {name: texts[0] if len(texts) == 1 else list(texts) for name, texts in known.items()}
+    known = read_caption_index(folder)
+    entries = {name: texts[0] if len(texts) == 1 else list(texts) for name, texts in known.captions.items()}
     merged = {**entries, **captions}
-    write_json(folder / INDEX_NAME, dict(sorted(merged.items())))
+    write_json(known.path, dict(sorted(merged.items())))
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return the content of a UTF-8 text file, with or without a byte order mark. Raises UserError."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -82,5 +114,17 @@ def _read_text(path: Path) -> str:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _find(wanted: tuple[str, ...], names: Collection[str], by_lower_case: dict[str, str]) -> str | None:
+    """Return the first of the wanted names that is there, as it is written or else in another letter case."""
+    return next((name for name in wanted if name in names), None) or next(
+        (by_lower_case[name.casefold()] for name in wanted if name.casefold() in by_lower_case), None)
+
+
+def _caption_in(path: Path, clip_path: Path) -> str:
+    try:
+        caption = clean_text(read_text(path))
+    except ValueError as error:
+        raise UserError(f"{path}: the caption {error}.") from None
+    if not caption:
+        raise UserError(f"{path}: is empty. Write the caption of {clip_path.name} into it, or remove it.")
+    return caption

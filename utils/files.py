@@ -123,6 +123,19 @@ def write_json(path: Path, content: Any) -> None:
         partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def expanded(path: str) -> str:
+    """Return `path` with ~ and environment variables such as $HOME replaced by what they stand for."""
+    try:
+        return os.path.expanduser(os.path.expandvars(path))
+    except ValueError:   # no user has a name with such characters
+        return path
+
+
+def expanded_path(path: str) -> Path:
+    """Do what `expanded` does, for the type of an argument."""
+    return Path(expanded(path))
+
+
 def copy_whole(source: Path, target: Path) -> None:
     """Copy a file, whole or not at all."""
     with replacing(target) as partial:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.files import expanded_path
 
 MOTION_TOKEN = "V*"
 MAX_SEED = 2**63 - 1
@@ -30,7 +31,7 @@ def read_prompts(given: str, seed: int | None = None) -> list[Prompt]:
     if not is_text(given):
         raise UserError(f"{given!r} is not UTF-8 text.")
     if given.lower().endswith(".txt"):
-        prompts = _read_prompt_file(Path(given), seed)
+        prompts = _read_prompt_file(expanded_path(given), seed)
     else:
         try:
             texts = [clean_text(text) for text in given.split("|")]

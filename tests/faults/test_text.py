@@ -112,7 +112,7 @@ def test_override_of_any_text_is_checked_or_comes_back(folder, key, text):
 
 def check_config(path: Path, overrides: list[str] = ()) -> None:
     try:
-        config, notes, problems = examine_config(path, list(overrides))
+        config, notes, problems, _ = examine_config(path, list(overrides))
     except UserError as error:
         problems = error.problems
         assert problems

@@ -196,6 +196,7 @@ def test_regularization_caption_that_names_the_motion_is_remarked_on(folder, tmp
 def test_regularization_clip_that_is_an_exemplar_is_remarked_on(folder, tmp_path):
     (tmp_path / "other").mkdir()
     shutil.copy(folder / "spin.mp4", tmp_path / "other" / "walk.mp4")
+    (tmp_path / "other" / "walk.txt").write_text("a man walking")
     assert find(folder, tmp_path / "other")[1][0].remarks == ("the same file as the exemplar spin.mp4",)
 
 
@@ -211,7 +212,8 @@ def test_what_is_not_used_is_named(folder):
     (folder / "gone.mp4").symlink_to("nowhere")
     for companion in ("README.md", "video_lightbox.html", ".DS_Store", "notes.txt"):
         (folder / companion).write_text("")
-    assert find(folder)[0][0].remarks == ("also in this folder and not used: c.m4v, d.png, gone.mp4, more",)
+    assert find(folder)[0][0].remarks == ("text files that are the caption of no clip: notes.txt",
+                                          "also in this folder and not used: c.m4v, d.png, gone.mp4, more")
 
 
 def test_captions_of_clips_that_are_not_here_are_named(folder):
@@ -340,6 +342,7 @@ def test_report_has_a_line_for_every_clip(folder, tmp_path):
          '"a cat doing the sks spin"'),
         "1 regularization clip",
         '  a_dog_running.mp4: 64x64 @ 8 fps, 5 frames -> 64x64 @ 8 fps, 5 frames, 2 windows, "a dog running"',
+        "    note: the caption is the file name, for want of another: a_dog_running.mp4",
     ]
 
 

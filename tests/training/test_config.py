@@ -2,11 +2,11 @@
 
 import dataclasses
 import inspect
+import typing
 
 import pytest
 
-from training import config_checks, config_loading
-from training.config import Config, TrainData, ValidationData, is_due
+from training.config import KEYS, Config, TrainData, ValidationData, is_due
 from training.config_loading import (
     config_yaml,
     examine_config,
@@ -107,8 +107,9 @@ def test_published_config_loads():
 
 
 def test_published_config_names_each_key_without_effect():
-    _, notes = parse_config(PUBLISHED, "config.yaml")
-    assert set(notes) == {f"config.yaml: {key} has no effect." for key in WITHOUT_EFFECT}
+    (note,) = parse_config(PUBLISHED, "config.yaml")[1]
+    said, _, keys = note.partition(": ")
+    assert said == "without effect here" and set(keys.split(", ")) == WITHOUT_EFFECT
 
 
 def test_warm_up_that_the_schedule_ignores_is_noted():
@@ -174,7 +175,6 @@ def test_everything_wrong_is_said_at_once():
     ("learning_rate: [1]", "learning_rate: Value '[1]' of type 'list'"),
     ("use_8bit_adam: maybe", "use_8bit_adam: Value 'maybe' is not a valid bool"),
     ("subject: [a]", "subject: Cannot convert 'list' to string"),
-    ("trainable_modules: 3", "trainable_modules: "),
     ("checkpointing_steps: often", "'often' is neither a list of steps nor one whole number of steps"),
     ("validation_steps: [1, -2]", "[1, -2] is neither a list of steps"),
     ("train_data: {fallback_prompt: [[a]]}",
@@ -198,19 +198,19 @@ def test_what_must_be_above_zero_is_refused_at_zero_and_below(key, value):
 
 
 @pytest.mark.parametrize("text, words", [
-    ("prior_lambda: -0.5", "prior_lambda is -0.5. It must be zero or above."),
+    ("prior_lambda: -0.5", "prior_lambda is -0.5. It must be at least zero."),
     ("learning_rate: .nan", "learning_rate is nan."),
     ("learning_rate: .inf", "learning_rate is inf."),
-    ("adam_beta1: 1", "adam_beta1 is 1.0. It must be at least 0 and below 1."),
+    ("adam_beta1: 1", "adam_beta1 is 1.0. It must be at least zero and below 1."),
     ("temporal_dropout: 1", "temporal_dropout is 1.0."),
-    ("seed: 99999999999999999999", "seed is 99999999999999999999. It must be at most"),
+    ("seed: 99999999999999999999", "seed is 99999999999999999999. It must be at least zero and at most"),
     ("mixed_precision: fp8", "mixed_precision is 'fp8'. It can be no, fp16, bf16."),
     ("train_data: {sampling: highlevel}", "Did you mean high-level?"),
-    ("train_data: {train_weights: temporal}",
-     "train_data.train_weights is 'temporal'. It can be all, spatial."),
-    ("dataset_types: [folders]", "dataset_types has 'folders'. It can have folder, single_video, image."),
+    ("train_data: {train_weights: some}",
+     "train_data.train_weights is 'some'. It can be all, spatial, temporal."),
+    ("dataset_types: [folders]", "dataset_types has 'folders'. It can have folder, single_video, image, json."),
     ("dataset_types: []", "dataset_types is empty"),
-    ("trainable_modules: []", "trainable_modules is empty, so nothing would train."),
+    ("trainable_modules: []", "trainable_modules is empty. Nothing would train."),
     ("pretrained_model_path: ''", "pretrained_model_path is not set."),
     ("placeholder_token: two words", "placeholder_token is 'two words'. It must be one word."),
     ("subject: a/b", "subject is 'a/b'. It names a folder"),
@@ -309,10 +309,10 @@ def test_resolved_config_has_every_key():
 def test_wrong_config_can_still_be_looked_at(tmp_path):
     (tmp_path / "c.yaml").write_text("subjct: x\nseed: -3\nsubject: dab\n"
                                      "train_data: {path: clips, n_sample_frames: 0}")
-    config, _, problems = examine_config(tmp_path / "c.yaml")
+    config, _, problems, unknown = examine_config(tmp_path / "c.yaml")
     assert len(problems) == 3
     assert (config.subject, config.seed, config.train_data.path) == ("dab", Config().seed, "clips")
-    assert config.train_data.allow_short_clips   # how long a window is meant to be is not known
+    assert unknown == {"subjct", "subject", "seed", "train_data.n_sample_frames"}
 
 
 def test_steps_are_due_by_list_and_by_interval():
@@ -321,18 +321,22 @@ def test_steps_are_due_by_list_and_by_interval():
     assert not any(is_due(step, never) for step in range(1, 7) for never in (None, [], 0))
 
 
-def test_no_list_of_keys_names_a_key_that_is_not_there():
-    known = set(flat_config(Config()))
-    named = {*config_checks.CHOICES, *config_checks.POSITIVE, *config_checks.NOT_NEGATIVE,
-             *config_loading.STEP_LISTS, *config_loading.NAME_LISTS, *config_loading.TEXT_LISTS}
-    assert named <= known
-    assert not known & set(config_loading.WITHOUT_EFFECT)
+def test_every_number_has_a_limit():
+    """Infinity, or a size of -1, is a mistake whatever the key."""
+    numbers = {key.name for key in KEYS.values() if set(typing.get_args(key.kind) or [key.kind]) & {int, float}}
+    limited = {key.name for key in KEYS.values() if {"above", "least"} & set(key.constraints)}
+    assert numbers == limited
+
+
+def test_defaults_keep_to_their_own_constraints():
+    faults = [key.name + key.fault(key.default) for key in KEYS.values() if key.fault(key.default)]
+    assert faults == []
 
 
 def test_wrong_size_does_not_hide_that_windows_are_too_long(tmp_path):
     """Clips are judged by the length of a window unless that is itself what is wrong."""
     (tmp_path / "c.yaml").write_text("train_data: {path: clips, width: -1, n_sample_frames: 100}")
-    assert not examine_config(tmp_path / "c.yaml")[0].train_data.allow_short_clips
+    assert examine_config(tmp_path / "c.yaml").unknown == {"train_data.width"}
 
 
 @pytest.mark.parametrize("rules", ["", "1:10", "0.1", "a:b,c"])

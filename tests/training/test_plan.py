@@ -73,8 +73,8 @@ def test_everything_wrong_is_said_at_once(write_config, own_clips, own_base, tmp
                         f"pretrained_model_path={own_base}",
                         f"validation_data.prompt={tmp_path / 'gone.txt'}",
                         "validation_steps=2", "learning_rate=-1")
-    config, _, known = examine_config(path)
-    problems = problems_of(config, known_problems=known)
+    config, _, known, unknown = examine_config(path)
+    problems = problems_of(config, known_problems=known, unknown_keys=unknown)
     for words in ("subjct is not a key", "learning_rate is -1", "vae/config.json: is missing",
                   "broken.mp4: is not a video", f"train_data.class_path: {regularization} does not exist",
                   "gone.txt: cannot be read"):
@@ -95,15 +95,15 @@ def test_script_says_everything_at_once_and_ends_with_2(write_config, own_clips,
 
 def test_clips_are_not_called_short_for_a_window_that_is_misspelt(write_config):
     path = write_config("train_data.n_sample_frames=0")   # the default, 16, is longer than these clips
-    config, _, known = examine_config(path)
-    assert problems_of(config, known_problems=known) == [
+    config, _, known, unknown = examine_config(path)
+    assert problems_of(config, known_problems=known, unknown_keys=unknown) == [
         f"{path}: train_data.n_sample_frames is 0. It must be above zero."]
 
 
 def test_missing_path_of_exemplars_is_said_with_the_rest(write_config):
     path = write_config("train_data.path=null", "trainable_modules=[nothing]")
-    config, _, known = examine_config(path)
-    problems = problems_of(config, known_problems=known)
+    config, _, known, unknown = examine_config(path)
+    problems = problems_of(config, known_problems=known, unknown_keys=unknown)
     assert len(problems) == 2
     assert "train_data.path is not set" in problems[0] and "'nothing' matches no weight" in problems[1]
 
@@ -355,7 +355,7 @@ def test_published_config_starts_apart_from_its_paths(tmp_path, tiny_base, run_m
         f"train_data.class_path={tmp_path / 'regularization'}",
         f"validation_data.prompt={tmp_path / 'prompts.txt'}", "--dry-run")
     assert (code, err) == (0, "")
-    assert "-> 448x336 @ 24 fps, 17 frames, 2 windows" in out and "kwargs has no effect." in out
+    assert "-> 448x336 @ 24 fps, 17 frames, 2 windows" in out and "without effect here: " in out
 
 
 # ---------------------------------------------------------------------------------------------- the remarks

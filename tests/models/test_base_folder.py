@@ -1,0 +1,170 @@
+"""Bases as people have them: saved by the published program, in shards, in fp16 for some parts, with a part
+missing."""
+
+import json
+import shutil
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+
+from models.base import load_base
+from models.base_folder import WEIGHTS, check_base_folder, choose_weights, files_to_download
+from tests.conftest import ROOT
+from utils.errors import UserError
+
+PUBLISHED_UNET = ["models.unet_3d_condition", "UNet3DConditionModel"]
+
+
+@pytest.fixture
+def own_base(tiny_base, tmp_path) -> Path:
+    """A copy of the base, to be changed."""
+    return shutil.copytree(tiny_base, tmp_path / "base")
+
+
+def change_index(base: Path, **parts: list[str]) -> None:
+    index = json.loads((base / "model_index.json").read_text())
+    (base / "model_index.json").write_text(json.dumps({**index, **parts}))
+
+
+def to_fp16(base: Path, part: str) -> None:
+    """Leave the weights of a part in their fp16 variant alone."""
+    plain = base / part / f"{WEIGHTS[part]}.safetensors"
+    tensors = {name: tensor.half() for name, tensor in load_file(plain).items()}
+    save_file(tensors, plain.with_name(f"{WEIGHTS[part]}.fp16.safetensors"), {"format": "pt"})
+    plain.unlink()
+
+
+def first_values(base: Path) -> list[float]:
+    loaded = load_base(str(base))
+    return [next(part.parameters()).flatten()[0].item()
+            for part in (loaded.unet, loaded.vae, loaded.pipeline.text_encoder)]
+
+
+# ---------------------------------------------------------------------- folders that the published program saved
+
+def test_published_folder_renders_the_frames_of_a_clean_one_and_is_exported_clean(
+        own_base, tiny_base, tmp_path, run_main):
+    change_index(own_base, unet=PUBLISHED_UNET)
+    frames = []
+    for base in (tiny_base, own_base):
+        out = tmp_path / f"videos of {base.name}"
+        code, _, err = run_main("generate_pretrained", "-m", base, "-p", "a cat", "-o", out, "--steps", "2",
+                                "-d", "2", "-r", "64")
+        assert code == 0, err
+        frames.append(iio.imread(out / "a_cat_seed0.mp4"))
+    assert np.array_equal(*frames)
+
+    code, _, err = run_main("generate_pretrained", "-m", own_base, "--export", tmp_path / "clean")
+    assert code == 0, err
+    from diffusers import DiffusionPipeline
+
+    pipeline = DiffusionPipeline.from_pretrained(tmp_path / "clean")   # as anyone with plain diffusers does
+    assert type(pipeline).__name__ == "TextToVideoSDPipeline"
+    for name, tensor in load_file(tiny_base / "unet" / f"{WEIGHTS['unet']}.safetensors").items():
+        assert pipeline.unet.state_dict()[name].equal(tensor), name
+
+
+def test_published_folder_is_trained_on(own_base, write_config, run_main, tmp_path):
+    change_index(own_base, unet=PUBLISHED_UNET, text_encoder=["models.clip", "CLIPTextModel"],
+                 tokenizer=["transformers", "CLIPTokenizerFast"])
+    code, out, err = run_main("train_model", "--config", write_config(
+        f"pretrained_model_path={own_base}", "max_train_steps=1", "checkpointing_steps=null"))
+    assert code == 0 and "learned: " in out, err
+
+
+def test_modules_that_a_folder_names_are_never_imported(own_base, tmp_path, monkeypatch):
+    for name in ("models", "unet"):
+        (own_base / name).mkdir(exist_ok=True)
+        (own_base / name / "bomb_3d_condition.py").write_text(f"open({str(tmp_path / 'exploded')!r}, 'w')")
+    monkeypatch.syspath_prepend(own_base / "unet")
+    change_index(own_base, unet=["bomb_3d_condition", "UNet3DConditionModel"],
+                 vae=["bomb_3d_condition", "AutoencoderKL"])
+    load_base(str(own_base))
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("part, name, words", [
+    ("vae", "AutoencoderTiny", "its vae is a AutoencoderTiny. This program loads a AutoencoderKL."),
+    ("text_encoder", "T5EncoderModel", "its text_encoder is a T5EncoderModel."),
+    ("scheduler", "OwnScheduler", "its scheduler is a OwnScheduler, which diffusers does not have."),
+    ("scheduler", "DiffusionPipeline", "its scheduler is a DiffusionPipeline"),
+])
+def test_part_of_another_class_is_refused_before_anything_is_loaded(own_base, part, name, words):
+    change_index(own_base, **{part: ["somewhere", name]})
+    (problem,) = check_base_folder(own_base)
+    assert words in problem
+
+
+# --------------------------------------------------------------------------------------------- files of weights
+
+@pytest.mark.parametrize("parts", [parts for number in (1, 2, 3) for parts in combinations(WEIGHTS, number)])
+def test_each_part_is_loaded_in_the_variant_that_it_has(own_base, tiny_base, parts):
+    before = first_values(own_base)
+    for part in parts:
+        to_fp16(own_base, part)
+    after = first_values(own_base)
+    for part, value, halved in zip(WEIGHTS, before, after):
+        assert halved == (float(np.float16(value)) if part in parts else value), part
+
+
+def test_plain_weights_are_preferred_to_other_variants():
+    stem = "diffusion_pytorch_model"
+    names = [f"{stem}.fp16.safetensors", f"{stem}.safetensors", f"{stem}.non_ema.safetensors", "notes.txt"]
+    assert choose_weights(names, stem) == [f"{stem}.safetensors"]
+    assert choose_weights(names[:1] + names[2:], stem) == [f"{stem}.fp16.safetensors"]
+    assert choose_weights(names[2:], stem) == []
+    shards = [f"{stem}-{number:05d}-of-00002.safetensors" for number in (2, 1)]
+    assert choose_weights(shards, stem) == shards[::-1]
+
+
+def test_weights_in_shards_are_loaded_and_a_missing_one_is_named(own_base):
+    before = first_values(own_base)
+    unet = load_base(str(own_base)).unet
+    (own_base / "unet" / f"{WEIGHTS['unet']}.safetensors").unlink()
+    unet.save_pretrained(own_base / "unet", max_shard_size="3MB")
+    shards = sorted((own_base / "unet").glob("*.safetensors"))
+    assert len(shards) > 1 and first_values(own_base) == before
+    shards[-1].unlink()
+    assert check_base_folder(own_base) == [f"{shards[-1]}: is missing. Copy the whole base again."]
+
+
+@pytest.mark.parametrize("part", WEIGHTS)
+def test_pickled_weights_are_converted_by_the_command_of_the_message(own_base, part):
+    """The published program's folders often hold .bin files, which stock diffusers cannot convert: it does not
+    know the module that model_index.json names."""
+    before = first_values(own_base)
+    change_index(own_base, unet=PUBLISHED_UNET)
+    plain = own_base / part / f"{WEIGHTS[part]}.safetensors"
+    import torch
+
+    torch.save(load_file(plain), plain.with_name(
+        "pytorch_model.bin" if part == "text_encoder" else f"{WEIGHTS[part]}.bin"))
+    plain.unlink()
+    (problem,) = check_base_folder(own_base)
+    command = problem.partition("python -c ")[2]
+    subprocess.run([sys.executable, "-c", command.strip('"')], check=True, cwd=ROOT, capture_output=True)
+    assert check_base_folder(own_base) == [] and first_values(own_base) == before
+
+
+# ------------------------------------------------------------------------------------------------------- the hub
+
+def test_only_what_is_needed_is_downloaded():
+    names = [".gitattributes", "README.md", "model_index.json", "zs2_XL/model.pth",
+             "unet/config.json", "unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.safetensors",
+             "unet/diffusion_pytorch_model.fp16.safetensors", "unet/unet_3d.py",
+             "vae/config.json", "vae/diffusion_pytorch_model.fp16.safetensors",
+             "text_encoder/config.json", "text_encoder/model.safetensors",
+             "tokenizer/vocab.json", "tokenizer/merges.txt", "scheduler/scheduler_config.json"]
+    assert files_to_download("a/b", names) == [
+        "model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors",
+        "vae/config.json", "vae/diffusion_pytorch_model.fp16.safetensors",
+        "text_encoder/config.json", "text_encoder/model.safetensors",
+        "tokenizer/vocab.json", "tokenizer/merges.txt", "scheduler/scheduler_config.json"]
+    with pytest.raises(UserError, match="a/b: has the weights of its vae only as pickle"):
+        files_to_download("a/b", [name for name in names if "fp16" not in name])
