@@ -266,21 +266,26 @@ def test_variant_that_dies_is_named_and_the_others_take_their_steps(monkeypatch)
     assert {len(steps) for steps in found["taken"].values()} == {benchmark.CASES["small"].rounds + 1}
 
 
-def test_steps_are_kept_where_their_operations_cannot_be_counted(monkeypatch):
+def test_steps_are_kept_where_they_can_be_neither_counted_nor_profiled(monkeypatch):
     @contextmanager
     def worker():
         def call(function, *arguments):
             if function is benchmark.of_training and arguments[0] is step_flop:
                 raise torch.OutOfMemoryError("no room\nfor more")
+            if function is benchmark.of_training and arguments[0] is step_phases \
+                    and arguments[1].variant == ALL_ON:
+                raise RuntimeError("no profiler")
             return {**dict.fromkeys(PHASES, 0.2), "seconds": 5.0, "processor": 5.0}
         yield call
 
     monkeypatch.setattr(benchmark, "worker", worker)
     found = benchmark.measure_steps("tiny", benchmark.Setting("config.yaml", ()), quick=True)
-    assert len(found["taken"]["plain"]) == 2 and found["failed"] == {"counting operations": "no room"}
+    assert len(found["taken"]["plain"]) == 2 and found["failed"] == {
+        "counting operations": "no room", "the shares of all on": "no profiler"}
     report = benchmark_report({"command": "", "machine": {}, "cases": {
         "tiny": {"what": "a network", "steps": {**found, "rates": {"no": 1e12, "bf16": 1e12}}}}})
     assert "| plain | 5.000 | 5.000 to 5.000 | 1.00 | 5.000 |" + " 20.0% |" * 5 + "  |  | 5.0 |" in report
+    assert "| all on | 5.000 | 5.000 to 5.000 | 1.00 | 5.000 |" + "  |" * 7 + " 5.0 |" in report
     assert "- counting operations: did not run (no room)" in report
 
 
