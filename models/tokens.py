@@ -26,7 +26,7 @@ def unseen_captions(base_folder: Path, captions: Iterable[str]) -> dict[str, str
     """
     folder = base_folder / "tokenizer"
     config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    limit = config.get("model_max_length", 0) - MARKS
+    limit = (config.get("model_max_length") or 0) - MARKS
     captions = [caption for caption in dict.fromkeys(captions) if len(caption.encode()) > limit]
     if not captions:
         return {}

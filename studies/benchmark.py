@@ -130,7 +130,7 @@ def measure_steps(name: str, setting: Setting, quick: bool) -> dict[str, Any]:
                                 call(of_training, timed_step, replace(setting, variant=variant), turn))
             for variant, call in workers.items():   # apart from the times, since a profiler slows a step down
                 if variant.title not in failed:
-                    with survived(failed, variant.title):
+                    with survived(failed, f"the shares of {variant.title}"):
                         phases[variant.title] = call(of_training, step_phases,
                                                      replace(setting, variant=variant), rounds + 1)
     flop, rates = None, {}

@@ -35,7 +35,8 @@ def step_section(found: dict[str, Any]) -> Iterator[str]:
         seconds = [step["seconds"] for step in steps[1:]]   # the first is a warm-up
         rate = found["flop"] / median(seconds) if found["flop"] else None
         peak = found["rates"].get(found["precision"][title])
-        shares = [f"{found['phases'][title][phase]:.1%}" for phase in PHASES]
+        phases = found["phases"].get(title)   # profiling may have failed
+        shares = [f"{phases[phase]:.1%}" if phases else "" for phase in PHASES]
         faster = f"{median(plain) / median(seconds):.2f}" if plain else ""
         return [title, f"{median(seconds):.3f}", f"{min(seconds):.3f} to {max(seconds):.3f}", faster,
                 f"{median(step['processor'] for step in steps[1:]):.3f}", *shares,

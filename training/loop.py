@@ -4,10 +4,14 @@ Everything random is a function of (seed, step). A run that is stopped anywhere 
 continues as if it had not been stopped.
 """
 
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from models.motion_weights import MotionInfo, library_versions, movement, save_motion
@@ -26,7 +30,6 @@ from training.run_folder import (
 from training.setup import Training, set_up
 from training.sharding import all_whole
 from training.step import optimizer_step
-from training.stopping import exit_code, stop_requested, stop_signals
 from training.validation import as_generation_sees, write_samples
 from utils.commands import script_command
 
@@ -103,14 +106,35 @@ def render_samples(training: Training, step: int, stop: list[int]) -> None:
 
 
 def stop_if_asked(training: Training, step: int, stop: list[int]) -> None:
-    """If a signal has come, save, say how to continue, and exit."""
-    accelerator = training.accelerator
-    if stop_requested(stop, accelerator):
+    """If a signal has reached any process, save, say how to continue, and exit."""
+    accelerator, is_asked = training.accelerator, bool(stop)
+    if accelerator.num_processes > 1:   # all processes learn of it in the same step
+        is_asked = bool(accelerator.reduce(torch.tensor(float(is_asked), device=accelerator.device), "sum"))
+    if is_asked:
         save(training, step)
         accelerator.print(f"\nStopped after step {step}, and saved. Continue with\n"
                           f"  {script_command('train_model.py', '--resume', training.run)}")
         accelerator.end_training()
-        sys.exit(exit_code(stop))
+        sys.exit(128 + (stop[0] if stop else signal.SIGTERM))   # the code of a process that a signal ended
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in the list given. The second signal raises KeyboardInterrupt."""
+    received: list[int] = []
+
+    def note(number: int, _) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        print("\nstopping after this step; once more to stop at once", file=sys.stderr)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def motion_info(training: Training, step: int) -> MotionInfo:

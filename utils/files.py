@@ -56,29 +56,24 @@ def replacing_folder(path: Path, num_bytes: int | None = None) -> Iterator[Path]
 
     A folder that already stands at `path` is replaced. Raises UserError like `replacing`.
     """
-    path = Path(path)
+    path, leftovers = Path(path), []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
-    except OSError as error:
-        raise NotWritten(path, error, num_bytes) from error
-    replaced = partial.with_name(f"{partial.name}-replaced")
-    try:
+        replaced = partial.with_name(f"{partial.name}-replaced")
+        leftovers = [partial, replaced]
         yield partial
         for file in partial.rglob("*"):
             flush(file)
         partial.chmod(0o755)   # mkdtemp makes it private
-        # renamed first: a kill while deleting must not leave half a folder at `path`
-        if path.exists():
+        if path.exists():   # renamed first: a kill while deleting must not leave half a folder at `path`
             os.replace(path, replaced)
         os.replace(partial, path)
         flush(path.parent)
-    except NotWritten as error:   # of a file inside; the user knows the folder by its final name
-        raise NotWritten(path, error.reason, num_bytes) from error
-    except OSError as error:
-        raise NotWritten(path, error, num_bytes) from error
+    except (OSError, NotWritten) as error:   # NotWritten names a file inside by the folder's temporary name
+        raise NotWritten(path, getattr(error, "reason", error), num_bytes) from error
     finally:
-        for folder in (partial, replaced):
+        for folder in leftovers:
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -11,7 +11,7 @@ from models.base import load_base
 from models.fast import MOST_KEYS, use_fast_forms
 from models.recompute import recompute_activations
 from models.tunable import select_tunable, union
-from training.optimization import select_parameters
+from training.setup import select_parameters
 
 FLOAT32_ROUNDING = 2e-5   # of the largest value, after all layers: sums are taken in another order
 BF16_ROUNDING = 0.02

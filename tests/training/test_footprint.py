@@ -25,7 +25,7 @@ from training.footprint import (
     peak_of_step,
     unet_blocks,
 )
-from training.optimization import hold_frozen_weights_in, select_parameters
+from training.setup import hold_frozen_weights_in, select_parameters
 from utils.devices import DTYPES
 
 SHAPE = (2, 4, 16, 8)   # clips, frames, and the sides in latent cells

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from models.tunable import select_tunable, union
 from tests.conftest import ROOT, write_clip
 from training.config import Config
-from training.optimization import learning_rate_schedule
 from training.run_folder import checkpoints, read_log
+from training.setup import learning_rate_schedule
 
 
 def run_of(config: Path) -> Path:
