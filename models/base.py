@@ -4,6 +4,7 @@ Shapes: f frames, c latent channels, h w latent cells (of pixels where uint8), n
 """
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ from models.base_folder import (
 )
 from models.fast import use_fast_forms
 from utils.errors import UserError
-from utils.files import copy_whole, digest_of, file_digest, write_json
+from utils.files import copy_whole, digest_of, file_digest, replacing
 from utils.tensor_files import read_shapes
 
 STORED_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
@@ -195,7 +196,9 @@ def export_base(base: Base, folder: Path) -> None:
     for name, parameter in base.unet.named_parameters():
         parameter.data = parameter.data.to(STORED_DTYPES.get(stored.get(name), parameter.dtype))
     base.unet.save_pretrained(folder / "unet", safe_serialization=True)
-    write_json(folder / INDEX_NAME, pipeline_index(base.folder))
+    with replacing(folder / INDEX_NAME) as partial:   # in the form that diffusers gives it
+        index = json.dumps(pipeline_index(base.folder), indent=2, sort_keys=True)
+        partial.write_text(f"{index}\n", encoding="utf-8")
     for part in PARTS.keys() - {"unet"}:
         weights = weight_files(base.folder / part) if part in WEIGHTS else []
         described = [path for path in (base.folder / part).iterdir() if path.suffix in (".json", ".txt")]
