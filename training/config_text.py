@@ -56,8 +56,8 @@ def override_leaves(override: str) -> list[tuple[str, Any]]:
 def _as_written(content: dict, text: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the leaves of a config, numbers and truth values of keys that are text as they stand in `text`:
     007 and no are words."""
-    # every scalar is text; OmegaConf uses the parser in C, too, where there is one
-    written = yaml.load(text, getattr(yaml, "CBaseLoader", yaml.BaseLoader))
+    # a loader for which every scalar is text; the parser is the one that OmegaConf uses
+    written = getattr(yaml, "CBaseLoader", yaml.BaseLoader)(text).get_single_data()
     if not isinstance(written, dict):
         written, prefix = {prefix[:-1]: written}, ""
     written = dict(leaves(written, prefix))
