@@ -96,7 +96,7 @@ def _load_pipeline(folder: Path) -> DiffusionPipeline:
               for part, network in networks.items()}
     return TextToVideoSDPipeline(
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-        scheduler=scheduler_class.from_pretrained(folder / "scheduler", local_files_only=True), **loaded)
+        scheduler=scheduler_class.from_config(scheduler_class.load_config(folder / "scheduler")), **loaded)
 
 
 def encoder_digests(base: Base) -> dict[str, str]:
