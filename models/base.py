@@ -4,6 +4,7 @@ Shapes: f frames, c latent channels, h w latent cells (of pixels where uint8), n
 """
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ from models.base_folder import (
 )
 from models.fast import use_fast_forms
 from utils.errors import UserError
-from utils.files import copy_whole, digest_of, file_digest, write_json
+from utils.files import copy_whole, digest_of, file_digest, replacing
 from utils.tensor_files import DTYPE_NAMES, read_shapes
 
 DECODED_SHARE, DECODED_BYTES = 1 / 16, 2 ** 26   # for decoding: of a GPU's memory; of a CPU's
@@ -95,7 +96,7 @@ def _load_pipeline(folder: Path) -> DiffusionPipeline:
               for part, network in networks.items()}
     return TextToVideoSDPipeline(
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-        scheduler=scheduler_class.from_pretrained(folder / "scheduler", local_files_only=True), **loaded)
+        scheduler=scheduler_class.from_config(scheduler_class.load_config(folder / "scheduler")), **loaded)
 
 
 def encoder_digests(base: Base) -> dict[str, str]:
@@ -187,7 +188,9 @@ def export_base(base: Base, folder: Path) -> None:
     for name, parameter in base.unet.named_parameters():
         parameter.data = parameter.data.to(stored_dtypes.get(stored.get(name), parameter.dtype))
     base.unet.save_pretrained(folder / "unet", safe_serialization=True)
-    write_json(folder / INDEX_NAME, pipeline_index(base.folder))
+    with replacing(folder / INDEX_NAME) as partial:   # in the form that diffusers gives it
+        index = json.dumps(pipeline_index(base.folder), indent=2, sort_keys=True)
+        partial.write_text(f"{index}\n", encoding="utf-8")
     for part in PARTS.keys() - {"unet"}:
         weights = weight_files(base.folder / part) if part in WEIGHTS else []
         described = [path for path in (base.folder / part).iterdir() if path.suffix in (".json", ".txt")]

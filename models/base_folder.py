@@ -115,7 +115,7 @@ def pipeline_index(folder: Path) -> dict[str, Any]:
     index = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
     versions = {name: value for name, value in index.items() if name == "_diffusers_version"}
     parts = {**CLASSES, "scheduler": ("diffusers", index["scheduler"][1])}
-    return {"_class_name": PIPELINE, **versions, **{part: list(parts[part]) for part in sorted(parts)}}
+    return {"_class_name": PIPELINE, **versions, **{part: list(names) for part, names in parts.items()}}
 
 
 def tensor_sizes(folder: Path, part: str) -> dict[str, int]:

@@ -145,6 +145,8 @@ def _settle(config: Config) -> list[str]:
         if users and not set(users) & set(types) and (value := getattr(data, name)) != key.default:
             unused += [key.name] * (value not in (None, ""))
             setattr(data, name, key.default)
+    if data.json_path and data.json_data:
+        data.json_data, unused = None, [*unused, "train_data.json_data"]
     return unused
 
 

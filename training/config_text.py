@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from training.config import KEYS
@@ -19,13 +19,12 @@ from utils.errors import UserError
 def yaml_leaves(text: str, source: str) -> list[tuple[str, Any]]:
     """Return the (key with its section, value) pairs of YAML text. Raises UserError if it is none."""
     try:
-        content = OmegaConf.create(text)
-        OmegaConf.resolve(content)
+        content = OmegaConf.to_container(OmegaConf.create(text), resolve=True)
     except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
         raise UserError(f"{source}: is not valid YAML: {first_line(error)}") from None
     except AssertionError:   # the library raises it for a text that is one number
         content = None
-    if not isinstance(content, DictConfig):
+    if not isinstance(content, dict):
         raise UserError(f"{source}: does not hold `key: value` lines.")
     return list(_as_written(content, text))
 
@@ -46,22 +45,23 @@ def override_leaves(override: str) -> list[tuple[str, Any]]:
     if takes_texts and text != "null" and not (text.startswith("[") and text.endswith("]")):
         return [(key, text)]
     try:
-        return list(_as_written(OmegaConf.from_dotlist([override]), text, f"{key}."))
+        content = OmegaConf.to_container(OmegaConf.from_dotlist([override]), resolve=True)
+        return list(_as_written(content, text, f"{key}."))
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         if takes_texts:   # `[slow] a cat [dances]` is a prompt
             return [(key, text)]
         raise ValueError(f"{override!r} cannot be read: {first_line(error)}") from None
 
 
-def _as_written(content: DictConfig, text: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _as_written(content: dict, text: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the leaves of a config, numbers and truth values of keys that are text as they stand in `text`:
     007 and no are words."""
-    # every scalar is text; OmegaConf uses the parser in C, too, where there is one
-    written = yaml.load(text, getattr(yaml, "CBaseLoader", yaml.BaseLoader))
+    # a loader for which every scalar is text; the parser is the one that OmegaConf uses
+    written = getattr(yaml, "CBaseLoader", yaml.BaseLoader)(text).get_single_data()
     if not isinstance(written, dict):
         written, prefix = {prefix[:-1]: written}, ""
     written = dict(leaves(written, prefix))
-    for name, value in leaves(OmegaConf.to_container(content, resolve=True)):
+    for name, value in leaves(content):
         key = KEYS.get(name)
         if key and (key.is_text or key.is_text_list):
             value = _words(value, written.get(name))

@@ -214,10 +214,11 @@ def _list_entry(entry: Any, data: TrainData) -> list[ListedClip]:
     if not path.is_file():
         raise ValueError(f"{path} does not exist")
     for part in entry["data"]:
-        first_frame, caption = part["frame_index"], clean_text(part["prompt"])
-        if not isinstance(first_frame, int) or first_frame < 0 or not caption:
+        first_frame, prompt = part["frame_index"], part["prompt"]
+        is_index = isinstance(first_frame, int) and first_frame >= 0
+        if not is_index or not isinstance(prompt, str) or not prompt.strip():
             raise ValueError(f"{part!r} needs a frame_index of 0 or above and a prompt")
-        captions.setdefault(first_frame, []).append(caption)
+        captions.setdefault(first_frame, []).append(clean_text(prompt))
     if not captions:
         raise ValueError("it has no captions")
     starts = sorted(captions)

@@ -208,7 +208,8 @@ def test_what_must_be_above_zero_is_refused_at_zero_and_below(key, value):
     ("train_data: {sampling: highlevel}", "Did you mean high-level?"),
     ("train_data: {train_weights: some}",
      "train_data.train_weights is 'some'. It can be all, spatial, temporal."),
-    ("dataset_types: [folders]", "dataset_types has 'folders'. It can have folder, single_video, image, json."),
+    ("dataset_types: [folders]",
+     "dataset_types has 'folders'. It can have folder, single_video, image, json."),
     ("dataset_types: []", "dataset_types is empty"),
     ("trainable_modules: []", "trainable_modules is empty. Nothing would train."),
     ("pretrained_model_path: ''", "pretrained_model_path is not set."),
@@ -278,6 +279,80 @@ def test_prompt_on_the_command_line_is_taken_as_typed():
     assert parse("", f"validation_data.prompt={typed}").validation_data.prompt == [typed]
 
 
+@pytest.mark.parametrize("key, typed", [
+    ("train_data.path", "clips #2"), ("subject", "007"), ("subject", "no"), ("placeholder_token", "no"),
+    ("output_dir", "1e3"), ("train_data.path", "a: b"), ("train_data.single_video_prompt", "[64] a: 'slow'"),
+    ("validation_data.negative_prompt", "null, {blurry"), ("output_dir", "${a} \\${b}"), ("subject", "'a'"),
+    ("placeholder_token", "12")])
+def test_text_on_the_command_line_is_taken_as_typed(key, typed):
+    types = "dataset_types=[folder, single_video]"
+    config = parse("", types, f"{key}={typed}")
+    assert flat_config(config)[key] == typed
+    assert parse_config(config_yaml(config), "again") == (config, [])
+
+
+def test_null_on_the_command_line_is_no_text():
+    text = "train_data: {class_path: others}\nreport_to: wandb"
+    for nothing in ("null", ""):
+        overrides = ["train_data.path=clips", f"train_data.class_path={nothing}", f"report_to={nothing}"]
+        config = parse_config(text, "c.yaml", overrides)[0]
+        assert (config.train_data.class_path, config.report_to) == (None, None)
+    assert problems_of("", "subject=") == [
+        "command line: subject is ''. It names a folder: no slashes, no leading dot or dash."]
+
+
+@pytest.mark.parametrize("written", ["007", "no", "1e3", "0x10", "2026-11-26", "~x", "12:30"])
+def test_word_in_a_file_is_text_as_it_is_written(written):
+    config = parse(f"subject: {written}\nplaceholder_token: {written}\n"
+                   f"validation_data: {{prompt: [{written}]}}")
+    assert (config.subject, config.placeholder_token) == (written, written)
+    assert config.validation_data.prompt == [written]
+
+
+def test_text_that_refers_to_a_number_is_that_number():
+    assert parse("seed: 7\nsubject: ${seed}").subject == "7"
+
+
+def test_home_and_variables_are_expanded_in_paths_and_nowhere_else(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("CLIPS", "/data/clips")
+    paths = [key.name for key in KEYS.values() if key.constraints.get("is_path")]
+    assert len(paths) == 10
+    every = ["dataset_types=[folder, single_video, image, json]"]
+    config = flat_config(parse("", *every, *(f"{key}=~/a/$CLIPS" for key in paths)))
+    assert {config[key] for key in paths} == {"/home/me/a//data/clips"}
+    config = parse("output_dir: ~/results\ntrain_data: {class_path: $CLIPS/others}\n"
+                   "validation_data: {prompt: '~ $HOME', negative_prompt: ~/$HOME}")
+    assert (config.output_dir, config.train_data.class_path) == ("/home/me/results", "/data/clips/others")
+    assert (config.validation_data.prompt, config.validation_data.negative_prompt) == (["~ $HOME"], "~/$HOME")
+
+
+@pytest.mark.parametrize("key", ["subject", "output_dir", "train_data.fallback_prompt"])
+def test_control_characters_in_a_text_are_refused(key):
+    assert "has control characters" in problems_of("", f"{key}=a\0b")[0]
+
+
+@pytest.mark.parametrize("types, missing", [
+    ("json", "train_data.json_path is not set. Name the file that lists your clips and their captions"),
+    ("image", "train_data.image_dir is not set. Name the folder of your pictures"),
+    ("single_video", "train_data.single_video_path is not set. Name your exemplar clip")])
+def test_data_set_without_its_files_is_named(types, missing):
+    with pytest.raises(UserError, match=missing):
+        parse_config(f"dataset_types: [{types}]", "c.yaml")
+
+
+def test_temporal_weights_are_all_weights():
+    assert parse("train_data.train_weights: temporal").train_data.train_weights == "all"
+
+
+def test_keys_of_data_sets_that_are_not_used_are_named_and_left_out():
+    text = "train_data: {path: a, frame_step: 2, image_dir: b, use_caption: false}"
+    config, notes = parse_config(text, "c.yaml")
+    assert notes == [
+        "without effect here: train_data.image_dir, train_data.use_caption, train_data.frame_step"]
+    assert parse_config(config_yaml(config), "again") == (config, [])
+
+
 def test_list_of_prompts_on_the_command_line_is_a_list():
     assert parse("", "validation_data.prompt=[a cat, a dog]").validation_data.prompt == ["a cat", "a dog"]
 
@@ -323,7 +398,8 @@ def test_steps_are_due_by_list_and_by_interval():
 
 def test_every_number_has_a_limit():
     """Infinity, or a size of -1, is a mistake whatever the key."""
-    numbers = {key.name for key in KEYS.values() if set(typing.get_args(key.kind) or [key.kind]) & {int, float}}
+    numbers = {key.name for key in KEYS.values()
+               if {int, float} & set(typing.get_args(key.kind) or [key.kind])}
     limited = {key.name for key in KEYS.values() if {"above", "least"} & set(key.constraints)}
     assert numbers == limited
 

@@ -52,6 +52,46 @@ def test_index_with_byte_order_mark_and_crlf_is_read(tmp_path):
     assert index.captions == {"spin.mp4": ("a \u732b",)}
 
 
+@pytest.mark.parametrize("text", ["IMG_0042.TXT", "img_0042.txt", "IMG_0042.MOV.txt", "img_0042.mov.TXT"])
+def test_letter_case_does_not_matter_and_the_suffix_may_stay(tmp_path, text):
+    (tmp_path / text).write_text("a cat")
+    assert captions_of(tmp_path / "IMG_0042.MOV", read_caption_index(tmp_path), ("fallback",)) == ("a cat",)
+
+
+def test_own_case_and_whole_name_come_first(tmp_path):
+    for name in ("a.txt", "A.txt", "a.mp4.txt"):
+        (tmp_path / name).write_text(name)
+    index = read_caption_index(tmp_path)
+    assert captions_of(tmp_path / "a.mp4", index, ()) == ("a.mp4.txt",)
+    assert captions_of(tmp_path / "A.mov", index, ()) == ("A.txt",)
+    assert captions_of(tmp_path / "a.mov", index, ()) == ("a.txt",)
+
+
+def test_letter_case_does_not_matter_in_the_index(tmp_path):
+    (tmp_path / "TEXT.JSON").write_text('{"img_0042.mov": "a cat"}')
+    assert captions_of(tmp_path / "IMG_0042.MOV", read_caption_index(tmp_path), ()) == ("a cat",)
+    add_captions(tmp_path, {"b.mp4": "a dog"})
+    assert [path.name for path in tmp_path.iterdir()] == ["TEXT.JSON"]
+
+
+def test_clip_with_the_longest_name_has_a_caption(tmp_path):
+    """Its name and .txt together are longer than any file name."""
+    clip = tmp_path / ("a" * 251 + ".mp4")
+    assert captions_of(clip, read_caption_index(tmp_path), ("fallback",)) == ("fallback",)
+
+
+@pytest.mark.parametrize("letter", ["\0", "\x1b", "\x7f"])
+def test_control_characters_in_a_caption_are_refused_in_one_line(tmp_path, letter):
+    (tmp_path / "spin.txt").write_text(f"a{letter}cat")
+    with pytest.raises(UserError) as caught:
+        captions_of(tmp_path / "spin.mp4", read_caption_index(tmp_path), ())
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{tmp_path / 'spin.txt'}: the caption has control characters") and \
+        problem.isprintable()
+    with pytest.raises(UserError, match="text.json: the caption of 'spin.mp4' has control characters"):
+        write_index(tmp_path, {"spin.mp4": f"a{letter}cat"})
+
+
 def test_dots_in_a_clip_name_are_part_of_the_name(tmp_path):
     (tmp_path / "v1.2.txt").write_text("a cat")
     assert captions_of(tmp_path / "v1.2.mp4", read_caption_index(tmp_path), ()) == ("a cat",)
