@@ -15,6 +15,7 @@ from pathlib import Path
 
 # torch and diffusers are imported in the functions that use them: --help and wrong arguments should not wait
 # for them
+from rendering.samplers import DEFAULT_SAMPLER, SAMPLERS
 from training.config import Config
 from training.config_loading import parse_config
 from utils.captions import read_caption_index
@@ -95,6 +96,8 @@ def parse_args() -> argparse.Namespace:
         help="pixels, 384 or 576x320 (default: as trained; of a base, what it was made for)")
     add("-d", "--duration", type=positive(int), metavar="FRAMES", help="frames a video (default: as trained)")
     add("--steps", type=positive(int), default=50, help="denoising steps (default: 50)")
+    add("--sampler", choices=SAMPLERS, default=DEFAULT_SAMPLER,
+        help=f"solver that turns noise into a video; base: the base's own (default: {DEFAULT_SAMPLER})")
     add("--guidance-scale", type=positive(float), default=9.0,
         help="how strictly to follow the prompt (default: 9)")
     add("--fps", type=frame_rate, help="frames per second of the videos (default: the rate the motion was "
@@ -248,7 +251,8 @@ def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], fps: 
 
     trained = source.config and source.config.validation_data
     num_frames = args.duration or (trained.num_frames if trained else DEFAULT_NUM_FRAMES)
-    how = Rendering(*size, num_frames, args.steps, args.guidance_scale, args.negative_prompt)
+    how = Rendering(*size, num_frames, args.steps, args.guidance_scale, args.negative_prompt,
+                    args.sampler)
     say(f"{len(prompts)} video{'s' * (len(prompts) != 1)} of {num_frames} frames, {size[0]}x{size[1]}, "
         f"at {fps:g} frames per second")
 

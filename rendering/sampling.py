@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from models.base import decode_latents, unseen_words
 from rendering.gallery import forget_scores, write_gallery
+from rendering.samplers import DEFAULT_SAMPLER, OWN_SAMPLER, make_scheduler
 from utils.captions import add_captions
 from utils.errors import UserError
 from utils.files import remove_stale
@@ -22,6 +23,7 @@ from utils.video import SAME_PICTURE, read_metadata, write_video
 
 # where weights lie may change: which ones they are, their fingerprints tell; the prompt says what V* became
 UNCOMPARED = ("base", "motion", "placeholder_token")
+UNSAID = {"sampler": OWN_SAMPLER}   # what holds for a file whose metadata, of an earlier version, lacks the key
 FLAT = 2   # of 255: what rounding leaves of a single colour
 COMPUTE_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -36,24 +38,35 @@ class Rendering:
     num_inference_steps: int
     guidance_scale: float      # 1 and below: without guidance
     negative_prompt: str = ""
+    sampler: str = DEFAULT_SAMPLER   # one of rendering/samplers.py
+
+
+def render(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Rendering) -> np.ndarray:
+    """Return a uint8 video (f h w c) for each prompt: (b f h w c). Each is decoded by itself."""
+    latents = denoise(pipeline, prompts, how)                                    # (b c f h w)
+    return np.stack([decode_latents(pipeline.vae, video) for video in latents])  # (b f h w c)
 
 
 @torch.no_grad()
-def render(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Rendering) -> np.ndarray:
-    """Return a uint8 video (f h w c) for each prompt: (b f h w c).
+def denoise(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Rendering) -> torch.Tensor:
+    """Return the latents (b c f h w) of a video for each prompt, of which h w are cells.
 
-    Each video has a generator of its own, seeded by its prompt's seed, on the CPU: its noise is the same on
-    every device and whatever else is in the batch. Each is decoded by itself, too.
+    Each video has a generator of its own on the CPU, seeded by its prompt's seed: its noise is the same on
+    every device and whatever else is in the batch.
     """
-    generators = [torch.Generator("cpu").manual_seed(prompt.seed) for prompt in prompts]
-    latents = pipeline(
-        prompt=[prompt.text for prompt in prompts],
-        negative_prompt=[how.negative_prompt] * len(prompts),
-        height=how.height, width=how.width, num_frames=how.num_frames,
-        num_inference_steps=how.num_inference_steps, guidance_scale=how.guidance_scale,
-        generator=generators, output_type="latent",
-    ).frames                                                                     # (b c f h w)
-    return np.stack([decode_latents(pipeline.vae, video) for video in latents])  # (b f h w c)
+    own_scheduler = pipeline.scheduler
+    pipeline.scheduler = make_scheduler(own_scheduler, how.sampler)
+    try:
+        return pipeline(
+            prompt=[prompt.text for prompt in prompts],
+            negative_prompt=[how.negative_prompt] * len(prompts),
+            height=how.height, width=how.width, num_frames=how.num_frames,
+            num_inference_steps=how.num_inference_steps, guidance_scale=how.guidance_scale,
+            generator=[torch.Generator("cpu").manual_seed(prompt.seed) for prompt in prompts],
+            output_type="latent",
+        ).frames
+    finally:
+        pipeline.scheduler = own_scheduler
 
 
 def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Rendering, folder: Path,
@@ -77,7 +90,7 @@ def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Re
         first = others[0]
         raise UserError(f"{folder / file_name(first)}: is there already and was made in another way "
                         f"({_difference(there[first], facts[first])}), as {len(others)} of {len(prompts)}. "
-                        f"Choose another output folder.")
+                        f"Choose another output folder, or replace them with --overwrite.")
     missing = [prompt for prompt in prompts if prompt not in kept]
     remarks = [f"{len(kept)} of {len(prompts)} videos are there already"] if kept else []
     remarks += [f"{file_name(prompt)}: the prompt is too long for the text encoder, not seen: \"{unseen}\""
@@ -141,9 +154,11 @@ def _difference(there: dict[str, Any], wanted: dict[str, Any]) -> str:
     if not there:
         return "not by this program"
     keys = _different_keys(there, wanted)[:3]
+    there = UNSAID | there
     return ", ".join(f"{key} {there.get(key)}, not {wanted.get(key)}" for key in keys)
 
 
 def _different_keys(there: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    there = UNSAID | there
     keys = [*wanted, *(key for key in there if key not in wanted)]
     return [key for key in keys if key not in UNCOMPARED and there.get(key) != wanted.get(key)]

@@ -37,6 +37,7 @@ class ValidationData:
     width: int | None = None       # pixels; null: train_data.width
     height: int | None = None      # pixels; null: train_data.height
     num_inference_steps: int = 25  # denoising steps
+    sampler: str = "dpm"           # solver: dpm (as published), ddim, euler, unipc, base (the base's own)
     guidance_scale: float = 9.0    # how strictly to follow the prompt
     batch_size: int = 1            # videos rendered at once; more is faster and equal within rounding
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rendering.samplers import SAMPLERS
 from utils.prompts import MAX_SEED
 
 LR_SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial",
@@ -18,6 +19,7 @@ CHOICES = {
     "lr_scheduler": LR_SCHEDULERS,
     "train_data.sampling": ("uniform", "high-level", "low-level"),
     "train_data.train_weights": ("all", "spatial"),
+    "validation_data.sampler": SAMPLERS,
 }
 DATASET_TYPES = ("folder", "single_video", "image")
 POSITIVE = (

@@ -51,7 +51,7 @@ def write_samples(plan: Plan, base: Base, run: Path, step: int, stop: list[int])
     """Render the sample prompts into samples/step_N of the run, until there is something in `stop`."""
     wanted = plan.config.validation_data
     how = Rendering(wanted.width, wanted.height, wanted.num_frames, wanted.num_inference_steps,
-                    wanted.guidance_scale, wanted.negative_prompt)
+                    wanted.guidance_scale, wanted.negative_prompt, wanted.sampler)
     made_with = {"base": base.name, "base_fingerprint": base.fingerprint, "step": step, "strength": 1.0,
                  "motion": run.name if step else None, "precision": plan.config.mixed_precision,
                  "placeholder_token": plan.config.placeholder_token}

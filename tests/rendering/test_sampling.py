@@ -14,7 +14,7 @@ from rendering.sampling import Rendering, render, render_to_folder
 from utils.errors import UserError
 from utils.prompts import Prompt
 
-HOW = Rendering(32, 16, 3, 1, 9.0)
+HOW = Rendering(32, 16, 3, 1, 9.0, sampler="base")
 PROMPTS = [Prompt(1, "a cat"), Prompt(2, "a dog"), Prompt(3, "a man")]
 NAMES = ["a_cat_seed1.mp4", "a_dog_seed2.mp4", "a_man_seed3.mp4"]
 SECONDS = 60   # to wait for another thread before the test has failed
