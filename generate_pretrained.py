@@ -22,7 +22,8 @@ from utils.captions import read_caption_index
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import check_writable, file_digest, write_json
 from utils.processes import LONGEST_WAIT, is_first_process
-from utils.prompts import MAX_SEED, Prompt, is_text, read_prompts, with_token
+from utils.prompt_lists import examine_prompts
+from utils.prompts import MAX_SEED, Prompt, is_text, with_token
 
 MAX_FPS = 1000
 DEFAULT_SEED, DEFAULT_NUM_FRAMES, DEFAULT_FPS = 0, 16, 8.0
@@ -31,9 +32,9 @@ DEFAULT_SEED, DEFAULT_NUM_FRAMES, DEFAULT_FPS = 0, 16, 8.0
 def main() -> None:
     args = parse_args()
     problems = check_arguments(args)
-    prompts = []
+    prompts, notes = [], []
     if args.prompt is not None:
-        prompts = attempt(lambda: read_prompts(args.prompt, args.seed), [], problems)
+        prompts, notes = attempt(lambda: examine_prompts(args.prompt, args.seed), ([], []), problems)
     source = attempt(lambda: find_model(args.model, args.base), None, problems)
     if problems:
         raise UserError(*dict.fromkeys(problems))
@@ -56,6 +57,8 @@ def main() -> None:
     if args.export:
         export(source, args)
         return
+    for note in notes:
+        say(note)
     prompts = [replace(prompt, text=with_token(prompt.text, source.placeholder_token)) for prompt in prompts]
     with enough_memory("Lower --batch-size, --res or --duration."):
         generate(source, prompts, size, fps, args)
@@ -86,7 +89,7 @@ def parse_args() -> argparse.Namespace:
         help="run folder, checkpoint folder, motion.safetensors, diffusers folder, or hub id "
              "(zs: cerspense/zeroscope_v2_576w)")
     add("-b", "--base", help="the base that a motion was trained on, if it is not where it was then")
-    add("-p", "--prompt", help="a .txt file of `seed,prompt` lines, one prompt, or several joined by |")
+    add("-p", "--prompt", help="a .txt or .csv file of `seed,prompt` lines, one prompt, or several joined by |")
     add("-o", "--output-dir", type=Path, default=Path("outputs"),
         help="folder of the videos (default: outputs)")
     add("-s", "--seed", type=seed, default=DEFAULT_SEED,
@@ -166,7 +169,7 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
             return [f"{args.export}: is there already and not an empty folder. Name a new one."]
         return check_writable(args.export.absolute().parent)
     if args.prompt is None:
-        return ["-p/--prompt is missing. Give a prompt, or a .txt file of `seed,prompt` lines."]
+        return ["-p/--prompt is missing. Give a prompt, or a .txt or .csv file of `seed,prompt` lines."]
     problems = check_writable(args.output_dir)
     if not is_text(args.negative_prompt):
         problems.append(f"-n/--negative-prompt: {args.negative_prompt!r} is not UTF-8 text.")
@@ -260,11 +263,12 @@ def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], fps: 
     base, made_with = load(source, args.strength)
     state = PartialState(timeout=LONGEST_WAIT)
     base.pipeline.to(state.device, COMPUTE_DTYPES[computed_in])
-    mine = prompts[state.process_index :: state.num_processes]   # `accelerate launch` shares the prompts out
-    remarks = render_to_folder(base.pipeline, mine, how, args.output_dir, fps, args.batch_size,
+    # `accelerate launch` shares the prompts out
+    remarks = render_to_folder(base.pipeline, prompts, how, args.output_dir, fps, args.batch_size,
                                made_with | {"precision": computed_in}, args.overwrite,
                                lambda batches: tqdm(batches, desc="generating", dynamic_ncols=True,
-                                                    disable=not state.is_main_process))
+                                                    disable=not state.is_main_process),
+                               share=(state.process_index, state.num_processes))
     for remark in remarks:
         print(f"note: {remark}")
     state.wait_for_everyone()

@@ -18,7 +18,7 @@ from rendering.samplers import DEFAULT_SAMPLER, OWN_SAMPLER, make_scheduler
 from utils.captions import add_captions
 from utils.errors import UserError
 from utils.files import remove_stale
-from utils.prompts import Prompt, file_name
+from utils.prompts import Prompt, file_names
 from utils.video import SAME_PICTURE, read_metadata, write_video
 
 # where weights lie may change: which ones they are, their fingerprints tell; the prompt says what V* became
@@ -71,64 +71,65 @@ def denoise(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Rendering) 
 
 def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Rendering, folder: Path,
                      fps: float, batch_size: int, made_with: dict[str, Any], overwrite: bool = False,
-                     progress: Callable[[list], Iterable] = iter) -> list[str]:
+                     progress: Callable[[list], Iterable] = iter, share: tuple[int, int] = (0, 1)) -> list[str]:
     """Render each prompt to `folder`/{prompt}_seed{seed}.mp4, in batches; return remarks for the user.
 
-    A batch is written by a thread while the next one is rendered.
-    Videos that are there already and were made in the same way are kept, so an interrupted list continues.
-    The folder is then a data folder too (its captions in text.json) and has the gallery in it. `made_with`:
-    base and motion weights, written into each file beside prompt, seed and `how`.
-    Raises UserError if a video made in another way stands where one is to be written, unless `overwrite`.
+    A thread writes each batch while the next one is rendered.
+    Videos that are in the folder already and were made in the same way are kept, so an interrupted list
+    continues. The folder is then a data folder too (its captions in text.json) and has the gallery in it.
+    `made_with`: base and motion weights, written into each file beside prompt, seed and `how`. `share`: this
+    process renders the (index, number of processes) share of the prompts.
+    Raises UserError if a video made in another way has the name of one to be written, unless `overwrite`.
     """
-    facts = {prompt: {"prompt": prompt.text, "seed": prompt.seed, **asdict(how), "fps": fps, **made_with}
-             for prompt in prompts}
-    there = {prompt: read_metadata(folder / file_name(prompt)) for prompt in prompts
-             if (folder / file_name(prompt)).exists()}
-    kept = [prompt for prompt in there if _is_same(there[prompt], facts[prompt])]
-    others = [prompt for prompt in there if prompt not in kept]
-    if others and not overwrite:
-        first = others[0]
-        raise UserError(f"{folder / file_name(first)}: is there already and was made in another way "
-                        f"({_difference(there[first], facts[first])}), as {len(others)} of {len(prompts)}. "
+    named = dict(list(file_names(prompts, folder).items())[share[0] :: share[1]])
+    facts = {name: {"prompt": prompt.text, "seed": prompt.seed, **asdict(how), "fps": fps, **made_with}
+             for name, prompt in named.items()}
+    found = {name: read_metadata(folder / name) for name in named if (folder / name).exists()}
+    kept = [name for name in found if not _different_keys(found[name], facts[name])]
+    replaced = [name for name in found if name not in kept]
+    if replaced and not overwrite:
+        first = replaced[0]
+        raise UserError(f"{folder / first}: is there already and was made in another way "
+                        f"({_difference(found[first], facts[first])}), as {len(replaced)} of {len(named)}. "
                         f"Choose another output folder, or replace them with --overwrite.")
-    missing = [prompt for prompt in prompts if prompt not in kept]
-    remarks = [f"{len(kept)} of {len(prompts)} videos are there already"] if kept else []
-    remarks += [f"{file_name(prompt)}: the prompt is too long for the text encoder, not seen: \"{unseen}\""
-                for prompt in missing if (unseen := unseen_words(pipeline, prompt.text))]
+    missing = [name for name in named if name not in kept]
+    remarks = [f"{len(kept)} of {len(named)} videos are there already"] if kept else []
+    remarks += [f"{name}: the prompt is too long for the text encoder, not seen: \"{unseen}\""
+                for name in missing if (unseen := unseen_words(pipeline, named[name].text))]
     remove_stale(folder)
-    index_folder(folder, kept, replaced=others)
+    index_folder(folder, {name: named[name].text for name in kept}, replaced)
     batches = [missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]
     writing = None
     with ThreadPoolExecutor(1) as writer:   # leaving it, by Ctrl-C too, waits for what is being written
         for batch in progress(batches) if batches else ():
-            videos = render(pipeline, batch, how)
+            videos = render(pipeline, [named[name] for name in batch], how)
             remarks += writing.result() if writing else []   # at most one batch waits
-            writing = writer.submit(write_videos, folder, batch, videos, fps, facts)
+            writing = writer.submit(write_videos, folder, dict(zip(batch, videos)), fps, facts)
         remarks += writing.result() if writing else []
     return remarks
 
 
-def write_videos(folder: Path, prompts: list[Prompt], videos: np.ndarray, fps: float,
-                 facts: Mapping[Prompt, dict[str, Any]]) -> list[str]:
-    """Write rendered videos (b f h w c) with what is said of each in `facts`, and add them to the folder;
+def write_videos(folder: Path, videos: Mapping[str, np.ndarray], fps: float,
+                 facts: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Write {name: rendered video (f h w c)} with what is said of each in `facts`, and add them to the folder;
     return remarks for the user."""
     remarks = []
-    for prompt, frames in zip(prompts, videos):
-        remarks += [f"{file_name(prompt)}: {fault}" for fault in faults(frames)]
-        write_video(folder / file_name(prompt), frames, fps, facts[prompt])
-    index_folder(folder, prompts)
+    for name, frames in videos.items():
+        remarks += [f"{name}: {fault}" for fault in faults(frames)]
+        write_video(folder / name, frames, fps, facts[name])
+    index_folder(folder, {name: facts[name]["prompt"] for name in videos})
     return remarks
 
 
-def index_folder(folder: Path, prompts: list[Prompt], replaced: Sequence[Prompt] = ()) -> None:
-    """Add the captions of `prompts` to the folder, and write its gallery; processes take turns.
+def index_folder(folder: Path, captions: Mapping[str, str], replaced: Sequence[str] = ()) -> None:
+    """Add {name of a video: caption} to the folder, and write its gallery; processes take turns.
 
     The scores of videos that are about to be `replaced` are forgotten.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".index.lock"):
-        forget_scores(folder, map(file_name, replaced))
-        add_captions(folder, {file_name(prompt): prompt.text for prompt in prompts})
+        forget_scores(folder, replaced)
+        add_captions(folder, dict(captions))
         write_gallery(folder)
 
 
@@ -144,10 +145,6 @@ def faults(frames: np.ndarray) -> list[str]:
     if changes and max(changes) < SAME_PICTURE:
         return ["does not move: all frames show the same picture."]
     return []
-
-
-def _is_same(there: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    return not _different_keys(there, wanted)
 
 
 def _difference(there: dict[str, Any], wanted: dict[str, Any]) -> str:

@@ -19,7 +19,8 @@ from utils.decoding import IMAGE_SUFFIXES
 from utils.errors import UserError, attempt
 from utils.files import check_writable, format_bytes, free_bytes
 from utils.processes import num_processes
-from utils.prompts import Prompt, read_prompts, with_token
+from utils.prompt_lists import read_prompts
+from utils.prompts import Prompt, with_token
 
 OPTIONAL_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
 USABLE_SHARE = 0.85   # of the free memory: allocators leave gaps, kernels take workspace

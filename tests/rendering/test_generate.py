@@ -104,6 +104,7 @@ def test_list_with_seeds_is_rendered_with_its_own_seeds(tiny_base, run_main, tmp
     code, out, _ = run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path / "out",
                             "-p", tmp_path / "list.txt", *arguments)
     assert code == 0 and "3 videos of 2 frames, 64x48" in out
+    assert f"3 prompts from {tmp_path / 'list.txt'}, 2 with a seed of their own" in out
     names = {path.name for path in (tmp_path / "out").glob("*.mp4")}
     assert names == {"a_cat,_sleeping_seed7.mp4", "a_cat,_sleeping_seed8.mp4", "a_dog_seed5.mp4"}
     run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path / "alone",
