@@ -23,6 +23,7 @@ from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import check_writable, file_digest, write_json
 from utils.processes import LONGEST_WAIT, is_first_process
 from utils.prompt_lists import examine_prompts
+from utils.prompt_weights import check_weights
 from utils.prompts import MAX_SEED, Prompt, is_text, with_token
 
 MAX_FPS = 1000
@@ -89,7 +90,8 @@ def parse_args() -> argparse.Namespace:
         help="run folder, checkpoint folder, motion.safetensors, diffusers folder, or hub id "
              "(zs: cerspense/zeroscope_v2_576w)")
     add("-b", "--base", help="the base that a motion was trained on, if it is not where it was then")
-    add("-p", "--prompt", help="a .txt or .csv file of `seed,prompt` lines, one prompt, or several joined by |")
+    add("-p", "--prompt",
+        help="a .txt or .csv file of `seed,prompt` lines, one prompt, or several joined by |")
     add("-o", "--output-dir", type=Path, default=Path("outputs"),
         help="folder of the videos (default: outputs)")
     add("-s", "--seed", type=seed, default=DEFAULT_SEED,
@@ -98,7 +100,7 @@ def parse_args() -> argparse.Namespace:
     add("-r", "--res", type=resolution,
         help="pixels, 384 or 576x320 (default: as trained; of a base, what it was made for)")
     add("-d", "--duration", type=positive(int), metavar="FRAMES", help="frames a video (default: as trained)")
-    add("--steps", type=positive(int), default=50, help="denoising steps (default: 50)")
+    add("--steps", "-steps", type=positive(int), default=50, help="denoising steps (default: 50)")
     add("--sampler", choices=SAMPLERS, default=DEFAULT_SAMPLER,
         help=f"solver that turns noise into a video; base: the base's own (default: {DEFAULT_SAMPLER})")
     add("--guidance-scale", type=positive(float), default=9.0,
@@ -173,6 +175,7 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
     problems = check_writable(args.output_dir)
     if not is_text(args.negative_prompt):
         problems.append(f"-n/--negative-prompt: {args.negative_prompt!r} is not UTF-8 text.")
+    attempt(lambda: check_weights(args.negative_prompt), None, problems)
     attempt(lambda: read_caption_index(args.output_dir), None, problems)   # it is added to
     return problems
 

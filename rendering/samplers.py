@@ -1,7 +1,7 @@
 """Which solver turns noise into a video: the choices of --sampler and validation_data.sampler.
 
-diffusers calls a solver a scheduler. Every scheduler here is made from the base's own scheduler config, so noise
-levels and prediction type (epsilon, v) are those the base was trained with.
+diffusers calls a solver a scheduler. Every scheduler here is made from the base's own scheduler config, so
+noise levels and prediction type (epsilon, v) are those the base was trained with.
 """
 
 from typing import TYPE_CHECKING
@@ -24,8 +24,8 @@ DEFAULT_SAMPLER = "dpm"
 def make_scheduler(own: "SchedulerMixin", sampler: str) -> "SchedulerMixin":
     """Return the scheduler for `sampler`, one of SAMPLERS; `own` is the base's, and is returned for "base".
 
-    With zero terminal SNR the first step must start at the last timestep, where the base sees pure noise. Only
-    the spacing "trailing" does. Source: Lin et al. 2023, arXiv 2305.08891.
+    With zero terminal SNR the first step must start at the last timestep, where the base sees pure noise.
+    Only the spacing "trailing" does. Source: Lin et al. 2023, arXiv 2305.08891.
     """
     if sampler == OWN_SAMPLER:
         return own

@@ -18,12 +18,13 @@ from rendering.samplers import DEFAULT_SAMPLER, OWN_SAMPLER, make_scheduler
 from utils.captions import add_captions
 from utils.errors import UserError
 from utils.files import remove_stale
+from utils.prompt_weights import has_weights
 from utils.prompts import Prompt, file_names
 from utils.video import SAME_PICTURE, read_metadata, write_video
 
 # where weights lie may change: which ones they are, their fingerprints tell; the prompt says what V* became
 UNCOMPARED = ("base", "motion", "placeholder_token")
-UNSAID = {"sampler": OWN_SAMPLER}   # what holds for a file whose metadata, of an earlier version, lacks the key
+UNSAID = {"sampler": OWN_SAMPLER}   # of files by earlier versions, whose metadata lack the key
 FLAT = 2   # of 255: what rounding leaves of a single colour
 COMPUTE_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -54,12 +55,13 @@ def denoise(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Rendering) 
     Each video has a generator of its own on the CPU, seeded by its prompt's seed: its noise is the same on
     every device and whatever else is in the batch.
     """
+    prompt_embeds = embed(pipeline, [prompt.text for prompt in prompts])                    # (b n d)
+    negative_prompt_embeds = embed(pipeline, [how.negative_prompt] * len(prompts))
     own_scheduler = pipeline.scheduler
     pipeline.scheduler = make_scheduler(own_scheduler, how.sampler)
     try:
         return pipeline(
-            prompt=[prompt.text for prompt in prompts],
-            negative_prompt=[how.negative_prompt] * len(prompts),
+            prompt_embeds=prompt_embeds, negative_prompt_embeds=negative_prompt_embeds,
             height=how.height, width=how.width, num_frames=how.num_frames,
             num_inference_steps=how.num_inference_steps, guidance_scale=how.guidance_scale,
             generator=[torch.Generator("cpu").manual_seed(prompt.seed) for prompt in prompts],
@@ -69,9 +71,25 @@ def denoise(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Rendering) 
         pipeline.scheduler = own_scheduler
 
 
+def embed(pipeline: DiffusionPipeline, texts: list[str]) -> torch.Tensor:
+    """Return the embeddings (b n d) of prompts; compel makes those of prompts that have weights."""
+    encoder = pipeline.text_encoder
+    prompt_embeds, _ = pipeline.encode_prompt(texts, encoder.device, 1, False)
+    weighted = [index for index, text in enumerate(texts) if has_weights(text)]
+    if weighted:
+        # optional: utils/prompt_weights.py has said so if it is missing
+        from compel import Compel
+
+        compel = Compel(tokenizer=pipeline.tokenizer, text_encoder=encoder, truncate_long_prompts=True)
+        for index in weighted:
+            prompt_embeds[index] = compel(texts[index])[0]
+    return prompt_embeds
+
+
 def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Rendering, folder: Path,
                      fps: float, batch_size: int, made_with: dict[str, Any], overwrite: bool = False,
-                     progress: Callable[[list], Iterable] = iter, share: tuple[int, int] = (0, 1)) -> list[str]:
+                     progress: Callable[[list], Iterable] = iter,
+                     share: tuple[int, int] = (0, 1)) -> list[str]:
     """Render each prompt to `folder`/{prompt}_seed{seed}.mp4, in batches; return remarks for the user.
 
     A thread writes each batch while the next one is rendered.
@@ -111,8 +129,8 @@ def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Re
 
 def write_videos(folder: Path, videos: Mapping[str, np.ndarray], fps: float,
                  facts: Mapping[str, dict[str, Any]]) -> list[str]:
-    """Write {name: rendered video (f h w c)} with what is said of each in `facts`, and add them to the folder;
-    return remarks for the user."""
+    """Write {name: rendered video (f h w c)}, each with its `facts`, and add them to the folder; return
+    remarks for the user."""
     remarks = []
     for name, frames in videos.items():
         remarks += [f"{name}: {fault}" for fault in faults(frames)]

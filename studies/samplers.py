@@ -1,12 +1,12 @@
 """Measures how many steps each sampler needs on the bundled base.
 
-    python -m studies.samplers --out outputs/samplers [--samplers dpm ddim unipc euler] [--steps 10 15 20 25 50]
+    python -m studies.samplers --out outputs/samplers
 
 Everyday prompts are rendered with the same seeds by every sampler. The error is the mean absolute difference
 between its latents and those of dpm in 100 steps, in units of the reference's standard deviation. The bundled
 recognizers then say in how many videos the motion and the character asked for are seen. Prints a row of a
-markdown table for each way as soon as it is measured. The latents stay in --out, so the same command continues an
-interrupted measurement. Shapes: n videos, c channels, f frames, h w latent cells.
+markdown table for each way as soon as it is measured. The latents stay in --out, so the same command
+continues an interrupted measurement. Shapes: n videos, c channels, f frames, h w latent cells.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""Reading prompts: from the command line or a config, from a .txt file of `seed,prompt` lines, from a .csv file.
+"""Reading prompts: typed ones, a .txt file of `seed,prompt` lines, or a .csv file.
 
-A prompt given by itself is taken as it was typed and has no seed in it. A .csv file is one as spreadsheets write it,
-with the columns seed and prompt, or with a header that names them.
+A typed prompt is taken as it is and has no seed in it. A .csv file is one as spreadsheets write it, with the
+columns seed and prompt, or with a header that names them.
 """
 
 import csv
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.prompt_weights import check_weights
 from utils.prompts import MAX_SEED, Prompt, clean_text, is_text
 
 LIST_SUFFIXES = (".txt", ".csv")
@@ -50,6 +51,7 @@ def examine_prompts(given: str, seed: int | None = None) -> tuple[list[Prompt], 
                             "Say what to render, or name a .txt file of `seed,prompt` lines.")
         notes = [f"{text!r}: the number is part of the prompt. Give a seed with -s, or in a .txt file."
                  for _, text in found if re.match(r"\d+,", text) and not THOUSANDS.match(text)]
+    check_weights(*(text for _, text in found))
     prompts = [Prompt(_seed_or_random(seed) if own_seed is None else own_seed, text)
                for own_seed, text in found]
     return list(dict.fromkeys(prompts)), notes
@@ -130,8 +132,8 @@ def _read_list(path: Path) -> tuple[list[tuple[int | None, str]], list[str]]:
         found.append((own_seed, prompt))
         if THOUSANDS.match(line):
             first, rest = prompt.split(",", 1)
-            notes.append(f"{path}, line {number}: {prompt!r} has no seed. Write `{first}, {rest}` if {first} is "
-                         f"its seed.")
+            notes.append(f"{path}, line {number}: {prompt!r} has no seed. "
+                         f"Write `{first}, {rest}` if {first} is its seed.")
     if problems:
         raise UserError(*problems)
     if not found:

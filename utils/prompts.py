@@ -52,8 +52,8 @@ def names_motion(text: str, placeholder_token: str) -> bool:
 def file_names(prompts: Iterable[Prompt], folder: Path) -> dict[str, Prompt]:
     """Return {name of the video in `folder`: prompt}, in the order of `prompts`.
 
-    Windows and macOS take names that differ only in letter case for one file. So the second of such names gets
-    a digest of its prompt, unless a file of exactly this name is in `folder` already.
+    Windows and macOS take names that differ only in letter case for one file. So the second of such names
+    gets a digest of its prompt, unless a file of exactly this name is in `folder` already.
     """
     there = set(os.listdir(folder)) if os.path.isdir(folder) else set()
     taken, names = {name.lower() for name in there}, {}

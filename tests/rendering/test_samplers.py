@@ -1,4 +1,4 @@
-"""Samplers: every one solves the equation the base was trained for, and "base" is the base's own scheduler."""
+"""Samplers: each solves the equation the base was trained for; "base" is the base's own scheduler."""
 
 from dataclasses import replace
 
@@ -78,7 +78,7 @@ def test_base_is_the_scheduler_of_the_folder():
 
 
 def test_config_takes_the_same_samplers():
-    assert set(CHOICES["validation_data.sampler"]) == set(SAMPLERS) == {"dpm", "ddim", "euler", "unipc", "base"}
+    assert set(CHOICES["validation_data.sampler"]) == {"dpm", "ddim", "euler", "unipc", "base"}
 
 
 def test_file_of_an_earlier_version_counts_as_made_with_the_base_own_sampler(tiny_base, run_main, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from models import base as base_module
 from models.base import decode_latents, load_base
 from rendering import sampling
-from rendering.sampling import Rendering, render, render_to_folder
+from rendering.sampling import Rendering, embed, render, render_to_folder
 from utils.errors import UserError
 from utils.prompts import Prompt
 
@@ -126,3 +127,21 @@ def test_what_was_rendered_before_ctrl_c_is_on_disk_and_in_the_index(pipeline, q
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".mp4") == NAMES[:2]
     assert list(json.loads((tmp_path / "text.json").read_text())) == NAMES[:2]
     assert not list(tmp_path.glob(".*.partial*"))
+
+
+def test_weighted_prompts_are_rendered_as_compel_reads_them(pipeline):
+    pytest.importorskip("compel")
+    texts = ["a robot dancing", "a robot++ dancing", "a (robot)1.21 dancing", "a robot-- dancing",
+             "a robot dancing"]
+    prompts = [Prompt(1, text) for text in texts]
+    together = embed(pipeline, texts)                                                    # (b n d)
+    alone = torch.cat([embed(pipeline, [text]) for text in texts])
+    assert torch.allclose(together, alone, atol=1e-5)
+    plain, more, same, less, again = alone
+    assert torch.equal(plain, again) and torch.allclose(more, same, atol=1e-5)
+    assert not torch.allclose(plain, more, atol=1e-2) and not torch.allclose(plain, less, atol=1e-2)
+    how = replace(HOW, num_inference_steps=2)
+    assert not np.array_equal(*render(pipeline, prompts[:2], how))
+    negative, weighted = (render(pipeline, prompts[:1], replace(how, negative_prompt=text))
+                          for text in ("a robot", "a robot++"))
+    assert not np.array_equal(negative, weighted)

@@ -145,9 +145,11 @@ def test_line_that_can_be_read_in_two_ways_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("content", [
-    '5,"a cat, sleeping"\n6,"a ""big"" dog"\n,a man\n', 'seed,prompt\n5,"a cat, sleeping"\n6,"a ""big"" dog"\n,a man',
+    '5,"a cat, sleeping"\n6,"a ""big"" dog"\n,a man\n',
+    'seed,prompt\n5,"a cat, sleeping"\n6,"a ""big"" dog"\n,a man',
     'Prompt,Seed,note\r\n"a cat, sleeping",5,x\r\n"a ""big"" dog",6,\r\na man,,y\r\n',
-    '\ufeff5;a cat, sleeping\n6;"a ""big"" dog"\n;a man\n', "seed\tprompt\n5\ta cat, sleeping\n6\ta \"big\" dog\n\ta man\n",
+    '\ufeff5;a cat, sleeping\n6;"a ""big"" dog"\n;a man\n',
+    "seed\tprompt\n5\ta cat, sleeping\n6\ta \"big\" dog\n\ta man\n",
     '# cats\n5,a cat, sleeping\n\n6,"a\n""big""\ndog"\na man\n',
 ])
 def test_tables_of_every_spreadsheet_are_read(tmp_path, content):
