@@ -40,6 +40,8 @@ class ValidationData:
     sampler: str = "dpm"           # solver: dpm (as published), ddim, euler, unipc, base (the base's own)
     guidance_scale: float = 9.0    # how strictly to follow the prompt
     batch_size: int = 1            # videos rendered at once; more is faster and equal within rounding
+    max_prompts: int = 16          # of a longer list, only the first so many are rendered while training
+    before_training: bool = True   # render the untuned base too, as the samples of step 0
 
 
 @dataclass
@@ -89,7 +91,7 @@ class Config:
     gradient_checkpointing: bool | None = None
 
     # when to write a checkpoint to resume from, or to render validation_data.prompt: a list of steps, or one
-    # number for every so many steps. Step 0, the untuned base, is rendered whenever anything is.
+    # number for every so many steps. validation_data.before_training is about step 0.
     checkpointing_steps: Any = field(default_factory=lambda: [1000, 2000, 3000])  # of saving
     validation_steps: Any = field(default_factory=lambda: [1000, 2000, 3000])  # of rendering
     keep_checkpoints: int | None = None  # the newest ones, older are removed; null: all

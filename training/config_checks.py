@@ -27,6 +27,7 @@ POSITIVE = (
     "max_grad_norm", "lr_num_cycles", "lr_power", "train_data.width", "train_data.height",
     "train_data.n_sample_frames", "train_data.fps", "validation_data.num_frames", "validation_data.width",
     "validation_data.height", "validation_data.num_inference_steps", "validation_data.batch_size",
+    "validation_data.max_prompts",
     "keep_checkpoints",
 )
 AS_TRAINED = {   # null means that samples are as the training windows

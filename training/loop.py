@@ -171,7 +171,8 @@ def save(training: Training, step: int) -> None:
 def render_samples(training: Training, step: int, stop: list[int]) -> None:
     """Render the sample prompts, where they are due; those of step 0 show the untuned base."""
     plan, base = training.plan, training.base
-    if plan.prompts and (step == 0 or is_due(step, plan.config.validation_steps)):
+    before_training = step == 0 and plan.config.validation_data.before_training
+    if plan.prompts and (before_training or step and is_due(step, plan.config.validation_steps)):
         if training.accelerator.is_main_process:
             with as_generation_sees(base, training.trained, training.plain_forward, plan.config, step):
                 write_samples(plan, base, training.run, step, stop)

@@ -20,6 +20,7 @@ from utils.errors import UserError, attempt
 from utils.files import check_writable, format_bytes, free_bytes
 from utils.processes import num_processes
 from utils.prompt_lists import read_prompts
+from utils.prompt_weights import check_weights
 from utils.prompts import Prompt, with_token
 
 OPTIONAL_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
@@ -82,6 +83,7 @@ def _checked_plan(config: Config, folder: Path | None, problems: list[str]) -> P
         problems += check_writable(Path(written)) if written else []
     if problems:
         raise UserError(*dict.fromkeys(problems))
+    prompts = prompts[: config.validation_data.max_prompts]
     return Plan(config, folder, exemplars, regularization, prompts, selected, num_elements, strides)
 
 
@@ -110,6 +112,7 @@ def sample_prompts(config: Config) -> list[Prompt]:
     due."""
     if not config.validation_steps:
         return []
+    check_weights(config.validation_data.negative_prompt)
     prompts = [prompt for given in config.validation_data.prompt or ()
                for prompt in read_prompts(given, seed=config.seed)]
     return [replace(prompt, text=with_token(prompt.text, config.placeholder_token)) for prompt in prompts]
@@ -219,6 +222,9 @@ def remarks(plan: Plan) -> list[str]:
             found += memory_remark(footprint, _fits(footprint), recompute)
         found += device_remark(sum(plan.num_elements.values()))
         found += frames_remark(plan.trained_names, plan.exemplars + plan.regularization)
+    most = config.validation_data.max_prompts
+    if (num_prompts := len(sample_prompts(config))) > most:
+        found.append(f"samples: the first {most} of {num_prompts} prompts (validation_data.max_prompts)")
     # also where no samples are due: the command printed at the end renders these prompts
     prompts = attempt(lambda: sample_prompts(replace(config, validation_steps=1)), [], [])
     found += prompt_remark(plan.exemplars, [prompt.text for prompt in prompts], config.placeholder_token)
