@@ -1,6 +1,7 @@
 """Rendering prompts: the one way from text to video files, for samples during training and for generation
 alike."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ from diffusers import DiffusionPipeline
 from filelock import FileLock
 
 from models.base import decode_latents, unseen_words
-from rendering.gallery import forget_scores, write_gallery
+from rendering.gallery import PAGE_NAME, forget_scores, write_gallery
 from rendering.samplers import DEFAULT_SAMPLER, OWN_SAMPLER, make_scheduler
 from utils.captions import add_captions
 from utils.errors import UserError
@@ -25,6 +26,9 @@ from utils.video import SAME_PICTURE, read_metadata, write_video
 # where weights lie may change: which ones they are, their fingerprints tell; the prompt says what V* became
 UNCOMPARED = ("base", "motion", "placeholder_token")
 UNSAID = {"sampler": OWN_SAMPLER}   # of files by earlier versions, whose metadata lack the key
+# Captions and gallery cost time in proportion to the videos in the folder, so not every batch writes them.
+# Ctrl-C still leaves them complete. After a kill, the videos of the last so many seconds are missing in them.
+INDEX_SECONDS = 10
 FLAT = 2   # of 255: what rounding leaves of a single colour
 COMPUTE_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -92,8 +96,7 @@ def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Re
                      share: tuple[int, int] = (0, 1)) -> list[str]:
     """Render each prompt to `folder`/{prompt}_seed{seed}.mp4, in batches; return remarks for the user.
 
-    A thread writes each batch while the next one is rendered.
-    Videos that are in the folder already and were made in the same way are kept, so an interrupted list
+    A thread writes each batch while the next one is rendered. Videos that are in the folder already and were made in the same way are kept, so an interrupted list
     continues. The folder is then a data folder too (its captions in text.json) and has the gallery in it.
     `made_with`: base and motion weights, written into each file beside prompt, seed and `how`. `share`: this
     process renders the (index, number of processes) share of the prompts.
@@ -114,40 +117,48 @@ def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Re
     remarks = [f"{len(kept)} of {len(named)} videos are there already"] if kept else []
     remarks += [f"{name}: the prompt is too long for the text encoder, not seen: \"{unseen}\""
                 for name in missing if (unseen := unseen_words(pipeline, named[name].text))]
+    captions = {name: prompt.text for name, prompt in named.items()}
     remove_stale(folder)
-    index_folder(folder, {name: named[name].text for name in kept}, replaced)
+    index_folder(folder, captions, replaced)
     batches = [missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]
     writing = None
-    with ThreadPoolExecutor(1) as writer:   # leaving it, by Ctrl-C too, waits for what is being written
-        for batch in progress(batches) if batches else ():
-            videos = render(pipeline, [named[name] for name in batch], how)
-            remarks += writing.result() if writing else []   # at most one batch waits
-            writing = writer.submit(write_videos, folder, dict(zip(batch, videos)), fps, facts)
-        remarks += writing.result() if writing else []
+    try:
+        with ThreadPoolExecutor(1) as writer:   # leaving it, by Ctrl-C too, waits for what is being written
+            for batch in progress(batches) if batches else ():
+                videos = render(pipeline, [named[name] for name in batch], how)
+                remarks += writing.result() if writing else []   # at most one batch waits
+                writing = writer.submit(write_videos, folder, dict(zip(batch, videos)), fps, facts, captions)
+            remarks += writing.result() if writing else []
+    finally:
+        if batches:
+            index_folder(folder, captions)
     return remarks
 
 
 def write_videos(folder: Path, videos: Mapping[str, np.ndarray], fps: float,
-                 facts: Mapping[str, dict[str, Any]]) -> list[str]:
-    """Write {name: rendered video (f h w c)}, each with its `facts`, and add them to the folder; return
-    remarks for the user."""
+                 facts: Mapping[str, dict[str, Any]], captions: Mapping[str, str]) -> list[str]:
+    """Write {name: rendered video (f h w c)}, each with its `facts`; return remarks for the user.
+
+    The folder's index is written again if it is older than INDEX_SECONDS.
+    """
     remarks = []
     for name, frames in videos.items():
         remarks += [f"{name}: {fault}" for fault in faults(frames)]
         write_video(folder / name, frames, fps, facts[name])
-    index_folder(folder, {name: facts[name]["prompt"] for name in videos})
+    if time.time() - (folder / PAGE_NAME).stat().st_mtime > INDEX_SECONDS:
+        index_folder(folder, captions)
     return remarks
 
 
 def index_folder(folder: Path, captions: Mapping[str, str], replaced: Sequence[str] = ()) -> None:
-    """Add {name of a video: caption} to the folder, and write its gallery; processes take turns.
+    """Add {name: caption} of the videos that are in `folder` to its text.json, and write its gallery.
 
-    The scores of videos that are about to be `replaced` are forgotten.
+    Processes take turns. The scores of videos that are about to be `replaced` are forgotten.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".index.lock"):
         forget_scores(folder, replaced)
-        add_captions(folder, dict(captions))
+        add_captions(folder, {name: text for name, text in captions.items() if (folder / name).exists()})
         write_gallery(folder)
 
 

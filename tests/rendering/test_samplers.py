@@ -48,10 +48,11 @@ def test_all_samplers_arrive_at_the_same_video(pipeline, own_scheduler):
 
 @pytest.mark.parametrize("sampler", SCHEDULERS)
 def test_zero_terminal_snr_starts_from_pure_noise(sampler):
-    scheduler = make_scheduler(DDIMScheduler(**NOISE_LEVELS, rescale_betas_zero_snr=True), sampler)
+    base = {**NOISE_LEVELS, "timestep_spacing": "leading"}
+    scheduler = make_scheduler(DDIMScheduler(**base, rescale_betas_zero_snr=True), sampler)
     scheduler.set_timesteps(20)
     assert scheduler.timesteps[0] == 999 and scheduler.config.timestep_spacing == "trailing"
-    scheduler = make_scheduler(DDIMScheduler(**NOISE_LEVELS), sampler)
+    scheduler = make_scheduler(DDIMScheduler(**base), sampler)
     assert scheduler.config.timestep_spacing == "leading"   # as the base's own
 
 

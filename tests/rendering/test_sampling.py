@@ -145,3 +145,14 @@ def test_weighted_prompts_are_rendered_as_compel_reads_them(pipeline):
     negative, weighted = (render(pipeline, prompts[:1], replace(how, negative_prompt=text))
                           for text in ("a robot", "a robot++"))
     assert not np.array_equal(negative, weighted)
+
+
+def test_captions_and_gallery_are_not_written_for_every_batch(pipeline, quick_render, monkeypatch, tmp_path):
+    write, written = sampling.write_gallery, []
+    monkeypatch.setattr(sampling, "write_gallery", lambda folder: (written.append(folder), write(folder)))
+    render_all(pipeline, tmp_path)
+    assert len(written) == 2   # before the first video and after the last
+    monkeypatch.setattr(sampling, "INDEX_SECONDS", -1)
+    render_to_folder(pipeline, PROMPTS, replace(HOW, width=64), tmp_path, 8.0, 1, {}, overwrite=True)
+    assert len(written) == 2 + 2 + len(PROMPTS)   # as after a long time: with every batch
+    assert list(json.loads((tmp_path / "text.json").read_text())) == NAMES
