@@ -253,7 +253,8 @@ def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], fps: 
     from accelerate import PartialState
     from tqdm import tqdm
 
-    from rendering.sampling import COMPUTE_DTYPES, Rendering, render_to_folder
+    from rendering.sampling import COMPUTE_DTYPES, Rendering
+    from rendering.video_folder import render_to_folder
 
     trained = source.config and source.config.validation_data
     num_frames = args.duration or (trained.num_frames if trained else DEFAULT_NUM_FRAMES)

@@ -24,7 +24,7 @@ DEFAULT_SAMPLER = "dpm"
 def make_scheduler(own: "SchedulerMixin", sampler: str) -> "SchedulerMixin":
     """Return the scheduler for `sampler`, one of SAMPLERS; `own` is the base's, and is returned for "base".
 
-    What the base's config does not say takes the default of the new class, as in the published implementation.
+    What the base's config does not say takes the new class's default, as in the published implementation.
     With zero terminal SNR the first step must start at the last timestep, where the base sees pure noise.
     Only the spacing "trailing" does. Source: Lin et al. 2023, arXiv 2305.08891.
     """

@@ -10,7 +10,8 @@ from tqdm import tqdm
 from models.base import Base
 from models.motion_weights import DTYPES
 from rendering.gallery import write_gallery
-from rendering.sampling import COMPUTE_DTYPES, Rendering, render_to_folder
+from rendering.sampling import COMPUTE_DTYPES, Rendering
+from rendering.video_folder import render_to_folder
 from training.config import Config
 from training.plan import Plan, sample_fps
 from training.run_folder import samples_dir

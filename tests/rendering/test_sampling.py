@@ -10,8 +10,9 @@ import torch
 
 from models import base as base_module
 from models.base import decode_latents, load_base
-from rendering import sampling
-from rendering.sampling import Rendering, embed, render, render_to_folder
+from rendering import video_folder
+from rendering.sampling import Rendering, embed, render
+from rendering.video_folder import render_to_folder
 from utils.errors import UserError
 from utils.prompts import Prompt
 
@@ -36,7 +37,7 @@ def quick_render(monkeypatch):
             rendered[prompt].set()
         return np.random.default_rng(0).integers(0, 255, (len(batch), 3, 16, 32, 3), dtype=np.uint8)
 
-    monkeypatch.setattr(sampling, "render", render)
+    monkeypatch.setattr(video_folder, "render", render)
     return rendered
 
 
@@ -78,14 +79,14 @@ def test_what_overflows_is_black(pipeline):
 
 
 def test_next_batch_is_rendered_while_one_is_written(pipeline, quick_render, monkeypatch, tmp_path):
-    write, waited = sampling.write_video, []
+    write, waited = video_folder.write_video, []
 
     def slow_write(path, *others):
         if path.name == NAMES[0]:
             waited.append(quick_render[PROMPTS[1]].wait(SECONDS))
         write(path, *others)
 
-    monkeypatch.setattr(sampling, "write_video", slow_write)
+    monkeypatch.setattr(video_folder, "write_video", slow_write)
     render_all(pipeline, tmp_path)
     assert waited == [True]
     assert sorted(path.name for path in tmp_path.glob("*.mp4")) == NAMES
@@ -93,8 +94,8 @@ def test_next_batch_is_rendered_while_one_is_written(pipeline, quick_render, mon
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_videos_are_written_in_order(pipeline, quick_render, monkeypatch, tmp_path, batch_size):
-    write, written = sampling.write_video, []
-    monkeypatch.setattr(sampling, "write_video",
+    write, written = video_folder.write_video, []
+    monkeypatch.setattr(video_folder, "write_video",
                         lambda path, *others: (written.append(path.name), write(path, *others)))
     render_all(pipeline, tmp_path, batch_size)
     assert written == NAMES
@@ -103,14 +104,14 @@ def test_videos_are_written_in_order(pipeline, quick_render, monkeypatch, tmp_pa
 
 @pytest.mark.parametrize("failing", [0, 2], ids=["first", "last"])
 def test_failure_to_write_reaches_the_user(pipeline, quick_render, monkeypatch, tmp_path, failing):
-    write = sampling.write_video
+    write = video_folder.write_video
 
     def full_disk(path, *others):
         if path.name == NAMES[failing]:
             raise UserError(f"{path}: could not be written.")
         write(path, *others)
 
-    monkeypatch.setattr(sampling, "write_video", full_disk)
+    monkeypatch.setattr(video_folder, "write_video", full_disk)
     with pytest.raises(UserError, match=f"{NAMES[failing]}: could not be written."):
         render_all(pipeline, tmp_path)
     assert sorted(path.name for path in tmp_path.glob("*.mp4")) == NAMES[:failing]
@@ -148,11 +149,11 @@ def test_weighted_prompts_are_rendered_as_compel_reads_them(pipeline):
 
 
 def test_captions_and_gallery_are_not_written_for_every_batch(pipeline, quick_render, monkeypatch, tmp_path):
-    write, written = sampling.write_gallery, []
-    monkeypatch.setattr(sampling, "write_gallery", lambda folder: (written.append(folder), write(folder)))
+    write, written = video_folder.write_gallery, []
+    monkeypatch.setattr(video_folder, "write_gallery", lambda folder: (written.append(folder), write(folder)))
     render_all(pipeline, tmp_path)
     assert len(written) == 2   # before the first video and after the last
-    monkeypatch.setattr(sampling, "INDEX_SECONDS", -1)
+    monkeypatch.setattr(video_folder, "INDEX_SECONDS", -1)
     render_to_folder(pipeline, PROMPTS, replace(HOW, width=64), tmp_path, 8.0, 1, {}, overwrite=True)
     assert len(written) == 2 + 2 + len(PROMPTS)   # as after a long time: with every batch
     assert list(json.loads((tmp_path / "text.json").read_text())) == NAMES
