@@ -47,8 +47,7 @@ def main() -> None:
     if problems:
         moved = " If it has moved, say where with --base." if source.motion and not args.base else ""
         raise UserError(*(problem + moved for problem in problems))
-    width, height = native_size(source.base, folder)
-    size = args.res or source.size or (width, height)
+    size = args.res or source.size or native_size(source.base, folder)
     fps = args.fps or source.fps or DEFAULT_FPS
     if args.steps > num_timesteps(folder):
         raise UserError(f"--steps {args.steps}: this base takes at most {num_timesteps(folder)}.")
@@ -105,9 +104,9 @@ def parse_args() -> argparse.Namespace:
         help=f"solver that turns noise into a video; base: the base's own (default: {DEFAULT_SAMPLER})")
     add("--guidance-scale", type=positive(float), default=9.0,
         help="how strictly to follow the prompt (default: 9)")
-    add("--fps", type=frame_rate, help="frames per second of the videos (default: the rate the motion was "
-                                            "learned at; of a base, what it was made for, or "
-                                            f"{DEFAULT_FPS:g})")
+    add("--fps", type=positive(float, MAX_FPS),
+        help=f"frames per second of the files (default: the rate the motion was learned at; of a base "
+             f"{DEFAULT_FPS:g})")
     add("--strength", type=finite, default=1.0, help="1: as learned, 0: the base; also between and beyond")
     add("--batch-size", type=positive(int), default=1, help="videos rendered at once (default: 1)")
     add("--precision", choices=("no", "fp16", "bf16"),
@@ -144,14 +143,8 @@ def finite(text: str) -> float:
     return number
 
 
-def frame_rate(text: str) -> float:
-    fps = positive(float)(text)
-    if fps > MAX_FPS:
-        raise argparse.ArgumentTypeError(f"{text!r} is above {MAX_FPS}")
-    return fps
-
-
-def positive(kind: type):
+def positive(kind: type, most: float = math.inf):
+    """Return a parser of numbers of a kind, above zero and at most `most`."""
     def parse(text: str):
         try:
             number = kind(text)
@@ -159,6 +152,8 @@ def positive(kind: type):
             number = 0
         if not 0 < number < math.inf:
             raise argparse.ArgumentTypeError(f"{text!r} is not a number above zero")
+        if number > most:
+            raise argparse.ArgumentTypeError(f"{text!r} is above {most:g}")
         return number
 
     return parse
@@ -181,9 +176,11 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
 
 
 def find_model(given: str, moved_base: str | None) -> Source:
-    """Say what -m means, and --base where a motion's base has moved. Raises UserError if it is neither motion
-    weights nor a base."""
-    from models.base_folder import check_base_folder, is_hub_id
+    """Return what `given`, of -m, names; `moved_base` is where the base of a motion lies now, if it moved.
+
+    Raises UserError if it is neither motion weights nor a base.
+    """
+    from models.base_folder import HUB_ALIASES, check_base_folder, is_hub_id
     from models.motion_weights import read_motion_info
     from training.run_folder import find_motion
 
@@ -201,15 +198,15 @@ def find_model(given: str, moved_base: str | None) -> Source:
             raise UserError(f"{given}: holds neither motion weights nor a diffusers pipeline.")
         if problems:
             raise UserError(*problems)
-    elif not is_hub_id(given) and given not in ("zs",):
+    elif not is_hub_id(given) and given not in HUB_ALIASES:
         raise UserError(f"{given}: does not exist. Name a run folder, a motion.safetensors, a base or a hub "
                         f"id.")
     return Source(given, None, None, None, Config.placeholder_token)
 
 
 def precision(args: argparse.Namespace, source: Source) -> str:
-    """Return the precision to compute in: the one asked for, else that of the training, as far as the device
-    goes."""
+    """Return the precision to compute in: that of --precision, else that of the training, where the device
+    has it."""
     from training.plan import resolve_precision
 
     wanted = args.precision or (source.config and source.config.mixed_precision)
@@ -235,8 +232,8 @@ def load(source: Source, strength: float):
 
 
 def export(source: Source, args: argparse.Namespace) -> None:
-    """Write a pipeline folder that stock diffusers loads; what the motion did not change equals the base's
-    files."""
+    """Write a pipeline folder that stock diffusers loads. Tensors that the motion did not change are equal to
+    those of the base's files."""
     from models.base import export_base
     from utils.files import replacing_folder
 
