@@ -86,7 +86,8 @@ def write_videos(folder: Path, videos: Mapping[str, np.ndarray], fps: float,
     for name, frames in videos.items():
         remarks += [f"{name}: {fault}" for fault in faults(frames)]
         write_video(folder / name, frames, fps, facts[name])
-    if time.time() - (folder / PAGE_NAME).stat().st_mtime > INDEX_SECONDS:
+    page = folder / PAGE_NAME
+    if not page.exists() or time.time() - page.stat().st_mtime > INDEX_SECONDS:
         index_folder(folder, captions)
     return remarks
 
