@@ -47,7 +47,7 @@ def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Re
     facts = {name: {"prompt": prompt.text, "seed": prompt.seed, **asdict(how), "fps": fps, **made_with}
              for name, prompt in named.items()}
     found = {name: read_metadata(folder / name) for name in named if (folder / name).exists()}
-    kept = [name for name in found if not _different_keys(found[name], facts[name])]
+    kept = {name for name in found if not _different_keys(found[name], facts[name])}
     replaced = [name for name in found if name not in kept]
     if replaced and not overwrite:
         first = replaced[0]
