@@ -15,13 +15,16 @@ from pathlib import Path
 
 # torch and diffusers are imported in the functions that use them: --help and wrong arguments should not wait
 # for them
+from rendering.samplers import DEFAULT_SAMPLER, SAMPLERS
 from training.config import Config
 from training.config_loading import parse_config
 from utils.captions import read_caption_index
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import check_writable, expanded, expanded_path, file_digest, write_json
 from utils.processes import LONGEST_WAIT, is_first_process
-from utils.prompts import MAX_SEED, Prompt, is_text, read_prompts, with_token
+from utils.prompt_lists import examine_prompts
+from utils.prompt_weights import check_weights
+from utils.prompts import MAX_SEED, Prompt, is_text, with_token
 
 MAX_FPS = 1000
 DEFAULT_SEED, DEFAULT_NUM_FRAMES, DEFAULT_FPS = 0, 16, 8.0
@@ -30,9 +33,9 @@ DEFAULT_SEED, DEFAULT_NUM_FRAMES, DEFAULT_FPS = 0, 16, 8.0
 def main() -> None:
     args = parse_args()
     problems = check_arguments(args)
-    prompts = []
+    prompts, notes = [], []
     if args.prompt is not None:
-        prompts = attempt(lambda: read_prompts(args.prompt, args.seed), [], problems)
+        prompts, notes = attempt(lambda: examine_prompts(args.prompt, args.seed), ([], []), problems)
     source = attempt(lambda: find_model(args.model, args.base), None, problems)
     if problems:
         raise UserError(*dict.fromkeys(problems))
@@ -44,8 +47,7 @@ def main() -> None:
     if problems:
         moved = " If it has moved, say where with --base." if source.motion and not args.base else ""
         raise UserError(*(problem + moved for problem in problems))
-    width, height = native_size(source.base, folder)
-    size = args.res or source.size or (width, height)
+    size = args.res or source.size or native_size(source.base, folder)
     fps = args.fps or source.fps or DEFAULT_FPS
     if args.steps > num_timesteps(folder):
         raise UserError(f"--steps {args.steps}: this base takes at most {num_timesteps(folder)}.")
@@ -55,6 +57,8 @@ def main() -> None:
     if args.export:
         export(source, args)
         return
+    for note in notes:
+        say(note)
     prompts = [replace(prompt, text=with_token(prompt.text, source.placeholder_token)) for prompt in prompts]
     with enough_memory("Lower --batch-size, --res or --duration."):
         generate(source, prompts, size, fps, args)
@@ -86,7 +90,8 @@ def parse_args() -> argparse.Namespace:
              "(zs: cerspense/zeroscope_v2_576w)")
     add("-b", "--base", type=expanded,
         help="the base that a motion was trained on, if it is not where it was then")
-    add("-p", "--prompt", help="a .txt file of `seed,prompt` lines, one prompt, or several joined by |")
+    add("-p", "--prompt",
+        help="a .txt or .csv file of `seed,prompt` lines, one prompt, or several joined by |")
     add("-o", "--output-dir", type=expanded_path, default=Path("outputs"),
         help="folder of the videos (default: outputs)")
     add("-s", "--seed", type=seed, default=DEFAULT_SEED,
@@ -95,12 +100,14 @@ def parse_args() -> argparse.Namespace:
     add("-r", "--res", type=resolution,
         help="pixels, 384 or 576x320 (default: as trained; of a base, what it was made for)")
     add("-d", "--duration", type=positive(int), metavar="FRAMES", help="frames a video (default: as trained)")
-    add("--steps", type=positive(int), default=50, help="denoising steps (default: 50)")
+    add("--steps", "-steps", type=positive(int), default=50, help="denoising steps (default: 50)")
+    add("--sampler", choices=SAMPLERS, default=DEFAULT_SAMPLER,
+        help=f"solver that turns noise into a video; base: the base's own (default: {DEFAULT_SAMPLER})")
     add("--guidance-scale", type=positive(float), default=9.0,
         help="how strictly to follow the prompt (default: 9)")
-    add("--fps", type=frame_rate, help="frames per second of the videos (default: the rate the motion was "
-                                            "learned at; of a base, what it was made for, or "
-                                            f"{DEFAULT_FPS:g})")
+    add("--fps", type=positive(float, MAX_FPS),
+        help=f"frames per second of the files (default: the rate the motion was learned at; of a base "
+             f"{DEFAULT_FPS:g})")
     add("--strength", type=finite, default=1.0, help="1: as learned, 0: the base; also between and beyond")
     add("--batch-size", type=positive(int), default=1, help="videos rendered at once (default: 1)")
     add("--precision", choices=("no", "fp16", "bf16"),
@@ -138,14 +145,8 @@ def finite(text: str) -> float:
     return number
 
 
-def frame_rate(text: str) -> float:
-    fps = positive(float)(text)
-    if fps > MAX_FPS:
-        raise argparse.ArgumentTypeError(f"{text!r} is above {MAX_FPS}")
-    return fps
-
-
-def positive(kind: type):
+def positive(kind: type, most: float = math.inf):
+    """Return a parser of numbers of a kind, above zero and at most `most`."""
     def parse(text: str):
         try:
             number = kind(text)
@@ -153,6 +154,8 @@ def positive(kind: type):
             number = 0
         if not 0 < number < math.inf:
             raise argparse.ArgumentTypeError(f"{text!r} is not a number above zero")
+        if number > most:
+            raise argparse.ArgumentTypeError(f"{text!r} is above {most:g}")
         return number
 
     return parse
@@ -165,18 +168,21 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
             return [f"{args.export}: is there already and not an empty folder. Name a new one."]
         return check_writable(args.export.absolute().parent)
     if args.prompt is None:
-        return ["-p/--prompt is missing. Give a prompt, or a .txt file of `seed,prompt` lines."]
+        return ["-p/--prompt is missing. Give a prompt, or a .txt or .csv file of `seed,prompt` lines."]
     problems = check_writable(args.output_dir)
     if not is_text(args.negative_prompt):
         problems.append(f"-n/--negative-prompt: {args.negative_prompt!r} is not UTF-8 text.")
+    attempt(lambda: check_weights(args.negative_prompt), None, problems)
     attempt(lambda: read_caption_index(args.output_dir), None, problems)   # it is added to
     return problems
 
 
 def find_model(given: str, moved_base: str | None) -> Source:
-    """Say what -m means, and --base where a motion's base has moved. Raises UserError if it is neither motion
-    weights nor a base."""
-    from models.base_folder import check_base_folder, is_hub_id
+    """Return what `given`, of -m, names; `moved_base` is where the base of a motion lies now, if it moved.
+
+    Raises UserError if it is neither motion weights nor a base.
+    """
+    from models.base_folder import HUB_ALIASES, check_base_folder, is_hub_id
     from models.motion_weights import read_motion_info
     from training.run_folder import find_motion
 
@@ -194,15 +200,15 @@ def find_model(given: str, moved_base: str | None) -> Source:
             raise UserError(f"{given}: holds neither motion weights nor a diffusers pipeline.")
         if problems:
             raise UserError(*problems)
-    elif not is_hub_id(given) and given not in ("zs",):
+    elif not is_hub_id(given) and given not in HUB_ALIASES:
         raise UserError(f"{given}: does not exist. Name a run folder, a motion.safetensors, a base or a hub "
                         f"id.")
     return Source(given, None, None, None, Config.placeholder_token)
 
 
 def precision(args: argparse.Namespace, source: Source) -> str:
-    """Return the precision to compute in: the one asked for, else that of the training, as far as the device
-    goes."""
+    """Return the precision to compute in: that of --precision, else that of the training, where the device
+    has it."""
     from utils.devices import resolve_precision
 
     wanted = args.precision or (source.config and source.config.mixed_precision)
@@ -228,8 +234,8 @@ def load(source: Source, strength: float):
 
 
 def export(source: Source, args: argparse.Namespace) -> None:
-    """Write a pipeline folder that stock diffusers loads; what the motion did not change equals the base's
-    files."""
+    """Write a pipeline folder that stock diffusers loads. Tensors that the motion did not change are equal to
+    those of the base's files."""
     from models.base import export_base
     from utils.files import replacing_folder
 
@@ -246,12 +252,14 @@ def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], fps: 
     from accelerate import PartialState
     from tqdm import tqdm
 
-    from rendering.sampling import Rendering, render_to_folder
+    from rendering.sampling import Rendering
+    from rendering.video_folder import render_to_folder
     from utils.devices import DTYPES
 
     trained = source.config and source.config.validation_data
     num_frames = args.duration or (trained.num_frames if trained else DEFAULT_NUM_FRAMES)
-    how = Rendering(*size, num_frames, args.steps, args.guidance_scale, args.negative_prompt)
+    how = Rendering(*size, num_frames, args.steps, args.guidance_scale, args.negative_prompt,
+                    args.sampler)
     say(f"{len(prompts)} video{'s' * (len(prompts) != 1)} of {num_frames} frames, {size[0]}x{size[1]}, "
         f"at {fps:g} frames per second")
 
@@ -259,11 +267,12 @@ def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], fps: 
     base, made_with = load(source, args.strength)
     state = PartialState(timeout=LONGEST_WAIT)
     base.pipeline.to(state.device, DTYPES[computed_in])
-    mine = prompts[state.process_index :: state.num_processes]   # `accelerate launch` shares the prompts out
-    remarks = render_to_folder(base.pipeline, mine, how, args.output_dir, fps, args.batch_size,
+    # `accelerate launch` shares the prompts out
+    remarks = render_to_folder(base.pipeline, prompts, how, args.output_dir, fps, args.batch_size,
                                made_with | {"precision": computed_in}, args.overwrite,
                                lambda batches: tqdm(batches, desc="generating", dynamic_ncols=True,
-                                                    disable=not state.is_main_process))
+                                                    disable=not state.is_main_process),
+                               share=(state.process_index, state.num_processes))
     for remark in remarks:
         print(f"note: {remark}")
     state.wait_for_everyone()

@@ -138,6 +138,8 @@ def is_listed(name: str) -> bool:
 
 def is_file_within(root: Path, path: Path) -> bool:
     try:
+        if not path.is_symlink():   # its folder lies within `root`: only links of folders and files lead out
+            return path.is_file()
         path = path.resolve()
         return path.is_relative_to(root) and path.is_file()
     except (OSError, RuntimeError):  # links that point at one another

@@ -176,7 +176,7 @@ def curve(study: Study, motion: str) -> list[str]:
     return [f"max_train_steps={steps[-1]}", f"validation_steps={steps}", f"checkpointing_steps={steps}",
             f"validation_data.prompt={prompts_path(study, motion, 'some')}",
             f"validation_data.num_inference_steps={args.inference_steps}",
-            f"validation_data.guidance_scale={args.guidance_scale}",
+            f"validation_data.guidance_scale={args.guidance_scale}", "validation_data.sampler=base",
             f"validation_data.batch_size={args.batch_size}"]
 
 
@@ -186,8 +186,8 @@ def render_prompts(study: Study, motion: str, model: str | Path, folder: Path, w
     config = load_config(CONFIG, args.set)[0]
     size = f"{config.validation_data.width}x{config.validation_data.height}"
     call(study, folder.parent, "generate_pretrained.py", "-m", model, "-o", folder, "-p",
-         prompts_path(study, motion, which), "--steps", args.inference_steps, "--guidance-scale",
-         args.guidance_scale, "--batch-size", args.batch_size, "-r", size, "-d",
+         prompts_path(study, motion, which), "--steps", args.inference_steps, "--sampler", "base",
+         "--guidance-scale", args.guidance_scale, "--batch-size", args.batch_size, "-r", size, "-d",
          config.validation_data.num_frames, "--fps", config.train_data.fps, "--overwrite")
     return folder
 

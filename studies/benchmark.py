@@ -56,7 +56,7 @@ from training.setup import Training
 from utils.commands import ROOT
 from utils.errors import UserError, plain_errors, run_script
 from utils.files import replacing, write_json
-from utils.prompts import read_prompts
+from utils.prompt_lists import read_prompts
 
 PROMPTS = str(ROOT / "data" / "prompts" / "puppet_dance.txt")
 NUM_VIDEOS, BATCH_SIZES = 16, (1, 8)

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from models.base import load_base
-from rendering.sampling import Rendering, render_to_folder
+from rendering.sampling import Rendering
+from rendering.video_folder import render_to_folder
 from studies.step_costs import now, resident_bytes, timed_step
 from training.clips import Clip
 from training.inputs import Inputs, encode_inputs, sample_latents

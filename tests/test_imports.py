@@ -26,7 +26,7 @@ ONLY_IN = {   # module -> where it may be imported
 }
 # package -> module, where the names differ
 MODULE_OF = {"pillow": "PIL", "imageio-ffmpeg": "imageio_ffmpeg", "eva-decord": "decord", "pyyaml": "yaml"}
-OPTIONAL = {"bitsandbytes"}          # asked for by a key of the config, which says how to install it
+OPTIONAL = {"bitsandbytes", "compel"}   # asked for by a key or a prompt; a message says how to install it
 INDIRECT = {"tensorboard", "wandb"}  # through accelerate
 
 

@@ -93,8 +93,12 @@ class ValidationData:
     width: int | None = setting(None, above=0, as_trained="width")    # pixels; null: as trained
     height: int | None = setting(None, above=0, as_trained="height")  # pixels; null: as trained
     num_inference_steps: int = setting(25, above=0)  # denoising steps
+    # solver: dpm (DPM-Solver++, as published), ddim, euler, unipc, or base: the base's own scheduler
+    sampler: str = setting("dpm", choices=("dpm", "ddim", "euler", "unipc", "base"))
     guidance_scale: float = setting(9.0, least=0)    # how strictly to follow the prompt
     batch_size: int = setting(1, above=0)  # videos rendered at once; more is faster and equal within rounding
+    max_prompts: int = setting(16, above=0)  # of a longer list, only the first so many are rendered
+    before_training: bool = True  # render the untuned base too, as the samples of step 0
 
 
 @dataclass
@@ -157,7 +161,7 @@ class Config:
     gradient_checkpointing: bool | None = None
 
     # when to write a checkpoint to resume from, and when to render validation_data.prompt: a list of steps,
-    # or one number for every so many steps. The untuned base, step 0, is rendered whenever any step is.
+    # or one number for every so many steps. validation_data.before_training is about step 0.
     checkpointing_steps: Any = setting([1000, 2000, 3000], holds="steps")  # optimizer steps
     validation_steps: Any = setting([1000, 2000, 3000], holds="steps")     # optimizer steps
     keep_checkpoints: int | None = setting(None, above=0)  # keep only so many, the newest; null: all

@@ -98,7 +98,8 @@ def save(training: Training, step: int) -> None:
 def render_samples(training: Training, step: int, stop: list[int]) -> None:
     """Render the sample prompts, if they are due at `step`. The samples of step 0 show the untuned base."""
     plan, base, due = training.plan, training.base, training.plan.config.validation_steps
-    if plan.prompts and due and (step == 0 or is_due(step, due)):
+    is_wanted = is_due(step, due) if step else due and plan.config.validation_data.before_training
+    if plan.prompts and is_wanted:
         if training.accelerator.is_main_process:
             with as_generation_sees(base, training.trained, training.plain_forward, plan.config, step):
                 write_samples(plan, base, training.run, step, stop)

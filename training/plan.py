@@ -19,7 +19,9 @@ from utils.devices import free_memory, resolve_precision
 from utils.errors import UserError, attempt
 from utils.files import check_writable, format_bytes, free_bytes
 from utils.processes import num_processes
-from utils.prompts import Prompt, read_prompts, with_token
+from utils.prompt_lists import read_prompts
+from utils.prompt_weights import check_weights
+from utils.prompts import Prompt, with_token
 
 OPTIONAL_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
 USABLE_SHARE = 0.85   # of the free memory: allocators leave gaps, and kernels need workspace
@@ -35,6 +37,7 @@ class Plan:
     exemplars: list[Clip]
     regularization: list[Clip]
     prompts: list[Prompt]             # rendered at validation_steps
+    num_left_out: int                 # prompts of the config beyond validation_data.max_prompts
     unseen: dict[str, str]            # caption -> its words that the text encoder does not see
     selected: dict[str, list[str]]    # group -> names of the tensors it trains
     num_elements: dict[str, int]      # of every tensor of the UNet
@@ -95,12 +98,14 @@ def _checked_plan(config: Config, folder: Path | None, problems: list[str],
         problems += check_writable(Path(written)) if written else []
     if problems:
         raise UserError(*dict.fromkeys(problems))
-    return Plan(config, folder, exemplars, regularization, prompts, unseen, selected, num_elements, strides,
-                footprints={}, way=None)
+    most = config.validation_data.max_prompts
+    return Plan(config, folder, exemplars, regularization, prompts[:most], len(prompts[most:]), unseen,
+                selected, num_elements, strides, footprints={}, way=None)
 
 
 def sample_prompts(config: Config) -> list[Prompt]:
     """Return the prompts of the samples, with the motion identifier replaced."""
+    check_weights(config.validation_data.negative_prompt)
     prompts = [prompt for given in config.validation_data.prompt or ()
                for prompt in read_prompts(given, seed=config.seed)]
     return [replace(prompt, text=with_token(prompt.text, config.placeholder_token)) for prompt in prompts]

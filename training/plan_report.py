@@ -42,6 +42,9 @@ def plan_report(plan: Plan) -> str:
         lines += memory_remark(plan) + device_remark(sum(plan.num_elements.values()))
         lines += frames_remark(plan.trained_names, clips)
     prompts = [prompt.text for prompt in plan.prompts]
+    if plan.num_left_out and config.validation_steps:
+        lines.append(f"samples: the first {len(prompts)} of {len(prompts) + plan.num_left_out} prompts "
+                     f"(validation_data.max_prompts)")
     return "\n".join(lines + prompt_remark(plan.exemplars, prompts, config.placeholder_token))
 
 

@@ -10,7 +10,8 @@ from tqdm import tqdm
 from models.base import Base
 from models.motion_weights import STORED_DTYPES
 from rendering.gallery import write_gallery
-from rendering.sampling import Rendering, render_to_folder
+from rendering.sampling import Rendering
+from rendering.video_folder import render_to_folder
 from training.config import Config
 from training.plan import Plan, sample_fps
 from training.run_folder import samples_dir
@@ -20,12 +21,12 @@ from utils.devices import DTYPES
 @contextmanager
 def as_generation_sees(base: Base, trained: Mapping[str, nn.Parameter], plain_forward: Callable,
                        config: Config, step: int) -> Iterator[None]:
-    """Make the pipeline what generation will load from the motion weights of this step, and undo it
+    """Turn the pipeline into the one that generation loads from the motion weights of this step; undo it
     afterwards.
 
-    The trained tensors are rounded as the file rounds them (at step 0 there is no file: the base is as it
-    is), and everything is in the compute precision without autocast. That is what makes samples equal to
-    generated videos.
+    The trained tensors are rounded as motion.safetensors rounds them. At step 0 there is no such file, so
+    they keep the base's values. Everything is in the compute precision, without autocast. So samples are
+    equal to generated videos.
     """
     unet, device = base.unet, next(iter(trained.values())).device
     dtype, stored_dtype = DTYPES[config.mixed_precision], STORED_DTYPES[config.motion_dtype]
@@ -49,10 +50,10 @@ def as_generation_sees(base: Base, trained: Mapping[str, nn.Parameter], plain_fo
 
 
 def write_samples(plan: Plan, base: Base, run: Path, step: int, stop: list[int]) -> None:
-    """Render the sample prompts into samples/step_N of the run, until there is something in `stop`."""
+    """Render the sample prompts into samples/step_N of the run. A signal in `stop` ends it after a batch."""
     wanted = plan.config.validation_data
     how = Rendering(wanted.width, wanted.height, wanted.num_frames, wanted.num_inference_steps,
-                    wanted.guidance_scale, wanted.negative_prompt)
+                    wanted.guidance_scale, wanted.negative_prompt, wanted.sampler)
     made_with = {"base": base.name, "base_fingerprint": base.fingerprint, "step": step, "strength": 1.0,
                  "motion": run.name if step else None, "precision": plan.config.mixed_precision,
                  "placeholder_token": plan.config.placeholder_token}

@@ -4,7 +4,7 @@ import pytest
 
 from evaluation.motion_words import MotionName, asks_for_motion, named_label, without_motion
 from tests.conftest import ROOT
-from utils.prompts import read_prompts
+from utils.prompt_lists import read_prompts
 
 EVERYDAY = ("standing", "walking", "waving", "jumping", "squatting", "bowing", "jumping jacks", "kicking",
             "dance")

@@ -23,7 +23,8 @@ from training.config import Config
 from training.config_loading import config_yaml, examine_config, flat_config, parse_config
 from utils.captions import add_captions, captions_of, read_caption_index
 from utils.errors import UserError
-from utils.prompts import Prompt, file_name, is_text, read_prompts
+from utils.prompt_lists import read_prompts
+from utils.prompts import Prompt, file_name, is_text
 from utils.tensor_files import read_metadata, read_tensors, write_tensors
 
 KEYS = sorted(flat_config(Config()))
@@ -151,8 +152,9 @@ def check_prompts(given: str, folder: Path) -> None:
     if refused(lambda: prompts.extend(read_prompts(given, seed=7))):
         return
     again = folder / "again.txt"
-    # a seed before every prompt: what looks like a comment or a seed is then the prompt
-    again.write_text("".join(f"{prompt.seed},{prompt.text}\n" for prompt in prompts), encoding="utf-8")
+    # a seed before every prompt and quotes around it: a comment, a seed or a quote in it is then the prompt
+    lines = [f'{prompt.seed},"{prompt.text.replace(chr(34), chr(34) * 2)}"\n' for prompt in prompts]
+    again.write_text("".join(lines), encoding="utf-8")
     assert read_prompts(str(again), seed=0) == prompts
     for prompt in prompts:
         check_file_name(prompt, folder)

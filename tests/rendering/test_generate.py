@@ -97,6 +97,14 @@ def test_strength_zero_is_the_base(run, run_main, tmp_path, tiny_base):
     assert np.array_equal(zero, base) and not np.array_equal(one, base)
 
 
+def test_published_spelling_of_the_flags(tiny_base, run_main, tmp_path):
+    code, _, err = run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path, "-p", "a cat", "-s", "3",
+                            "-n", "blurry", "-r", "16", "-d", "2", "-steps", "1")
+    made = read_metadata(tmp_path / "a_cat_seed3.mp4")
+    assert code == 0, err
+    assert (made["num_inference_steps"], made["negative_prompt"], made["width"]) == (1, "blurry", 16)
+
+
 def test_list_with_seeds_is_rendered_with_its_own_seeds(tiny_base, run_main, tmp_path):
     (tmp_path / "list.txt").write_text(
         "# cats\r\n7,a cat, sleeping\r\n\r\na dog\r\n8,a cat, sleeping", newline="")
@@ -104,6 +112,7 @@ def test_list_with_seeds_is_rendered_with_its_own_seeds(tiny_base, run_main, tmp
     code, out, _ = run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path / "out",
                             "-p", tmp_path / "list.txt", *arguments)
     assert code == 0 and "3 videos of 2 frames, 64x48" in out
+    assert f"3 prompts from {tmp_path / 'list.txt'}, 2 with a seed of their own" in out
     names = {path.name for path in (tmp_path / "out").glob("*.mp4")}
     assert names == {"a_cat,_sleeping_seed7.mp4", "a_cat,_sleeping_seed8.mp4", "a_dog_seed5.mp4"}
     run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path / "alone",

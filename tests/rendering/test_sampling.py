@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,12 +10,13 @@ import torch
 
 from models import base as base_module
 from models.base import decode_latents, load_base
-from rendering import sampling
-from rendering.sampling import Rendering, render, render_to_folder
+from rendering import video_folder
+from rendering.sampling import Rendering, embed, render
+from rendering.video_folder import render_to_folder
 from utils.errors import UserError
 from utils.prompts import Prompt
 
-HOW = Rendering(32, 16, 3, 1, 9.0)
+HOW = Rendering(32, 16, 3, 1, 9.0, sampler="base")
 PROMPTS = [Prompt(1, "a cat"), Prompt(2, "a dog"), Prompt(3, "a man")]
 NAMES = ["a_cat_seed1.mp4", "a_dog_seed2.mp4", "a_man_seed3.mp4"]
 SECONDS = 60   # to wait for another thread before the test has failed
@@ -35,7 +37,7 @@ def quick_render(monkeypatch):
             rendered[prompt].set()
         return np.random.default_rng(0).integers(0, 255, (len(batch), 3, 16, 32, 3), dtype=np.uint8)
 
-    monkeypatch.setattr(sampling, "render", render)
+    monkeypatch.setattr(video_folder, "render", render)
     return rendered
 
 
@@ -77,14 +79,14 @@ def test_what_overflows_is_black(pipeline):
 
 
 def test_next_batch_is_rendered_while_one_is_written(pipeline, quick_render, monkeypatch, tmp_path):
-    write, waited = sampling.write_video, []
+    write, waited = video_folder.write_video, []
 
     def slow_write(path, *others):
         if path.name == NAMES[0]:
             waited.append(quick_render[PROMPTS[1]].wait(SECONDS))
         write(path, *others)
 
-    monkeypatch.setattr(sampling, "write_video", slow_write)
+    monkeypatch.setattr(video_folder, "write_video", slow_write)
     render_all(pipeline, tmp_path)
     assert waited == [True]
     assert sorted(path.name for path in tmp_path.glob("*.mp4")) == NAMES
@@ -92,8 +94,8 @@ def test_next_batch_is_rendered_while_one_is_written(pipeline, quick_render, mon
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_videos_are_written_in_order(pipeline, quick_render, monkeypatch, tmp_path, batch_size):
-    write, written = sampling.write_video, []
-    monkeypatch.setattr(sampling, "write_video",
+    write, written = video_folder.write_video, []
+    monkeypatch.setattr(video_folder, "write_video",
                         lambda path, *others: (written.append(path.name), write(path, *others)))
     render_all(pipeline, tmp_path, batch_size)
     assert written == NAMES
@@ -102,14 +104,14 @@ def test_videos_are_written_in_order(pipeline, quick_render, monkeypatch, tmp_pa
 
 @pytest.mark.parametrize("failing", [0, 2], ids=["first", "last"])
 def test_failure_to_write_reaches_the_user(pipeline, quick_render, monkeypatch, tmp_path, failing):
-    write = sampling.write_video
+    write = video_folder.write_video
 
     def full_disk(path, *others):
         if path.name == NAMES[failing]:
             raise UserError(f"{path}: could not be written.")
         write(path, *others)
 
-    monkeypatch.setattr(sampling, "write_video", full_disk)
+    monkeypatch.setattr(video_folder, "write_video", full_disk)
     with pytest.raises(UserError, match=f"{NAMES[failing]}: could not be written."):
         render_all(pipeline, tmp_path)
     assert sorted(path.name for path in tmp_path.glob("*.mp4")) == NAMES[:failing]
@@ -126,3 +128,32 @@ def test_what_was_rendered_before_ctrl_c_is_on_disk_and_in_the_index(pipeline, q
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".mp4") == NAMES[:2]
     assert list(json.loads((tmp_path / "text.json").read_text())) == NAMES[:2]
     assert not list(tmp_path.glob(".*.partial*"))
+
+
+def test_weighted_prompts_are_rendered_as_compel_reads_them(pipeline):
+    pytest.importorskip("compel")
+    texts = ["a robot dancing", "a robot++ dancing", "a (robot)1.21 dancing", "a robot-- dancing",
+             "a robot dancing"]
+    prompts = [Prompt(1, text) for text in texts]
+    together = embed(pipeline, texts)                                                    # (b n d)
+    alone = torch.cat([embed(pipeline, [text]) for text in texts])
+    assert torch.allclose(together, alone, atol=1e-5)
+    plain, more, same, less, again = alone
+    assert torch.equal(plain, again) and torch.allclose(more, same, atol=1e-5)
+    assert not torch.allclose(plain, more, atol=1e-2) and not torch.allclose(plain, less, atol=1e-2)
+    how = replace(HOW, num_inference_steps=2)
+    assert not np.array_equal(*render(pipeline, prompts[:2], how))
+    negative, weighted = (render(pipeline, prompts[:1], replace(how, negative_prompt=text))
+                          for text in ("a robot", "a robot++"))
+    assert not np.array_equal(negative, weighted)
+
+
+def test_captions_and_gallery_are_not_written_for_every_batch(pipeline, quick_render, monkeypatch, tmp_path):
+    write, written = video_folder.write_gallery, []
+    monkeypatch.setattr(video_folder, "write_gallery", lambda folder: (written.append(folder), write(folder)))
+    render_all(pipeline, tmp_path)
+    assert len(written) == 2   # before the first video and after the last
+    monkeypatch.setattr(video_folder, "INDEX_SECONDS", -1)
+    render_to_folder(pipeline, PROMPTS, replace(HOW, width=64), tmp_path, 8.0, 1, {}, overwrite=True)
+    assert len(written) == 2 + 2 + len(PROMPTS)   # as after a long time: with every batch
+    assert list(json.loads((tmp_path / "text.json").read_text())) == NAMES

@@ -68,6 +68,12 @@ def test_run_folder_has_what_is_promised(train, write_config):
             ".index.lock", "a_cat_doing_the_sks_spin_seed64.mp4", "text.json", "video_lightbox.html"}
 
 
+def test_samples_of_the_untuned_base_can_be_left_out(train, write_config):
+    run = train(write_config("max_train_steps=1", "validation_steps=1",
+                             "validation_data.before_training=false"))
+    assert [path.name for path in (run / "samples").iterdir()] == ["step_00001"]
+
+
 def test_log_has_a_line_per_step_with_both_losses(baseline_run):
     log = read_log(baseline_run)
     assert [entry["step"] for entry in log] == [1, 2, 3, 4]

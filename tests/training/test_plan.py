@@ -307,6 +307,17 @@ def test_sample_prompts_may_lie_in_a_file(config, tmp_path):
     assert [(prompt.seed, prompt.text) for prompt in prompts] == [(7, "a sks cat"), (64, "a dog")]
 
 
+def test_long_list_of_sample_prompts_is_cut_and_that_is_said(config, tmp_path):
+    (tmp_path / "prompts.txt").write_text("\n".join(f"{seed},a cat" for seed in range(300)))
+    samples = replace(config.validation_data, prompt=[str(tmp_path / "prompts.txt")])
+    config = replace(config, validation_data=samples, validation_steps=2)
+    plan = make_plan(config)
+    assert [prompt.seed for prompt in plan.prompts] == list(range(16))
+    assert "samples: the first 16 of 300 prompts (validation_data.max_prompts)" in plan_report(plan)
+    plan = make_plan(replace(config, validation_data=replace(samples, max_prompts=300)))
+    assert len(plan.prompts) == 300 and "max_prompts" not in plan_report(plan)
+
+
 def test_samples_play_at_the_speed_of_the_exemplars(config):
     plan = make_plan(config)
     assert {clip.fps for clip in plan.exemplars} == {8} and sample_fps(plan) == 8

@@ -1,0 +1,36 @@
+"""Which solver turns noise into a video: the choices of --sampler and validation_data.sampler.
+
+diffusers calls a solver a scheduler. Every scheduler here is made from the base's own scheduler config, so
+noise levels and prediction type (epsilon, v) are those the base was trained with.
+"""
+
+from typing import TYPE_CHECKING
+
+# diffusers is imported in the function that uses it: checking a config should not wait for it
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
+
+OWN_SAMPLER = "base"   # the scheduler that the base's folder names
+SCHEDULERS = {
+    "dpm": "DPMSolverMultistepScheduler",   # DPM-Solver++, which the published implementation renders with
+    "ddim": "DDIMScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "unipc": "UniPCMultistepScheduler",
+}
+SAMPLERS = (*SCHEDULERS, OWN_SAMPLER)
+DEFAULT_SAMPLER = "dpm"
+
+
+def make_scheduler(own: "SchedulerMixin", sampler: str) -> "SchedulerMixin":
+    """Return the scheduler for `sampler`, one of SAMPLERS; `own` is the base's, and is returned for "base".
+
+    What the base's config does not say takes the new class's default, as in the published implementation.
+    With zero terminal SNR the first step must start at the last timestep, where the base sees pure noise.
+    Only the spacing "trailing" does. Source: Lin et al. 2023, arXiv 2305.08891.
+    """
+    if sampler == OWN_SAMPLER:
+        return own
+    import diffusers
+
+    changes = {"timestep_spacing": "trailing"} if own.config.get("rescale_betas_zero_snr") else {}
+    return getattr(diffusers, SCHEDULERS[sampler]).from_config(own.config, **changes)

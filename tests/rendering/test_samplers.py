@@ -1,0 +1,97 @@
+"""Samplers: each solves the equation the base was trained for; "base" is the base's own scheduler."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, PNDMScheduler
+
+from models.base import load_base
+from rendering.samplers import SAMPLERS, SCHEDULERS, make_scheduler
+from rendering.sampling import Rendering, denoise, render
+from training.config import KEYS
+from utils.prompts import Prompt
+from utils.video import read_metadata, write_video
+
+HOW = Rendering(16, 16, 2, 25, 1.0)
+PROMPTS = [Prompt(3, "a cat"), Prompt(4, "a dog")]
+NOISE_LEVELS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+                "clip_sample": False}
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_base):
+    return load_base(str(tiny_base)).pipeline
+
+
+@pytest.fixture(params=["epsilon", "v_prediction", "zero terminal SNR"])
+def own_scheduler(request, pipeline):
+    """The base's scheduler, in turn of each kind of base."""
+    before = pipeline.scheduler
+    zero_snr = request.param.startswith("zero")
+    pipeline.scheduler = DDIMScheduler(
+        **NOISE_LEVELS, prediction_type="v_prediction" if zero_snr else request.param,
+        rescale_betas_zero_snr=zero_snr, timestep_spacing="leading")
+    yield pipeline.scheduler
+    pipeline.scheduler = before
+
+
+def test_all_samplers_arrive_at_the_same_video(pipeline, own_scheduler):
+    """In many steps; one that took epsilon for v, or began below the last timestep, would be far away."""
+    latents = {sampler: denoise(pipeline, PROMPTS, replace(HOW, sampler=sampler)) for sampler in SCHEDULERS}
+    scale = latents["ddim"].std()
+    apart = {sampler: ((mine - latents["ddim"]).abs().mean() / scale).item()
+             for sampler, mine in latents.items()}
+    assert scale > 0.1 and max(apart.values()) < 0.2, apart
+
+
+@pytest.mark.parametrize("sampler", SCHEDULERS)
+def test_zero_terminal_snr_starts_from_pure_noise(sampler):
+    base = {**NOISE_LEVELS, "timestep_spacing": "leading"}
+    scheduler = make_scheduler(DDIMScheduler(**base, rescale_betas_zero_snr=True), sampler)
+    scheduler.set_timesteps(20)
+    assert scheduler.timesteps[0] == 999 and scheduler.config.timestep_spacing == "trailing"
+    scheduler = make_scheduler(DDIMScheduler(**base), sampler)
+    assert scheduler.config.timestep_spacing == "leading"   # as the base's own
+
+
+@pytest.mark.parametrize("num_steps", [1, 2])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_few_steps_give_numbers(pipeline, own_scheduler, sampler, num_steps):
+    latents = denoise(pipeline, PROMPTS, replace(HOW, num_inference_steps=num_steps, sampler=sampler))
+    assert torch.isfinite(latents).all()
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_video_does_not_depend_on_what_was_rendered_before_or_beside_it(pipeline, sampler):
+    how = replace(HOW, num_inference_steps=3, sampler=sampler)
+    own = pipeline.scheduler
+    first = render(pipeline, PROMPTS[:1], how)
+    render(pipeline, PROMPTS[1:], replace(how, sampler="dpm", num_inference_steps=5))
+    assert np.array_equal(render(pipeline, PROMPTS[:1], how), first) and pipeline.scheduler is own
+    assert np.abs(render(pipeline, PROMPTS, how)[:1].astype(int) - first).max() <= 2
+
+
+def test_base_is_the_scheduler_of_the_folder():
+    own = PNDMScheduler()
+    assert make_scheduler(own, "base") is own and "base" not in SCHEDULERS
+
+
+def test_config_takes_the_same_samplers():
+    assert set(KEYS["validation_data.sampler"].constraints["choices"]) == set(SAMPLERS)
+
+
+def test_file_of_an_earlier_version_counts_as_made_with_the_base_own_sampler(tiny_base, run_main, tmp_path):
+    arguments = ["-m", tiny_base, "-o", tmp_path, "-r", "16", "-d", "2", "--steps", "1", "-p", "a cat"]
+    path = tmp_path / "a_cat_seed0.mp4"
+    run_main("generate_pretrained", *arguments, "--sampler", "base")
+    made = read_metadata(path)
+    assert made.pop("sampler") == "base"
+    write_video(path, np.zeros((2, 16, 16, 3), np.uint8), 8, made)
+    _, out, _ = run_main("generate_pretrained", *arguments, "--sampler", "base")
+    assert "1 of 1 videos are there already" in out
+    code, _, err = run_main("generate_pretrained", *arguments)
+    assert code == 2 and "(sampler base, not dpm)" in err and "--overwrite" in err
+    assert run_main("generate_pretrained", *arguments, "--overwrite")[0] == 0
+    assert read_metadata(path)["sampler"] == "dpm"

@@ -1,0 +1,207 @@
+"""Lists of prompts: lines of `seed,prompt`, tables, what is a path and what is a prompt."""
+
+import pytest
+
+from utils.errors import UserError
+from utils.prompt_lists import examine_prompts, parse_prompt_line, read_prompts
+from utils.prompts import MAX_SEED, Prompt
+
+
+def read_table(tmp_path, content: str, seed: int = 0) -> list[Prompt]:
+    path = tmp_path / "prompts.csv"
+    path.write_bytes(content.encode())
+    return read_prompts(str(path), seed)
+
+
+def read_file(tmp_path, content: str | bytes, seed: int | None = 0) -> list[Prompt]:
+    path = tmp_path / "prompts.txt"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read_prompts(str(path), seed)
+
+
+def test_each_line_keeps_its_own_seed(tmp_path):
+    assert read_file(tmp_path, "3,a cat\n1,a dog\n2,a cat\n") == [Prompt(3, "a cat"), Prompt(1, "a dog"),
+                                                                  Prompt(2, "a cat")]
+
+
+def test_only_the_first_comma_splits(tmp_path):
+    assert read_file(tmp_path, "64,a cat, a dog, two mice\n") == [Prompt(64, "a cat, a dog, two mice")]
+
+
+def test_missing_last_newline_costs_no_letter(tmp_path):
+    assert read_file(tmp_path, "1,a cat\n2,a dog") == read_file(tmp_path, "1,a cat\n2,a dog\n")
+
+
+def test_blank_lines_and_comments_are_skipped(tmp_path):
+    assert read_file(tmp_path, "# list\n\n  \n1,a cat\n  # more\n") == [Prompt(1, "a cat")]
+
+
+@pytest.mark.parametrize("newline", ["\r\n", "\r", "\n"])
+def test_line_ends_of_every_system_are_read(tmp_path, newline):
+    assert read_file(tmp_path, f"1,a cat{newline}2,a dog{newline}") == [
+        Prompt(1, "a cat"), Prompt(2, "a dog")]
+
+
+def test_byte_order_mark_is_no_part_of_the_first_seed(tmp_path):
+    assert read_file(tmp_path, b"\xef\xbb\xbf7,a cat") == [Prompt(7, "a cat")]
+
+
+def test_line_without_a_seed_takes_the_given_one(tmp_path):
+    assert read_file(tmp_path, "a cat\na man, dancing\n5,a dog", seed=9) == [
+        Prompt(9, "a cat"), Prompt(9, "a man, dancing"), Prompt(5, "a dog")]
+
+
+def test_line_with_an_empty_seed_takes_the_given_one(tmp_path):
+    assert read_file(tmp_path, ",a cat", seed=9) == [Prompt(9, "a cat")]
+
+
+@pytest.mark.parametrize("line", ["2 dogs, one cat", "3D, a robot", "1980s, a disco", "V*, slowly"])
+def test_prompt_that_begins_with_a_digit_is_a_prompt(line):
+    assert parse_prompt_line(line) == (None, line)
+
+
+@pytest.mark.parametrize("head", ["1.5", "-3", "+4", "1e3", "1_000", ".5"])
+def test_seed_that_is_no_whole_number_is_refused(tmp_path, head):
+    with pytest.raises(UserError) as caught:
+        read_file(tmp_path, f"1,a dog\n{head},a cat")
+    assert f"prompts.txt, line 2: {head!r} is not a whole number of 0 or above" in str(caught.value)
+
+
+def test_seed_too_large_for_the_generator_is_refused(tmp_path):
+    with pytest.raises(UserError, match=f"line 1: the seed {MAX_SEED + 1} is above {MAX_SEED}"):
+        read_file(tmp_path, f"{MAX_SEED + 1},a cat")
+
+
+def test_seed_without_a_prompt_is_refused(tmp_path):
+    with pytest.raises(UserError, match="line 1: the seed 64 has no prompt behind it"):
+        read_file(tmp_path, "64,  ")
+
+
+def test_every_wrong_line_is_named(tmp_path):
+    with pytest.raises(UserError) as caught:
+        read_file(tmp_path, "1.5,a\n2,b\n-1,c\n")
+    named = [problem.split(":")[0].rpartition(", ")[2] for problem in caught.value.problems]
+    assert named == ["line 1", "line 3"]
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "# nothing\n", "\ufeff"])
+def test_empty_prompt_file_is_named(tmp_path, content):
+    with pytest.raises(UserError, match="prompts.txt: holds no prompts. Write one `seed,prompt` per line."):
+        read_file(tmp_path, content)
+
+
+def test_prompt_file_that_is_not_utf8_is_named(tmp_path):
+    with pytest.raises(UserError, match="prompts.txt: is not UTF-8 text"):
+        read_file(tmp_path, "1,caf\u00e9".encode("latin-1"))
+
+
+def test_missing_prompt_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere.txt: cannot be read \(no such file"):
+        read_prompts(str(tmp_path / "nowhere.txt"))
+
+
+def test_several_prompts_are_joined_by_bars():
+    assert read_prompts("a cat | a dog, running|", 3) == [Prompt(3, "a cat"), Prompt(3, "a dog, running")]
+
+
+@pytest.mark.parametrize("given", ["", "  ", "|", " | "])
+def test_empty_prompt_is_refused(given):
+    with pytest.raises(UserError, match="The prompt is empty"):
+        read_prompts(given)
+
+
+def test_prompt_that_is_not_text_is_refused():
+    with pytest.raises(UserError, match="is not UTF-8 text"):
+        read_prompts(b"caf\xe9".decode("utf-8", "surrogateescape"))
+
+
+def test_random_seeds_differ():
+    assert len({prompt.seed for prompt in read_prompts("a|b|c|d", seed=None)}) == 4
+
+
+def test_prompt_given_twice_with_one_seed_is_rendered_once(tmp_path):
+    assert read_file(tmp_path, "1,a cat\n1,a cat\n2,a cat") == [Prompt(1, "a cat"), Prompt(2, "a cat")]
+
+
+@pytest.mark.parametrize("line, seed, text", [
+    ("5,000 paper cranes", None, "5,000 paper cranes"), ("10,000,000 stars", None, "10,000,000 stars"),
+    ("5,101", None, "5,101"), ("5, 101 dalmatians", 5, "101 dalmatians"), ("1234,101 cats", 1234, "101 cats"),
+    ("5,1980s disco", 5, "1980s disco"), ("5,3D cat", 5, "3D cat"), ('5,"101 cats"', 5, "101 cats"),
+    ('5,"a cat, sleeping"', 5, "a cat, sleeping"), ('"5","a ""big"" cat"', 5, 'a "big" cat'),
+    ('"a cat, sleeping"', None, "a cat, sleeping"), ('5,"one" and "two"', 5, '"one" and "two"'),
+    ('5,say "hi"', 5, 'say "hi"'),
+])
+def test_seed_and_prompt_of_a_line(line, seed, text):
+    assert parse_prompt_line(line) == (seed, text)
+
+
+def test_line_that_can_be_read_in_two_ways_is_said(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("1,a cat\n5,101 dalmatians\n")
+    prompts, notes = examine_prompts(str(path), 7)
+    assert prompts == [Prompt(1, "a cat"), Prompt(7, "5,101 dalmatians")]
+    assert notes[0] == f"2 prompts from {path}, 1 with a seed of its own"
+    assert "line 2" in notes[1] and "`5, 101 dalmatians`" in notes[1]
+
+
+@pytest.mark.parametrize("content", [
+    '5,"a cat, sleeping"\n6,"a ""big"" dog"\n,a man\n',
+    'seed,prompt\n5,"a cat, sleeping"\n6,"a ""big"" dog"\n,a man',
+    'Prompt,Seed,note\r\n"a cat, sleeping",5,x\r\n"a ""big"" dog",6,\r\na man,,y\r\n',
+    '\ufeff5;a cat, sleeping\n6;"a ""big"" dog"\n;a man\n',
+    "seed\tprompt\n5\ta cat, sleeping\n6\ta \"big\" dog\n\ta man\n",
+    '# cats\n5,a cat, sleeping\n\n6,"a\n""big""\ndog"\na man\n',
+])
+def test_tables_of_every_spreadsheet_are_read(tmp_path, content):
+    assert read_table(tmp_path, content, seed=9) == [
+        Prompt(5, "a cat, sleeping"), Prompt(6, 'a "big" dog'), Prompt(9, "a man")]
+
+
+def test_table_of_prompts_alone_is_read(tmp_path):
+    assert read_table(tmp_path, 'prompt\na cat\n"a dog, running"\n', 3) == [
+        Prompt(3, "a cat"), Prompt(3, "a dog, running")]
+    assert read_table(tmp_path, 'a cat\na man, walking\n"5,000 cranes"\n', 3) == [
+        Prompt(3, "a cat"), Prompt(3, "a man, walking"), Prompt(3, "5,000 cranes")]
+
+
+@pytest.mark.parametrize("content, words", [
+    ("1.5,a cat\n", "line 1: '1.5' is not a whole number"), ("5,\n", "line 1: the seed 5 has no prompt"),
+    ("seed,prompt\nx,a cat\n", "line 2: the seed 'x' is not a whole number"),
+    ("seed,prompt\n", "holds no prompts"), ("1,a\0cat\n", "has control characters"),
+])
+def test_wrong_row_of_a_table_is_named(tmp_path, content, words):
+    with pytest.raises(UserError, match=words):
+        read_table(tmp_path, content)
+
+
+def test_path_without_its_suffix_is_the_list(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "robots.txt").write_text("4,a robot\n")
+    (tmp_path / "cats.csv").write_text("4,a cat\n")
+    for given, text in (("lists/robots", "a robot"), (f"{tmp_path}/cats", "a cat"), ("cats", "a cat")):
+        assert read_prompts(given) == [Prompt(4, text)]
+    assert read_prompts("two cats", 1) == [Prompt(1, "two cats")]
+
+
+@pytest.mark.parametrize("given, words", [
+    ("lists/robot", "Did you mean lists/robots.txt"), ("lists/robot.csv", "Did you mean lists/robots.txt"),
+    ("lists", None), ("lists/", "is not a list of prompts"), ("picture.png", "is not a list of prompts"),
+    ("nowhere/x", "there is no such file"), ("a cat/dog", None), ("a/b|c", None), ("robots", None),
+])
+def test_path_that_is_no_list_is_refused_with_the_nearest(tmp_path, monkeypatch, given, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "robots.txt").write_text("4,a robot\n")
+    (tmp_path / "picture.png").touch()
+    if words is None:
+        assert read_prompts(given, 1)[0].seed == 1
+    else:
+        with pytest.raises(UserError, match=words):
+            read_prompts(given)
+
+
+def test_number_before_a_comma_of_a_typed_prompt_is_no_seed_and_said():
+    prompts, notes = examine_prompts("1,a cat|5,000 cranes", 3)
+    assert prompts == [Prompt(3, "1,a cat"), Prompt(3, "5,000 cranes")]
+    assert len(notes) == 1 and "'1,a cat': the number is part of the prompt" in notes[0]

@@ -1,0 +1,195 @@
+"""Reading prompts: typed ones, a .txt file of `seed,prompt` lines, or a .csv file.
+
+A typed prompt is taken as it is and has no seed in it. A .csv file is one as spreadsheets write it, with the
+columns seed and prompt, or with a header that names them.
+"""
+
+import csv
+import difflib
+import io
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from utils.errors import UserError
+from utils.prompt_weights import check_weights
+from utils.prompts import MAX_SEED, Prompt, clean_text, is_text
+
+LIST_SUFFIXES = (".txt", ".csv")
+NUMBER = re.compile(r"[-+.]?\d[\d.eE_+-]*")
+THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(?!\w)")   # 5,000 paper cranes: one number, no seed 5
+
+
+def read_prompts(given: str, seed: int | None = None) -> list[Prompt]:
+    """Return the prompts of a .txt or .csv file, or of one or several prompts joined by `|`.
+
+    `seed` is for prompts that name none; None draws a random one for each. A prompt given twice with one seed
+    is returned once. Raises UserError naming every line that is wrong.
+    """
+    return examine_prompts(given, seed)[0]
+
+
+def examine_prompts(given: str, seed: int | None = None) -> tuple[list[Prompt], list[str]]:
+    """Do what `read_prompts` does, and also return a line for everything worth knowing of how it was read."""
+    if not is_text(given):
+        raise UserError(f"{given!r} is not UTF-8 text.")
+    path = find_list(given)
+    if path:
+        found, notes = _read_list(path)
+        num_seeds = sum(own_seed is not None for own_seed, _ in found)
+        notes = [f"{len(found)} prompt{'s' * (len(found) != 1)} from {path}, "
+                 f"{num_seeds} with a seed of {'its' if num_seeds == 1 else 'their'} own", *notes]
+    else:
+        try:
+            found = [(None, text) for text in map(clean_text, given.split("|")) if text]
+        except ValueError as error:
+            raise UserError(f"The prompt {error}.") from None
+        if not found:
+            raise UserError("The prompt is empty. "
+                            "Say what to render, or name a .txt file of `seed,prompt` lines.")
+        notes = [f"{text!r}: the number is part of the prompt. Give a seed with -s, or in a .txt file."
+                 for _, text in found if re.match(r"\d+,", text) and not THOUSANDS.match(text)]
+    check_weights(*(text for _, text in found))
+    prompts = [Prompt(_seed_or_random(seed) if own_seed is None else own_seed, text)
+               for own_seed, text in found]
+    return list(dict.fromkeys(prompts)), notes
+
+
+def find_list(given: str) -> Path | None:
+    """Return the file of prompts that `given` names, with or without its suffix; None: it is a prompt.
+
+    Raises UserError if it looks like the path of a file and there is no such list.
+    """
+    expanded = os.path.expanduser(given)
+    path = Path(expanded)
+    if path.suffix.lower() in LIST_SUFFIXES:
+        if os.path.isfile(path):   # unlike Path.is_file, no error where a name is too long to be one
+            return path
+        raise UserError(f"{path}: cannot be read (no such file). {_nearest_list(path)}")
+    if "|" in given or len(given.split()) != 1:
+        return None
+    for suffix in LIST_SUFFIXES:
+        if os.path.isfile(expanded + suffix):
+            return Path(expanded + suffix)
+    if os.path.exists(path) and ("/" in given or path.suffix):
+        raise UserError(f"{path}: is not a list of prompts. Name a .txt or .csv file.")
+    if "/" in given:
+        raise UserError(f"{path}: there is no such file. {_nearest_list(path)} "
+                        f"If it is a prompt, put spaces around the slash.")
+    return None
+
+
+def parse_prompt_line(line: str) -> tuple[int | None, str]:
+    """Split `seed,prompt` at its first comma; a line that does not begin with a seed is all prompt.
+
+    Quotes that a spreadsheet puts around a whole field are removed. `5,000 paper cranes` begins with a number
+    and has no seed; `5, 101 dalmatians` has. Raises ValueError with the reason if a line cannot be read.
+    """
+    line = clean_text(line)
+    head, comma, tail = line.partition(",")
+    head = _unquoted(head)
+    has_seed = comma and not THOUSANDS.match(line) and is_seed(head)
+    text = _unquoted(tail if has_seed else line)
+    if not text:
+        raise ValueError(f"the seed {head} has no prompt behind it" if has_seed and head else
+                         "there is no prompt in it")
+    return int(head) if has_seed and head else None, text
+
+
+def is_seed(head: str) -> bool:
+    """Say whether `head`, which stands before a comma, is a seed or an empty seed column.
+
+    Raises ValueError with the reason if it is a number and no seed; the `3D` of `3D, a robot` is no number.
+    """
+    if head.isascii() and head.isdigit():
+        if int(head) > MAX_SEED:
+            raise ValueError(f"the seed {head} is above {MAX_SEED}")
+        return True
+    if NUMBER.fullmatch(head):
+        raise ValueError(f"{head!r} is not a whole number of 0 or above; "
+                         f"a line is `seed,prompt` or a prompt alone")
+    return not head
+
+
+def _read_list(path: Path) -> tuple[list[tuple[int | None, str]], list[str]]:
+    """Return the (seed or None, prompt) pairs of a file, and notes on lines that can be read in two ways."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}). "
+                        f"Name a file of `seed,prompt` lines.") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not UTF-8 text. Save it as UTF-8.") from None
+    found, notes, problems = [], [], []
+    for number, line in _csv_lines(path, text) if path.suffix.lower() == ".csv" else _lines(text):
+        try:
+            own_seed, prompt = parse_prompt_line(line)
+        except ValueError as error:
+            problems.append(f"{path}, line {number}: {error}.")
+            continue
+        found.append((own_seed, prompt))
+        if THOUSANDS.match(line):
+            first, rest = prompt.split(",", 1)
+            notes.append(f"{path}, line {number}: {prompt!r} has no seed. "
+                         f"Write `{first}, {rest}` if {first} is its seed.")
+    if problems:
+        raise UserError(*problems)
+    if not found:
+        raise UserError(f"{path}: holds no prompts. Write one `seed,prompt` per line.")
+    return found, notes
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    # not splitlines(): a prompt may hold the rarer separators it also splits at
+    for number, line in enumerate(re.split(r"\r\n|\n|\r", text), start=1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            yield number, line
+
+
+def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, str]]:
+    """Yield (line number, `seed,"prompt"`) for the rows of a table, with or without a header."""
+    # many countries' spreadsheets separate by semicolons, which only what follows the first field can tell
+    separator = re.match(r'\s*"?(?:\d+|seed|prompt)"?([,;\t])', text, re.IGNORECASE)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator[1] if separator else ",")
+    header = []
+    try:
+        for row in rows:
+            cells = [" ".join(cell.split()) for cell in row]
+            names = [cell.lower() for cell in cells]
+            if not any(cells) or cells[0].startswith("#"):
+                continue
+            if not header and "prompt" in names:
+                header = names
+                continue
+            named = dict(zip(header, cells))
+            head, rest = named.get("seed", ""), [named.get("prompt", "")]
+            if header and not NUMBER.fullmatch(head or "0"):
+                raise UserError(f"{path}, line {rows.line_num}: the seed {head!r} is not a whole number.")
+            if not header:   # a comma that is not in quotes makes more cells than there should be
+                has_seed = len(cells) > 1 and NUMBER.fullmatch(cells[0] or "0")
+                head, rest = (cells[0], cells[1:]) if has_seed else ("", cells)
+            prompt = ", ".join(filter(None, rest)).replace('"', '""')
+            yield rows.line_num, f'{head},"{prompt}"'
+    except csv.Error as error:
+        raise UserError(f"{path}, line {rows.line_num}: cannot be read as CSV ({error}).") from None
+
+
+def _unquoted(field: str) -> str:
+    """Return a field without the quotes that CSV puts around it, in which a quote is written twice."""
+    field = field.strip()
+    quoted = re.fullmatch(r'"((?:[^"]|"")*)"', field)
+    return quoted[1].replace('""', '"').strip() if quoted else field
+
+
+def _nearest_list(path: Path) -> str:
+    """Return a sentence that names the list of prompts beside `path` whose name is most like it."""
+    folder = path.parent if os.path.isdir(path.parent) else Path("data/prompts")
+    names = sorted(found.name for found in folder.glob("*") if found.suffix.lower() in LIST_SUFFIXES)
+    nearest = difflib.get_close_matches(path.name, names, n=1)
+    return f"Did you mean {folder / nearest[0]}?" if nearest else "Name a .txt or .csv file of prompts."
+
+
+def _seed_or_random(seed: int | None) -> int:
+    return secrets.randbelow(2**31) if seed is None else seed

@@ -1,0 +1,29 @@
+"""Prompt weighting in the notation of the package compel: robot++, robot--, (a red robot)1.3.
+
+What counts as a mark is what compel reads as one: `+` or `-` behind a word or a closing bracket, a number
+behind a closing bracket, and .and( .blend( .swap(. So C++ and the first word of `pre- and post-war` are
+weighted; t-shirt, 3+4 and (red) are not.
+"""
+
+import importlib.util
+import re
+
+from utils.errors import UserError
+
+MARK = re.compile(r"""
+    (?<=[^\s+-]) ( \+{2,} | -{2,} | [+-](?![^\W_]) )   # robot++ robot-- robot+ robot-, but not t-shirt
+  | \) ( [+-] | \.?\d )                                # (a red robot)++ (a red robot)1.3
+  | \.(and|blend|swap)\(
+""", re.VERBOSE)
+
+
+def has_weights(text: str) -> bool:
+    return MARK.search(text) is not None
+
+
+def check_weights(*texts: str) -> None:
+    """Raise UserError if a prompt has weights and compel, which reads them, is not installed."""
+    weighted = [text for text in texts if has_weights(text)]
+    if weighted and importlib.util.find_spec("compel") is None:
+        raise UserError(f"{weighted[0]!r}: {MARK.search(weighted[0])[0]!r} is a prompt weight, which needs "
+                        f"the package compel. Install it (pip install compel), or leave the weight out.")
