@@ -14,13 +14,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
 from einops import rearrange
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 SIZE = 64                # pixels
-LATENT_CHANNELS = 8
+LATENT_CHANNELS = 6      # all of which say something; of eight, one was noise and one partly
 MAX_TOKENS = 32
 TEXT_WIDTH = 192
 MOST_NOISE = 0.05        # of sampled latents, whose deviation is 1; else the UNet learns to draw the noise
@@ -31,7 +30,7 @@ MOST_NOISE = 0.05        # of sampled latents, whose deviation is 1; else the UN
 def build_autoencoder() -> AutoencoderKL:
     return AutoencoderKL(
         in_channels=3, out_channels=3, latent_channels=LATENT_CHANNELS, sample_size=SIZE, norm_num_groups=8,
-        block_out_channels=(16, 40, 96, 160), layers_per_block=1,
+        block_out_channels=(32, 64, 96, 128), layers_per_block=1,
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
     )
 
@@ -56,9 +55,9 @@ def autoencoder_loss(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Tenso
     return (decoded - pixels).abs().mean() + 4 * F.mse_loss(decoded, pixels) + 0.5 * edges
 
 
-def to_pixels(frames: np.ndarray) -> torch.Tensor:
+def to_pixels(frames: np.ndarray | torch.Tensor) -> torch.Tensor:
     """uint8 (b h w c) -> float (b c h w) in [-1, 1]."""
-    pixels = rearrange(torch.from_numpy(frames), "b h w c -> b c h w").float() / 127.5 - 1
+    pixels = rearrange(torch.as_tensor(frames), "b h w c -> b c h w").float() / 127.5 - 1
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
@@ -70,9 +69,9 @@ def encode_pixels(vae: AutoencoderKL, pixels: torch.Tensor) -> tuple[torch.Tenso
 
 
 @torch.no_grad()
-def normalize_latents(vae: AutoencoderKL, pixels: torch.Tensor) -> None:
+def normalize_latents(vae: AutoencoderKL, pixels: torch.Tensor) -> list[float]:
     """Rescale `vae` so that sampled latents of `pixels` have mean 0 and deviation 1 in every channel, of which
-    noise is at most MOST_NOISE.
+    noise is at most MOST_NOISE. Return the share of noise that each channel (c) had before.
 
     A channel that says nothing is all noise. Scaled by its means alone it would be the loudest of all.
     The scaling is folded into the 1x1 convolutions next to the latents, so `scaling_factor` is simply 1.
@@ -91,6 +90,7 @@ def normalize_latents(vae: AutoencoderKL, pixels: torch.Tensor) -> None:
     from_latents.bias.copy_(from_latents.bias.double() + weight[:, :, 0, 0] @ center)
     from_latents.weight.copy_(weight * spread[None, :, None, None])
     vae.register_to_config(scaling_factor=1.0)
+    return (noise / spread).tolist()
 
 
 # --------------------------------------------------------------------------------------------------- text
@@ -100,6 +100,12 @@ def build_tokenizer(words: list[str]) -> CLIPTokenizer:
     with tempfile.TemporaryDirectory() as folder:
         write_vocabulary(words, Path(folder))
         return CLIPTokenizer.from_pretrained(folder, model_max_length=MAX_TOKENS)
+
+
+def save_tokenizer(tokenizer: CLIPTokenizer, words: list[str], folder: Path) -> None:
+    """Write a tokenizer of `words` as diffusers folders have it, vocab.json and merges.txt included."""
+    tokenizer.save_pretrained(folder)
+    write_vocabulary(words, folder)
 
 
 def write_vocabulary(words: list[str], folder: Path) -> None:
@@ -138,6 +144,15 @@ def byte_letters() -> list[str]:
     return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(num_rest)]
 
 
+def say_single_precision(config_path: Path) -> None:
+    """Let transformers load a text encoder in float32, as diffusers loads the other networks.
+
+    transformers loads a network in the type its config names, which is half precision once it was saved so.
+    """
+    config = json.loads(config_path.read_text(encoding="utf-8")) | {"dtype": "float32"}
+    config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
 def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
     """Token ids (b n), padded to the full length as the pipeline does it."""
     return tokenizer(captions, padding="max_length", max_length=MAX_TOKENS, truncation=True,
@@ -170,13 +185,18 @@ class CaptionReader(nn.Module):
 # -------------------------------------------------------------------------------------------------- video
 
 def build_unet() -> UNet3DConditionModel:
-    return UNet3DConditionModel(
+    """Untrained, without the dropout of the temporal convolutions."""
+    unet = UNet3DConditionModel(
         sample_size=SIZE // 8, in_channels=LATENT_CHANNELS, out_channels=LATENT_CHANNELS,
-        block_out_channels=(96, 128, 128), layers_per_block=1, attention_head_dim=32, norm_num_groups=16,
+        block_out_channels=(96, 144, 144), layers_per_block=1, attention_head_dim=32, norm_num_groups=16,
         cross_attention_dim=TEXT_WIDTH,
         down_block_types=("CrossAttnDownBlock3D", "CrossAttnDownBlock3D", "DownBlock3D"),
         up_block_types=("UpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D"),
     )
+    for module in unet.modules():   # there is no end of clips to learn from
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return unet
 
 
 def build_scheduler() -> DDIMScheduler:
@@ -188,28 +208,3 @@ def build_scheduler() -> DDIMScheduler:
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
         rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False,
     )
-
-
-class TextToVideo(nn.Module):
-    """Text encoder and UNet as one network, so that they are averaged and saved together."""
-
-    def __init__(self, text_encoder: CLIPTextModel, unet: UNet3DConditionModel):
-        super().__init__()
-        self.text_encoder, self.unet = text_encoder, unet
-
-    def forward(self, noisy_latents, timesteps, input_ids) -> torch.Tensor:
-        prompt_embeds = self.text_encoder(input_ids).last_hidden_state                           # (b n d)
-        return self.unet(noisy_latents, timesteps, prompt_embeds).sample                         # (b c f h w)
-
-
-def build_text_to_video(tokenizer: CLIPTokenizer) -> TextToVideo:
-    """Untrained, without the dropout of the temporal convolutions: there is no end of clips to learn from."""
-    model = TextToVideo(build_text_encoder(tokenizer), build_unet())
-    # PyTorch's fused attention is slow on a CPU for thousands of sequences of 8 frames: 0.100 s per clip and
-    # step on 2 cores, 0.082 s with this plain one
-    if not torch.cuda.is_available():
-        model.unet.set_attn_processor(AttnProcessor())
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    return model

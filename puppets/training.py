@@ -53,6 +53,7 @@ class Run:
         self.accelerator, self.device, self.args, self.stage = accelerator, accelerator.device, args, stage
         self.path = args.work_dir / f"{stage}.pt"
         self.step, seconds = 0, 0.0
+        self.facts: dict[str, float] = {}   # whatever else a run that goes on has to know
         average = [p.detach().clone() for p in model.parameters()]
         if self.path.exists():
             state = load_saved(self.path)
@@ -60,6 +61,7 @@ class Run:
             for optimizer, optimizer_state in zip(optimizers, state["optimizers"] or ()):
                 optimizer.load_state_dict(optimizer_state)
             self.step, seconds, average = state["step"], state["seconds"], state["average"]
+            self.facts = state.get("facts", {})
         self.average = [p.to(self.device) for p in average]
         self.model, *self.optimizers = accelerator.prepare(model.train(), *optimizers)
         self.started, self.deadline = time.time() - seconds, time.time() + 60 * args.minutes
@@ -103,7 +105,7 @@ class Run:
                 "step": self.step, "seconds": time.time() - self.started, "batch_size": self.batch_size,
                 "seed": self.args.seed, "model": self.accelerator.unwrap_model(self.model).state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-                "average": self.average,
+                "average": self.average, "facts": self.facts,
             }, self.path)
 
 
@@ -163,6 +165,11 @@ def save_untrained(model: nn.Module, path: Path) -> None:
         raise UserError(f"{path}: exists already. Name an empty folder with --work-dir.")
     save_atomically({"step": 0, "seconds": 0.0, "batch_size": 0, "model": model.state_dict(),
                      "optimizers": None, "average": [p.detach() for p in model.parameters()]}, path)
+
+
+def saved_facts(path: Path) -> dict[str, float]:
+    """Return the `facts` of a run's checkpoint, none where there is no checkpoint."""
+    return load_saved(path).get("facts", {}) if path.exists() else {}
 
 
 def load_average(path: Path, model: nn.Module) -> dict:
