@@ -4,7 +4,7 @@ tests/utils/test_processes.py. Before each pass it says how many parts of gradie
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path[0] = str(Path(__file__).resolve().parent.parent)   # not tests/, which has rooms of the same names
 
 
 def main() -> None:

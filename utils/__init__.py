@@ -1,0 +1,1 @@
+"""Files, text, video files, devices, errors: nothing that knows a network or a run."""
