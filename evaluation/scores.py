@@ -1,125 +1,135 @@
-"""Scores of videos summed up: means with intervals for each group, and the step of a run to use.
+"""The scores: one table says of each its key, its heading, which values are good, and how it is computed.
 
-scores.json, in the folder of the videos:
-
-    format     motion-scores-1
-    motion, exemplars, recognizer, clip, reference_videos, seed: what was measured, with what
-    labels     the motions the recognizer knows: a guess is right once in so many
-    copying    how copies are told: the exemplars' own spacing (1 - cosine; null where they show one scene or
-               look alike: then none are told), and the share of it below which a video is a copy
-    groups     [{name, step, num_videos, measures: {measure: {mean, low, high, num}}}], one a folder or step
-    step       of a run: {step, reason}; step null where none is worth using
-    videos     [{file, prompt, seed, group, step, asks_for_motion, text, scores}], scores named as below
-
-Measures of videos whose prompt asks for the motion: motion_probability, motion_top1, exemplar_ratio, copies,
-diversity (its num counts prompts that have several seeds). Of all others, the everyday prompts:
-named_probability (of the motion the prompt names), and against the untuned base kept_top1, kept_change (of
-named_probability) and kept_similarity. Of all: text_alignment, temporal_consistency, frozen.
+To add a column, add a row to MEASURES. The terminal, scores.json, the plot, the gallery and the ablation take
+their columns from there.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
+
+from evaluation.features import ExemplarFeatures, VideoFeatures
+from evaluation.motion_words import named_label
 from evaluation.shown_videos import ShownVideo
-from evaluation.statistics import Estimate, estimate
+from evaluation.similarity import (
+    COPY_RATIO,
+    diversity,
+    frame_similarity,
+    nearest,
+    temporal_consistency,
+    text_alignment,
+)
 
-FORMAT = "motion-scores-1"
-MEASURES = {   # measure -> the score of a video that it averages
-    "motion_probability": "motion_probability", "motion_top1": "motion_top1",
-    "text_alignment": "text_alignment",
-    "exemplar_ratio": "exemplar_ratio", "copies": "copy", "diversity": "diversity",
-    "temporal_consistency": "temporal_consistency", "frozen": "frozen",
-    "named_probability": "named_probability", "kept_top1": "kept_top1", "kept_change": "kept_change",
-    "kept_similarity": "kept_similarity",
-}
-
-
-SHARES = ("motion_top1", "copies", "frozen", "kept_top1")   # of videos for which something is so
+STILL = 0.1   # mean absolute difference of neighbouring frames, of 255, below which nothing moves
 
 
 @dataclass(frozen=True)
-class GroupScores:
-    """What was measured in the videos of one folder, or of one step."""
+class MeasuredVideo:
+    """Everything that the scores of one video are computed from."""
 
-    name: str
-    step: int | None
-    num_videos: int
-    measures: dict[str, Estimate]
+    video: ShownVideo
+    features: VideoFeatures
+    reference: VideoFeatures | None   # of the untuned base's video of the same everyday prompt and seed
+    text_embed: np.ndarray | None     # (d), CLIP's, of the prompt without the motion; None if nothing is left
+    exemplars: ExemplarFeatures
+    labels: Sequence[str]             # of the recognizer
+    motion: int                       # index of the motion's label
 
+    @cached_property
+    def asked(self) -> int | None:
+        """Index of the label that the prompt asks for; None if an everyday prompt names none."""
+        if self.video.shows_motion:
+            return self.motion
+        named = named_label(self.video.prompt, self.labels)
+        return None if named is None else self.labels.index(named)
 
-def sum_up(videos: Sequence[ShownVideo], scores: Sequence[dict[str, Any]],
-           diversity: Mapping[str, list[float]], seed: int) -> list[GroupScores]:
-    """Return the means of each group's scores, groups in the order of the videos."""
-    groups = []
-    for name in dict.fromkeys(video.group for video in videos):
-        inside = [(video, score) for video, score in zip(videos, scores) if video.group == name]
-        values = {measure: [float(score[key]) for _, score in inside if key in score]
-                  for measure, key in MEASURES.items()}
-        values["diversity"] = diversity[name]
-        measures = {measure: estimate(found, seed, measure in SHARES) for measure, found in values.items()}
-        groups.append(GroupScores(name, inside[0][0].step, len(inside), measures))
-    return groups
+    @cached_property
+    def nearest(self) -> tuple[int, float] | None:
+        """Index of the nearest exemplar and its distance; None if the prompt does not ask for the motion."""
+        return nearest(self.features.embeds, self.exemplars.embeds) if self.video.shows_motion else None
 
-
-def choose_step(groups: Sequence[GroupScores]) -> tuple[int | None, str]:
-    """Return the step of a run to use, and the reason; None where no step shows the motion.
-
-    Of the steps whose motion probability lies in the interval of the best one, those with the fewest copies;
-    of these, those whose text alignment lies in the interval of the best aligned; of these, the earliest.
-    """
-    tuned = [group for group in groups if group.step and group.measures["motion_probability"].num]
-    if not tuned:
-        return None, "there are no samples of a tuned step whose prompt asks for the motion"
-    best = max(tuned, key=lambda group: group.measures["motion_probability"].mean)
-    base = next((group.measures["motion_probability"] for group in groups if group.step == 0), None)
-    if base and base.num and best.measures["motion_probability"].mean <= _end(base, "high"):
-        return None, (f"no step shows the motion more than the untuned base does: the best, step "
-                      f"{best.step}, has {text_of(best.measures['motion_probability'])}, the base "
-                      f"{text_of(base)}")
-    shows = [group for group in tuned if group.measures["motion_probability"].mean
-             >= _end(best.measures["motion_probability"], "low")]
-    fewest = min(group.measures["copies"].mean or 0.0 for group in shows)
-    honest = [group for group in shows if (group.measures["copies"].mean or 0.0) == fewest]
-    aligned = best_aligned(honest)
-    chosen = min(aligned, key=lambda group: group.step)
-    found, highest = chosen.measures, text_of(best.measures["motion_probability"])
-    motion, copies, text = found["motion_probability"], found["copies"], found["text_alignment"]
-    among = f"lies in the interval of the best, {highest} at step {best.step}"
-    reason = f"motion {text_of(motion)} {'is the best' if chosen is best else among}"
-    if copies.num:
-        reason += f"; {round(copies.mean * copies.num)} of {copies.num} are copies, no such step has fewer"
-    if text.num:
-        reason += f"; text alignment {text_of(text)} lies in the interval of the best of these"
-    return chosen.step, reason + ("; it is the earliest of them" if len(aligned) > 1 else "")
+    @property
+    def ratio(self) -> float | None:
+        """Distance from the nearest exemplar, where 1 is the distance of exemplars of different scenes."""
+        return self.nearest[1] / self.exemplars.spacing if self.nearest and self.exemplars.spacing else None
 
 
-def best_aligned(groups: Sequence[GroupScores]) -> list[GroupScores]:
-    """Return the groups whose text alignment lies in the interval of the highest; all, where none has any."""
-    measured = [group for group in groups if group.measures["text_alignment"].num]
-    if not measured:
-        return list(groups)
-    best = max((group.measures["text_alignment"] for group in measured), key=lambda found: found.mean)
-    return [group for group in measured if group.measures["text_alignment"].mean >= _end(best, "low")]
+@dataclass(frozen=True)
+class Measure:
+    """One score, averaged over the videos of a folder or a step."""
+
+    key: str                  # of the average in scores.json
+    heading: str
+    better: str               # which values are good
+    of_video: Callable[[MeasuredVideo], float | bool | None] | None   # returns None if it does not apply
+    of_prompt: Callable[[Sequence[MeasuredVideo]], float] | None = None   # instead: of videos of one prompt
+    video_key: str = ""       # of a video's score in scores.json; `key` if empty
+    is_share: bool = False    # the score of a video is yes or no
+    panel: str = ""           # of the plot
+    gallery: str = ""         # what the gallery calls the score
+
+    @property
+    def score(self) -> str:
+        return self.video_key or self.key
 
 
-def text_of(found: Estimate) -> str:
-    """Return an estimate for people: 0.81 (0.70 to 0.90)."""
-    if found.mean is None:
-        return "-"
-    return f"{found.mean:.2f}" + ("" if found.low is None else f" ({found.low:.2f} to {found.high:.2f})")
+def probability(one: MeasuredVideo) -> float | None:
+    """Of the motion that the prompt asks for."""
+    return None if one.asked is None else float(one.features.probabilities[one.asked])
 
 
-def scores_document(videos: Sequence[ShownVideo], files: Sequence[str], scores: Sequence[dict[str, Any]],
-                    groups: Sequence[GroupScores], facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of scores.json; `files`: the videos' paths within their folder."""
-    listed = [{"file": file, "prompt": video.prompt, "seed": video.seed, "group": video.group,
-               "step": video.step, "asks_for_motion": video.shows_motion, "text": video.text, "scores": score}
-              for video, file, score in zip(videos, files, scores)]
-    return {"format": FORMAT, **facts, "groups": [asdict(group) for group in groups], "videos": listed}
+def change(one: MeasuredVideo) -> float | None:
+    """Of the probability of the motion that the prompt asks for, from that of the reference."""
+    if one.asked is None or one.reference is None:
+        return None
+    return float(one.features.probabilities[one.asked] - one.reference.probabilities[one.asked])
 
 
-def _end(found: Estimate, which: str) -> float:
-    """Return an end of the interval; the mean itself where a single video gave none."""
-    end = getattr(found, which)
-    return found.mean if end is None else end
+MEASURES = (
+    Measure("motion_probability", "motion: probability", "higher",
+            lambda one: probability(one) if one.video.shows_motion else None,
+            panel="motion", gallery="motion"),
+    Measure("motion_top1", "motion: ranked first", "higher",
+            lambda one: one.features.top1 == one.motion if one.video.shows_motion else None,
+            is_share=True, panel="motion"),
+    Measure("text_alignment", "text alignment", "higher",
+            lambda one: text_alignment(one.features.embeds, one.text_embed) if one.video.text else None,
+            panel="text alignment", gallery="text"),
+    Measure("exemplar_ratio", "exemplars: distance", "1: as they lie apart", lambda one: one.ratio,
+            panel="exemplars", gallery="distance"),
+    Measure("copies", "exemplars: copies", "0",
+            lambda one: one.ratio < COPY_RATIO if one.ratio is not None else None,
+            video_key="copy", is_share=True, panel="exemplars", gallery="copy"),
+    Measure("diversity", "diversity over seeds", "higher", None,
+            of_prompt=lambda videos: diversity([one.features.embeds for one in videos])),
+    Measure("temporal_consistency", "temporal consistency", "higher, if not frozen",
+            lambda one: temporal_consistency(one.features.embeds)),
+    Measure("frozen", "frozen videos", "0", lambda one: one.features.change < STILL, is_share=True),
+    Measure("named_probability", "everyday: probability", "higher",
+            lambda one: None if one.video.shows_motion else probability(one),
+            panel="everyday prompts", gallery="motion named"),
+    Measure("kept_top1", "everyday: motion as base's", "higher",
+            lambda one: one.features.top1 == one.reference.top1 if one.reference else None,
+            is_share=True, panel="everyday prompts"),
+    Measure("kept_change", "everyday: change of prob.", "0", change),
+    Measure("kept_similarity", "everyday: like the base's", "higher",
+            lambda one: frame_similarity(one.features.embeds, one.reference.embeds) if one.reference
+            else None, panel="everyday prompts", gallery="like base"),
+)
+SHARE_PANELS = ("motion", "everyday prompts")   # panels of the plot that go from 0 to 1
+
+
+def score_video(one: MeasuredVideo) -> dict[str, Any]:
+    """Return the scores that apply to a video, and what else scores.json tells about it."""
+    scores = {"top1": one.labels[one.features.top1]}
+    if one.nearest:
+        exemplar, distance = one.exemplars.exemplars[one.nearest[0]], one.nearest[1]
+        scores |= {"nearest_exemplar": exemplar.path.name, "exemplar_distance": distance,
+                   "asks_for_exemplar": one.video.text == exemplar.text}
+    elif one.asked is not None:
+        scores["named"] = one.labels[one.asked]
+    scores |= {measure.score: measure.of_video(one) for measure in MEASURES if measure.of_video}
+    return {name: score for name, score in scores.items() if score is not None}

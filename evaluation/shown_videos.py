@@ -1,26 +1,27 @@
-"""The videos to be measured, and what is known of each: prompt, seed, step, whether it is to show the motion.
+"""The videos to be measured, each with its prompt, seed and step, and whether it should show the motion.
 
-A folder of videos is one group; a run folder, or its samples, has a group for each step.
+A folder of videos is one group. A run folder, or its folder of samples, has a group for each step.
 """
 
+import json
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from evaluation.motion_words import asks_for_motion, without_motion
+from evaluation.motion_words import MotionName, asks_for_motion, without_motion
 from rendering.gallery import group_label, list_videos
 from training.config import Config
 from training.config_loading import load_config
 from training.run_folder import CONFIG_NAME
 from utils.captions import captions_of, read_caption_index
 from utils.errors import UserError, attempt
-from utils.prompts import MOTION_TOKEN
-from utils.video import VIDEO_SUFFIXES, frame_step, iter_frames, probe, read_metadata
+from utils.video import VIDEO_SUFFIXES, VideoInfo, frame_step, iter_frames, probe, read_metadata
 
 STEP_FOLDER = re.compile(r"(?:.*/)?step_0*(\d+)/[^/]*")
-MAX_FRAMES = 4096   # of one video; what was rendered has some dozens
+MAX_FRAMES = 4096   # of one video; rendered videos have some dozens
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class ShownVideo:
     seed: int | str | None
     group: str            # folder it lies in, for people: "step 500"
     step: int | None      # of the training, where the folder says it
-    shows_motion: bool    # the prompt asks for it; otherwise it is an everyday prompt
+    shows_motion: bool    # the prompt asks for the motion; otherwise it is an everyday prompt
     text: str             # the prompt without the motion
     num_frames: int
     fps: float
@@ -40,22 +41,22 @@ class ShownVideo:
 
     @property
     def key(self) -> tuple[str, int | str | None]:
-        """What it has in common with its reference."""
+        """What a video has in common with its reference."""
         return self.prompt, self.seed
 
 
 @dataclass(frozen=True)
 class Exemplar:
     path: Path
-    scene: str                  # its caption, to tell other scenes from other takes of the same one
+    scene: str                  # its caption: exemplars of one scene have the same
     text: str                   # the caption without the motion
-    frames: tuple[int, ...]     # recorded frames, at the rate of the videos
+    frames: tuple[int, ...]     # indices of recorded frames, at the rate of the videos
 
 
-def find_videos(folder: Path, label: str, role: str = "VIDEOS") -> list[ShownVideo]:
-    """Return the videos of a folder, every frame of which can be decoded, in natural order.
+def find_videos(folder: Path, motion: MotionName, role: str = "VIDEOS") -> list[ShownVideo]:
+    """Return the videos of a folder in natural order, after decoding every frame; of a run only the samples.
 
-    Of a run only the samples. `label`: the motion's name. Raises UserError naming every video that is broken.
+    Raises UserError naming every video that is broken. `role`: what to call the folder in errors.
     """
     _check_folder(folder, role, "a folder of videos, or a run folder")
     listed = list_videos(folder)
@@ -68,31 +69,26 @@ def find_videos(folder: Path, label: str, role: str = "VIDEOS") -> list[ShownVid
                         f"Render some with generate_pretrained.py -o {folder}.")
     paths = [folder / video["file"] for video in listed]
     facts = _checked(paths)
-    with ThreadPoolExecutor() as pool:   # each starts a process and waits for it
+    with ThreadPoolExecutor() as pool:   # each call starts a process and waits for it
         records = list(pool.map(read_metadata, paths))
-    identifiers = identifiers_of(folder, records)
-    return [describe(path, video, record, identifiers, label, *facts[path])
-            for path, video, record in zip(paths, listed, records)]
+    patterns, videos = motion.patterns(identifiers_of(folder, records)), []
+    for path, video, record in zip(paths, listed, records):
+        step, group = STEP_FOLDER.fullmatch(video["file"]), group_label(Path(video["file"]).parent.as_posix())
+        prompt = " ".join(video["prompt"].split())   # a file may have line breaks and double spaces in it
+        is_tuned = bool(record.get("motion")) and record.get("strength") != 0
+        videos.append(ShownVideo(path, prompt, video["seed"], group, int(step[1]) if step else None,
+                                 asks_for_motion(prompt, patterns), without_motion(prompt, patterns),
+                                 facts[path].num_frames, facts[path].fps, is_tuned))
+    return videos
 
 
-def describe(path: Path, listed: dict, record: dict, identifiers: set[str], label: str, num_frames: int,
-             fps: float) -> ShownVideo:
-    step = STEP_FOLDER.fullmatch(listed["file"])
-    inside = Path(listed["file"]).parent.as_posix()
-    # as in the file, whatever it has of line breaks and double spaces
-    prompt = " ".join(listed["prompt"].split())
-    return ShownVideo(path, prompt, listed["seed"], group_label(inside), int(step[1]) if step else None,
-                      asks_for_motion(prompt, identifiers, label), without_motion(prompt, identifiers, label),
-                      num_frames, fps, bool(record.get("motion")) and record.get("strength") != 0)
+def find_references(folder: Path, motion: MotionName) -> list[ShownVideo]:
+    """Return the videos of the untuned base in a folder; of a run, the samples of step 0.
 
-
-def find_references(folder: Path, label: str) -> list[ShownVideo]:
-    """Return the videos of the untuned base in a folder; of a run, those of step 0.
-
-    Raises UserError if there are none, or one was rendered with a tuned motion.
+    Raises UserError if there are none, or if one was rendered with a tuned motion.
     """
     role = "--reference-videos"
-    references = [video for video in find_videos(folder, label, role) if not video.step]
+    references = [video for video in find_videos(folder, motion, role) if not video.step]
     if not references:
         raise UserError(f"{role}: {folder} has samples of tuned steps only. Name videos of the untuned base.")
     for video in references:
@@ -102,10 +98,10 @@ def find_references(folder: Path, label: str) -> list[ShownVideo]:
     return references
 
 
-def find_exemplars(folder: Path, label: str, fps: float) -> list[Exemplar]:
-    """Return the exemplars of a folder, sorted by name, every frame checked, for videos of `fps`.
+def find_exemplars(folder: Path, motion: MotionName, fps: float) -> list[Exemplar]:
+    """Return the exemplars of a folder, sorted by name, after decoding every frame. `fps`: of the videos.
 
-    Raises UserError naming everything wrong with them.
+    Raises UserError naming everything that is wrong with them.
     """
     _check_folder(folder, "--exemplars", "the folder of clips the motion was learned from")
     paths = sorted(path for path in folder.iterdir()
@@ -118,52 +114,67 @@ def find_exemplars(folder: Path, label: str, fps: float) -> list[Exemplar]:
     if problems:
         raise UserError(*problems)
     captions = {path: captions_of(path, index, (path.name,))[0] for path in paths}
-    # one caption for all of them says nothing about their scenes
+    # the same caption for all of them says nothing about their scenes
     scenes = captions if len(set(captions.values())) > 1 else {path: path.name for path in paths}
-    identifiers = {Config.placeholder_token}
-    return [Exemplar(path, scenes[path], without_motion(captions[path], identifiers, label),
-                     tuple(range(0, facts[path][0], frame_step(facts[path][1], fps)))) for path in paths]
+    patterns = motion.patterns([Config.placeholder_token])
+    return [Exemplar(path, scenes[path], without_motion(captions[path], patterns),
+                     tuple(range(0, facts[path].num_frames, frame_step(facts[path].fps, fps))))
+            for path in paths]
 
 
 def identifiers_of(folder: Path, records: Iterable[dict]) -> set[str]:
-    """Return what stands for V* in these prompts: by the videos' records, the run's config, by default."""
-    recorded = {str(made["placeholder_token"]) for made in records if made.get("placeholder_token")}
+    """Return the words that V* became: by the records of the videos, by the run's config, by default."""
+    identifiers = {str(made["placeholder_token"]) for made in records if made.get("placeholder_token")}
     folder = folder.resolve()
-    run = next((place.parent for place in (folder / "samples", folder, folder.parent)
-                if place.name == "samples"
-                and (place.parent / CONFIG_NAME).is_file()), None)
-    if run:
-        recorded.add(load_config(run / CONFIG_NAME)[0].placeholder_token)
-    return (recorded | {Config.placeholder_token}) - {MOTION_TOKEN}
+    for samples in (folder / "samples", folder, folder.parent):
+        if samples.name == "samples" and (samples.parent / CONFIG_NAME).is_file():
+            identifiers.add(load_config(samples.parent / CONFIG_NAME)[0].placeholder_token)
+            break
+    return identifiers | {Config.placeholder_token}
 
 
 def match_references(videos: list[ShownVideo], references: list[ShownVideo]) -> dict[ShownVideo, ShownVideo]:
-    """Return the reference of each video of an everyday prompt: same prompt, same seed."""
+    """Return {video of an everyday prompt: its reference, of the same prompt and seed}."""
     by_key = {reference.key: reference for reference in references}
     return {video: by_key[video.key] for video in videos
             if not video.shows_motion and video.key in by_key and by_key[video.key].path != video.path}
 
 
+def read_sidecar(folder: Path) -> dict[str, Any]:
+    """Return videos.json of a folder, empty if it has none.
+
+    Raises UserError if it is no JSON object, because scores are added to it and nothing in it should be lost.
+    """
+    path = folder / "videos.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig")) if path.exists() else {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read ({error}). Mend or remove it.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: is not a JSON object of videos. Mend or remove it.")
+    return content
+
+
 def _check_folder(folder: Path, role: str, wanted: str) -> None:
-    """Raise UserError unless `folder` is one."""
+    """Raise UserError unless `folder` is a folder."""
     if not folder.is_dir():
         raise UserError(f"{role}: {folder} {'is a file' if folder.exists() else 'does not exist'}. "
                         f"Name {wanted}.")
 
 
-def _checked(paths: list[Path]) -> dict[Path, tuple[int, float]]:
-    """Return (number of frames, fps) of each; decodes all, so that damage is found before anything slow."""
+def _checked(paths: list[Path]) -> dict[Path, VideoInfo]:
+    """Return {path: what its container says}. All frames are decoded, to find damage before anything slow."""
     facts, problems = {}, []
     for path in paths:
-        def check(path: Path = path) -> tuple[int, float]:
+        def check(path: Path = path) -> VideoInfo:
             info = probe(path)
             if info.num_frames > MAX_FRAMES:
                 raise UserError(f"{path}: has {info.num_frames} frames. "
                                 f"Measure clips of at most {MAX_FRAMES}.")
             for _ in iter_frames(path, range(info.num_frames)):
                 pass
-            return info.num_frames, info.fps
-        facts[path] = attempt(check, (0, 0.0), problems)
+            return info
+        facts[path] = attempt(check, None, problems)
     if problems:
         raise UserError(*problems)
     return facts

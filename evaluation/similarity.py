@@ -1,6 +1,6 @@
 """How alike videos are, from the embeddings of their frames.
 
-Shapes: f frames, d width of an embedding; every embedding has length 1, so products are cosines.
+Shapes: f frames, d width of an embedding. Every embedding has length 1, so products are cosines.
 """
 
 from collections.abc import Sequence
@@ -8,13 +8,14 @@ from itertools import combinations
 
 import numpy as np
 
-# Closer to an exemplar than this share of the exemplars' own spacing: a copy. With the bundled CLIP, windows
-# of the exemplars lie at 0.16 and below however they were encoded, mirrored, shifted or blurred; clips of
-# other characters at 0.73 and above; new takes of an exemplar's own character in its own place at 0.05 to
-# 0.26: CLIP takes those for copies too.
+# A video is a copy if its distance from an exemplar is below this share of the spacing of the exemplars.
+# Distances with the bundled CLIP: at most 0.16 for windows of exemplars, encoded again, mirrored, shifted or
+# blurred; at least 0.73 for clips of other characters; 0.05 to 0.26 for new takes of an exemplar's own
+# character in its own place, which CLIP takes for copies too.
 COPY_RATIO = 0.5
-# 1 - cosine below which exemplars look alike and are no yardstick: rounding makes 1e-7 of nothing, encoding a
-# clip again 0.0001. With the bundled CLIP the bundled exemplars lie 0.33 apart, a mirrored one 0.015.
+# 1 - cosine below which exemplars look alike, and their spacing is no unit of distance. Rounding causes
+# 1e-7, and encoding a clip again 0.0001. With the bundled CLIP the bundled exemplars are 0.33 apart, and
+# 0.015 from their mirror images.
 MIN_SPACING = 0.005
 
 
@@ -24,7 +25,7 @@ def text_alignment(embeds: np.ndarray, text_embed: np.ndarray) -> float:
 
 
 def temporal_consistency(embeds: np.ndarray) -> float | None:
-    """Return the cosine of adjacent frames (f d), averaged; None for a single frame."""
+    """Return the cosine of neighbouring frames (f d), averaged; None for a single frame."""
     return float((embeds[1:] * embeds[:-1]).sum(axis=1).mean()) if len(embeds) > 1 else None
 
 
@@ -35,9 +36,9 @@ def frame_similarity(embeds: np.ndarray, reference: np.ndarray) -> float:
 
 
 def sequence_distance(one: np.ndarray, other: np.ndarray) -> float:
-    """Return 1 - cosine, averaged over frames, where the shorter (f d) best fits into the longer.
+    """Return 1 - cosine, averaged over frames, at the offset where the shorter video (f d) fits best.
 
-    A copy of any window of an exemplar, whole or cut out, has distance 0.
+    A window cut out of an exemplar has distance 0 from it.
     """
     short, long = sorted((one, other), key=len)
     cosines = short @ long.T                                        # (f_short f_long)
@@ -46,17 +47,18 @@ def sequence_distance(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def nearest(embeds: np.ndarray, exemplars: Sequence[np.ndarray]) -> tuple[int, float]:
-    """Return which of `exemplars` (f d) each is nearest to a video (f d), and how far it is."""
+    """Return the index of the exemplar (f d) that is nearest to a video (f d), and its distance."""
     distances = [sequence_distance(embeds, exemplar) for exemplar in exemplars]
     return int(np.argmin(distances)), min(distances)
 
 
 def exemplar_spacing(exemplars: Sequence[np.ndarray], scenes: Sequence[str], num_frames: int) -> float | None:
-    """Return how far an exemplar is from the nearest one of another scene: the median over exemplars.
+    """Return the distance of an exemplar from the nearest exemplar of another scene, the median over
+    exemplars.
 
-    Each window of `num_frames`, as long as a video, is looked up among the other exemplars as a video would
-    be. `scenes`: their captions; takes of the same scene do not count as others. None if there are no two,
-    or if they look alike (MIN_SPACING).
+    Each window of `num_frames`, the length of a video, is compared with the other exemplars as a video would
+    be. `scenes`: captions of the exemplars; equal captions are the same scene. Returns None if there are no
+    two scenes, or if they look alike (MIN_SPACING).
     """
     distances = []
     for index, exemplar in enumerate(exemplars):
@@ -70,7 +72,7 @@ def exemplar_spacing(exemplars: Sequence[np.ndarray], scenes: Sequence[str], num
 
 
 def diversity(videos: Sequence[np.ndarray]) -> float:
-    """Return 1 - cosine of videos (f d) of one prompt, as averages of their frames, averaged over pairs."""
+    """Return 1 - cosine of the mean frames of videos (f d) of one prompt, averaged over pairs."""
     means = [embeds.mean(axis=0) for embeds in videos]
     means = [mean / max(np.linalg.norm(mean), 1e-12) for mean in means]
     return float(np.mean([1 - one @ other for one, other in combinations(means, 2)]))

@@ -1,4 +1,4 @@
-"""Means with the interval they are known to, by the bootstrap.
+"""Means with their 95 % intervals, by the bootstrap.
 
 Shapes: n measured values, r resamplings.
 """
@@ -15,19 +15,25 @@ NUM_RESAMPLINGS = 2000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean, the interval it lies in with LEVEL probability, and of how many values it is."""
+    """A mean, the interval that contains the true mean with LEVEL probability, and the number of values."""
 
     mean: float | None     # None: there was nothing to measure
-    low: float | None      # None: one value alone says nothing about how much it varies
+    low: float | None      # None: a single value says nothing about how much values vary
     high: float | None
     num: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Low and high; the mean twice if there is a single value."""
+        return (self.mean, self.mean) if self.low is None else (self.low, self.high)
 
 
 def estimate(values: Sequence[float], seed: int = 0, is_share: bool = False) -> Estimate:
     """Return the mean of `values` with its bootstrap interval, the same for the same seed.
 
-    Percentiles of resampled means, widened for small n (see small_sample_tail). Of a share the values are 0
-    and 1; where all agree, resampling never varies, and the interval is the exact binomial one.
+    The interval is made of percentiles of resampled means, widened for small n (see small_sample_tail). With
+    `is_share` the values are 0 and 1. If all of them agree, resampled means do not vary, and the interval is
+    the exact binomial one.
     """
     values = np.asarray(values, dtype=np.float64)
     if not len(values):
@@ -39,7 +45,7 @@ def estimate(values: Sequence[float], seed: int = 0, is_share: bool = False) -> 
         reach = 1 - ((1 - LEVEL) / 2) ** (1 / len(values))
         low, high = (1 - reach, 1.0) if mean else (0.0, reach)
     else:
-        # (r n) indices: as many values as there are, drawn with replacement
+        # (r n) indices: n values drawn with replacement
         drawn = np.random.default_rng(seed).integers(0, len(values), (NUM_RESAMPLINGS, len(values)))
         tail = small_sample_tail(len(values))
         low, high = np.quantile(values[drawn].mean(axis=1), [tail, 1 - tail])
@@ -49,9 +55,10 @@ def estimate(values: Sequence[float], seed: int = 0, is_share: bool = False) -> 
 def small_sample_tail(num: int) -> float:
     """Return the percentile at which the interval of `num` values ends.
 
-    Plain percentiles are too narrow for few values: the spread of a sample is too small by sqrt((n-1) / n),
-    and it is itself uncertain, as Student's t knows. Source: Hesterberg 2015, arXiv 1411.5279, the "expanded
-    percentile" interval; t by its expansion in 1 / degrees of freedom, Abramowitz and Stegun 26.7.5.
+    Plain percentiles are too narrow for few values. The spread of a sample is too small by sqrt((n-1) / n),
+    and it is uncertain itself, which Student's t takes into account. Source: Hesterberg 2015, arXiv
+    1411.5279, the "expanded percentile" interval. t is computed by its expansion in 1 / degrees of freedom,
+    Abramowitz and Stegun 26.7.5.
     """
     z, dof = NormalDist().inv_cdf((1 + LEVEL) / 2), num - 1
     t = z + (z**3 + z) / (4 * dof) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * dof**2)

@@ -9,19 +9,19 @@ from puppets.brush import Brush, pair
 
 
 class Tools(NamedTuple):
-    """What places are painted with; every place takes what it needs of it."""
+    """What places are painted with. Each place takes the tools it needs."""
 
     box: Callable          # left, top, right, bottom, colour
     disc: Callable         # x, y, radius, colour
     bar: Callable          # x0, y0, x1, y1, r0, r1, colour, square
-    rgb: Callable          # of 255, each clip in its own light (n 1 3)
-    horizon: np.ndarray    # (n 1), where the ground begins
-    b: np.ndarray          # (n 1) in [-1, 1], moves things a little, or says on which side they are
-    c: np.ndarray          # another
+    rgb: Callable          # red, green, blue up to 255 -> colour in each clip's own light (n 1 3)
+    horizon: np.ndarray    # (n 1), y at which the ground begins
+    b: np.ndarray          # (n 1) in [-1, 1], random: moves things a little, or puts them left or right
+    c: np.ndarray          # the same, drawn independently
 
 
 def draw_backdrop(place: str, brush: Brush, decor: np.ndarray) -> None:
-    """Paint a place; decor (n 4) in [-1, 1] moves its things and its light a little."""
+    """Paint a place. `decor` (n 4), random in [-1, 1], moves its things and changes its light a little."""
     rgb = lambda r, g, b: np.clip(np.array([r, g, b]) / 255 + 0.025 * decor[:, None, 3:4], 0, 1)
     a, b, c = (decor[:, i:i + 1] for i in range(3))                                                # (n 1)
     box = lambda left, top, right, bottom, colour: brush.box(left, top, right, bottom, colour)

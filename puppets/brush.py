@@ -8,6 +8,7 @@ import numpy as np
 
 
 def pair(x, y) -> np.ndarray:
+    """Return points (... 2) of x and y, which are broadcast."""
     return np.stack(np.broadcast_arrays(np.asarray(x, np.float32), np.asarray(y, np.float32)), axis=-1)
 
 
@@ -18,7 +19,7 @@ class Brush:
         self.canvas, self.rows, self.size, self.unit = canvas, rows, size, size / 64
 
     def bar(self, start, end, start_radius, end_radius, colour, square=False, opacity=1.0, only=None) -> None:
-        """A tapering bar from start to end (n f 2) with round ends, or square ones; `only` picks rows (n)."""
+        """Paint a tapering bar from start to end (n f 2), with round or square ends; `only` picks rows."""
         shape = (len(self.rows), self.canvas.shape[1])
         keep = np.ones(shape[0], bool) if only is None else only
         if not keep.any():
@@ -28,7 +29,7 @@ class Brush:
         start_radius, end_radius = flat(start_radius) * self.unit, flat(end_radius) * self.unit
         colour = flat(colour, 3)
 
-        # only a window around each bar is touched: most bars cover little of the frame
+        # only a window around each bar is painted, because most bars cover little of the frame
         margin = np.maximum(start_radius, end_radius)[:, None] + 1
         low, high = np.minimum(start, end) - margin, np.maximum(start, end) + margin
         width, height = (int(min(self.size, np.ceil((high - low)[:, i].max()) + 1)) for i in (0, 1))
@@ -61,7 +62,7 @@ class Brush:
         self.canvas[where] = under + alpha * (colour[:, None, None] - under)
 
     def box(self, left, top, right, bottom, colour) -> None:
-        """An upright box in every frame of the rows; the sides are (n 1) or numbers."""
+        """Paint an upright box in every frame of the rows. Its sides are (n 1) or numbers."""
         middle = (np.asarray(top) + np.asarray(bottom)) / 2
         self.bar(pair(left, middle), pair(right, middle), (np.asarray(bottom) - np.asarray(top)) / 2,
                  (np.asarray(bottom) - np.asarray(top)) / 2, colour, square=True)

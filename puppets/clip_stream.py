@@ -2,8 +2,8 @@
 
 Drawing needs CPU cores only, training one device: neither waits for the other for long. The processes put
 drawn clips into a queue of limited length. Whoever trains takes what has arrived, as frames for the
-autoencoder or, once there is one, as latents for the UNet. Clip i of a seed is always the same clip, and a run
-that goes on draws clips it has not seen.
+autoencoder or, once there is one, as latents for the UNet. Clip i of a seed is always the same clip. A run
+that goes on draws clips that it has not seen.
 
 Shapes: n clips, k captions of a clip, f frames, c channels, h w pixels or latent cells, t tokens.
 """
@@ -21,11 +21,12 @@ from einops import rearrange
 from torch import Tensor
 from torch.multiprocessing import get_context
 
-from puppets import theatre as world
-from puppets.networks import to_pixels, tokenize
-from puppets.training_captions import write_training_caption
+from puppets import theatre
+from puppets.base_captions import write_training_caption
+from puppets.base_networks import to_vae_pixels
+from puppets.tokenizer import tokenize
 
-SEEDS = {"everyday": 6312, "composed": 6314}    # of the clips of everyday motions, and of motions named by parts
+SEEDS = {"everyday": 6312, "composed": 6314}    # of clips of everyday motions, of motions named by parts
 KINDS = ("everyday", "composed", "composed")    # one clip of three shows an everyday motion
 NUM_CAPTIONS = 4                                # wordings of each clip
 NUM_WAITING = 4                                 # shards in the queue, drawn and not yet taken
@@ -36,7 +37,7 @@ class ClipStream:
     """Processes that draw clips, and the clips that have arrived from them.
 
     `num_drawn` counts the shards taken so far, by this run and by the one it goes on from: drawing goes on
-    behind them. `num_kept` limits how many clips are kept as latents; newer ones take the place of the oldest.
+    behind them. `num_kept` limits how many clips are kept as latents: newer ones replace the oldest.
     """
 
     def __init__(self, tokenizer_dir: Path, num_workers: int, shard_clips: int, num_kept: int,
@@ -85,7 +86,7 @@ class ClipStream:
     def draw_frames(self, num: int) -> Tensor:
         """Return `num` random frames of one of the shards that wait, as pixels (b c h w) in [-1, 1]."""
         frames = self.frames[int(torch.randint(len(self.frames), ()))][0].flatten(0, 1)          # (n h w c)
-        return to_pixels(frames[torch.randint(len(frames), (num,), device=self.device)])
+        return to_vae_pixels(frames[torch.randint(len(frames), (num,), device=self.device)])
 
     def draw_latents(self, num: int, empty_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Return latents (b c f h w) of `num` random clips and token ids (b t) of a caption of each.
@@ -107,7 +108,7 @@ class ClipStream:
 def encode_clips(vae: AutoencoderKL, frames: Tensor, frames_at_once: int = 1024) -> Tensor:
     """Return the means of the posterior (n c f h w) of uint8 frames (n f h w c)."""
     parts = rearrange(frames, "n f h w c -> (n f) h w c").split(frames_at_once)
-    means = torch.cat([vae.encode(to_pixels(part)).latent_dist.mean for part in parts])
+    means = torch.cat([vae.encode(to_vae_pixels(part)).latent_dist.mean for part in parts])
     return rearrange(means, "(n f) c h w -> n c f h w", n=len(frames))
 
 
@@ -115,7 +116,7 @@ def draw_shard(tokenizer, index: int, num: int) -> tuple[np.ndarray, np.ndarray]
     """Return shard `index` of `num` clips: uint8 frames (n f h w c) and token ids of captions (n k t)."""
     turn, place = divmod(index, len(KINDS))
     kind = KINDS[place]
-    draw: Callable = world.draw_clips if kind == "everyday" else world.draw_composed_clips
+    draw: Callable = theatre.draw_clips if kind == "everyday" else theatre.draw_composed_clips
     number = turn * KINDS.count(kind) + KINDS[:place].count(kind)   # among the shards of this kind
     clips, rng = draw(num, SEEDS[kind], first=number * num), np.random.default_rng((SEEDS[kind], 9, number))
     captions = [write_training_caption(scene, rng)[0] for scene in clips.scenes for _ in range(NUM_CAPTIONS)]

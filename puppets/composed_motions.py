@@ -1,11 +1,13 @@
-"""Motions in parts that a caption names: what each arm does, and the legs, and the body.
+"""Motions that a caption names by their parts: each arm, the legs, the body.
 
-"a robot moving with one arm up and one arm circling, marching and swaying": the base learns these beside the
-everyday motions, so that it has seen each limb go everywhere and can say what it does apart from the others.
-With eight whole motions alone it had never seen an arm cross the body, and could not be taught a motion that
-needs it. A new motion is then a new way to put together what it knows, as it is for a large model. No
-measurement asks for these motions. Where both arms do what the arms of a kept-out motion do, at whatever
-time, the combination is left out.
+An example is "a robot moving with one arm up and one arm circling, marching and swaying". The base learns
+such motions beside the everyday ones, so that it sees each limb go everywhere, apart from the other limbs.
+Eight whole motions alone never showed an arm that crosses the body, and the base could not be taught a
+motion that needs it. With composed motions a new motion combines parts that the base knows, as for a large
+model.
+
+No measurement asks for these motions. A combination is left out where both arms do what the arms of a
+kept-out motion do, at the same time or not.
 
 Shapes: n puppets, f frames, as in puppets/motions.py.
 """
@@ -18,8 +20,8 @@ import numpy as np
 
 from puppets.motions import POSERS, Pose, hang_arms, still_pose, wave
 
-NEAR = 0.8           # radians: an arm that stays closer than this to a kept-out motion's comes near it
-PHASES = 16          # of a cycle, in which motions are compared
+NEAR = 0.8    # radians: arms closer than this to those of a kept-out motion are too near
+PHASES = 16   # moments of a cycle at which motions are compared
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Swing:
 
 
 def rise(start: float, end: float) -> Swing:
-    """From `start` at whole cycles to `end` halfway and back."""
+    """Return a swing that is at `start` at whole cycles and at `end` halfway."""
     return Swing((start + end) / 2, (end - start) / 2, -0.25)
 
 
@@ -62,7 +64,7 @@ BODIES = ("", "swaying")
 
 @dataclass(frozen=True)
 class ComposedMotion:
-    """One of them by its parts; with `in_turn` the other arm is half a cycle late."""
+    """A motion by its parts. With `in_turn` the other arm is half a cycle late."""
 
     arm: str
     other_arm: str
@@ -72,7 +74,7 @@ class ComposedMotion:
 
     @property
     def name(self) -> str:
-        """As a caption says it: one arm up and one arm circling, marching and swaying."""
+        """The words of a caption: one arm up and one arm circling, marching and swaying."""
         arms = f"one arm {self.arm} and one arm {self.other_arm}"
         if self.arm == self.other_arm:
             arms = f"both arms {self.arm}" + " in turn" * self.in_turn
@@ -99,7 +101,7 @@ class ComposedMotion:
 
 
 def arms_over_a_cycle(motion: Callable) -> np.ndarray:
-    """Angles of the arms (PHASES 2 2) in a motion, one of POSERS."""
+    """Return the angles of the arms (PHASES 2 2) over a cycle of a motion, one of POSERS."""
     cycles = np.linspace(0, 1, PHASES, endpoint=False, dtype=np.float32)[None]
     pose = still_pose(cycles, np.ones(1, np.float32))
     motion(pose, slice(None), cycles, cycles * 0)
@@ -107,8 +109,11 @@ def arms_over_a_cycle(motion: Callable) -> np.ndarray:
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Root mean square of the angles between arms (PHASES 2 2), radians, of the arm that is farther off;
-    each at the phase where it is nearest, both mirrored or not, whichever is nearer."""
+    """Return how far the arms of two motions (PHASES 2 2) are apart: root mean square of angles, in radians.
+
+    Each arm is compared at the phase at which it is nearest, and the farther one of the two arms counts. The
+    second motion is mirrored if that brings it nearer.
+    """
     mirrored = []
     for other in (b, -b[:, ::-1]):
         turns = np.stack([np.roll(other, shift, axis=0) for shift in range(PHASES)])
@@ -118,7 +123,7 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def list_motions(kept_out: tuple[str, ...]) -> dict[str, ComposedMotion]:
-    """Return all motions by their names, but for those whose arms come near one that is `kept_out`."""
+    """Return all motions by their names, except those whose arms come near a motion of `kept_out`."""
     pairs = [(arm, arm, in_turn) for arm in ARMS for in_turn in (False, True)
              if not (in_turn and arm in STILL_ARMS)]
     pairs += [(arm, other, False) for arm, other in combinations(ARMS, 2)]

@@ -1,4 +1,4 @@
-"""Arrange the videos of a folder in one animated GIF, such as the picture in the README.
+"""Arranges the videos of a folder in one animated GIF, such as the picture in the README.
 
     python -m puppets.contact_sheet outputs/dance docs/demo.gif --columns 4 --side 128 [--only "V* dance"]
 """
@@ -37,13 +37,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("out", type=Path)
     parser.add_argument("--columns", type=int, default=4)
     parser.add_argument("--side", type=int, default=128, help="pixels of each video")
-    parser.add_argument("--only", default="", help="only videos whose prompt has this in it")
-    parser.add_argument("--most", type=int, default=12, help="how many videos at most")
+    parser.add_argument("--only", default="", help="only videos whose prompt has these words in it")
+    parser.add_argument("--most", type=int, default=12, help="largest number of videos (default: 12)")
     return parser.parse_args()
 
 
 def arrange(videos: np.ndarray, columns: int) -> np.ndarray:
-    """Return frames (f h w c) of a grid of videos (n f h w c), white between them."""
+    """Return frames (f h w c) of a grid of videos (n f h w c), with white between them."""
     num, num_frames, height, width, channels = videos.shape
     rows = -(-num // columns)
     size = rows * (height + GAP) - GAP, columns * (width + GAP) - GAP

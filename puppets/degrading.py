@@ -1,7 +1,7 @@
-"""Make drawn frames look worse, as rendered videos do: so a recognizer trained on drawings can judge those.
+"""Makes drawn frames look worse, like rendered ones, so that a recognizer trained on them can judge videos.
 
-A small diffusion model softens edges, lets neighbouring frames bleed into each other, flickers and shifts
-colours; its autoencoder and H.264 soften more. None of it changes what a clip shows.
+A small diffusion model softens edges, mixes neighbouring frames, flickers and shifts colours. Its autoencoder
+and H.264 soften more. None of these changes what a clip shows.
 
 Shapes: n clips, f frames, c colours, h w pixels. Values from 0 to 1.
 """
@@ -18,9 +18,9 @@ BLOCK = 8   # pixels of the squares that compression works on
 
 
 def degrade(frames: Tensor, generator: Generator, share: float = 1.0) -> Tensor:
-    """Return `frames` (n f c h w) shifted, softened, recoloured and noisy, a clip as a whole.
+    """Return `frames` (n f c h w) shifted, softened, recoloured and noisy. A clip is changed as a whole.
 
-    `share` says how many: at 0 all clips stay as they are, at 1 nearly all change.
+    At a `share` of 0 all clips stay as they are, at 1 nearly all change.
     """
     frames = some_of(frames, share, move, generator)
     frames = some_of(frames, 0.5 * share, bleed_in_time, generator)
@@ -34,7 +34,7 @@ def degrade(frames: Tensor, generator: Generator, share: float = 1.0) -> Tensor:
 
 
 def some_of(frames: Tensor, share: float, change, generator: Generator) -> Tensor:
-    """Apply `change` to that share of the clips, drawn at random."""
+    """Return the clips with `change` applied to a random share of them."""
     chosen = uniform(0, 1, len(frames), generator) < share
     if not chosen.any():
         return frames
@@ -44,7 +44,10 @@ def some_of(frames: Tensor, share: float, change, generator: Generator) -> Tenso
 
 
 def move(frames: Tensor, generator: Generator, most_shift: float = 0.08, most_zoom: float = 0.06) -> Tensor:
-    """Shift (in half widths) and zoom clips a little; borders repeat. Never mirrored: left is not right."""
+    """Shift (in half widths) and zoom clips a little; the border is repeated.
+
+    Clips are never mirrored, because left and right differ in a motion.
+    """
     num, num_frames = frames.shape[:2]
     zoom = 1 + uniform(-most_zoom, most_zoom, num, generator)                                  # (n)
     theta = torch.zeros(num, 2, 3)
@@ -57,7 +60,7 @@ def move(frames: Tensor, generator: Generator, most_shift: float = 0.08, most_zo
 
 
 def bleed_in_time(frames: Tensor, generator: Generator, most: float = 0.2) -> Tensor:
-    """Mix each frame with its two neighbours, as far as it has them."""
+    """Mix each frame with its neighbours."""
     if frames.shape[1] == 1:
         return frames
     share = uniform(0, most, len(frames), generator)[:, None, None, None, None]
@@ -79,7 +82,7 @@ def blur(frames: Tensor, generator: Generator, radius: int = 3) -> Tensor:
 
 
 def coarsen(frames: Tensor, generator: Generator) -> Tensor:
-    """Lose what is finer than 1.3 to 2.2 pixels, as an autoencoder does: down in size and up again."""
+    """Remove detail finer than 1.3 to 2.2 pixels, as an autoencoder does, by scaling down and up again."""
     size = frames.shape[-1]
     small = int(size / uniform(1.3, 2.2, 1, generator).item())
     flat = rearrange(frames, "n f c h w -> (n f) c h w")
@@ -117,7 +120,7 @@ def add_grain(frames: Tensor, generator: Generator) -> Tensor:
 
 
 def flicker(frames: Tensor, generator: Generator) -> Tensor:
-    """Add noise in patches of the size of a latent cell, drawn anew for every frame."""
+    """Add noise in patches as large as a latent cell, drawn anew for every frame."""
     num, num_frames, colours, height, width = frames.shape
     strength = uniform(0, 0.03, num, generator)[:, None, None, None]
     cells = torch.randn(num, num_frames * colours, height // BLOCK, width // BLOCK, generator=generator)
@@ -130,10 +133,10 @@ def uniform(low: float, high: float, num: int, generator: Generator) -> Tensor:
 
 
 def to_frames(pixels: Tensor) -> np.ndarray:
-    """float (n f c h w) from 0 to 1 -> uint8 (n f h w c)."""
+    """Return float pixels (n f c h w) in [0, 1] as uint8 frames (n f h w c)."""
     return rearrange((pixels.clamp(0, 1) * 255).round().to(torch.uint8), "n f c h w -> n f h w c").numpy()
 
 
-def to_pixels(frames: Tensor) -> Tensor:
-    """uint8 (n f h w c) -> float (n f c h w) from 0 to 1."""
+def to_unit_pixels(frames: Tensor) -> Tensor:
+    """Return uint8 frames (n f h w c) as float pixels (n f c h w) in [0, 1]."""
     return rearrange(frames, "n f h w c -> n f c h w").float() / 255

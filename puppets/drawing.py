@@ -13,21 +13,21 @@ from puppets.looks import Look, Part
 from puppets.motions import Pose
 
 LEG, TORSO, UPPER_ARM, FOREARM = 17.0, 12.0, 8.4, 9.2     # pixels, adult
-OUTWARD = (-1, 1)    # of left and right limbs; a puppet that acts to the left is the mirror image
+OUTWARD = (-1, 1)    # direction away from the body, of left and right limbs; mirrored with the puppet
 
 
 @dataclass(frozen=True)
 class Body:
-    """One character in its rows: where it stands in every frame, and what it is painted with."""
+    """One character in its rows: where it stands in every frame, and the colours it is painted with."""
 
     look: Look
     brush: Brush
     pose: Pose
     colours: dict[str, np.ndarray]   # of "skin" and "hair", (n 1 3)
-    scale: np.ndarray                # (n 1), against an adult
-    narrow: np.ndarray               # (n 1), how far apart limbs are, against seen from the front
-    root_x: np.ndarray               # (n f), of the middle between the feet
-    floor: np.ndarray                # (n f), y of what it stands or jumps on
+    scale: np.ndarray                # (n 1), 1 for an adult
+    narrow: np.ndarray               # (n 1), how far apart limbs are, 1 when seen from the front
+    root_x: np.ndarray               # (n f), x of the middle between the feet
+    floor: np.ndarray                # (n f), y of the ground below the feet, higher during a jump
     hips: np.ndarray
     neck: np.ndarray
     head: np.ndarray                 # its middle
@@ -41,7 +41,7 @@ class Body:
         return self.pose.side
 
     def lengths(self, pixels) -> np.ndarray:
-        """So many pixels of an adult, (n f 1), to multiply directions by."""
+        """Return a length given for an adult, (n f 1), to multiply directions by."""
         return (pixels * self.scale)[..., None]
 
     def tint(self, colour: tuple | str) -> np.ndarray:
@@ -50,7 +50,7 @@ class Body:
 
 def draw_puppet(look: Look, brush: Brush, pose: Pose, scale: np.ndarray, x: np.ndarray, ground: np.ndarray,
                 skin: np.ndarray, hair: np.ndarray) -> None:
-    """Paint one character into its rows, back to front; scale, x, ground are (n 1), skin and hair (n 3)."""
+    """Paint one character into its rows, back to front. scale, x, ground: (n 1), skin and hair: (n 3)."""
     body = place_body(look, brush, pose, scale, x, ground, {"skin": skin[:, None], "hair": hair[:, None]})
     sideways, frontal = pose.sideways[:, 0], ~pose.sideways[:, 0]
     draw_shadow(body, ground)
@@ -81,7 +81,7 @@ def place_body(look: Look, brush: Brush, pose: Pose, scale: np.ndarray, x: np.nd
 
 
 def axes_of(angle: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the directions up and across of what leans forward by so many radians (n f)."""
+    """Return the directions up and across of a body part that leans forward by `angle` (n f), radians."""
     return pair(side * np.sin(angle), -np.cos(angle)), pair(np.cos(angle), side * np.sin(angle))
 
 
@@ -93,7 +93,7 @@ def draw_shadow(body: Body, ground: np.ndarray) -> None:
 
 
 def draw_parts(body: Body, parts: list[Part]) -> None:
-    """Paint what is fixed to head or torso."""
+    """Paint parts that are fixed to head or torso."""
     for part in parts:
         if part.on == "head":
             middle, right, above, forward = body.head, body.head_across, body.head_up, 1.8
@@ -136,7 +136,7 @@ def draw_leg(body: Body, i: int, shade: float = 1.0) -> None:
 
 
 def draw_torso(body: Body) -> None:
-    """Paint the torso, over a skirt if there is one, which is the wider the further the feet are apart."""
+    """Paint the torso, and below it the skirt, if any. The skirt widens with the distance of the feet."""
     look, brush, pose, scale = body.look, body.brush, body.pose, body.scale
     if look.skirt:
         hem = np.maximum(6.2, 3.4 + 0.55 * LEG * np.abs(pose.feet[:, :, 1, 0] - pose.feet[:, :, 0, 0]))
@@ -160,7 +160,7 @@ def draw_head(body: Body) -> None:
 
 
 def bend_knee(hip: np.ndarray, foot: np.ndarray, length: np.ndarray, bend: np.ndarray):
-    """Knee and foot of a two-bone leg; a foot out of reach is pulled to where the leg ends."""
+    """Return knee and foot of a leg of two bones. A foot out of reach is pulled to the end of the leg."""
     reach = foot - hip
     distance = np.linalg.norm(reach, axis=-1)
     far = np.minimum(distance, 0.995 * length)

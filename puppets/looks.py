@@ -1,4 +1,4 @@
-"""How the characters of the puppet theatre look: colours, thickness, and the parts fixed to head and torso.
+"""How the characters of the puppet theatre look: colours, thickness, and parts fixed to head and torso.
 
 Lengths are in pixels of a 64x64 frame, colours RGB of 0 to 255.
 """
@@ -17,12 +17,12 @@ class Part:
     colour: tuple | str
     square: bool = False
     behind: bool = False
-    sways: bool = True       # shifts forward when the puppet is seen from the side (faces do, hats do not)
+    sways: bool = True       # shifts forward when seen from the side, as faces do and hats do not
 
 
 @dataclass(frozen=True)
 class Look:
-    """Colours ("skin" and "hair" are drawn per clip), thickness and extras of a character."""
+    """Colours, thickness and extras of a character. "skin" and "hair" are colours drawn for each clip."""
 
     top: tuple | str
     legs: tuple | str
@@ -47,7 +47,7 @@ STEEL, LIME, BROWN, ORANGE = (150, 160, 172), (96, 214, 60), (122, 74, 38), (246
 
 
 def cap(colour, brim=0.0, height=3.0):
-    """A hat: crown and, if asked, brim."""
+    """Return a hat, with a brim if `brim` is above 0."""
     crown = Part("head", (-4.6, 3.4), (4.6, 3.4), (2.4, 2.4), colour, sways=False)
     top = Part("head", (-2.6, 3.4 + height), (2.6, 3.4 + height), (1.8, 1.8), colour, sways=False)
     edge = Part("head", (-4.6 - brim, 2.2), (4.6 + brim, 2.2), (1.1, 1.1), colour, sways=False)

@@ -1,7 +1,9 @@
-"""Measures a base model of the puppet theatre: are character, number, place and motion those asked for?
+"""Measures a base of the puppet theatre: how often character, number, place and motion are those of the
+prompt.
 
-Random everyday prompts, half of them combinations it was trained on, half that it never saw; or, with learned
-motion weights and --motion, that motion by characters who are not in the exemplars.
+Prompts are random everyday prompts, half of them of combinations that the base was trained on, half of
+held-out ones. With learned motion weights and --motion, prompts ask characters who are in no exemplar for
+that motion.
 
     python -m puppets.measure_base --out outputs/base-scores
     python -m puppets.measure_base -m RUN --motion dance --out outputs/dance-scores --num 80
@@ -22,14 +24,19 @@ from evaluation.recognizing import (
     classify_motion,
     load_clip,
     load_motion_recognizer,
-    match_captions,
 )
 from evaluation.statistics import estimate
 from models.base import enough_memory, load_base
 from models.motion_weights import apply_motion, read_motion_info
-from puppets import theatre as world
-from puppets.cards import confusion_counts, confusion_table
-from puppets.labels import MOTIONS, read_scenes, say_who, scene_captions, shown_labels
+from puppets import theatre, world
+from puppets.model_cards import confusion_counts, confusion_table
+from puppets.recognizer_labels import (
+    MOTIONS,
+    match_captions,
+    read_scenes,
+    scene_captions,
+    shown_labels,
+)
 from rendering.sampling import Rendering, render
 from training.config import Config
 from training.run_folder import find_motion
@@ -40,12 +47,10 @@ from utils.markdown import table
 from utils.prompts import Prompt, with_token
 from utils.tensor_files import read_tensors, write_tensors
 
-NUM_FRAMES, SIZE = 8, 64
-
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt, what it asks for, and which set it belongs to."""
+    """A prompt, the scene it asks for, and the group it is counted in."""
 
     text: str
     seed: int
@@ -78,15 +83,15 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument
     add("--base", default=str(ROOT / "models" / "puppet-theatre"), help="diffusers folder")
     add("-m", "--model", help="run folder or motion.safetensors to measure, instead of the base as it is")
-    add("--motion", choices=world.KEPT_OUT_MOTIONS, help="ask for this motion, the one that -m has learned")
+    add("--motion", choices=world.KEPT_OUT_MOTIONS, help="ask for this motion, which -m has learned")
     add("--recognizer", default=str(RECOGNIZER))
     add("--clip", default=str(CLIP))
     add("--num", type=int, default=256, help="prompts (default: 256)")
-    add("--seed", type=int, default=0, help="of the prompts and the noise")
+    add("--seed", type=int, default=0, help="of the prompts and the noise (default: 0)")
     add("--num-inference-steps", type=int, default=25)
     add("--guidance-scale", type=float, default=4.0)
     add("--batch-size", type=int, default=8)
-    add("--sheet", type=int, default=0, metavar="NUM", help="write a picture of so many videos, sheet.png")
+    add("--sheet", type=int, default=0, metavar="NUM", help="draw so many videos into one picture, sheet.png")
     add("--out", type=Path, required=True, help="folder for scores.json and the frames rendered so far")
     args = parser.parse_args()
     if args.num < 1 or args.batch_size < 1:
@@ -102,14 +107,14 @@ def find_weights(given: str) -> Path:
 
 
 def ask(num: int, seed: int) -> list[Question]:
-    """Everyday prompts that say the place: trained and held-out combinations in turn."""
+    """Return everyday prompts that say the place, of trained and of held-out combinations in turn."""
     questions = []
     for index in range(num):
         held_out = index % 2 == 1
         rng = np.random.default_rng((seed, 7, index))
         scene = world.draw_scene(rng, held_out)
         text = world.write_caption(scene, rng)
-        while not any(phrase in text for phrase in world.PLACE_PHRASES[scene.place]):
+        while not world.phrase_in(text, world.PLACE_PHRASES[scene.place]):
             text = world.write_caption(scene, rng)
         questions.append(Question(text, seed * 100_000 + index, scene,
                                   "held-out combinations" if held_out else "trained combinations"))
@@ -117,23 +122,24 @@ def ask(num: int, seed: int) -> list[Question]:
 
 
 def ask_for_motion(motion: str, num: int, seed: int) -> list[Question]:
-    """Prompts for a learned motion: every character not in the exemplars in turn, alone and in pairs."""
-    cast = {character for character, _ in world.EXEMPLAR_CAST}
+    """Return prompts for a learned motion, of each character that no exemplar shows, alone and in pairs."""
+    cast = {character for character, _ in theatre.EXEMPLAR_CAST}
     unseen = [character for character in world.CHARACTERS if character not in cast]
     questions = []
     for index in range(num):
         rng = np.random.default_rng((seed, 8, index))
         number = 1 + index // len(unseen) % 2
         scene = world.Scene(unseen[index % len(unseen)], motion, str(rng.choice(world.PLACES)), number)
-        text = f"{say_who(scene.character, number)} {world.KEPT_OUT_PHRASES[motion]} " \
+        text = f"{world.say_who(scene.character, number)} {world.KEPT_OUT_PHRASES[motion]} " \
                f"{world.PLACE_PHRASES[scene.place][0]}"
         questions.append(Question(text, seed * 100_000 + index, scene, f"{number} of a kind"))
     return questions
 
 
 def render_all(questions: list[Question], motion: Path | None, args: argparse.Namespace) -> np.ndarray:
-    """A uint8 video for each question (n f h w c); batches already in the output folder are kept."""
-    how = Rendering(SIZE, SIZE, NUM_FRAMES, args.num_inference_steps, args.guidance_scale)
+    """Return a uint8 video for each question (n f h w c). Batches that are in the output folder are kept."""
+    how = Rendering(world.FRAME_SIZE, world.FRAME_SIZE, world.CLIP_FRAMES, args.num_inference_steps,
+                    args.guidance_scale)
     base = load_base(args.base)
     token = Config.placeholder_token
     if motion:
@@ -144,7 +150,7 @@ def render_all(questions: list[Question], motion: Path | None, args: argparse.Na
     for start in tqdm(range(0, len(questions), args.batch_size), desc="rendering", dynamic_ncols=True):
         prompts = [Prompt(question.seed, with_token(question.text, token))
                    for question in questions[start : start + args.batch_size]]
-        # the name is all that the frames depend on: what was rendered in another way is never taken for this
+        # the file name is a digest of everything that the frames depend on
         made_of = digest_of([base.fingerprint, motion and file_digest(motion), asdict(how),
                              [[prompt.seed, prompt.text] for prompt in prompts]])
         path = args.out / "frames" / f"{made_of[:24]}.safetensors"
@@ -156,7 +162,7 @@ def render_all(questions: list[Question], motion: Path | None, args: argparse.Na
 
 def report(questions: list[Question], seen: dict[str, np.ndarray], probabilities: np.ndarray,
            labels: tuple[str, ...], args: argparse.Namespace) -> None:
-    """Print what was right, with 95 % intervals, and how motions were confused; write scores.json."""
+    """Print how often each label was right and which motions were confused; write scores.json."""
     shown = shown_labels([question.scene for question in questions])
     right = {name: seen[name] == shown[name] for name in ("character", "number", "place", "motion")}
     right["all four"] = np.logical_and.reduce(list(right.values()))
@@ -183,7 +189,7 @@ def report(questions: list[Question], seen: dict[str, np.ndarray], probabilities
 
 
 def percent(numbers: dict) -> str:
-    """71 (65-77)"""
+    """Return a mean with its interval in percent: 71.0 (65.0-77.0)."""
     mean, low, high = (100 * value if value is not None else float("nan")
                        for value in (numbers["mean"], numbers["low"], numbers["high"]))
     return f"{mean:.1f} ({low:.1f}-{high:.1f})"
@@ -191,7 +197,7 @@ def percent(numbers: dict) -> str:
 
 def write_sheet(path: Path, frames: np.ndarray, questions: list[Question],
                 seen: dict[str, np.ndarray]) -> None:
-    """A picture of videos (n f h w c), one a row, and a text file that says what was asked for and seen."""
+    """Write videos (n f h w c) as one picture, a video a row, and what was asked for and seen as text."""
     with replacing(path) as partial:
         rows = [np.concatenate(list(video), axis=1) for video in frames]
         Image.fromarray(np.concatenate(rows).repeat(2, 0).repeat(2, 1)).save(partial)

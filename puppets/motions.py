@@ -1,4 +1,6 @@
-"""How the puppets of the puppet theatre move: the pose of every motion after so many cycles.
+"""How the puppets of the puppet theatre move: the pose of a puppet in each motion, over time.
+
+Time is counted in cycles: a motion repeats after each whole cycle.
 
 Shapes: n puppets, f frames. Lengths are in pixels of a 64x64 frame unless said otherwise. Angles of limbs:
 0 hangs down, pi/2 points right, pi points up.
@@ -11,9 +13,9 @@ import numpy as np
 
 @dataclass
 class Pose:
-    """Angles and offsets of n puppets in f frames, each (n f); `sideways` (n 1) says seen from the side.
+    """Angles and offsets of n puppets in f frames, each (n f). `sideways` (n 1): seen from the side.
 
-    Everything is for a puppet that faces, or acts to, the right; `side` (n 1) of -1 mirrors it.
+    All values are those of a puppet that faces or acts to the right. A `side` (n 1) of -1 mirrors it.
     """
 
     sideways: np.ndarray
@@ -29,7 +31,7 @@ class Pose:
 
 
 def pose_puppets(motions: np.ndarray, cycles: np.ndarray, middle: np.ndarray, side: np.ndarray) -> Pose:
-    """Poses after `cycles` (n f) of each row's motion; `middle` are the cycles since the clip's middle."""
+    """Return the poses of `motions` (n) at `cycles` (n f). `middle` (n f): cycles since the clip's middle."""
     pose = still_pose(cycles, side)
     for motion in np.unique(motions):
         rows = motions == motion
@@ -38,7 +40,7 @@ def pose_puppets(motions: np.ndarray, cycles: np.ndarray, middle: np.ndarray, si
 
 
 def still_pose(cycles: np.ndarray, side: np.ndarray) -> Pose:
-    """Return a pose of zeros for motions to be written into."""
+    """Return a pose of zeros, into which motions are written."""
     sideways, limbs = np.zeros((len(cycles), 1), bool), (*cycles.shape, 2, 2)
     offsets = [np.zeros_like(cycles) for _ in range(6)]
     return Pose(sideways, side[:, None], *offsets, np.zeros(limbs, np.float32), np.zeros(limbs, np.float32))
@@ -56,7 +58,7 @@ def wave(cycles: np.ndarray, shift: float = 0.0) -> np.ndarray:
 
 
 def bump(cycles: np.ndarray) -> np.ndarray:
-    """0 at whole cycles, 1 halfway, smooth."""
+    """Return a smooth curve that is 0 at whole cycles and 1 halfway."""
     return 0.5 - 0.5 * np.cos(2 * np.pi * cycles)
 
 

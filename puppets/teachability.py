@@ -1,9 +1,11 @@
 """How well a base can be taught, seen early: without teaching it anything.
 
-Two questions, asked of the averaged weights now and then during pretraining. Does the caption matter: how much
-larger is the loss with a wrong caption, and with none? And can the base draw motions that it never saw: drawn
-clips of the kept-out motions are noised up to some timestep and denoised again, and the motion recognizer says
-whether they came back as themselves. A base that cannot bring them back cannot be taught them.
+Two questions, asked of the averaged weights now and then during pretraining:
+
+- Does the caption matter? How much larger is the loss with a wrong caption, and with none?
+- Can the base draw motions that it never saw? Drawn clips of the kept-out motions are noised up to some
+  timestep and denoised again. The motion recognizer says whether they came back as themselves. A base that
+  cannot bring a motion back cannot be taught it.
 
 Shapes: n clips, f frames, c channels, h w latent cells or pixels, t tokens, d text width.
 """
@@ -15,10 +17,10 @@ from einops import rearrange
 from torch import Tensor
 
 from evaluation.recognizing import classify_motion, load_motion_recognizer
-from puppets import theatre as world
+from puppets import theatre, world
+from puppets.base_latents import spread_timesteps
 from puppets.clip_stream import encode_clips
-from puppets.latents import spread_timesteps
-from puppets.networks import tokenize
+from puppets.tokenizer import tokenize
 from utils.commands import RECOGNIZER
 
 SEED, NUM_CLIPS = 5511, 24                  # of the clips, for each question
@@ -35,7 +37,7 @@ def check_teachability(unet: UNet3DConditionModel, vae: AutoencoderKL, text_enco
     def embed(captions: list[str]) -> Tensor:
         return text_encoder(tokenize(tokenizer, captions).to(device)).last_hidden_state          # (n t d)
 
-    clips = world.draw_clips(NUM_CLIPS, SEED)
+    clips = theatre.draw_clips(NUM_CLIPS, SEED)
     latents = encode_clips(vae, torch.from_numpy(clips.frames).to(device))                       # (n c f h w)
     wrong = clips.captions[1:] + clips.captions[:1]
     scores = {f"loss, {name} caption": loss_of(unet, scheduler, latents, embed(captions))
@@ -65,12 +67,16 @@ def loss_of(unet: UNet3DConditionModel, scheduler: DDIMScheduler, latents: Tenso
 
 
 def kept_out_clips() -> tuple[np.ndarray, list[str]]:
-    """Return drawn clips of the kept-out motions in turn, uint8 (n f h w c), and prompts without the motion."""
+    """Return drawn clips of the kept-out motions in turn, uint8 (n f h w c), and prompts.
+
+    The prompts name character and place only: the base has no words for these motions.
+    """
     rng, scenes = np.random.default_rng(SEED), []
     for index in range(NUM_CLIPS):
         motion = world.KEPT_OUT_MOTIONS[index % len(world.KEPT_OUT_MOTIONS)]
-        scenes.append(world.Scene(str(rng.choice(world.CHARACTERS)), motion, str(rng.choice(world.PLACES)), 1))
-    clips = world.draw_clips(NUM_CLIPS, SEED + 1, scenes=scenes)
+        character, place = str(rng.choice(world.CHARACTERS)), str(rng.choice(world.PLACES))
+        scenes.append(world.Scene(character, motion, place, 1))
+    clips = theatre.draw_clips(NUM_CLIPS, SEED + 1, scenes=scenes)
     prompts = [f"a {scene.character} {world.PLACE_PHRASES[scene.place][0]}" for scene in scenes]
     return clips.frames, prompts
 

@@ -1,10 +1,7 @@
 """Draws the puppet theatre: short captioned clips of jointed 2-D puppets, deterministic in a seed.
 
-Ten characters, seven places, one or two of a kind on the stage, eight everyday motions; three more motions
-are kept out of what the bundled base model is trained on, so that they can be taught to it. Besides these
-the base learns from motions named by their parts (puppets/composed_motions.py). Every clip comes with
-a plain English caption and with its labels. Clip `i` of a seed is always the same, whatever is drawn with
-it.
+puppets/world.py says what clips can show. Every clip comes with a plain English caption and with its labels.
+Clip `i` of a seed is always the same, whatever is drawn with it.
 
     python -m puppets.theatre --demo --out data/puppets         # redraws the bundled demo clips
     python -m puppets.theatre --motion dab --out DIR            # exemplars of another kept-out motion
@@ -15,7 +12,7 @@ Shapes: n clips, f frames, h w pixels, c RGB.
 
 import argparse
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import imageio
@@ -24,62 +21,27 @@ import numpy as np
 
 from puppets.backdrops import draw_backdrop
 from puppets.brush import Brush
-from puppets.composed_motions import COMPOSED_MOTIONS
 from puppets.drawing import draw_puppet
 from puppets.looks import LOOKS
 from puppets.motions import pose_puppets
+from puppets.world import (
+    CHARACTERS,
+    CLIP_FRAMES,
+    EVERYDAY_MOTIONS,
+    FRAME_SIZE,
+    HELD_OUT_COMBINATIONS,
+    KEPT_OUT_MOTIONS,
+    KEPT_OUT_PHRASES,
+    PLACE_PHRASES,
+    PLACES,
+    Scene,
+    draw_composed_scene,
+    draw_scene,
+    write_caption,
+)
 from utils.errors import plain_errors, run_script
 
-PLURALS = {
-    "man": "men", "woman": "women", "toddler": "toddlers", "robot": "robots", "nurse": "nurses",
-    "firefighter": "firefighters", "clown": "clowns", "alien": "aliens", "bear": "bears", "cat": "cats",
-}
-CHARACTERS = tuple(PLURALS)
-
-PLACE_PHRASES = {
-    "park": ("in the park", "in a park", "in a green park"),
-    "beach": ("on the beach", "at the beach", "on a sandy beach"),
-    "snow": ("in the snow", "in the snow", "on a snowy day"),
-    "desert": ("in the desert", "in a desert", "in the hot desert"),
-    "night": ("at night", "at night", "under the moon"),
-    "kitchen": ("in the kitchen", "in a kitchen", "in the kitchen"),
-    "stage": ("on a stage", "on stage", "on the stage"),
-}
-PLACES = tuple(PLACE_PHRASES)
-
-MOTION_PHRASES = {
-    "standing": ("standing", "standing still", "just standing"),
-    "walking": ("walking", "walking along", "taking a walk"),
-    "waving": ("waving", "waving hello", "waving a hand"),
-    "jumping": ("jumping", "jumping up and down", "jumping up"),
-    "squatting": ("squatting", "doing squats", "squatting down"),
-    "bowing": ("bowing", "bowing down", "taking a bow"),
-    "jumping jacks": ("doing jumping jacks", "doing jumping jacks", "exercising with jumping jacks"),
-    "kicking": ("kicking", "kicking a leg", "doing kicks"),
-}
-EVERYDAY_MOTIONS = tuple(MOTION_PHRASES)
-
-# Never drawn for pretraining. `V*` is what the exemplar captions call the new motion.
-KEPT_OUT_PHRASES = {
-    "dance": "doing the V* dance",
-    "dab": "doing the V* dab",
-    "windmill": "doing the V* windmill",
-}
-KEPT_OUT_MOTIONS = tuple(KEPT_OUT_PHRASES)
-
-COMPOSED_PHRASES = {motion: f"moving with {motion}" for motion in COMPOSED_MOTIONS}
-
-# Character x motion x place combinations never drawn for pretraining, to test composition: every 11th, spread
-# so that each pair of the three still occurs.
-HELD_OUT_COMBINATIONS = frozenset(
-    (character, motion, place)
-    for i, character in enumerate(CHARACTERS)
-    for j, motion in enumerate(EVERYDAY_MOTIONS)
-    for k, place in enumerate(PLACES)
-    if (i + 3 * j + 5 * k) % 11 == 0
-)
-
-# skin and hair of people, together so that a face stands out from its hair
+# colours of skin and hair, in pairs in which the face stands out from the hair
 COMPLEXIONS = (
     ((255, 219, 188), (232, 180, 80)), ((255, 219, 188), (120, 66, 30)), ((236, 188, 146), (52, 34, 26)),
     ((236, 188, 146), (150, 70, 30)), ((186, 130, 90), (36, 26, 24)), ((128, 84, 58), (24, 22, 26)),
@@ -87,85 +49,37 @@ COMPLEXIONS = (
 
 
 @dataclass(frozen=True)
-class Scene:
-    """What a clip shows: its labels."""
-
-    character: str
-    motion: str
-    place: str
-    num_characters: int
-
-
-@dataclass(frozen=True)
 class Clips:
-    """frames: uint8 (n f h w c); captions and scenes: one per clip."""
+    """Drawn clips: frames uint8 (n f h w c), and a caption and a scene of each clip."""
 
     frames: np.ndarray
     captions: list[str]
     scenes: list[Scene]
 
 
-def draw_clips(num: int, seed: int, first: int = 0, num_frames: int = 8, fps: float = 8, size: int = 64,
-               scenes: list[Scene] | None = None, chunk: int = 128) -> Clips:
-    """Draw clips first, first + 1, ... of a seed; without `scenes` these are pretraining scenes."""
+def draw_clips(num: int, seed: int, first: int = 0, num_frames: int = CLIP_FRAMES, fps: float = 8,
+               size: int = FRAME_SIZE, scenes: list[Scene] | None = None, chunk: int = 128) -> Clips:
+    """Draw the `num` clips from number `first` on of a seed. Without `scenes` they are pretraining scenes."""
     frames, captions, shown = [], [], []
     for start in range(0, num, chunk):
         indices = range(start, min(start + chunk, num))
         rngs = [np.random.default_rng((seed, first + i)) for i in indices]
         here = [draw_scene(rng) if scenes is None else scenes[i] for i, rng in zip(indices, rngs)]
         captions += [write_caption(scene, rng) for scene, rng in zip(here, rngs)]
-        frames.append(render(here, rngs, num_frames, fps, size))
+        frames.append(paint_scenes(here, rngs, num_frames, fps, size))
         shown += here
     return Clips(np.concatenate(frames), captions, shown)
 
 
-def draw_composed_clips(num: int, seed: int, first: int = 0, num_frames: int = 8) -> Clips:
-    """Draw clips first, first + 1, ... of a seed, of motions named by their parts."""
+def draw_composed_clips(num: int, seed: int, first: int = 0, num_frames: int = CLIP_FRAMES) -> Clips:
+    """Draw the `num` clips from number `first` on of a seed, of motions named by their parts."""
     rngs = [np.random.default_rng((seed, 1, first + i)) for i in range(num)]
     return draw_clips(num, seed, first, num_frames, scenes=[draw_composed_scene(rng) for rng in rngs])
 
 
-def draw_scene(rng: np.random.Generator, held_out: bool = False) -> Scene:
-    """Draw a scene with an everyday motion: one allowed in pretraining, or a held-out combination."""
-    while True:
-        scene = Scene(str(rng.choice(CHARACTERS)), str(rng.choice(EVERYDAY_MOTIONS)), str(rng.choice(PLACES)),
-                      1 if rng.random() < 0.6 else 2)
-        if ((scene.character, scene.motion, scene.place) in HELD_OUT_COMBINATIONS) == held_out:
-            return scene
-
-
-def draw_composed_scene(rng: np.random.Generator) -> Scene:
-    """Draw a scene with a motion that is named by its parts."""
-    return replace(draw_scene(rng), motion=str(rng.choice(COMPOSED_MOTIONS)))
-
-
-def write_caption(scene: Scene, rng: np.random.Generator) -> str:
-    """Say what the scene shows, with some of the variety people have; now and then the place stays unsaid."""
-    who = "two " + PLURALS[scene.character]
-    if scene.num_characters == 1:
-        who = ("an " if scene.character[0] in "aeiou" else "a ") + scene.character
-    if scene.motion in KEPT_OUT_PHRASES:
-        what = KEPT_OUT_PHRASES[scene.motion]
-    elif scene.motion in COMPOSED_PHRASES:
-        what = COMPOSED_PHRASES[scene.motion]
-    else:
-        what = str(rng.choice(MOTION_PHRASES[scene.motion]))
-    where = str(rng.choice(PLACE_PHRASES[scene.place]))
-    style = rng.random()
-    if style < 0.70:
-        return f"{who} {what} {where}"
-    if style < 0.82:
-        return f"{who} {'is' if scene.num_characters == 1 else 'are'} {what} {where}"
-    if style < 0.90:
-        return f"a video of {who} {what} {where}"
-    if style < 0.96:
-        return f"{where}, {who} {what}"
-    return f"{who} {what}"
-
-
-def render(scenes: list[Scene], rngs: list[np.random.Generator], num_frames: int, fps: float,
+def paint_scenes(scenes: list[Scene], rngs: list[np.random.Generator], num_frames: int, fps: float,
            size: int) -> np.ndarray:
-    """Frames of the scenes, uint8 (n f h w c); where, how big and how fast comes from each generator."""
+    """Return the frames of scenes, uint8 (n f h w c). The generators decide positions, sizes and speeds."""
     staging = [draw_staging(scene, rng) for scene, rng in zip(scenes, rngs)]
     column = lambda name: np.array([s[name] for s in staging], dtype=np.float32)
     canvas = np.zeros((len(scenes), num_frames, size, size, 3), dtype=np.float32)
@@ -195,7 +109,7 @@ def render(scenes: list[Scene], rngs: list[np.random.Generator], num_frames: int
 
 
 def draw_staging(scene: Scene, rng: np.random.Generator) -> dict:
-    """The random part of one clip: where the puppets are, how big, how fast, and what surrounds them."""
+    """Return the random part of a clip: positions, size and speed of the puppets, and their surroundings."""
     spread = rng.uniform(13, 16)
     middle = 32 + rng.uniform(-2, 2) if scene.num_characters == 2 else rng.uniform(22, 42)
     phase = rng.random()
@@ -244,8 +158,8 @@ def parse_args() -> argparse.Namespace:
     what.add_argument("--sheet", type=Path, help="PNG: pretraining clips, one a row")
     parser.add_argument("--num", type=int, default=NUM_EXEMPLARS, choices=range(1, len(EXEMPLAR_CAST) + 1),
                         metavar="NUM",
-                        help=f"of --motion, at most {len(EXEMPLAR_CAST)} (default: {NUM_EXEMPLARS}); the "
-                             f"first ones are the same whatever their number")
+                        help=f"exemplars, at most {len(EXEMPLAR_CAST)} (default: {NUM_EXEMPLARS}). More of "
+                             f"them begin with the same ones")
     parser.add_argument("--out", type=Path, help="folder to write to")
     parser.add_argument("--seed", type=int, default=0, help="of the sheet")
     parser.add_argument("--rows", type=int, default=12, help="of the sheet")
@@ -256,7 +170,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def write_exemplars(motion: str, folder: Path, num: int = NUM_EXEMPLARS) -> None:
-    """Clips of two seconds, the first `num` of the cast: three characters, one kept-out motion."""
+    """Write clips of two seconds of one kept-out motion, by the first `num` of EXEMPLAR_CAST."""
     scenes = [Scene(character, motion, place, 1) for character, place in EXEMPLAR_CAST[:num]]
     clips = draw_clips(len(scenes), EXEMPLAR_SEED, num_frames=16, scenes=scenes)
     captions = [f"a {s.character} {KEPT_OUT_PHRASES[motion]} {PLACE_PHRASES[s.place][0]}" for s in scenes]
@@ -265,7 +179,7 @@ def write_exemplars(motion: str, folder: Path, num: int = NUM_EXEMPLARS) -> None
 
 
 def write_regularization(folder: Path, num: int = 48) -> None:
-    """Everyday clips of 1.5 seconds: every character, every motion, one puppet or two."""
+    """Write everyday clips of 1.5 seconds: every character, every motion, one puppet or two."""
     scenes = []
     rng = np.random.default_rng(REGULARIZATION_SEED)
     while len(scenes) < num:
@@ -280,9 +194,10 @@ def write_regularization(folder: Path, num: int = 48) -> None:
 
 def write_clips(folder: Path, names: list[str], frames: np.ndarray, captions: list[str],
                 fps: int = 8) -> None:
-    """H.264 files that every browser plays, and their captions in text.json.
+    """Write frames (n f h w c) as H.264 files that every browser plays, and their captions into text.json.
 
-    Each pixel is written as 2x2: H.264 halves the resolution of colours, which costs 64x64 puppets 8 dB.
+    Each pixel is written as 2x2 pixels. H.264 halves the resolution of colours, which would cost 8 dB at
+    64x64.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, clip in zip(names, frames):

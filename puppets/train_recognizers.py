@@ -1,10 +1,10 @@
 """Makes the bundled recognizers, models/puppet-recognizers, from clips of puppets/theatre.py only.
 
-A VideoMAE names the motion of a clip, a CLIP tells character, number and place of a frame. They are to judge
-rendered videos, so the drawn frames they train on are made worse (puppets/degrading.py). Stages, each
-continued by the same command from its last checkpoint in --work-dir: motion, clip, export (averaged weights
-as transformers folders), check (clips never trained on; writes the model cards). Where the puppets have
-changed, or the work folder was lost, the stage import makes one from --export-dir, steps afresh.
+A VideoMAE names the motion of a clip. A CLIP tells character, number and place of a frame. They are made to
+judge rendered videos, so the drawn frames they are trained on are made worse (puppets/degrading.py). The same
+command continues a stage from its last checkpoint in --work-dir. `export` writes averaged weights as
+transformers folders. `check` measures them on clips they were never trained on, and writes the model cards.
+`import` makes a new work folder from --export-dir, with steps and optimizers at their start.
 
     export ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1
     python -m puppets.train_recognizers --work-dir WORK --stage motion
@@ -34,26 +34,26 @@ from evaluation.recognizing import (
     classify_motion,
     load_clip,
     load_motion_recognizer,
-    match_captions,
 )
-from puppets import recognizer_clips as clips
-from puppets import recognizers as networks
-from puppets import theatre as world
-from puppets.cards import confusion_counts, write_card, write_measurements
-from puppets.degrading import degrade, to_frames, to_pixels
-from puppets.labels import (
+from puppets import recognizer_examples as examples
+from puppets import recognizer_networks as networks
+from puppets import theatre, world
+from puppets.base_networks import encode_pixels, to_vae_pixels
+from puppets.degrading import degrade, to_frames, to_unit_pixels
+from puppets.model_cards import confusion_counts, write_card, write_measurements
+from puppets.recognizer_labels import (
     MOTIONS,
-    caption_words,
+    draw_any_scene,
     draw_motion,
-    draw_scene,
+    match_captions,
     read_scenes,
+    recognizer_words,
     scene_captions,
     shown_labels,
     write_frame_caption,
 )
-from puppets.networks import build_tokenizer, encode_pixels, tokenize, write_vocabulary
-from puppets.networks import to_pixels as to_vae_pixels
-from puppets.training import (
+from puppets.tokenizer import build_tokenizer, tokenize, write_vocabulary
+from puppets.training_run import (
     Run,
     Shards,
     build_optimizers,
@@ -65,12 +65,11 @@ from puppets.training import (
 from utils.errors import plain_errors, run_script
 from utils.files import write_json
 
-NUM_FRAMES = networks.NUM_FRAMES
 WHITENING_CLIPS = 256
-CHECK_CLIPS = 2400                                # 200 of each motion
-BASE = Path("models/puppet-theatre")              # its autoencoder softens frames for the check
-# Frames are as drawn up to the first of these steps, and from the second on nearly all are made worse. With
-# worse frames from the start, 32 % of motions were right after 1,000 steps.
+CHECK_CLIPS = 2400                     # 200 of each motion
+BASE = Path("models/puppet-theatre")   # its autoencoder softens frames for the check
+# Up to the first step frames stay as drawn. From the second step on nearly all are made worse. With worse
+# frames from the start only 32 % of motions were right after 1,000 steps.
 EASY_STEPS = (200, 800)
 OPTIMIZATION = {"faster": 3, "weight_decay": 0.05, "betas": (0.9, 0.98)}
 
@@ -80,10 +79,10 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
     parser.add_argument("--stage", choices=["import", "motion", "clip", "export", "check"], required=True)
     parser.add_argument("--work-dir", type=Path, required=True, help="checkpoints, drawn clips and logs")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="stop, with a checkpoint, then")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="save and stop after so long")
     parser.add_argument("--steps", type=int, help="last step of the stage (motion 2000, clip 800)")
     parser.add_argument("--batch-size", type=int, help="clips (motion, 32) or frames (clip, 128)")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="at its highest")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="highest (default: 1e-3)")
     parser.add_argument("--checkpoint-steps", type=int, default=250)
     parser.add_argument("--mixed-precision", choices=["no", "bf16"], default="bf16")
     parser.add_argument("--export-dir", type=Path, default=Path("models/puppet-recognizers"))
@@ -108,7 +107,7 @@ def main() -> None:
 
 
 def randomness(seed: int, stage: str, step: int) -> tuple[np.random.Generator, torch.Generator]:
-    """Generators of a step: a run stopped and continued draws what it would have drawn."""
+    """Return the random generators of a step, the same whether or not the run was stopped before."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
     return np.random.default_rng((seed, len(stage), step)), generator
 
@@ -117,20 +116,20 @@ def randomness(seed: int, stage: str, step: int) -> tuple[np.random.Generator, t
 
 def train_motion(accelerator: Accelerator, args: argparse.Namespace, num_steps: int,
                  batch_size: int) -> None:
-    """Train the classifier; the rate falls along a cosine to 0 at the last step."""
+    """Train the classifier. The rate falls along a cosine to 0 at the last step."""
     torch.manual_seed(args.seed)
-    shards = Shards(args.work_dir / "clips", clips.draw_clips, clips.SHARD_CLIPS)
+    shards = Shards(args.work_dir / "clips", examples.draw_motion_shard, examples.SHARD_CLIPS)
     model = networks.build_classifier(MOTIONS)
-    networks.whiten_tubelets(model, to_pixels(shards[0]["frames"][:WHITENING_CLIPS]) * 2 - 1)
+    networks.whiten_tubelets(model, to_unit_pixels(shards[0]["frames"][:WHITENING_CLIPS]) * 2 - 1)
     optimizers = build_optimizers(model, **OPTIMIZATION)
     run = Run(accelerator, args, "motion", model, *optimizers, batch_size=batch_size)
     losses, hits = [], []
     while run.step < num_steps and run.has_time():
         rng, generator = randomness(args.seed, "motion", run.step)
         frames, labels = shards.draw("frames", "labels", num=batch_size, step=run.step, rng=rng)
-        frames, target = clips.with_stills(frames, labels, rng)                                  # (b k)
+        frames, target = examples.with_stills(frames, labels, rng)                               # (b k)
         share = min(1, max(0, (run.step - EASY_STEPS[0]) / (EASY_STEPS[1] - EASY_STEPS[0])))
-        pixels = degrade(to_pixels(frames), generator, share) * 2 - 1                            # (b f c h w)
+        pixels = degrade(to_unit_pixels(frames), generator, share) * 2 - 1                       # (b f c h w)
         logits = run.model(pixel_values=pixels.to(run.device)).logits.float()                    # (b k)
         loss = F.cross_entropy(logits, target.to(run.device))
         rate = cosine_rate(args.learning_rate, run.step, num_steps, num_warmup=50)
@@ -145,12 +144,12 @@ def train_motion(accelerator: Accelerator, args: argparse.Namespace, num_steps: 
 # --------------------------------------------------------------------------------------------------- clip
 
 def train_clip(accelerator: Accelerator, args: argparse.Namespace, num_steps: int, batch_size: int) -> None:
-    """Train CLIP on single frames; every caption that is true of a frame counts as a match."""
+    """Train CLIP on single frames. Every caption that is true of a frame counts as a match."""
     torch.manual_seed(args.seed)
-    tokenizer = build_tokenizer(caption_words())
-    shards = Shards(args.work_dir / "frames", clips.draw_frames, clips.SHARD_CLIPS)
+    tokenizer = build_tokenizer(recognizer_words())
+    shards = Shards(args.work_dir / "frames", examples.draw_frame_shard, examples.SHARD_CLIPS)
     model = networks.build_clip(tokenizer)
-    networks.whiten_patches(model, to_pixels(shards[0]["frames"][:WHITENING_CLIPS])[:, 0] * 2 - 1)
+    networks.whiten_patches(model, to_unit_pixels(shards[0]["frames"][:WHITENING_CLIPS])[:, 0] * 2 - 1)
     optimizers = build_optimizers(model, **OPTIMIZATION)
     run = Run(accelerator, args, "clip", model, *optimizers, batch_size=batch_size)
     losses, hits = [], []
@@ -159,8 +158,8 @@ def train_clip(accelerator: Accelerator, args: argparse.Namespace, num_steps: in
         frames, shown = shards.draw("frames", "shown", num=batch_size, step=run.step, rng=rng)   # (b 3)
         moments = torch.from_numpy(rng.integers(frames.shape[1], size=batch_size))
         frames = frames[torch.arange(batch_size), moments, None]                                 # (b 1 h w c)
-        pixels = degrade(to_pixels(frames), generator)[:, 0] * 2 - 1                             # (b c h w)
-        captions, says = zip(*(write_frame_caption(clips.scene_of(row), rng) for row in shown.tolist()))
+        pixels = degrade(to_unit_pixels(frames), generator)[:, 0] * 2 - 1                        # (b c h w)
+        captions, says = zip(*(write_frame_caption(examples.scene_of(row), rng) for row in shown.tolist()))
         is_true = matches(shown, torch.tensor(says)).to(run.device)                              # (b b)
         input_ids = tokenize(tokenizer, list(captions)).to(run.device)
         output = run.model(input_ids=input_ids, pixel_values=pixels.to(run.device))
@@ -177,16 +176,17 @@ def train_clip(accelerator: Accelerator, args: argparse.Namespace, num_steps: in
 
 
 def matches(shown: Tensor, says: Tensor) -> Tensor:
-    """Which captions (columns) are true of which frames (rows): (b b) of 0 and 1.
+    """Return 1 where a caption (column) is true of a frame (row), else 0: (b b).
 
-    Caption j is of frame j, as far as it `says` (b 3) character, number and place.
+    Caption j was written for frame j. `says` (b 3): whether it says character, number and place. What a
+    caption leaves out cannot make it false. `shown` (b 3): what the frames show.
     """
     same = (shown[:, None] == shown[None]) | ~says[None]                                         # (b b 3)
     return same.all(-1).float()
 
 
 def match_loss(logits: Tensor, is_true: Tensor) -> Tensor:
-    """Cross-entropy of each row against all of its matches alike."""
+    """Return the cross-entropy, averaged over rows. All matches of a row are equally right."""
     return -(is_true / is_true.sum(1, keepdim=True) * logits.log_softmax(-1)).sum(1).mean()
 
 
@@ -194,7 +194,7 @@ def match_loss(logits: Tensor, is_true: Tensor) -> Tensor:
 
 def export(work_dir: Path, export_dir: Path) -> None:
     """Write the averaged weights as two transformers folders in half precision, each with a model card."""
-    classifier, words = networks.build_classifier(MOTIONS), caption_words()
+    classifier, words = networks.build_classifier(MOTIONS), recognizer_words()
     tokenizer = build_tokenizer(words)
     clip = networks.build_clip(tokenizer)
     image_processor = networks.image_processor()
@@ -204,33 +204,34 @@ def export(work_dir: Path, export_dir: Path) -> None:
         model.half().save_pretrained(folder)
         for part in parts:
             part.save_pretrained(folder)
-        # transformers loads a model in the type its config names: in single precision everywhere
+        # transformers loads a model in the dtype that its config names: float32
         config = json.loads((folder / "config.json").read_text(encoding="utf-8")) | {"dtype": "float32"}
         write_json(folder / "config.json", config)
-        notes_path = work_dir / f"{name}-notes.md"               # what whoever ran it wants to add
+        notes_path = work_dir / f"{name}-notes.md"               # written by whoever ran it
         write_card(folder, name, run | {
             "made_on": f"{describe_machine()}, beside other work",
             "num_parameters": sum(p.numel() for p in model.parameters()),
             "notes": notes_path.read_text(encoding="utf-8") if notes_path.exists() else "",
-            "clip_seed": clips.MOTION_SEED if name == "motion" else clips.FRAME_SEED})
+            "clip_seed": examples.MOTION_SEED if name == "motion" else examples.FRAME_SEED})
     write_vocabulary(words, export_dir / "clip")
 
 
 def import_recognizers(work_dir: Path, export_dir: Path) -> None:
     """Make checkpoints of step 0 from exported recognizers, to train on."""
     for name, kind in {"motion": VideoMAEForVideoClassification, "clip": CLIPModel}.items():
-        save_untrained(kind.from_pretrained(export_dir / name), work_dir / f"{name}.pt")
+        save_untrained(kind.from_pretrained(export_dir / name, use_safetensors=True),
+                       work_dir / f"{name}.pt")
 
 
 # -------------------------------------------------------------------------------------------------- check
 
 def check(export_dir: Path) -> None:
-    """Measure both recognizers on clips never trained on; print the figures and write them into the cards."""
+    """Measure both recognizers on clips never trained on; print the figures and add them to the cards."""
     recognizer, clip = load_motion_recognizer(str(export_dir / "motion")), load_clip(str(export_dir / "clip"))
-    rngs = [np.random.default_rng((clips.HELD_OUT_SEED, 1, i)) for i in range(CHECK_CLIPS)]
+    rngs = [np.random.default_rng((examples.CHECK_SEED, 1, i)) for i in range(CHECK_CLIPS)]
     labels = [MOTIONS[i % len(MOTIONS)] for i in range(CHECK_CLIPS)]
     motions = [draw_motion(label, rng) for label, rng in zip(labels, rngs)]
-    scenes = [replace(draw_scene(rng), motion=motion) for rng, motion in zip(rngs, motions)]
+    scenes = [replace(draw_any_scene(rng), motion=motion) for rng, motion in zip(rngs, motions)]
     shown, accuracies, confusion = shown_labels(scenes), {}, None
     for view, frames in draw_views(scenes).items():
         probabilities = classify_motion(recognizer, frames)                                      # (n k)
@@ -238,41 +239,41 @@ def check(export_dir: Path) -> None:
         seen |= {"motion": probabilities.argmax(1)}
         accuracies[view] = {"clips": len(frames)} | {
             name: float((seen[name] == shown[name][: len(frames)]).mean()) for name in shown}
-        if confusion is None:   # of the first view: the frames as drawn
+        if confusion is None:   # the first view: frames as drawn
             confusion = confusion_counts(shown["motion"], seen["motion"], len(MOTIONS))
             accuracies |= check_time(recognizer, frames[: len(frames) // 10], shown["motion"])
         print(view, {name: round(number, 4) for name, number in accuracies[view].items()}, flush=True)
     for name in ("motion", "clip"):
-        write_measurements(export_dir / name, accuracies, clips.HELD_OUT_SEED,
+        write_measurements(export_dir / name, accuracies, examples.CHECK_SEED,
                            confusion if name == "motion" else None)
 
 
 def draw_views(scenes: list[world.Scene]) -> dict[str, np.ndarray]:
-    """The same scenes as uint8 frames (n f h w c): as drawn, and a tenth of them in ways harder to judge."""
+    """Return scenes as uint8 frames (n f h w c): all as drawn, a tenth in ways that are harder to judge."""
     num, some = len(scenes), len(scenes) // 10
-    frames = world.draw_clips(num, clips.HELD_OUT_SEED, scenes=scenes).frames
+    frames = theatre.draw_clips(num, examples.CHECK_SEED, scenes=scenes).frames
     views = {"as drawn": frames}
-    views["two seconds in 16 frames"] = world.draw_clips(
-        some, clips.HELD_OUT_SEED, first=num, num_frames=2 * NUM_FRAMES, scenes=scenes[:some]).frames
-    generator = torch.Generator().manual_seed(clips.HELD_OUT_SEED)
+    views["two seconds in 16 frames"] = theatre.draw_clips(
+        some, examples.CHECK_SEED, first=num, num_frames=2 * world.CLIP_FRAMES, scenes=scenes[:some]).frames
+    generator = torch.Generator().manual_seed(examples.CHECK_SEED)
     views["made worse as in training"] = to_frames(
-        degrade(to_pixels(torch.from_numpy(frames[:some])), generator))
-    vae = AutoencoderKL.from_pretrained(BASE / "vae").eval()
+        degrade(to_unit_pixels(torch.from_numpy(frames[:some])), generator))
+    vae = AutoencoderKL.from_pretrained(BASE / "vae", use_safetensors=True).eval()
     flat = to_vae_pixels(rearrange(frames[:some], "n f h w c -> (n f) h w c"))
     with torch.no_grad():
         decoded = [vae.decode(encode_pixels(vae, part)[0]).sample for part in flat.split(64)]    # (b c h w)
     views["through the base's autoencoder"] = to_frames(
-        rearrange(torch.cat(decoded) / 2 + 0.5, "(n f) c h w -> n f c h w", f=NUM_FRAMES))
+        rearrange(torch.cat(decoded) / 2 + 0.5, "(n f) c h w -> n f c h w", f=world.CLIP_FRAMES))
     return views
 
 
 def check_time(recognizer, frames: np.ndarray, motions: np.ndarray) -> dict[str, dict[str, float]]:
-    """How clips that stand still at some moment, and those in a wrong order, are called."""
-    rng = np.random.default_rng(clips.HELD_OUT_SEED)
+    """Return what the recognizer calls clips as they are, frozen at a random frame, and in a wrong order."""
+    rng = np.random.default_rng(examples.CHECK_SEED)
     moving = motions[: len(frames)] != MOTIONS.index("standing")
     frames, motions = frames[moving], motions[: len(frames)][moving]
-    frozen = np.stack([clip[[rng.integers(NUM_FRAMES)] * NUM_FRAMES] for clip in frames])
-    shuffled = np.stack([clip[clips.shuffled_order(rng, NUM_FRAMES)] for clip in frames])
+    frozen = np.stack([clip[[rng.integers(world.CLIP_FRAMES)] * world.CLIP_FRAMES] for clip in frames])
+    shuffled = np.stack([clip[examples.shuffled_order(rng, world.CLIP_FRAMES)] for clip in frames])
     results = {}
     for name, changed in (("moving", frames), ("frozen", frozen), ("shuffled", shuffled)):
         probabilities = classify_motion(recognizer, changed)                                     # (n k)

@@ -18,7 +18,7 @@ from utils.captions import add_captions
 from utils.errors import UserError
 from utils.files import remove_stale
 from utils.prompts import Prompt, file_name
-from utils.video import SAME_PICTURE, read_metadata, write_video
+from utils.video import SAME_PICTURE, frame_changes, read_metadata, write_video
 
 # where weights lie may change: which ones they are, their fingerprints tell; the prompt says what V* became
 UNCOMPARED = ("base", "motion", "placeholder_token")
@@ -127,7 +127,7 @@ def faults(frames: np.ndarray) -> list[str]:
         what = "is one flat colour" if num_flat == len(frames) else \
             f"has {num_flat} of {len(frames)} frames in one flat colour"
         return [f"{what}. In fp16, numbers can overflow: try precision bf16 or no."]
-    changes = [np.abs(after.astype(np.int16) - before).mean() for before, after in zip(frames, frames[1:])]
+    changes = frame_changes(frames)
     if changes and max(changes) < SAME_PICTURE:
         return ["does not move: all frames show the same picture."]
     return []

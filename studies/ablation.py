@@ -1,14 +1,15 @@
-"""Asks the paper's questions of a base: trains, renders and measures cell by cell, and writes the answers.
+"""Asks the paper's questions of a base: trains, renders and measures cell by cell, and writes the tables.
 
     python -m studies.ablation --list                                 # the cells, and which are finished
     python -m studies.ablation --minutes 60 --docs docs/results.md    # go on for an hour, most telling first
     python -m studies.ablation --cells regularization --docs docs/results.md    # one table, or cells by name
 
-A cell is a folder, OUT/cells/CELL/MOTION-seedN; it is finished when it has scores.json (remove that to
-measure its videos again), and one that was stopped goes on where it was. Every cell renders the same prompts:
-characters no exemplar shows, alone and in pairs, doing the new motion, and everyday motions, compared with
-the untuned base's videos of the same prompts and seeds. Those are rendered once, in OUT/base. Tables
-(OUT/results.md, results.json) and plots are written at every end.
+A cell is one training with one change. Its folder is OUT/cells/CELL/MOTION-seedN. The cell is finished when
+the folder has scores.json; remove that file to measure the videos again. A cell that was stopped goes on
+where it was. Every cell renders the same prompts: characters that no exemplar shows, alone and in pairs,
+doing the new motion or an everyday motion. Everyday videos are compared with the untuned base's videos of
+the same prompts and seeds, which are rendered once, into OUT/base. Tables (OUT/results.md, results.json) and
+plots are written whenever the script ends.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-from puppets import theatre as world
+from puppets import theatre, world
 from studies.ablation_cells import TABLES, Cell, all_cells, choose_cells, names
 from studies.ablation_report import check_document
 from studies.ablation_study import (
@@ -37,29 +38,29 @@ from utils.commands import CLIP, RECOGNIZER, ROOT
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import copy_whole, digest_of, file_digest, replacing, write_json
 
-CURVE = (1 / 8, 1 / 4, 1 / 2, 1, 3 / 2, 2)   # of max_train_steps, where the curve over steps is measured
+CURVE = (1 / 8, 1 / 4, 1 / 2, 1, 3 / 2, 2)   # steps of the curve, as parts of max_train_steps
 
 
 def main() -> None:
     args = parse_args()
     cells = choose_cells(args.cells)
-    load_config(CONFIG, args.set)   # what is wrong with --set is said before anything is made
+    load_config(CONFIG, args.set)   # raises UserError if --set is wrong, before anything is made
     study = Study(args.out, args, base_digest(args.base), judges_digest(args),
                   time.monotonic() + 60 * args.minutes)
     if args.list:
         print("\n".join(f"{state_of(study, cell):12} {cell.name:18} {cell.title}" for cell in cells))
         return
-    check_finished(study, all_cells())   # also those not chosen now stand in the tables
+    check_finished(study, all_cells())   # the tables also hold cells that were not chosen now
     if args.docs:
         check_document(args.docs, TABLES)
     args.out.mkdir(parents=True, exist_ok=True)
-    held = hold(args.out)   # noqa: F841 (as long as this process lives)
-    for number in (signal.SIGINT, signal.SIGTERM):   # also where a shell script's background job ignores them
+    held = hold(args.out)   # noqa: F841 (the lock lasts as long as this process)
+    for number in (signal.SIGINT, signal.SIGTERM):   # a shell script's background jobs ignore Ctrl-C
         signal.signal(number, signal.default_int_handler)
     failed = []
     try:
         for cell in cells:
-            attempt(lambda: run_cell(study, cell), None, failed)   # one that fails stays open
+            attempt(lambda: run_cell(study, cell), None, failed)   # a cell that fails stays open
     except OutOfTime:
         print("out of time; the same command goes on from here")
     finally:
@@ -73,23 +74,23 @@ def parse_args() -> argparse.Namespace:
     parser = plain_errors(argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
     add = parser.add_argument
-    add("--out", type=Path, default=Path("results/ablation"), help="of the cells (default: %(default)s)")
+    add("--out", type=Path, default=Path("results/ablation"), help="folder of cells (default: %(default)s)")
     add("--docs", type=Path, help="document to write the tables into, between their markers")
     add("--cells", default="", metavar="NAME,...", help="tables or cells, in this order (default: all)")
-    add("--list", action="store_true", help="say which cells there are and how far each is, and stop")
+    add("--list", action="store_true", help="print all cells and how far each is, and stop")
     add("--minutes", type=float, default=math.inf, help="stop after so long; the next call goes on")
     add("--motions", type=names, default=list(world.KEPT_OUT_MOTIONS) if has_gpu else ["dance"],
         help=f"some of {','.join(world.KEPT_OUT_MOTIONS)} (default: dance; all on a GPU)")
     add("--seeds", type=numbers, default=[64, 65] if has_gpu else [64],
         help="of training (default: 64; 64,65 on a GPU)")
-    add("--videos", type=int, default=64 if has_gpu else 48, help="a cell (default: 48; 64 on a GPU)")
+    add("--videos", type=int, default=64 if has_gpu else 48, help="of each cell (default: 48; 64 on a GPU)")
     add("--base", default="models/puppet-theatre", help="diffusers folder or hub id (default: %(default)s)")
     add("--recognizer", help="as of evaluate_motion.py")
     add("--clip", help="as of evaluate_motion.py")
     add("--inference-steps", type=int, default=25, help="denoising steps (default: 25)")
     add("--guidance-scale", type=float, default=4.0, help="(default: 4)")
     add("--batch-size", type=int, default=4, help="videos rendered at once (default: 4)")
-    add("--set", nargs="*", default=[], metavar="key=value", help="more changes of config.yaml, in each cell")
+    add("--set", nargs="*", default=[], metavar="key=value", help="changes of config.yaml for every cell")
     args = parser.parse_args()
     if unknown := [motion for motion in args.motions if motion not in world.KEPT_OUT_MOTIONS]:
         parser.error(f"--motions {','.join(unknown)}: choose from {', '.join(world.KEPT_OUT_MOTIONS)}")
@@ -106,14 +107,17 @@ def numbers(text: str) -> list[int]:
 
 
 def base_digest(base: str) -> str:
-    """Return a hash of the base's UNet: cells of another base are other cells."""
+    """Return a hash of the base's UNet. Cells of another base must not stand in the same table."""
     from models.base_folder import find_base, weight_files
 
     return digest_of([file_digest(path) for path in weight_files(find_base(base) / "unet")])[:16]
 
 
 def judges_digest(args: argparse.Namespace) -> str:
-    """Return a hash of recognizer and CLIP: scores by others are other scores. Of a hub id it is the name."""
+    """Return a hash of recognizer and CLIP, whose scores must not be mixed with those of other models.
+
+    Of a hub id the name is hashed.
+    """
     folders = [Path(args.recognizer or RECOGNIZER), Path(args.clip or CLIP)]
     return digest_of([[file_digest(path) for path in sorted(folder.glob("*.safetensors"))] or str(folder)
                       for folder in folders])[:16]
@@ -122,7 +126,7 @@ def judges_digest(args: argparse.Namespace) -> str:
 # -------------------------------------------------------------------------------------------------- one cell
 
 def run_cell(study: Study, cell: Cell) -> None:
-    """Train, render and measure what is missing of a cell."""
+    """Train, render and measure whatever a cell still lacks."""
     for motion, seed in study.variants(cell):
         folder = study.cell_dir(cell, motion, seed)
         if (folder / "scores.json").is_file():
@@ -130,16 +134,16 @@ def run_cell(study: Study, cell: Cell) -> None:
         print(f"{cell.name}, {motion}, seed {seed}: {folder}", flush=True)
         write_json(folder / "cell.json", study.facts(cell, motion, seed))
         if cell.name == "base":
-            measured = render(study, motion, study.args.base, base_videos(study, motion), "all")
+            measured = render_prompts(study, motion, study.args.base, base_videos(study, motion), "all")
         elif cell.name == "steps":
-            measured = train(study, cell, motion, seed)
+            measured = train_cell(study, cell, motion, seed)
         else:
-            render(study, motion, study.args.base, base_videos(study, motion), "all")
-            run = train(study, cell, motion, seed)
-            measured = render(study, motion, run, folder / "videos", "all")
-        reference = ["--reference-videos", base_videos(study, motion)]
-        if cell.name in ("base", "steps"):   # is the reference itself; has it, as its step 0
-            reference = []
+            render_prompts(study, motion, study.args.base, base_videos(study, motion), "all")
+            run = train_cell(study, cell, motion, seed)
+            measured = render_prompts(study, motion, run, folder / "videos", "all")
+        # the videos of "base" are the reference, and "steps" has the reference as its step 0
+        has_reference = cell.name in ("base", "steps")
+        reference = [] if has_reference else ["--reference-videos", base_videos(study, motion)]
         models = [part for flag in ("recognizer", "clip") if getattr(study.args, flag)
                   for part in (f"--{flag}", getattr(study.args, flag))]
         call(study, folder, "evaluate_motion.py", "-v", measured, "--motion", motion, "--exemplars",
@@ -147,8 +151,8 @@ def run_cell(study: Study, cell: Cell) -> None:
         copy_whole(measured / "scores.json", folder / "scores.json")
 
 
-def train(study: Study, cell: Cell, motion: str, seed: int) -> Path:
-    """Return the run of a cell, trained to its end: a new one, or the one that was stopped."""
+def train_cell(study: Study, cell: Cell, motion: str, seed: int) -> Path:
+    """Return the finished run of a cell, after starting it or resuming the one that was stopped."""
     folder = study.cell_dir(cell, motion, seed)
     runs = sorted((folder / "runs").glob("cell-*"))
     if not runs:
@@ -165,7 +169,7 @@ def train(study: Study, cell: Cell, motion: str, seed: int) -> Path:
 
 
 def curve(study: Study, motion: str) -> list[str]:
-    """Return the changes that render some prompts at several steps of a longer training."""
+    """Return the changes of the config that render some prompts at several steps of a longer training."""
     args = study.args
     num_steps = load_config(CONFIG, args.set)[0].max_train_steps
     steps = sorted({max(1, round(share * num_steps)) for share in CURVE})
@@ -176,8 +180,8 @@ def curve(study: Study, motion: str) -> list[str]:
             f"validation_data.batch_size={args.batch_size}"]
 
 
-def render(study: Study, motion: str, model: str | Path, folder: Path, which: str) -> Path:
-    """Return the folder of the prompts' videos, rendered as far as they are missing."""
+def render_prompts(study: Study, motion: str, model: str | Path, folder: Path, which: str) -> Path:
+    """Render the videos that are missing, and return their folder."""
     args = study.args
     config = load_config(CONFIG, args.set)[0]
     size = f"{config.validation_data.width}x{config.validation_data.height}"
@@ -193,7 +197,7 @@ def base_videos(study: Study, motion: str) -> Path:
 
 
 def call(study: Study, folder: Path, script: str, *arguments: object) -> None:
-    """Run a script of this repository, its output in `folder`/log.txt, and say how long it took."""
+    """Run a script of this repository with its output in `folder`/log.txt, and print how long it took."""
     started = time.monotonic()
     run_logged([sys.executable, str(ROOT / script), *map(str, arguments)], folder / "log.txt", study.deadline)
     print(f"  {script} {time.monotonic() - started:.0f} s", flush=True)
@@ -202,15 +206,15 @@ def call(study: Study, folder: Path, script: str, *arguments: object) -> None:
 # ------------------------------------------------------------------------------------- exemplars and prompts
 
 def exemplars_dir(study: Study, motion: str, num: int) -> Path:
-    """Return a folder of the first `num` exemplars of a motion, drawn where it is missing."""
+    """Return a folder of the first `num` exemplars of a motion, which are drawn if it is missing."""
     folder = study.out / "exemplars" / f"{motion}-{num}"
-    if not (folder / "text.json").is_file():   # written last
-        world.write_exemplars(motion, folder, num)
+    if not (folder / "text.json").is_file():   # the last file to be written
+        theatre.write_exemplars(motion, folder, num)
     return folder
 
 
 def prompts_path(study: Study, motion: str, which: str) -> Path:
-    """Return the file of a study's prompts: all of them, or some, a third, for the curve over steps."""
+    """Return the file of a study's prompts: "all", or "some", a third of them, for the curve over steps."""
     num = study.args.videos if which == "all" else max(EVERYDAY_SHARE, study.args.videos // 3)
     path = study.out / "prompts" / f"{motion}-{num}.txt"
     lines = [f"{1000 + index},{text}" for index, text in enumerate(write_prompts(motion, num))]

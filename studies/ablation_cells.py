@@ -1,4 +1,4 @@
-"""The cells of studies/ablation.py: what is changed in the recipe of config.yaml, and in which tables."""
+"""The cells of studies/ablation.py: how each changes the recipe of config.yaml, and the tables it is in."""
 
 from dataclasses import dataclass, replace
 
@@ -22,7 +22,7 @@ TITLES_IN = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One thing tried: how the recipe of config.yaml is changed, and the tables it stands in."""
+    """One training: how it changes the recipe of config.yaml, and the tables that it is a row of."""
 
     name: str
     title: str
@@ -31,12 +31,12 @@ class Cell:
     num_exemplars: int = 6
 
     def title_in(self, table: str) -> str:
-        """What it is called there: the recipe itself stands in most tables."""
+        """Return the name of the row in a table. The unchanged recipe has another name in each."""
         return TITLES_IN.get((self.name, table), self.title)
 
 
 def weights(name: str, title: str, modules: str, *tables: str) -> tuple[Cell, Cell]:
-    """Return the cell that trains these modules, with regularization, and the one without."""
+    """Return two cells that train these modules: with regularization, and without."""
     change = f"trainable_modules={modules}"
     return (Cell(name, title, ("weights", *tables), (change,)),
             Cell(f"{name}-alone", f"{title}, no regularization", ("weights",),
@@ -44,7 +44,7 @@ def weights(name: str, title: str, modules: str, *tables: str) -> tuple[Cell, Ce
 
 
 def all_cells() -> list[Cell]:
-    """Return every cell, the most telling first."""
+    """Return every cell, the most informative first."""
     paper, paper_alone = weights("paper", "cross, temporal, convolutions (the paper's set)", PAPER,
                                  "regularization", "timesteps", "exemplars")
     paper_alone = replace(paper_alone, tables=("weights", "regularization"))
@@ -68,7 +68,10 @@ def all_cells() -> list[Cell]:
 
 
 def choose_cells(wanted: str) -> list[Cell]:
-    """Return the cells of the tables or names in `wanted`, all if it is empty. Raises UserError."""
+    """Return the cells of the tables and cell names in `wanted`; all cells if it is empty.
+
+    Raises UserError if a name is unknown.
+    """
     cells = all_cells()
     chosen, unknown = [], []
     for name in names(wanted) or ["all"]:

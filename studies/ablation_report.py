@@ -1,6 +1,6 @@
-"""Tables and plots of studies/ablation.py: cells with their scores pooled, what was not reached marked open.
+"""Tables and plots of studies/ablation.py. A cell that nobody has run is marked open.
 
-A document holds each table between two markers and is written anew only there:
+A document holds each table between two markers, and only the text between them is replaced:
 
     <!-- ablation: weights -->
     <!-- end of ablation: weights -->
@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.score_report import TITLES
-from evaluation.scores import MEASURES, SHARES, text_of
+from evaluation.scores import MEASURES
 from evaluation.statistics import Estimate, estimate
+from evaluation.summary import text_of
 from utils import markdown
 from utils.errors import UserError
 from utils.files import replacing
@@ -28,31 +28,33 @@ OPEN = "open"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: a cell, and its measures; None where it has not been reached."""
+    """One line of a table: a cell and its measures, which are None if the cell has not been run."""
 
     title: str
     measures: dict[str, Estimate] | None
     num_videos: int
-    step: int | None = None      # of the curve over steps
+    step: int | None = None      # in the curve over steps
 
 
 def pool(score_files: Sequence[Path], step: int | None = None) -> tuple[dict[str, Estimate], int]:
-    """Return each measure over the videos of several scores.json, and how many videos these are.
+    """Return each measure over the videos of several scores.json, and the number of videos.
 
-    `step`: only of videos of that step. Diversity, which belongs to prompts and not to videos, is left out.
+    With `step`, only videos of that step count. Measures of prompts (diversity) are left out, because
+    scores.json has no values of single prompts.
     """
     videos = [video["scores"] for path in score_files
               for video in json.loads(path.read_text(encoding="utf-8"))["videos"]
               if step is None or video["step"] == step]
-    measures = {measure: estimate([float(scores[key]) for scores in videos if key in scores],
-                                  is_share=measure in SHARES)
-                for measure, key in MEASURES.items() if measure != "diversity"}
+    measures = {measure.key: estimate([float(scores[measure.score]) for scores in videos
+                                       if measure.score in scores], is_share=measure.is_share)
+                for measure in MEASURES if measure.of_video}
     return measures, len(videos)
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
-    """Return the rows as a Markdown table: mean, interval, number of videos."""
-    heads = [f"{TITLES[measure][0]} ({TITLES[measure][1]})" for measure in COLUMNS]
+    """Return the rows as a Markdown table. A cell has mean, interval and number of videos."""
+    measures = {measure.key: measure for measure in MEASURES}
+    heads = [f"{measures[key].heading} ({measures[key].better})" for key in COLUMNS]
     return "\n".join(markdown.table(["cell", *heads], [
         [row.title, *([OPEN] * len(COLUMNS) if row.measures is None else
                       [_cell(row.measures[measure]) for measure in COLUMNS])] for row in rows]))
@@ -63,10 +65,10 @@ def _cell(found: Estimate) -> str:
 
 
 def measured_titles(table: str) -> set[str]:
-    """Return the titles of the rows of a Markdown table, whatever is around it, that are not open."""
+    """Return the titles of the rows that are not open, of the Markdown table in a text."""
     rows = [[part.strip() for part in line.strip("| ").split("|")] for line in table.splitlines()
             if line.startswith("| ")]
-    return {title for title, *rest in rows[2:] if OPEN not in rest}   # after the head
+    return {title for title, *rest in rows[2:] if OPEN not in rest}   # without the two lines of the head
 
 
 def check_document(document: Path, tables: Iterable[str]) -> None:
@@ -82,14 +84,14 @@ def check_document(document: Path, tables: Iterable[str]) -> None:
 
 
 def section_of(document: Path, table: str) -> str:
-    """Return what is between a table's markers in a document that has them."""
+    """Return the text between a table's markers. The document must have them (`check_document`)."""
     start, end = markers(table)
     found = re.search(between(start, end), document.read_text(encoding="utf-8"), re.DOTALL)
     return found[0].removeprefix(start).removesuffix(end)
 
 
 def fill_in(document: Path, sections: Mapping[str, str]) -> None:
-    """Put each table's text between its markers. Raises UserError, and writes nothing, if any are missing."""
+    """Put each table's text between its markers. If any are missing, raise UserError and write nothing."""
     check_document(document, sections)
     text = document.read_text(encoding="utf-8")
     for table, content in sections.items():
@@ -109,9 +111,9 @@ def between(start: str, end: str) -> str:
 
 
 def plot_rows(path: Path, rows: Sequence[Row], title: str) -> bool:
-    """Draw the measures of the cells that were reached, side by side; return whether there were any.
+    """Draw the measures of the rows that are not open, and return whether there are any.
 
-    Rows of the curve over steps stand over their steps, others below one another.
+    Each measure has a panel. Rows of the curve over steps stand over their steps, others one below another.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -128,7 +130,7 @@ def plot_rows(path: Path, rows: Sequence[Row], title: str) -> bool:
             found = row.measures[measure]
             if not found.num:
                 continue
-            low, high = (found.mean, found.mean) if found.low is None else (found.low, found.high)
+            low, high = found.interval
             if is_curve:
                 axes.plot(row.step, found.mean, "o", color="C0")
                 axes.vlines(row.step, low, high, color="C0", alpha=0.5, linewidth=3)

@@ -1,4 +1,4 @@
-"""The folder of studies/ablation.py: its cells, what their scores depend on, how far they are, results."""
+"""The folder of studies/ablation.py: where cells lie, how they were made, how far they are, and results."""
 
 import argparse
 import json
@@ -28,24 +28,24 @@ CONFIG = ROOT / "config.yaml"
 
 @dataclass(frozen=True)
 class Study:
-    """What all cells share."""
+    """What all cells have in common."""
 
     out: Path
     args: argparse.Namespace
     base_digest: str
     judges_digest: str     # of recognizer and CLIP
-    deadline: float        # of time.monotonic()
+    deadline: float        # by time.monotonic()
 
     def cell_dir(self, cell: Cell, motion: str, seed: int) -> Path:
         return self.out / "cells" / cell.name / f"{motion}-seed{seed}"
 
     def variants(self, cell: Cell) -> list[tuple[str, int]]:
-        """The motions and seeds of a cell; nothing is trained in the base, so one seed is all of them."""
+        """Return the motions and seeds of a cell. The base is not trained, so it has one seed."""
         seeds = self.args.seeds[:1] if cell.name == "base" else self.args.seeds
         return [(motion, seed) for motion in self.args.motions for seed in seeds]
 
     def facts(self, cell: Cell, motion: str, seed: int) -> dict:
-        """What a cell's scores depend on."""
+        """Return everything that a cell's scores depend on."""
         args = self.args
         return {"cell": cell.name, "overrides": [*cell.overrides, *args.set], "exemplars": cell.num_exemplars,
                 "motion": motion, "seed": seed, "videos": args.videos, "base": self.base_digest,
@@ -54,18 +54,18 @@ class Study:
 
 
 def hold(out: Path) -> FileLock:
-    """Keep other processes from the cells while this one lives. Raises UserError if one is at them."""
+    """Lock the cells for this process. Raises UserError if another process has locked them."""
     lock = FileLock(out / ".lock", timeout=0)
     try:
         lock.acquire()
     except Timeout:
-        raise UserError(f"{out}: another process is at its cells. "
-                        f"Wait for it, or choose another --out.") from None
+        raise UserError(f"{out}: another process works on its cells. Wait for it, or choose another "
+                        f"--out.") from None
     return lock
 
 
 def state_of(study: Study, cell: Cell) -> str:
-    """Return how far a cell is: open, under way, finished."""
+    """Return how far a cell is: open, under way or finished."""
     folders = [study.cell_dir(cell, *variant) for variant in study.variants(cell)]
     finished = sum((folder / "scores.json").is_file() for folder in folders)
     if finished == len(folders):
@@ -74,7 +74,7 @@ def state_of(study: Study, cell: Cell) -> str:
 
 
 def check_finished(study: Study, cells: list[Cell]) -> None:
-    """Raise UserError if cells that are there were made in another way: one table must not mix them."""
+    """Raise UserError if existing cells were made in another way, which one table must not mix."""
     problems = []
     for cell in cells:
         for motion, seed in study.variants(cell):
@@ -89,9 +89,10 @@ def check_finished(study: Study, cells: list[Cell]) -> None:
 
 
 def write_results(study: Study, tables: Collection[str]) -> None:
-    """Write all tables, with cells not reached as open, and the plots; into the document only `tables`.
+    """Write all tables and plots into the folder, and `tables` into the document. Missing cells are open.
 
-    A table there that has more rows of the same base, motions and seeds than this folder stays as it is.
+    A table of the document stays as it is if it has rows of the same base, motions and seeds that this folder
+    lacks.
     """
     sections, results, docs = {}, {}, study.args.docs
     for table, title in TABLES.items():
@@ -121,7 +122,7 @@ def write_results(study: Study, tables: Collection[str]) -> None:
 
 
 def rows_of(study: Study, cell: Cell, table: str) -> list[Row]:
-    """Return the lines of a cell: one, or, of the curve, one a step. What is not measured in full is open."""
+    """Return the rows of a cell: one, or one for each step of the curve. An unfinished cell is open."""
     files = [study.cell_dir(cell, *variant) / "scores.json" for variant in study.variants(cell)]
     if not files or not all(path.is_file() for path in files):
         return [Row(cell.title_in(table), None, 0)]
@@ -146,7 +147,7 @@ def command_for(study: Study, table: str) -> str:
 
 
 def described(study: Study) -> str:
-    """Return what the tables are of."""
+    """Return the line above a table: its motions, seeds and base."""
     args = study.args
     return (f"Motions: {', '.join(args.motions)}. Seeds of training: {', '.join(map(str, args.seeds))}. Base "
             f"`{args.base}`, UNet {study.base_digest}.")

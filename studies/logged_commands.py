@@ -1,4 +1,4 @@
-"""Commands that run for hours: their output in a log, stopped at a deadline in a way that lets them save."""
+"""Commands that run for hours: they write to a log, and are stopped at a deadline so that they can save."""
 
 import math
 import subprocess
@@ -10,22 +10,23 @@ from utils.errors import UserError
 
 
 class OutOfTime(Exception):
-    """The deadline has come."""
+    """The deadline has passed."""
 
 
 def run_logged(command: Sequence[str], log_path: Path, deadline: float = math.inf) -> None:
-    """Run a command to its end, its output added to a log; `deadline` is of time.monotonic().
+    """Run a command to its end and add its output to a log. `deadline` is a time of time.monotonic().
 
-    At the deadline, or on Ctrl-C, it gets one SIGTERM and time to save; not SIGINT, which the background jobs
-    of a shell script, and all that these start, ignore. Raises OutOfTime at the deadline, and UserError with
-    the log's last line if the command fails.
+    At the deadline, or on Ctrl-C, the command gets one SIGTERM and time to save. SIGINT would not do, because
+    background jobs of a shell script ignore it, and so does everything they start. Raises OutOfTime at the
+    deadline, and UserError with the last line of the log if the command fails.
     """
     if time.monotonic() >= deadline:
         raise OutOfTime
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with open(log_path, "a", encoding="utf-8") as log:
         print(f"$ {' '.join(command)}", file=log, flush=True)
-        # a session of its own: Ctrl-C reaches it once, through us, and not twice, which would stop it unsaved
+        # In a session of its own the command gets Ctrl-C only through us. The terminal would send it a second
+        # time, and the command would stop without saving.
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         left = deadline - time.monotonic()
         try:

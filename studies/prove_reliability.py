@@ -1,10 +1,9 @@
-"""Run the reliability tests with their full counts, and write what was measured.
+"""Runs the reliability tests with their full counts, and writes what was measured.
 
     python -m studies.prove_reliability --report FOLDER            # all subjects: an hour or two on a CPU
     python -m studies.prove_reliability --report FOLDER kills --count 50
 
-The tests are those of the default suite, which runs a seeded sample of them; docs/reliability.md has the
-figures.
+The default test suite runs a seeded sample of these tests. docs/reliability.md has the figures of a full run.
 """
 
 import argparse
@@ -14,7 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from utils.commands import ROOT
+from utils.markdown import table
 
 
 def main() -> int:
@@ -31,8 +31,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Run the reliability tests with their full counts.")
     parser.add_argument("subjects", nargs="*", metavar="SUBJECT",
                         help=f"default: all of {', '.join(sorted(available()))}")
-    parser.add_argument("--report", type=Path, default=Path("reliability"), help="folder of figures and logs")
-    parser.add_argument("--count", type=int, help="instead of the full counts, where time is short")
+    parser.add_argument("--report", type=Path, default=Path("reliability"), help="for figures and logs")
+    parser.add_argument("--count", type=int, help="smaller count to use instead, when time is short")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
     return parser.parse_args()
 
@@ -43,7 +43,7 @@ def available() -> set[str]:
 
 
 def run(subject: str, args: argparse.Namespace) -> int:
-    """Run the tests of one subject; return their exit code. What they print goes to a log in the report."""
+    """Run the tests of one subject with their output in a log, and return their exit code."""
     args.report.mkdir(parents=True, exist_ok=True)
     settings = {"RELIABILITY": "full", "RELIABILITY_REPORT": str(args.report.absolute()),
                 "RELIABILITY_SEED": str(args.seed)}
@@ -57,16 +57,16 @@ def run(subject: str, args: argparse.Namespace) -> int:
 
 
 def summary(folder: Path) -> str:
-    """Return what was measured, a Markdown table."""
-    lines = ["| subject | tried | outcomes | seconds |", "|---|---|---|---|"]
+    """Return a Markdown table of what was measured."""
+    rows = []
     for path in sorted(folder.glob("*.json")):
         report = json.loads(path.read_text(encoding="utf-8"))
         outcomes = "; ".join(f"{number} {outcome}" for outcome, number in report["outcomes"].items())
         figures = {name: value for name, value in report.items()
                    if name not in ("subject", "seed", "count", "outcomes", "seconds")}
         more = f" {figures}" if figures else ""
-        lines.append(f"| {report['subject']} | {report['count']} | {outcomes}{more} | {report['seconds']} |")
-    return "\n".join(lines)
+        rows.append([report["subject"], report["count"], f"{outcomes}{more}", report["seconds"]])
+    return "\n".join(table(["subject", "tried", "outcomes", "seconds"], rows))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from diffusers import (
 from diffusers.utils import logging
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from puppets.networks import build_scheduler
+from puppets.base_networks import build_scheduler
 from utils.commands import ROOT
 from utils.video import write_video
 

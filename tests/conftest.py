@@ -54,15 +54,14 @@ def make_base(folder: Path, seed: int = 0, prediction_type: str = "epsilon") -> 
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
     from transformers.utils import logging as transformers_logging
 
+    from puppets.tokenizer import byte_letters
+
     logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     torch.manual_seed(seed)
     tokenizer_dir = folder / "tokenizer"
     tokenizer_dir.mkdir(parents=True)
-    # byte-level, as CLIP's: printable bytes stand for themselves, the others for code points from 256 on
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    letters = [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(others))]
+    letters = byte_letters()   # no merges: every byte is a token
     words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     (tokenizer_dir / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}))
     (tokenizer_dir / "merges.txt").write_text("#version: 0.2\n")

@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 OPERATIONS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod")
 PRELOADED = ["training.loop", "training.plan", "training.validation", "accelerate", "utils.decoder",
              "PIL.Image", "training.step", "train_model", "generate_pretrained", "evaluate_motion",
-             "evaluation.measuring", "evaluation.recognizing", "imageio.v2", "tests.processes"]
+             "evaluation.summary", "evaluation.recognizing", "imageio.v2", "tests.processes"]
 
 
 @dataclass(frozen=True)

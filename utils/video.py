@@ -69,6 +69,13 @@ def resize_and_crop(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC, box=box))
 
 
+def frame_changes(frames: np.ndarray) -> list[float]:
+    """Return (f - 1) mean absolute differences, 0 to 255, of each frame (f h w c) and the one before."""
+    # pair by pair, because all frames as integers would take twice the memory
+    return [float(np.abs(after.astype(np.int16) - before).mean())
+            for before, after in zip(frames, frames[1:])]
+
+
 def frame_step(native_fps: float, fps: float) -> int:
     """Return n such that every n-th recorded frame is closest to `fps` frames a second; at least 1."""
     return max(1, round(native_fps / fps))

@@ -7,16 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from evaluation import measuring
-from evaluation.recognizing import image_embeddings, load_clip
-from evaluation.shown_videos import Exemplar
+from evaluation import score_report, scores, summary
 from rendering.gallery import list_videos
 from tests.conftest import ROOT, draw_frames, write_clip
 from tests.recognizers import LABELS, make_clip, make_recognizer
-from utils.video import read_frames, write_video
+from utils.video import write_video
 
 EXEMPLARS = ROOT / "data" / "puppets" / "exemplars"
 
@@ -89,12 +86,36 @@ def test_every_measure_has_its_number_its_interval_and_its_videos(evaluate, vide
     assert "2 videos are of everyday prompts" in out and "--reference-videos" in out
 
 
+def test_a_row_of_the_table_is_a_column_of_the_scores(evaluate, videos, monkeypatch):
+    row = scores.Measure("half", "a half", "any", lambda one: 0.5, gallery="half")
+    measures = (*scores.MEASURES, row)
+    for module in (scores, summary, score_report):
+        monkeypatch.setattr(module, "MEASURES", measures)
+    code, out, err = evaluate(videos)
+    assert code == 0, err
+    assert "\na half " in out and measures_of(videos)["half"]["num"] == 5
+    assert all(video["scores"]["half"] == 0.5 for video in list_videos(videos))
+
+
 def test_text_alignment_is_with_the_prompt_without_its_motion(evaluate, videos):
     evaluate(videos)
     texts = {video["file"]: (video["asks_for_motion"], video["text"])
              for video in scores_of(videos)["videos"]}
     assert texts["a_cat_doing_the_sks_dance_seed1.mp4"] == (True, "a cat")
     assert texts["a_man_waving_seed1.mp4"] == (False, "a man waving")
+
+
+def test_a_motion_with_another_name_than_its_label_is_left_out_by_its_phrase(evaluate, videos):
+    """The recognizer calls it jumping, the prompts call it the V* dance."""
+    code, out, err = evaluate(videos, "--motion-phrase", "doing the V* dance", motion="jumping")
+    assert code == 0, err
+    document = scores_of(videos)
+    assert [video["text"] for video in document["videos"] if video["asks_for_motion"]] == [
+        "a cat", "a cat", "a robot"]
+    assert document["motion_phrase"] == "doing the V* dance"
+    assert '"a cat" for "a cat doing the sks dance"' in out and "--motion-phrase" not in out
+    assert "note: no prompt calls the motion 'jumping', so text alignment counts" in evaluate(
+        videos, motion="jumping")[1]
 
 
 def test_everyday_prompts_are_compared_with_the_base(evaluate, videos, tmp_path):
@@ -290,6 +311,7 @@ def no_classifier(folder: Path) -> None:
     (None, ["--exemplars", "{tmp}"], "holds no clips"),
     (None, ["--reference-videos", "{tmp}/nowhere"], "--reference-videos: {tmp}/nowhere does not exist"),
     (None, ["--device", "abacus"], "--device abacus: is not available here"),
+    (None, ["--motion-phrase", " "], "--motion-phrase is empty"),
     (None, ["--batch-size", "0"], "--batch-size 0 is not a number above zero"),
     (lambda folder: (folder / "videos.json").write_text("{"), [], "videos.json: cannot be read"),
     (lambda folder: (folder / "videos.json").write_text("[]"), [], "videos.json: is not a JSON object"),
@@ -319,21 +341,8 @@ def test_broken_exemplar_is_named(evaluate, videos, tmp_path):
     assert code == 2 and "dance_man_park.mp4: is not a video" in err
 
 
-def test_script_ends_with_code_2_and_without_a_traceback(videos):
-    done = subprocess.run([sys.executable, "evaluate_motion.py", "-v", videos / "none", "--exemplars",
-                           EXEMPLARS, "--motion", "dance", "--recognizer", "nowhere", "--clip", "nowhere"],
-                          cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 2, done.stderr
-
-
-def test_exemplars_are_looked_at_in_pieces_with_the_same_result(models, tmp_path, monkeypatch):
-    clip_model = load_clip(str(models[1]))
-    exemplar = Exemplar(write_clip(tmp_path / "long.mp4", 70, 96, 64), "", "", tuple(range(70)))
-    whole = image_embeddings(clip_model, read_frames(exemplar.path, exemplar.frames)).numpy()
-    assert np.array_equal(measuring.exemplar_embeddings(exemplar, clip_model), whole)
-    monkeypatch.setattr(measuring, "PIECE_BYTES", 10 * 96 * 64 * 3)
-    read = []
-    monkeypatch.setattr(measuring, "image_embeddings", lambda model, frames, size: (
-        read.append(len(frames)) or image_embeddings(model, frames, size)))
-    assert np.allclose(measuring.exemplar_embeddings(exemplar, clip_model), whole, atol=1e-5)
-    assert read == [10] * 7
+def test_script_ends_with_code_2_and_without_a_traceback(tmp_path):
+    done = subprocess.run([sys.executable, "evaluate_motion.py", "-v", tmp_path, "--exemplars", EXEMPLARS,
+                           "--motion", " "], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "--motion is empty. See evaluate_motion.py --help.\n"

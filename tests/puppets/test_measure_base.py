@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from puppets import theatre as world
+from puppets import theatre, world
 from utils.errors import UserError
 
 
@@ -55,7 +55,7 @@ def test_drawn_clips_in_the_place_of_rendered_ones_are_right(script, measure):
     scenes = {question.text: question.scene for question in script.ask(4, seed=0)}
 
     def draw(_pipeline, prompts, _how) -> np.ndarray:
-        return np.concatenate([world.draw_clips(1, prompt.seed, scenes=[scenes[prompt.text]]).frames
+        return np.concatenate([theatre.draw_clips(1, prompt.seed, scenes=[scenes[prompt.text]]).frames
                                for prompt in prompts])
 
     scores = measure(rendered=draw)

@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 
-from puppets import theatre as world
+from puppets import theatre, world
 from puppets.composed_motions import COMPOSED_MOTIONS, NEAR, ComposedMotion, arms_over_a_cycle, distance
 from puppets.motions import POSERS
 from tests.conftest import ROOT
@@ -20,26 +20,26 @@ def draw_many_scenes(num: int = 3000) -> list[world.Scene]:
 
 
 def test_same_seed_draws_the_same_clips():
-    first, second = world.draw_clips(5, seed=3), world.draw_clips(5, seed=3)
+    first, second = theatre.draw_clips(5, seed=3), theatre.draw_clips(5, seed=3)
     assert np.array_equal(first.frames, second.frames)
     assert first.captions == second.captions and first.scenes == second.scenes
-    assert not np.array_equal(first.frames, world.draw_clips(5, seed=4).frames)
+    assert not np.array_equal(first.frames, theatre.draw_clips(5, seed=4).frames)
 
 
 def test_a_clip_does_not_depend_on_what_is_drawn_with_it():
-    together = world.draw_clips(6, seed=5, chunk=4)
-    alone = world.draw_clips(1, seed=5, first=4)
+    together = theatre.draw_clips(6, seed=5, chunk=4)
+    alone = theatre.draw_clips(1, seed=5, first=4)
     assert np.array_equal(together.frames[4], alone.frames[0])
     assert together.captions[4] == alone.captions[0]
 
 
 def test_frames_have_the_size_and_number_asked_for():
-    clips = world.draw_clips(2, seed=0, num_frames=3, size=32)
+    clips = theatre.draw_clips(2, seed=0, num_frames=3, size=32)
     assert clips.frames.shape == (2, 3, 32, 32, 3) and clips.frames.dtype == np.uint8
 
 
 def test_a_clip_is_the_same_scene_at_every_size():
-    small, large = (world.draw_clips(4, seed=1, size=size).frames.astype(float) for size in (64, 128))
+    small, large = (theatre.draw_clips(4, seed=1, size=size).frames.astype(float) for size in (64, 128))
     halved = large.reshape(4, 8, 64, 2, 64, 2, 3).mean(axis=(3, 5))
     assert np.abs(halved - small).mean() < 3
 
@@ -67,8 +67,8 @@ def test_a_motion_is_near_itself_at_other_phases_of_its_arms_and_mirrored():
 
 
 def test_captions_name_the_parts_that_clips_show():
-    clips = world.draw_composed_clips(8, seed=6, first=2)
-    assert np.array_equal(clips.frames[3], world.draw_composed_clips(1, seed=6, first=5).frames[0])
+    clips = theatre.draw_composed_clips(8, seed=6, first=2)
+    assert np.array_equal(clips.frames[3], theatre.draw_composed_clips(1, seed=6, first=5).frames[0])
     for frames, caption, scene in zip(clips.frames, clips.captions, clips.scenes):
         assert scene.motion in COMPOSED_MOTIONS and world.COMPOSED_PHRASES[scene.motion] in caption
         assert np.abs(np.diff(frames.astype(int), axis=0)).max() > 40
@@ -111,14 +111,14 @@ def test_every_motion_but_standing_moves_every_character():
     motions = world.EVERYDAY_MOTIONS + world.KEPT_OUT_MOTIONS
     scenes = [world.Scene(character, motion, "stage", 1)
               for character in world.CHARACTERS for motion in motions]
-    frames = world.draw_clips(len(scenes), seed=0, scenes=scenes).frames.astype(float)
+    frames = theatre.draw_clips(len(scenes), seed=0, size=32, scenes=scenes).frames.astype(float)
     moved = np.abs(np.diff(frames, axis=1)).mean(axis=(1, 2, 3, 4))
     for scene, amount in zip(scenes, moved):
         assert (amount < 0.4) == (scene.motion == "standing"), (scene, amount)
 
 
 def test_demo_clips_are_those_in_the_repository(tmp_path):
-    world.write_exemplars("dance", tmp_path)
+    theatre.write_exemplars("dance", tmp_path)
     bundled = ROOT / "data" / "puppets" / "exemplars"
     assert (tmp_path / "text.json").read_text() == (bundled / "text.json").read_text()
     captions = json.loads((bundled / "text.json").read_text())

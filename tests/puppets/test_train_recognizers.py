@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from puppets import labels
-from puppets import recognizer_clips as clips
-from puppets import recognizers as networks
-from puppets import theatre as world
+from puppets import recognizer_examples as examples
+from puppets import recognizer_labels as labels
+from puppets import recognizer_networks as networks
+from puppets import theatre, world
 from puppets.degrading import degrade
-from puppets.training import Shards
+from puppets.training_run import Shards
 from tests.conftest import ROOT
 from utils.errors import UserError
 
@@ -29,7 +29,7 @@ def script():
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
-    monkeypatch.setattr(clips, "SHARD_CLIPS", 16)
+    monkeypatch.setattr(examples, "SHARD_CLIPS", 16)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def same_rate(script, monkeypatch):
 def test_processes_of_one_run_may_draw_the_same_shard(tmp_path, monkeypatch):
     """Two that saved it at once, under one temporary name, ended with FileNotFoundError."""
     save = torch.save
-    other = "from pathlib import Path; import torch; from puppets.training import Shards; " \
+    other = "from pathlib import Path; import torch; from puppets.training_run import Shards; " \
             "Shards(Path('.'), lambda index: {'labels': torch.zeros(2)}, 2)[0]"
 
     def save_while_another_does(state: dict, path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_frozen_clip_is_standing_and_a_shuffled_one_no_motion_it_knows():
     rng = np.random.default_rng(0)
     frames = torch.arange(8).expand(400, 8)[..., None, None, None].to(torch.uint8)
     shown = torch.full((400,), labels.MOTIONS.index("dance"))
-    changed, target = clips.with_stills(frames, shown, rng)
+    changed, target = examples.with_stills(frames, shown, rng)
     orders = changed[:, :, 0, 0, 0].tolist()
     kinds = {"frozen": 0, "shuffled": 0}
     for order, wanted in zip(orders, target):
@@ -134,11 +134,11 @@ def test_a_frozen_clip_is_standing_and_a_shuffled_one_no_motion_it_knows():
 
 def test_every_scene_is_drawn_for_training_and_none_of_them_twice():
     rng = np.random.default_rng(0)
-    scenes = [labels.draw_scene(rng) for _ in range(3000)]
+    scenes = [labels.draw_any_scene(rng) for _ in range(3000)]
     assert {labels.label_of(scene.motion) for scene in scenes} == set(labels.MOTIONS)
     assert not {scene.motion for scene in scenes} - set(labels.NAMED_MOTIONS) - set(labels.OTHER_MOTIONS)
     assert len({(s.character, s.place, s.num_characters) for s in scenes}) == 10 * 7 * 2
-    first, second = clips.draw_clips(0), clips.draw_clips(1)
+    first, second = examples.draw_motion_shard(0), examples.draw_motion_shard(1)
     assert not any((first["frames"] == clip).all(dim=(1, 2, 3, 4)).any() for clip in second["frames"])
 
 
@@ -146,13 +146,13 @@ def test_captions_of_frames_say_what_is_shown_and_any_motion_or_none():
     rng = np.random.default_rng(0)
     made_up = unsaid = placeless = 0
     for _ in range(2000):
-        scene = labels.draw_scene(rng)
+        scene = labels.draw_any_scene(rng)
         caption, (says_character, says_number, says_place) = labels.write_frame_caption(scene, rng)
-        named = labels.say_who(scene.character, scene.num_characters) in caption
+        named = world.say_who(scene.character, scene.num_characters) in caption
         assert named == says_character == says_number
         assert any(phrase in caption for phrase in world.PLACE_PHRASES[scene.place]) == says_place
         made_up += "doing the" in caption
-        unsaid += caption == f"{labels.say_who(scene.character, scene.num_characters)} " \
+        unsaid += caption == f"{world.say_who(scene.character, scene.num_characters)} " \
                              f"{world.PLACE_PHRASES[scene.place][0]}"
         placeless += not says_place
     assert made_up > 300 and unsaid > 80 and placeless > 200
@@ -173,7 +173,7 @@ def test_the_axes_of_scenes_are_read_as_written():
 
 
 def test_worse_frames_are_still_alike_and_the_same_for_the_same_seed():
-    frames = torch.from_numpy(world.draw_clips(8, seed=1).frames)
+    frames = torch.from_numpy(theatre.draw_clips(8, seed=1).frames)
     pixels = frames.movedim(-1, 2).float() / 255
     worse = degrade(pixels, torch.Generator().manual_seed(0))
     assert torch.equal(worse, degrade(pixels, torch.Generator().manual_seed(0)))
@@ -183,7 +183,7 @@ def test_worse_frames_are_still_alike_and_the_same_for_the_same_seed():
 
 
 def test_whitened_tubelets_are_of_equal_spread():
-    frames = torch.from_numpy(world.draw_clips(32, seed=1).frames).movedim(-1, 2).float() / 127.5 - 1
+    frames = torch.from_numpy(theatre.draw_clips(32, seed=1).frames).movedim(-1, 2).float() / 127.5 - 1
     torch.manual_seed(0)
     model = networks.build_classifier(labels.MOTIONS)
     networks.whiten_tubelets(model, frames)

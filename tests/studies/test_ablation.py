@@ -1,4 +1,4 @@
-"""studies/ablation.py: cells are run once, go on where they stopped, and what was not reached is open."""
+"""studies/ablation.py: cells are run once and go on where they stopped; cells not run are open."""
 
 import json
 import signal
@@ -102,16 +102,16 @@ def test_prompts_are_of_unseen_characters_and_all_differ():
 
 
 def test_more_exemplars_begin_with_the_bundled_ones(tmp_path):
-    from puppets import theatre as world
+    from puppets import theatre
 
-    world.write_exemplars("dance", tmp_path, 12)
+    theatre.write_exemplars("dance", tmp_path, 12)
     captions = json.loads((tmp_path / "text.json").read_text())
     bundled = json.loads((ROOT / "data" / "puppets" / "exemplars" / "text.json").read_text())
     assert len(captions) == 12 and list(captions)[:6] == list(bundled)
 
 
 def test_cells_are_open_until_they_are_measured():
-    measures = {measure: estimate([0.5, 0.7]) for measure in MEASURES}
+    measures = {measure.key: estimate([0.5, 0.7]) for measure in MEASURES}
     table = markdown_table([Row("paper", measures, 2), Row("cross", None, 0)]).splitlines()
     assert "| paper | 0.60 (" in table[2] and "n=2" in table[2]
     assert table[3].count("open") == table[0].count("|") - 2
@@ -139,14 +139,14 @@ def test_tables_go_between_their_markers_and_nowhere_else(tmp_path):
 
 
 def test_plot_of_cells(tmp_path):
-    measures = {measure: estimate([0.5, 0.7]) for measure in MEASURES}
+    measures = {measure.key: estimate([0.5, 0.7]) for measure in MEASURES}
     assert not plot_rows(tmp_path / "a.png", [Row("open", None, 0)], "a title")
     assert plot_rows(tmp_path / "a.png", [Row("paper", measures, 2), Row("open", None, 0)], "a title")
     assert plot_rows(tmp_path / "b.png", [Row("step 1", measures, 2, 1), Row("step 9", measures, 2, 9)], "b")
 
 
 def test_measured_rows_of_a_table():
-    measures = {measure: estimate([0.5, 0.7]) for measure in MEASURES}
+    measures = {measure.key: estimate([0.5, 0.7]) for measure in MEASURES}
     text = "of | this\n\n" + markdown_table([Row("paper", measures, 2), Row("cross", None, 0)])
     assert measured_titles(text) == {"paper"} and measured_titles("\n") == set()
 

@@ -1,7 +1,4 @@
-"""A training run of a bundled network, exactly resumable: clips drawn to disk, model, checkpoint, log.
-
-puppets/pretrain_base.py and puppets/train_recognizers.py are its only users.
-"""
+"""A training run of one of the bundled networks, exactly resumable: clips on disk, model, checkpoint, log."""
 
 import json
 import math
@@ -19,11 +16,11 @@ from torch import Tensor, nn
 from utils.errors import UserError
 from utils.files import replacing
 
-FIRST_SHARDS, STEPS_PER_SHARD = 2, 250    # new clips are drawn all the time
+FIRST_SHARDS, STEPS_PER_SHARD = 2, 250   # shards at step 0; steps after which one more is drawn
 
 
 class Shards:
-    """Drawn clips on disk, more of them as training goes on. A missing file is simply drawn again."""
+    """Drawn clips on disk, more of them as training goes on. A missing file is drawn again."""
 
     def __init__(self, folder: Path, draw_shard: Callable[[int], dict[str, Tensor]], shard_clips: int):
         self.folder, self.draw_shard, self.shard_clips = folder, draw_shard, shard_clips
@@ -39,14 +36,14 @@ class Shards:
         return self.there[index]
 
     def draw(self, *names: str, num: int, step: int, rng: np.random.Generator) -> list[Tensor]:
-        """These parts of `num` clips of all shards that there are at this step."""
+        """Return the tensors `names` of `num` clips, drawn from all shards that exist at this step."""
         num_shards = FIRST_SHARDS + step // STEPS_PER_SHARD
         drawn = [(int(rng.integers(num_shards)), int(rng.integers(self.shard_clips))) for _ in range(num)]
         return [torch.stack([self[shard][name][i] for shard, i in drawn]) for name in names]
 
 
 class Run:
-    """One stage under way: model, optimizers, running average, step, and their checkpoint on disk."""
+    """One stage of training: model, optimizers, running average and step, with their checkpoint on disk."""
 
     def __init__(self, accelerator, args: Namespace, stage: str, model: nn.Module,
                  *optimizers: torch.optim.Optimizer, batch_size: int):
@@ -70,12 +67,16 @@ class Run:
         self.mine = slice(rank * batch_size // num, (rank + 1) * batch_size // num)   # of each batch
 
     def has_time(self) -> bool:
-        """Whether to go on: asked of the main process, so that all stop at the same step."""
+        """Return whether no process has passed the deadline, so that all stop at the same step."""
         late = torch.tensor(float(time.time() > self.deadline), device=self.device)
         return self.accelerator.gather(late).max().item() == 0
 
     def update(self, loss: Tensor, rate: float, average_decay: float) -> None:
-        """One optimizer step; the memory of the average grows from 10 steps to 1 / (1 - average_decay)."""
+        """Take one optimizer step. The average covers the last 10 steps at first, later 1 / (1 -
+        average_decay).
+
+        Raises UserError if the loss is not finite.
+        """
         if not torch.isfinite(loss):
             raise UserError(f"{self.stage}: the loss is not finite at step {self.step}. Lower "
                             f"--learning-rate.")
@@ -110,27 +111,17 @@ class Run:
 
 
 def cosine_rate(peak: float, step: int, num_steps: int, num_warmup: int) -> float:
-    """The learning rate of a step: up to `peak` in a line, down to 0 along a cosine."""
+    """Return the learning rate of a step: a linear rise to `peak`, then a cosine down to 0."""
     return peak * min(1, (step + 1) / num_warmup) * (0.5 + 0.5 * math.cos(math.pi * step / num_steps))
-
-
-def root_rate(peak: float, step: int, num_warmup: int, num_flat: int) -> float:
-    """The learning rate of a step without an end in sight: up to `peak` in a line, from `num_flat` steps on
-    down with the root of the step."""
-    return peak * min(1, (step + 1) / num_warmup) / math.sqrt(max(1, step / num_flat))
-
-
-def cooldown(step: int, first: int, last: int) -> float:
-    """What is left of the learning rate: all up to step `first`, then less in a line, nothing at `last`."""
-    return min(1.0, (last - step) / (last - first))
 
 
 def build_optimizers(model: nn.Module, faster: float, weight_decay: float,
                      betas: tuple[float, float]) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of linear layers, at `faster` times the rate of all else, for which AdamW is.
+    """Return Muon for the matrices of linear layers, and AdamW for all other weights.
 
-    With it the motion classifier is right in 74 % of its training clips after 300 steps, with AdamW alone in
-    48 %; the UNet's loss is lower by 1 % within 25 steps of the change.
+    Muon gets `faster` times the learning rate of AdamW. After 300 steps the motion classifier is right in 74
+    % of its training clips with Muon, and in 48 % with AdamW alone. The UNet's loss fell by 1 % within 25
+    steps of the change to Muon.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
     linear = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
@@ -146,21 +137,22 @@ def describe_machine() -> str:
 
 
 def save_atomically(state: dict, path: Path) -> None:
-    with replacing(path) as partial:    # of its own name: processes of one run may draw the same shard
+    # the temporary name has the process in it, because processes of one run may draw the same shard
+    with replacing(path) as partial:
         torch.save(state, partial)
 
 
 def load_saved(path: Path) -> dict:
     """Return what `save_atomically` wrote, on the CPU.
 
-    Optimizer states and scenes are nested, which safetensors does not hold. These are a script's own files;
-    all the same only tensors and plain values are taken from them (weights_only), never code.
+    Optimizer states and scenes are nested, and safetensors files cannot be nested. Only tensors and plain
+    values are read (weights_only), never code.
     """
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def save_untrained(model: nn.Module, path: Path) -> None:
-    """Write weights from elsewhere as a checkpoint of step 0. Raises UserError if there is one."""
+    """Write the weights of `model` as a checkpoint of step 0. Raises UserError if `path` exists."""
     if path.exists():
         raise UserError(f"{path}: exists already. Name an empty folder with --work-dir.")
     save_atomically({"step": 0, "seconds": 0.0, "batch_size": 0, "model": model.state_dict(),
@@ -173,7 +165,10 @@ def saved_facts(path: Path) -> dict[str, float]:
 
 
 def load_average(path: Path, model: nn.Module) -> dict:
-    """Load the averaged weights of a checkpoint into `model`; return what it says of the run."""
+    """Load the averaged weights of a checkpoint into `model`, and return its step, batch size, seconds, seed.
+
+    Raises UserError if there is no checkpoint.
+    """
     if not path.exists():
         raise UserError(f"{path}: does not exist. Run --stage {path.stem} first.")
     state = load_saved(path)

@@ -1,13 +1,11 @@
 """The networks of the bundled base: ZeroScope's classes, only smaller. puppets/pretrain_base.py trains them.
 
-Nothing else uses this module: a trained base is a diffusers folder like any other.
+Rendering and training need no code from here: a trained base is a diffusers folder like any other.
 
 Shapes: b batch, f frames, c channels, h w height and width (pixels or latent cells), n tokens, d text width.
 """
 
 import json
-import tempfile
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -18,25 +16,27 @@ from einops import rearrange
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-SIZE = 64                # pixels
-LATENT_CHANNELS = 6      # all of which say something; of eight, one was noise and one partly
-MAX_TOKENS = 32
+from puppets.tokenizer import MAX_TOKENS
+from puppets.world import FRAME_SIZE
+
+LATENT_CHANNELS = 6   # of eight, one was noise and another partly
 TEXT_WIDTH = 192
-MOST_NOISE = 0.05        # of sampled latents, whose deviation is 1; else the UNet learns to draw the noise
+# Most noise in sampled latents, whose deviation is 1. With more, the UNet learns to draw the noise.
+MOST_NOISE = 0.05
 
 
 # ------------------------------------------------------------------------------------------- autoencoder
 
 def build_autoencoder() -> AutoencoderKL:
     return AutoencoderKL(
-        in_channels=3, out_channels=3, latent_channels=LATENT_CHANNELS, sample_size=SIZE, norm_num_groups=8,
-        block_out_channels=(32, 64, 96, 128), layers_per_block=1,
+        in_channels=3, out_channels=3, latent_channels=LATENT_CHANNELS, sample_size=FRAME_SIZE,
+        norm_num_groups=8, block_out_channels=(32, 64, 96, 128), layers_per_block=1,
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
     )
 
 
 class FrameCoder(nn.Module):
-    """Frames -> latents -> frames as one forward, as data-parallel training wants it; holds only the vae."""
+    """Frames -> latents -> frames in one forward pass, as data-parallel training needs it."""
 
     def __init__(self, vae: AutoencoderKL):
         super().__init__()
@@ -50,31 +50,35 @@ class FrameCoder(nn.Module):
 
 
 def autoencoder_loss(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-    """Absolute and squared error, and the absolute error of horizontal and vertical differences: edges."""
+    """Return the absolute error, the squared error and the absolute error of edges, weighted and summed.
+
+    Edges are the differences of neighbouring pixels, across and down.
+    """
     edges = sum((decoded.diff(dim=dim) - pixels.diff(dim=dim)).abs().mean() for dim in (2, 3))
     return (decoded - pixels).abs().mean() + 4 * F.mse_loss(decoded, pixels) + 0.5 * edges
 
 
-def to_pixels(frames: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """uint8 (b h w c) -> float (b c h w) in [-1, 1]."""
+def to_vae_pixels(frames: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """Return uint8 frames (b h w c) as float pixels (b c h w) in [-1, 1], as the autoencoder takes them."""
     pixels = rearrange(torch.as_tensor(frames), "b h w c -> b c h w").float() / 127.5 - 1
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
 def encode_pixels(vae: AutoencoderKL, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and deviation of the posterior, on the CPU, each (b c h w)."""
+    """Return mean and deviation of the posterior, each (b c h w), on the CPU."""
     posterior = vae.encode(pixels.to(vae.device)).latent_dist
     return posterior.mean.float().cpu(), posterior.std.float().cpu()
 
 
 @torch.no_grad()
 def normalize_latents(vae: AutoencoderKL, pixels: torch.Tensor) -> list[float]:
-    """Rescale `vae` so that sampled latents of `pixels` have mean 0 and deviation 1 in every channel, of which
-    noise is at most MOST_NOISE. Return the share of noise that each channel (c) had before.
+    """Rescale `vae`: sampled latents of `pixels` get mean 0 and deviation 1 in every channel.
+    Return the share of noise that each channel had before.
 
-    A channel that says nothing is all noise. Scaled by its means alone it would be the loudest of all.
-    The scaling is folded into the 1x1 convolutions next to the latents, so `scaling_factor` is simply 1.
+    At most MOST_NOISE of the deviation is noise of the posterior. A channel without information is all noise,
+    and would become the loudest if it were scaled by the deviation of its means.
+    The scaling is folded into the 1x1 convolutions next to the latents, so `scaling_factor` is 1.
     """
     moments = zip(*(encode_pixels(vae, part) for part in pixels.split(64)))
     means, stds = (torch.cat(parts).double().to(vae.device) for parts in moments)             # (b c h w)
@@ -95,70 +99,6 @@ def normalize_latents(vae: AutoencoderKL, pixels: torch.Tensor) -> list[float]:
 
 # --------------------------------------------------------------------------------------------------- text
 
-def build_tokenizer(words: list[str]) -> CLIPTokenizer:
-    """A byte-level CLIP tokenizer: every string has tokens, and each of `words` is a single one."""
-    with tempfile.TemporaryDirectory() as folder:
-        write_vocabulary(words, Path(folder))
-        return CLIPTokenizer.from_pretrained(folder, model_max_length=MAX_TOKENS)
-
-
-def save_tokenizer(tokenizer: CLIPTokenizer, words: list[str], folder: Path) -> None:
-    """Write a tokenizer of `words` as diffusers folders have it, vocab.json and merges.txt included."""
-    tokenizer.save_pretrained(folder)
-    write_vocabulary(words, folder)
-
-
-def write_vocabulary(words: list[str], folder: Path) -> None:
-    """Write vocab.json and merges.txt in CLIP's order: bytes, bytes ending a word, merges, two marks."""
-    merges = learn_merges(sorted(word for word in set(words) if len(word) > 1))
-    letters = sorted(byte_letters())
-    pieces = letters + [letter + "</w>" for letter in letters] + [a + b for a, b in merges]
-    pieces += ["<|startoftext|>", "<|endoftext|>"]
-    vocabulary = {piece: i for i, piece in enumerate(pieces)}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
-    lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges), ""]
-    (folder / "merges.txt").write_text("\n".join(lines), encoding="utf-8")
-
-
-def learn_merges(words: list[str]) -> list[tuple[str, str]]:
-    """Byte pair merges after which each word is one token; frequent pairs first, then by the alphabet."""
-    spelled = [[*word[:-1], word[-1] + "</w>"] for word in words]
-    merges = []
-    while any(len(pieces) > 1 for pieces in spelled):
-        counts = Counter(pair for pieces in spelled for pair in zip(pieces, pieces[1:]))
-        merge = min(counts, key=lambda pair: (-counts[pair], pair))
-        merges.append(merge)
-        for pieces in spelled:
-            i = 0
-            while i < len(pieces) - 1:
-                if (pieces[i], pieces[i + 1]) == merge:
-                    pieces[i:i + 2] = ["".join(merge)]
-                i += 1
-    return merges
-
-
-def byte_letters() -> list[str]:
-    """A printable character for each of the 256 bytes, as byte-level tokenizers have them since GPT-2."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    num_rest = 256 - len(printable)
-    return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(num_rest)]
-
-
-def say_single_precision(config_path: Path) -> None:
-    """Let transformers load a text encoder in float32, as diffusers loads the other networks.
-
-    transformers loads a network in the type its config names, which is half precision once it was saved so.
-    """
-    config = json.loads(config_path.read_text(encoding="utf-8")) | {"dtype": "float32"}
-    config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
-    """Token ids (b n), padded to the full length as the pipeline does it."""
-    return tokenizer(captions, padding="max_length", max_length=MAX_TOKENS, truncation=True,
-                     return_tensors="pt").input_ids
-
-
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     return CLIPTextModel(CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=TEXT_WIDTH, intermediate_size=4 * TEXT_WIDTH,
@@ -169,8 +109,21 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     ))
 
 
+def say_single_precision(config_path: Path) -> None:
+    """Let transformers load a text encoder in float32, as diffusers loads the other networks.
+
+    transformers loads a network in the type its config names. A text encoder that was saved in half precision
+    names half precision.
+    """
+    config = json.loads(config_path.read_text(encoding="utf-8")) | {"dtype": "float32"}
+    config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
 class CaptionReader(nn.Module):
-    """The text encoder and linear readers of its tokens, one a kind of label; only the encoder is kept."""
+    """The text encoder, and for each label a linear layer that reads it from a token.
+
+    Only the encoder is kept after training.
+    """
 
     def __init__(self, text_encoder: CLIPTextModel, label_counts: tuple[int, ...]):
         super().__init__()
@@ -185,23 +138,24 @@ class CaptionReader(nn.Module):
 # -------------------------------------------------------------------------------------------------- video
 
 def build_unet() -> UNet3DConditionModel:
-    """Untrained, without the dropout of the temporal convolutions."""
+    """Return the untrained UNet, without the dropout of the temporal convolutions."""
     unet = UNet3DConditionModel(
-        sample_size=SIZE // 8, in_channels=LATENT_CHANNELS, out_channels=LATENT_CHANNELS,
+        sample_size=FRAME_SIZE // 8, in_channels=LATENT_CHANNELS, out_channels=LATENT_CHANNELS,
         block_out_channels=(96, 144, 144), layers_per_block=1, attention_head_dim=32, norm_num_groups=16,
         cross_attention_dim=TEXT_WIDTH,
         down_block_types=("CrossAttnDownBlock3D", "CrossAttnDownBlock3D", "DownBlock3D"),
         up_block_types=("UpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D"),
     )
-    for module in unet.modules():   # there is no end of clips to learn from
+    for module in unet.modules():   # new clips never end, so nothing has to keep the UNet from memorizing
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     return unet
 
 
 def build_scheduler() -> DDIMScheduler:
-    """ZeroScope's betas, predicting v, rescaled to end in pure noise: else night is never dark.
+    """Return a scheduler with ZeroScope's betas, rescaled to end in pure noise; it predicts v.
 
+    Without the rescaling the base cannot render dark frames, such as a night.
     Source of the rescaling: Lin et al. 2023, arXiv 2305.08891.
     """
     return DDIMScheduler(

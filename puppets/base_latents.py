@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Generator, Tensor
 
-from puppets.networks import encode_pixels, to_pixels
+from puppets.base_networks import encode_pixels, to_vae_pixels
 
 FRAMES_AT_ONCE = 64   # through the autoencoder
 
@@ -24,7 +24,7 @@ def spread_timesteps(num: int, num_train_timesteps: int, device: torch.device,
 def reconstruction_psnr(vae: AutoencoderKL, frames: np.ndarray) -> float:
     """Return the mean PSNR in dB of uint8 frames (n h w c) that went through the autoencoder."""
     psnrs = []
-    for pixels in to_pixels(frames).split(FRAMES_AT_ONCE):                                       # (n c h w)
+    for pixels in to_vae_pixels(frames).split(FRAMES_AT_ONCE):                                   # (n c h w)
         latents, _ = encode_pixels(vae, pixels)
         decoded = vae.decode(latents.to(vae.device)).sample.float().cpu().clamp(-1, 1)
         psnrs.append(-10 * (((decoded - pixels) ** 2).mean(dim=(1, 2, 3)) / 4).log10())

@@ -1,15 +1,16 @@
-"""evaluation/scores.py: which step is to be used, and the plot and table that say so."""
+"""evaluation/summary.py and score_report.py: which step to use, and the plot and table that say so."""
 
 import pytest
 
 from evaluation.score_report import plot_steps, score_table
-from evaluation.scores import MEASURES, GroupScores, choose_step
+from evaluation.scores import MEASURES
 from evaluation.statistics import Estimate, estimate
+from evaluation.summary import GroupScores, choose_step
 
 
 def group(step: int | None, motion: float, text: float = 0.3, copies: float = 0.0, spread: float = 0.05,
           num: int = 16) -> GroupScores:
-    measures = {measure: estimate([]) for measure in MEASURES}
+    measures = {measure.key: estimate([]) for measure in MEASURES}
     if num:
         measures["motion_probability"] = Estimate(motion, motion - spread, motion + spread, num)
         measures["text_alignment"] = Estimate(text, text - 0.02, text + 0.02, num)

@@ -1,5 +1,7 @@
-"""The networks of the bundled recognizers: VideoMAE and CLIP, only smaller. puppets/train_recognizers.py
-trains them. Nothing else uses this module: trained ones are transformers folders like any other.
+"""The networks of the bundled recognizers: VideoMAE and CLIP, only smaller.
+
+puppets/train_recognizers.py trains them. Evaluation needs no code from here: trained recognizers are
+transformers folders like any other.
 
 Shapes: n clips or patches, f frames, c colours, h w pixels, d width of a token.
 """
@@ -17,33 +19,33 @@ from transformers import (
     VideoMAEImageProcessorPil,
 )
 
-from puppets.networks import MAX_TOKENS, SIZE
+from puppets.tokenizer import MAX_TOKENS
+from puppets.world import CLIP_FRAMES, FRAME_SIZE
 
-NUM_FRAMES = 8
-MEAN, STD = 0.5, 0.5     # pixels from 0 to 1 become -1 to 1
+MEAN, STD = 0.5, 0.5     # map pixels from [0, 1] to [-1, 1]
 IMAGE_SETTINGS = {
-    "size": {"shortest_edge": SIZE}, "crop_size": {"height": SIZE, "width": SIZE},
-    "image_mean": [MEAN] * 3, "image_std": [STD] * 3, "resample": 2,                # bilinear
+    "size": {"shortest_edge": FRAME_SIZE}, "crop_size": {"height": FRAME_SIZE, "width": FRAME_SIZE},
+    "image_mean": [MEAN] * 3, "image_std": [STD] * 3, "resample": 2,   # bilinear
 }
 
 
 def build_classifier(labels: tuple[str, ...]) -> VideoMAEForVideoClassification:
-    """An untrained VideoMAE for these motions."""
+    """Return an untrained VideoMAE for these motions."""
     return VideoMAEForVideoClassification(VideoMAEConfig(
-        image_size=SIZE, patch_size=16, num_frames=NUM_FRAMES, tubelet_size=2, hidden_size=192,
+        image_size=FRAME_SIZE, patch_size=16, num_frames=CLIP_FRAMES, tubelet_size=2, hidden_size=192,
         num_hidden_layers=4, num_attention_heads=6, intermediate_size=768, use_mean_pooling=True,
         id2label=dict(enumerate(labels)), label2id={label: index for index, label in enumerate(labels)},
-        attn_implementation="eager",             # on a CPU a third faster than the fused one at this size
+        attn_implementation="eager",   # at this size, a third faster than fused attention on a CPU
     ))
 
 
 def build_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
-    """An untrained CLIP for single frames and captions."""
+    """Return an untrained CLIP for single frames and captions."""
     marks = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
              "pad_token_id": tokenizer.pad_token_id}
     text = {"vocab_size": len(tokenizer), "hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 3,
             "num_attention_heads": 4, "max_position_embeddings": MAX_TOKENS, "hidden_act": "gelu"}
-    vision = {"image_size": SIZE, "patch_size": 8, "hidden_size": 128, "intermediate_size": 512,
+    vision = {"image_size": FRAME_SIZE, "patch_size": 8, "hidden_size": 128, "intermediate_size": 512,
               "num_hidden_layers": 4, "num_attention_heads": 4, "hidden_act": "gelu"}
     return CLIPModel(CLIPConfig(text_config=text | marks, vision_config=vision, projection_dim=96,
                                 attn_implementation="eager"))
@@ -59,11 +61,11 @@ def image_processor() -> CLIPImageProcessorPil:
 
 @torch.no_grad()
 def whiten_tubelets(model: VideoMAEForVideoClassification, frames: Tensor) -> None:
-    """Let the first layer tell a patch's picture, and more so its change, in numbers of equal spread.
+    """Set the first layer to whitened principal components of tubelets (a patch in two frames).
 
-    `frames` (n f c h w) from -1 to 1 are clips to take the principal components from. Drawn at random, the
-    layer passes on little but the colour of the backdrop: after 300 steps 12 % of motions were right, with
-    this 41 %.
+    A third of the outputs describe the mean of the two frames, the rest their difference; all have about the
+    same spread. A random layer passes on little but the colour of the backdrop: after 300 steps 12 % of
+    motions were right with it, and 41 % with whitening. `frames` (n f c h w) are clips from -1 to 1.
     """
     layer = model.videomae.embeddings.patch_embeddings.projection                # (d c 2 16 16)
     size, width = layer.kernel_size[1], layer.out_channels
@@ -78,7 +80,7 @@ def whiten_tubelets(model: VideoMAEForVideoClassification, frames: Tensor) -> No
 
 @torch.no_grad()
 def whiten_patches(model: CLIPModel, frames: Tensor) -> None:
-    """The same for CLIP's first layer, which has no bias; `frames` (n c h w) from -1 to 1."""
+    """Set CLIP's first layer, which has no bias, to whitened components; `frames` (n c h w) from -1 to 1."""
     layer: nn.Conv2d = model.vision_model.embeddings.patch_embedding             # (d c 8 8)
     size = layer.kernel_size[0]
     patches = rearrange(frames, "n c (i a) (j b) -> (n i j) (c a b)", a=size, b=size)
@@ -87,7 +89,8 @@ def whiten_patches(model: CLIPModel, frames: Tensor) -> None:
 
 
 def whitening(rows: Tensor, num: int, least_variance: float = 1e-3) -> tuple[Tensor, Tensor]:
-    """The `num` largest principal components of `rows` (n p), scaled to a spread of about 1, and offsets."""
+    """Return the `num` largest principal components of `rows` (n p), scaled to a spread of about 1, and
+    the offsets that center them."""
     mean = rows.mean(0)
     variances, axes = torch.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))            # ascending
     components = axes.T.flip(0)[:num] / (variances.flip(0)[:num, None] + least_variance).sqrt()

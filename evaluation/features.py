@@ -1,0 +1,74 @@
+"""What the models see in videos: the recognizer's probabilities, and CLIP's embeddings of frames.
+
+Shapes: f frames, h w c pixels and colours, k labels, d width of CLIP's embeddings, which have length 1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from evaluation.recognizing import ImageTextModel, MotionRecognizer, classify_motion, image_embeddings
+from evaluation.shown_videos import Exemplar, ShownVideo
+from evaluation.similarity import exemplar_spacing
+from utils.video import frame_changes, iter_frames, probe, read_frames
+
+PIECE_FRAMES, PIECE_BYTES = 64, 2**28   # largest piece of an exemplar: CLIP's batch, bytes of pixels
+
+
+@dataclass(frozen=True)
+class VideoFeatures:
+    """One video as the models see it."""
+
+    probabilities: np.ndarray   # (k), of the labels
+    embeds: np.ndarray          # (f d), of the frames
+    change: float               # mean absolute difference of neighbouring frames, 0 to 255
+
+    @property
+    def top1(self) -> int:
+        """Index of the likeliest label."""
+        return int(self.probabilities.argmax())
+
+
+@dataclass(frozen=True)
+class ExemplarFeatures:
+    """The exemplars as CLIP sees them, and the unit of distance from them."""
+
+    exemplars: Sequence[Exemplar]
+    embeds: Sequence[np.ndarray]     # (f d) each
+    spacing: float | None            # distance of exemplars of different scenes; None if it cannot be told
+
+
+def video_features(videos: Sequence[ShownVideo], recognizer: MotionRecognizer, clip_model: ImageTextModel,
+                   batch_size: int) -> dict[Path, VideoFeatures]:
+    """Return {path: features} of videos, which are read `batch_size` at a time."""
+    features = {}
+    for first in range(0, len(videos), batch_size):
+        batch = videos[first : first + batch_size]
+        clips = [read_frames(video.path, range(video.num_frames)) for video in batch]   # (f h w c) each
+        probabilities = classify_motion(recognizer, clips, batch_size)                  # (n k)
+        for video, row, frames in zip(batch, probabilities, clips):
+            embeds = image_embeddings(clip_model, frames).numpy()
+            features[video.path] = VideoFeatures(row, embeds, float(np.mean(frame_changes(frames) or [0.0])))
+    return features
+
+
+def exemplar_features(exemplars: Sequence[Exemplar], num_frames: int,
+                      clip_model: ImageTextModel) -> ExemplarFeatures:
+    """Return the features of exemplars, with their spacing as seen by videos of `num_frames`."""
+    embeds = [exemplar_embeddings(exemplar, clip_model) for exemplar in exemplars]
+    scenes = [exemplar.scene for exemplar in exemplars]
+    return ExemplarFeatures(exemplars, embeds, exemplar_spacing(embeds, scenes, num_frames))
+
+
+def exemplar_embeddings(exemplar: Exemplar, clip_model: ImageTextModel) -> np.ndarray:
+    """Return CLIP's embeddings (f d) of an exemplar's frames.
+
+    The frames are read in pieces, because 20 seconds from a phone are 12 GB of pixels. Frames of up to 4 MB
+    are embedded in the same batches as if all had been read at once.
+    """
+    info = probe(exemplar.path)
+    chunk = min(PIECE_FRAMES, max(1, PIECE_BYTES // (info.width * info.height * 3)))
+    return np.concatenate([image_embeddings(clip_model, frames, PIECE_FRAMES).numpy()
+                           for frames in iter_frames(exemplar.path, exemplar.frames, chunk=chunk)])

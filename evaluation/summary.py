@@ -1,0 +1,112 @@
+"""Scores summed up: means with intervals for each group of videos, and the step of a run to use.
+
+scores.json, in the folder of the videos:
+
+    format     motion-scores-1
+    motion, motion_phrase, exemplars, recognizer, clip, reference_videos, seed: the arguments
+    labels     the motions that the recognizer knows; a guess is right once in so many
+    copying    spacing: distance of exemplars of different scenes, 1 - cosine. It is null where they show one
+               scene or look alike; then no copies are told. ratio: a video nearer than this share of the
+               spacing is a copy
+    groups     [{name, step, num_videos, measures: {measure: {mean, low, high, num}}}], folders or steps
+    step       of a run: {step, reason}; step is null where none is worth using
+    videos     [{file, prompt, seed, group, step, asks_for_motion, text, scores}]. text: the prompt without
+               the motion. scores: named as in evaluation/scores.py
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from evaluation.scores import MEASURES, Measure, MeasuredVideo
+from evaluation.statistics import Estimate, estimate
+
+FORMAT = "motion-scores-1"
+
+
+@dataclass(frozen=True)
+class GroupScores:
+    """The measures of the videos of one folder, or of one step."""
+
+    name: str
+    step: int | None
+    num_videos: int
+    measures: dict[str, Estimate]
+
+
+def sum_up(measured: Sequence[MeasuredVideo], scores: Sequence[dict[str, Any]],
+           seed: int) -> list[GroupScores]:
+    """Return the means of each group's scores, groups in the order of the videos."""
+    groups = []
+    for name in dict.fromkeys(one.video.group for one in measured):
+        inside = [(one, score) for one, score in zip(measured, scores) if one.video.group == name]
+        measures = {measure.key: estimate(values_of(measure, *zip(*inside)), seed, measure.is_share)
+                    for measure in MEASURES}
+        groups.append(GroupScores(name, inside[0][0].video.step, len(inside), measures))
+    return groups
+
+
+def values_of(measure: Measure, measured: Sequence[MeasuredVideo],
+              scores: Sequence[dict[str, Any]]) -> list[float]:
+    """Return the values that a measure averages: one a video, or one a prompt that has several seeds."""
+    if measure.of_video:
+        return [float(score[measure.score]) for score in scores if measure.score in score]
+    by_prompt = {}
+    for one in measured:
+        if one.video.shows_motion:
+            by_prompt.setdefault(one.video.prompt, []).append(one)
+    return [measure.of_prompt(videos) for videos in by_prompt.values() if len(videos) > 1]
+
+
+def choose_step(groups: Sequence[GroupScores]) -> tuple[int | None, str]:
+    """Return the step of a run to use, and the reason; None where no step shows the motion.
+
+    Steps are kept whose motion probability lies in the interval of the best step. Of these, the steps with
+    the fewest copies are kept; of these, the steps whose text alignment lies in the interval of the best
+    aligned step. The earliest of the rest is chosen.
+    """
+    tuned = [group for group in groups if group.step and group.measures["motion_probability"].num]
+    if not tuned:
+        return None, "there are no samples of a tuned step whose prompt asks for the motion"
+    best, shows = near_best(tuned, "motion_probability")
+    highest = best.measures["motion_probability"]
+    base = next((group.measures["motion_probability"] for group in groups if group.step == 0), None)
+    if base and base.num and highest.mean <= base.interval[1]:
+        return None, (f"no step shows the motion more than the untuned base does: the best, step "
+                      f"{best.step}, has {text_of(highest)}, the base {text_of(base)}")
+    fewest = min(group.measures["copies"].mean or 0.0 for group in shows)
+    honest = [group for group in shows if (group.measures["copies"].mean or 0.0) == fewest]
+    has_text = [group for group in honest if group.measures["text_alignment"].num]
+    aligned = near_best(has_text, "text_alignment")[1] if has_text else honest
+    chosen = min(aligned, key=lambda group: group.step)
+    motion, copies, text = map(chosen.measures.get, ("motion_probability", "copies", "text_alignment"))
+    among = f"lies in the interval of the best, {text_of(highest)} at step {best.step}"
+    reason = f"motion {text_of(motion)} {'is the best' if chosen is best else among}"
+    if copies.num:
+        reason += f"; {round(copies.mean * copies.num)} of {copies.num} are copies, no such step has fewer"
+    if text.num:
+        reason += f"; text alignment {text_of(text)} lies in the interval of the best of these"
+    return chosen.step, reason + ("; it is the earliest of them" if len(aligned) > 1 else "")
+
+
+def near_best(groups: Sequence[GroupScores], measure: str) -> tuple[GroupScores, list[GroupScores]]:
+    """Return the group with the highest mean, and all groups whose mean lies in its interval."""
+    best = max(groups, key=lambda group: group.measures[measure].mean)
+    lowest, _ = best.measures[measure].interval
+    return best, [group for group in groups if group.measures[measure].mean >= lowest]
+
+
+def text_of(found: Estimate) -> str:
+    """Return an estimate for people: 0.81 (0.70 to 0.90)."""
+    if found.mean is None:
+        return "-"
+    return f"{found.mean:.2f}" + ("" if found.low is None else f" ({found.low:.2f} to {found.high:.2f})")
+
+
+def scores_document(measured: Sequence[MeasuredVideo], files: Sequence[str], scores: Sequence[dict[str, Any]],
+                    groups: Sequence[GroupScores], facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of scores.json. `files`: the videos' paths within their folder."""
+    listed = [{"file": file, "prompt": one.video.prompt, "seed": one.video.seed, "group": one.video.group,
+               "step": one.video.step, "asks_for_motion": one.video.shows_motion, "text": one.video.text,
+               "scores": score} for one, file, score in zip(measured, files, scores)]
+    return {"format": FORMAT, **facts, "groups": [asdict(group) for group in groups], "videos": listed}
