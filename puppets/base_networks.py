@@ -5,11 +5,13 @@ Rendering and training need no code from here: a trained base is a diffusers fol
 Shapes: b batch, f frames, c channels, h w height and width (pixels or latent cells), n tokens, d text width.
 """
 
+import json
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
 from einops import rearrange
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -17,7 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from puppets.tokenizer import MAX_TOKENS
 from puppets.world import FRAME_SIZE
 
-LATENT_CHANNELS = 8
+LATENT_CHANNELS = 6   # of eight, one was noise and another partly
 TEXT_WIDTH = 192
 # Most noise in sampled latents, whose deviation is 1. With more, the UNet learns to draw the noise.
 MOST_NOISE = 0.05
@@ -28,7 +30,7 @@ MOST_NOISE = 0.05
 def build_autoencoder() -> AutoencoderKL:
     return AutoencoderKL(
         in_channels=3, out_channels=3, latent_channels=LATENT_CHANNELS, sample_size=FRAME_SIZE,
-        norm_num_groups=8, block_out_channels=(16, 40, 96, 160), layers_per_block=1,
+        norm_num_groups=8, block_out_channels=(32, 64, 96, 128), layers_per_block=1,
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
     )
 
@@ -56,9 +58,9 @@ def autoencoder_loss(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Tenso
     return (decoded - pixels).abs().mean() + 4 * F.mse_loss(decoded, pixels) + 0.5 * edges
 
 
-def to_vae_pixels(frames: np.ndarray) -> torch.Tensor:
+def to_vae_pixels(frames: np.ndarray | torch.Tensor) -> torch.Tensor:
     """Return uint8 frames (b h w c) as float pixels (b c h w) in [-1, 1], as the autoencoder takes them."""
-    pixels = rearrange(torch.from_numpy(frames), "b h w c -> b c h w").float() / 127.5 - 1
+    pixels = rearrange(torch.as_tensor(frames), "b h w c -> b c h w").float() / 127.5 - 1
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
@@ -70,8 +72,9 @@ def encode_pixels(vae: AutoencoderKL, pixels: torch.Tensor) -> tuple[torch.Tenso
 
 
 @torch.no_grad()
-def normalize_latents(vae: AutoencoderKL, pixels: torch.Tensor) -> None:
+def normalize_latents(vae: AutoencoderKL, pixels: torch.Tensor) -> list[float]:
     """Rescale `vae`: sampled latents of `pixels` get mean 0 and deviation 1 in every channel.
+    Return the share of noise that each channel had before.
 
     At most MOST_NOISE of the deviation is noise of the posterior. A channel without information is all noise,
     and would become the loudest if it were scaled by the deviation of its means.
@@ -91,6 +94,7 @@ def normalize_latents(vae: AutoencoderKL, pixels: torch.Tensor) -> None:
     from_latents.bias.copy_(from_latents.bias.double() + weight[:, :, 0, 0] @ center)
     from_latents.weight.copy_(weight * spread[None, :, None, None])
     vae.register_to_config(scaling_factor=1.0)
+    return (noise / spread).tolist()
 
 
 # --------------------------------------------------------------------------------------------------- text
@@ -103,6 +107,16 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     ))
+
+
+def say_single_precision(config_path: Path) -> None:
+    """Let transformers load a text encoder in float32, as diffusers loads the other networks.
+
+    transformers loads a network in the type its config names. A text encoder that was saved in half precision
+    names half precision.
+    """
+    config = json.loads(config_path.read_text(encoding="utf-8")) | {"dtype": "float32"}
+    config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 class CaptionReader(nn.Module):
@@ -124,13 +138,18 @@ class CaptionReader(nn.Module):
 # -------------------------------------------------------------------------------------------------- video
 
 def build_unet() -> UNet3DConditionModel:
-    return UNet3DConditionModel(
+    """Return the untrained UNet, without the dropout of the temporal convolutions."""
+    unet = UNet3DConditionModel(
         sample_size=FRAME_SIZE // 8, in_channels=LATENT_CHANNELS, out_channels=LATENT_CHANNELS,
-        block_out_channels=(96, 128, 128), layers_per_block=1, attention_head_dim=32, norm_num_groups=16,
+        block_out_channels=(96, 144, 144), layers_per_block=1, attention_head_dim=32, norm_num_groups=16,
         cross_attention_dim=TEXT_WIDTH,
         down_block_types=("CrossAttnDownBlock3D", "CrossAttnDownBlock3D", "DownBlock3D"),
         up_block_types=("UpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D"),
     )
+    for module in unet.modules():   # new clips never end, so nothing has to keep the UNet from memorizing
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return unet
 
 
 def build_scheduler() -> DDIMScheduler:
@@ -143,31 +162,3 @@ def build_scheduler() -> DDIMScheduler:
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
         rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False,
     )
-
-
-class TextToVideo(nn.Module):
-    """Text encoder and UNet as one network. They are averaged and saved together."""
-
-    def __init__(self, text_encoder: CLIPTextModel, unet: UNet3DConditionModel):
-        super().__init__()
-        self.text_encoder, self.unet = text_encoder, unet
-
-    def forward(self, noisy_latents, timesteps, input_ids) -> torch.Tensor:
-        prompt_embeds = self.text_encoder(input_ids).last_hidden_state                           # (b n d)
-        return self.unet(noisy_latents, timesteps, prompt_embeds).sample                         # (b c f h w)
-
-
-def build_text_to_video(tokenizer: CLIPTokenizer) -> TextToVideo:
-    """Return an untrained text encoder and UNet, without the dropout of the temporal convolutions.
-
-    Clips are drawn anew all the time, so dropout is not needed against overfitting.
-    """
-    model = TextToVideo(build_text_encoder(tokenizer), build_unet())
-    # PyTorch's fused attention is slow on a CPU for thousands of sequences of 8 frames. On 2 cores a step
-    # takes 0.100 s per clip with it, and 0.082 s with the plain attention.
-    if not torch.cuda.is_available():
-        model.unet.set_attn_processor(AttnProcessor())
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    return model

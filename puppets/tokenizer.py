@@ -21,6 +21,12 @@ def build_tokenizer(words: list[str]) -> CLIPTokenizer:
         return CLIPTokenizer.from_pretrained(folder, model_max_length=MAX_TOKENS)
 
 
+def save_tokenizer(tokenizer: CLIPTokenizer, words: list[str], folder: Path) -> None:
+    """Write a tokenizer of `words` as diffusers folders have it, vocab.json and merges.txt included."""
+    tokenizer.save_pretrained(folder)
+    write_vocabulary(words, folder)
+
+
 def write_vocabulary(words: list[str], folder: Path) -> None:
     """Write vocab.json and merges.txt in CLIP's order.
 

@@ -50,6 +50,7 @@ class Run:
         self.accelerator, self.device, self.args, self.stage = accelerator, accelerator.device, args, stage
         self.path = args.work_dir / f"{stage}.pt"
         self.step, seconds = 0, 0.0
+        self.facts: dict[str, float] = {}   # whatever else a run that goes on has to know
         average = [p.detach().clone() for p in model.parameters()]
         if self.path.exists():
             state = load_saved(self.path)
@@ -57,6 +58,7 @@ class Run:
             for optimizer, optimizer_state in zip(optimizers, state["optimizers"] or ()):
                 optimizer.load_state_dict(optimizer_state)
             self.step, seconds, average = state["step"], state["seconds"], state["average"]
+            self.facts = state.get("facts", {})
         self.average = [p.to(self.device) for p in average]
         self.model, *self.optimizers = accelerator.prepare(model.train(), *optimizers)
         self.started, self.deadline = time.time() - seconds, time.time() + 60 * args.minutes
@@ -104,26 +106,13 @@ class Run:
                 "step": self.step, "seconds": time.time() - self.started, "batch_size": self.batch_size,
                 "seed": self.args.seed, "model": self.accelerator.unwrap_model(self.model).state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-                "average": self.average,
+                "average": self.average, "facts": self.facts,
             }, self.path)
 
 
 def cosine_rate(peak: float, step: int, num_steps: int, num_warmup: int) -> float:
     """Return the learning rate of a step: a linear rise to `peak`, then a cosine down to 0."""
     return peak * min(1, (step + 1) / num_warmup) * (0.5 + 0.5 * math.cos(math.pi * step / num_steps))
-
-
-def root_rate(peak: float, step: int, num_warmup: int, num_flat: int) -> float:
-    """Return the learning rate of a step in a run without a last step.
-
-    It rises linearly to `peak`. From step `num_flat` on it falls with the square root of the step.
-    """
-    return peak * min(1, (step + 1) / num_warmup) / math.sqrt(max(1, step / num_flat))
-
-
-def cooldown(step: int, first: int, last: int) -> float:
-    """Return the factor of the learning rate: 1 up to step `first`, then a linear fall to 0 at `last`."""
-    return min(1.0, (last - step) / (last - first))
 
 
 def build_optimizers(model: nn.Module, faster: float, weight_decay: float,
@@ -168,6 +157,11 @@ def save_untrained(model: nn.Module, path: Path) -> None:
         raise UserError(f"{path}: exists already. Name an empty folder with --work-dir.")
     save_atomically({"step": 0, "seconds": 0.0, "batch_size": 0, "model": model.state_dict(),
                      "optimizers": None, "average": [p.detach() for p in model.parameters()]}, path)
+
+
+def saved_facts(path: Path) -> dict[str, float]:
+    """Return the `facts` of a run's checkpoint, none where there is no checkpoint."""
+    return load_saved(path).get("facts", {}) if path.exists() else {}
 
 
 def load_average(path: Path, model: nn.Module) -> dict:

@@ -1,27 +1,23 @@
-"""The maker of the bundled base: tokenizer, captions, exact resuming, a folder stock diffusers loads."""
+"""The maker of the bundled base: tokenizer, captions, making it in pieces, a folder stock diffusers loads."""
 
-import itertools
-import shutil
+import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from puppets import base_captions, base_training, clip_stream, teachability, theatre, training_run, world
 from puppets import base_networks as networks
-from puppets import theatre, training_run, world
-from puppets.tokenizer import build_tokenizer, tokenize
+from puppets.tokenizer import MAX_TOKENS, build_tokenizer, tokenize
 from utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def script():
-    from puppets import pretrain_base as module
+    from puppets import pretrain_base
 
-    module.SHARD_CLIPS, module.FIRST_SHARDS, module.FRAME_STEPS = 4, 1, 4
-    module.NORMALIZING_FRAMES, module.PSNR_CLIPS = 16, 2
-    return module
+    return pretrain_base
 
 
 @pytest.fixture(scope="module")
@@ -29,55 +25,59 @@ def tokenizer(script):
     return build_tokenizer(script.base_words())
 
 
-@pytest.fixture
-def run_stage(script, monkeypatch):
-    """Run a stage of the script in this process, with small batches and, for speed, small networks."""
-    from diffusers import AutoencoderKL, UNet3DConditionModel
+class Ticking:
+    """A clock that goes on by a second each time it is read."""
 
-    def small_autoencoder():
-        return AutoencoderKL(
-            latent_channels=8, norm_num_groups=8, block_out_channels=(8,) * 4, layers_per_block=1,
-            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4)
+    def __init__(self):
+        self.seconds = 0.0
 
-    def small_unet():
-        return UNet3DConditionModel(
-            sample_size=8, in_channels=8, out_channels=8, block_out_channels=(32, 32), layers_per_block=1,
-            attention_head_dim=16, norm_num_groups=8, cross_attention_dim=networks.TEXT_WIDTH,
-            down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
-            up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"))
-
-    monkeypatch.setattr(networks, "build_unet", small_unet)
-    monkeypatch.setattr(networks, "build_autoencoder", small_autoencoder)
-
-    def run(work_dir: Path, stage: str, steps: int, *more: str) -> None:
-        monkeypatch.setattr(sys, "argv", ["pretrain_base.py", "--work-dir", str(work_dir),
-                                          "--stage", stage, "--steps", str(steps), "--batch-size", "2",
-                                          "--mixed-precision", "no", *more])
-        script.main()
-
-    return run
+    def time(self) -> float:
+        self.seconds += 1
+        return self.seconds
 
 
 @pytest.fixture(scope="module")
-def first_stages(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("first_stages")
+def pieces(script, tmp_path_factory):
+    """A base made in two pieces, with small networks and batches: its folder, and what each piece left."""
+    work_dir, left = tmp_path_factory.mktemp("pieces"), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(networks, "build_unet", small_unet)
+        patch.setattr(networks, "build_autoencoder", small_autoencoder)
+        patch.setattr(base_training, "NORMALIZING_FRAMES", 16)
+        patch.setattr(script, "PSNR_CLIPS", 2)
+        patch.setattr(teachability, "NUM_CLIPS", 3)
+        for minutes in (0.8, 1.2):
+            clock = Ticking()
+            patch.setattr(script, "time", clock)
+            patch.setattr(base_training, "time", clock)
+            patch.setattr(sys, "argv", [
+                "pretrain_base", "--work-dir", str(work_dir), "--minutes", str(minutes),
+                "--total-minutes", "2", "--workers", "1", "--shard-clips", "4", "--batch-size", "2",
+                "--frames-batch", "2",
+                "--mixed-precision", "no", "--num-measured", "0", "--check-clips", "20"])
+            script.main()
+            left.append({stage: training_run.load_saved(work_dir / f"{stage}.pt")
+                         for stage in script.STAGE_ENDS if (work_dir / f"{stage}.pt").exists()})
+    return work_dir, left
 
 
-@pytest.fixture
-def start(run_stage, first_stages):
-    """Return a function that fills a work folder with the autoencoder and text stages, which run once."""
-    def copy(work_dir: Path) -> Path:
-        for stage in ("autoencoder", "text"):
-            if not (first_stages / f"{stage}.pt").exists():
-                run_stage(first_stages, stage, 1)
-        return shutil.copytree(first_stages, work_dir, dirs_exist_ok=True)
+def small_autoencoder():
+    from diffusers import AutoencoderKL
 
-    return copy
+    return AutoencoderKL(
+        latent_channels=networks.LATENT_CHANNELS, norm_num_groups=8, block_out_channels=(8,) * 4,
+        layers_per_block=1, down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4)
 
 
-def weights(work_dir: Path, stage: str) -> list[torch.Tensor]:
-    state = torch.load(work_dir / f"{stage}.pt", weights_only=True)
-    return [*state["model"].values(), *state["average"]]
+def small_unet():
+    from diffusers import UNet3DConditionModel
+
+    return UNet3DConditionModel(
+        sample_size=8, in_channels=networks.LATENT_CHANNELS, out_channels=networks.LATENT_CHANNELS,
+        block_out_channels=(32, 32), layers_per_block=1, attention_head_dim=16, norm_num_groups=8,
+        cross_attention_dim=networks.TEXT_WIDTH, down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"))
 
 
 def test_every_word_of_the_world_is_one_token(script, tokenizer):
@@ -96,7 +96,7 @@ def test_any_text_has_tokens_that_spell_it(tokenizer):
 def test_the_placeholder_is_one_token_that_pretraining_never_uses(script, tokenizer):
     (placeholder,) = tokenizer("sks").input_ids[1:-1]
     rng = np.random.default_rng(0)
-    captions = [script.write_training_caption(world.draw_scene(rng), rng)[0] for _ in range(2000)]
+    captions = [base_captions.write_training_caption(world.draw_scene(rng), rng)[0] for _ in range(2000)]
     assert not (tokenize(tokenizer, captions) == placeholder).any()
 
 
@@ -105,7 +105,7 @@ def test_made_up_words_replace_the_motion_and_nothing_else(script):
     unsaid = []
     for _ in range(1000):
         scene = world.draw_scene(rng)
-        caption, says_motion = script.write_training_caption(scene, rng)
+        caption, says_motion = base_captions.write_training_caption(scene, rng)
         if not says_motion:
             unsaid.append(caption)
             assert scene.character in caption or world.PLURALS[scene.character] in caption
@@ -121,9 +121,9 @@ def test_what_the_parts_of_a_motion_do_are_labels(script):
     rng, motion_of = np.random.default_rng(0), {}
     for _ in range(500):
         scene = world.draw_composed_scene(rng)
-        caption, says_motion = script.write_training_caption(scene, rng)
-        labels = script.caption_labels([scene], [caption], [says_motion])[0].tolist()
-        parts = tuple(labels[list(script.CAPTION_LABELS).index("motion"):])
+        caption, says_motion = base_captions.write_training_caption(scene, rng)
+        labels = base_captions.caption_labels([scene], [caption], [says_motion])[0].tolist()
+        parts = tuple(labels[list(base_captions.CAPTION_LABELS).index("motion"):])
         assert says_motion == (scene.motion in caption) == (parts != UNSAID)
         assert not says_motion or motion_of.setdefault(parts, scene.motion) == scene.motion
         assert parts[0] == len(world.EVERYDAY_MOTIONS)   # none of them
@@ -132,8 +132,8 @@ def test_what_the_parts_of_a_motion_do_are_labels(script):
 
 def test_what_a_caption_leaves_out_is_labelled_as_unsaid(script):
     scene = world.Scene("robot", "walking", "snow", 2)
-    assert script.caption_labels([scene] * 2, ["two robots walking in the snow", "two robots doing the blu"],
-                                 [True, False]).tolist() == [
+    captions = ["two robots walking in the snow", "two robots doing the blu"]
+    assert base_captions.caption_labels([scene] * 2, captions, [True, False]).tolist() == [
         [3, 1, 2, 1, *UNSAID[1:]], [3, 1, 7, *UNSAID]]
 
 
@@ -175,79 +175,79 @@ def test_channel_that_says_nothing_is_not_the_loudest():
     assert (noise < 1.01 * networks.MOST_NOISE).all()
 
 
-def test_stopping_and_going_on_equals_training_through(run_stage, start, tmp_path):
-    through, stopped = start(tmp_path / "through"), start(tmp_path / "stopped")
-    for work_dir, stops in ((through, (2,)), (stopped, (1, 2))):
-        for steps in stops:
-            run_stage(work_dir, "video", steps)
-    for a, b in zip(weights(through, "video"), weights(stopped, "video"), strict=True):
-        assert torch.equal(a, b)
+def test_each_piece_goes_on_where_the_last_one_stopped(pieces):
+    _, (first, second) = pieces
+    assert first["autoencoder"]["step"] == second["autoencoder"]["step"] > 0
+    assert 0 < first["video"]["step"] < second["video"]["step"]
+    before, after = first["video"]["facts"], second["video"]["facts"]
+    assert before["first"] == after["first"] < before["elapsed"] < after["elapsed"]
+    assert after["shards"] > before["shards"] > 0   # clips that were drawn before are not drawn again
 
 
-def test_rate_falls_in_a_line_to_0_between_the_steps_asked_for():
-    rates = [training_run.root_rate(1e-3, step, 200, 1500) * training_run.cooldown(step, 6000, 8000)
-             for step in range(8001)]
-    assert rates[199] == rates[1500] == 1e-3 and rates[99] == pytest.approx(5e-4)     # warm-up, then flat
-    assert rates[6000] == pytest.approx(5e-4)            # the root of 1500 / 6000, of which all is left
-    assert rates[7000] == pytest.approx(1e-3 * (1500 / 7000) ** 0.5 / 2)
-    assert rates[7999] == pytest.approx(1e-3 * (1500 / 7999) ** 0.5 / 2000) and rates[8000] == 0
-    assert all(later < earlier for earlier, later in itertools.pairwise(rates[1500:]))
+def test_rate_falls_to_0_at_the_end_of_the_stage(pieces):
+    _, (first, second) = pieces
+    early, late = ([optimizer["param_groups"][0]["lr"] for optimizer in run["video"]["optimizers"]]
+                   for run in (first, second))
+    for muon, adamw in (early, late):
+        assert muon == pytest.approx(2 * adamw)
+    steps = second["video"]["step"]
+    assert 0 < late[1] < 0.2 * 1.5e-3 * steps / 300   # warm-up alone: 1.5e-3 * steps / 300
 
 
-def test_video_stage_under_way_cools_down_between_the_steps_asked_for(run_stage, start, tmp_path):
-    start(tmp_path)
-    run_stage(tmp_path, "video", 1)
-    run_stage(tmp_path, "video", 3, "--cooldown-from", "1")
-    muon, adamw = torch.load(tmp_path / "video.pt", weights_only=True)["optimizers"]
-    last_rate = training_run.root_rate(1e-3, 2, 200, 1500) / 2          # halfway between steps 1 and 3
-    assert adamw["param_groups"][0]["lr"] == pytest.approx(last_rate)
-    assert muon["param_groups"][0]["lr"] == pytest.approx(2 * last_rate)
+def test_log_says_early_how_well_the_base_can_be_taught(pieces):
+    work_dir, _ = pieces
+    lines = [json.loads(line) for line in (work_dir / "video.jsonl").read_text().splitlines()]
+    checks = [line for line in lines if "loss, right caption" in line]
+    assert checks and set(checks[0]) >= {"loss, wrong caption", "loss, no caption",
+                                         "kept-out motions back from 279"}
+    noise = json.loads((work_dir / "autoencoder.jsonl").read_text().splitlines()[-1])
+    assert all(0 <= noise[f"noise of channel {index}"] <= 1 for index in range(networks.LATENT_CHANNELS))
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (["video", 0, "--cooldown-from", "4"], "--cooldown-from is for --stage video with --steps"),
-    (["text", 9, "--cooldown-from", "4"], "--cooldown-from is for --stage video with --steps"),
-    (["video", 9, "--cooldown-from", "9"], "--cooldown-from 9 is not between 0 and --steps 9"),
-])
-def test_cooldown_that_cannot_be_is_refused(run_stage, tmp_path, arguments, words):
-    with pytest.raises(UserError, match=words):
-        run_stage(tmp_path, *arguments)
+def test_cells_in_which_something_moves_count_more_and_the_mean_stays(script):
+    latents = torch.zeros(2, 3, 8, 8, 8)
+    latents[0, :, ::2, 2, 5] = 1
+    weights = base_training.motion_weights(latents, 3.0)
+    assert weights.mean(dim=(1, 2, 3)).tolist() == pytest.approx([1, 1])
+    assert weights[0, 0, 2, 5] == weights[0, 0, 1, 4] == weights.max() > 2 * weights[0, 0, 7, 0]
+    assert torch.equal(weights[1], torch.ones(1, 8, 8))
+    assert torch.equal(base_training.motion_weights(latents, 0.0), torch.ones(2, 1, 8, 8))
 
 
-def test_a_sharper_decoder_leaves_the_latents_as_they_are(script, run_stage, start, tmp_path):
-    start(tmp_path)
-    before = script.load_autoencoder(tmp_path, torch.device("cpu"))
-    run_stage(tmp_path, "decoder", 1)
-    after = script.load_autoencoder(tmp_path, torch.device("cpu"))
-    pixels = networks.to_vae_pixels(theatre.draw_clips(2, seed=0, num_frames=1).frames[:, 0])
-    latents, new_latents = (networks.encode_pixels(vae, pixels)[0] for vae in (before, after))
-    assert torch.equal(latents, new_latents)
-    assert not torch.equal(before.decode(latents).sample, after.decode(latents).sample)
+def test_clips_are_those_of_their_shard_and_no_two_shards_share_one(tokenizer):
+    frames, ids = clip_stream.draw_shard(tokenizer, 5, 2)
+    again, _ = clip_stream.draw_shard(tokenizer, 5, 2)
+    assert frames.shape == (2, 8, 64, 64, 3) and ids.shape == (2, clip_stream.NUM_CAPTIONS, MAX_TOKENS)
+    assert np.array_equal(frames, again)
+    drawn = [clip_stream.draw_shard(tokenizer, index, 1)[0].tobytes() for index in range(9)]
+    assert len(set(drawn)) == 9
 
 
-def test_exported_folder_loads_and_renders_in_stock_diffusers(run_stage, start, tmp_path):
+def test_clips_that_come_back_untouched_are_recognized(script):
+    """The check of teachability on latents that nothing was done to: what the judge can say at best."""
+    frames, _ = teachability.kept_out_clips()
+    judge = teachability.load_motion_recognizer(str(teachability.RECOGNIZER))
+    seen = [judge.labels[index] for index in teachability.classify_motion(judge, frames).argmax(1)]
+    asked = list(world.KEPT_OUT_MOTIONS) * (len(frames) // 3)
+    assert np.mean([a == b for a, b in zip(asked, seen)]) > 0.9
+
+
+def test_exported_folder_loads_and_renders_in_stock_diffusers(pieces):
     from diffusers import DiffusionPipeline
 
-    start(tmp_path)
-    for stage in ("video", "export"):
-        run_stage(tmp_path, stage, 1, "--export-dir", str(tmp_path / "base"))
-    pipeline = DiffusionPipeline.from_pretrained(tmp_path / "base")
+    base = pieces[0] / "base"
+    pipeline = DiffusionPipeline.from_pretrained(base)
     kinds = {name: type(getattr(pipeline, name)).__name__ for name in pipeline.components}
     assert kinds == {"vae": "AutoencoderKL", "text_encoder": "CLIPTextModel", "tokenizer": "CLIPTokenizer",
                      "unet": "UNet3DConditionModel", "scheduler": "DDIMScheduler"}
     frames = pipeline(["a man waving"], num_frames=8, num_inference_steps=2, output_type="np").frames
     assert frames.shape == (1, 8, 64, 64, 3) and np.isfinite(frames).all()
-    assert {path.name for path in (tmp_path / "base" / "tokenizer").iterdir()} >= {"vocab.json", "merges.txt"}
-    assert "not yet measured" in (tmp_path / "base" / "README.md").read_text()
-
-    run_stage(tmp_path / "again", "import", 1, "--export-dir", str(tmp_path / "base"))
-    imported = torch.load(tmp_path / "again" / "video.pt", weights_only=True)["model"]
-    for name, parameter in pipeline.unet.named_parameters():
-        assert torch.equal(imported[f"unet.{name}"], parameter), name
+    assert {path.name for path in (base / "tokenizer").iterdir()} >= {"vocab.json", "merges.txt"}
+    assert "not yet measured" in (base / "README.md").read_text()
 
 
-def test_a_stage_whose_predecessor_is_missing_says_which_to_run(run_stage, tmp_path):
-    with pytest.raises(UserError) as error:
-        run_stage(tmp_path, "export", 1)
-    assert str(error.value) == (f"{tmp_path / 'autoencoder.pt'}: does not exist. "
-                                f"Run --stage autoencoder first.")
+@pytest.mark.parametrize("arguments", [["--minutes", "0"], ["--minutes", "5", "--total-minutes", "4"]])
+def test_minutes_that_cannot_be_are_refused(script, monkeypatch, tmp_path, arguments):
+    monkeypatch.setattr(sys, "argv", ["pretrain_base", "--work-dir", str(tmp_path), *arguments])
+    with pytest.raises(UserError, match="--minutes must be above 0 and at most --total-minutes"):
+        script.main()

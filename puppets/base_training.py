@@ -1,0 +1,211 @@
+"""How the networks of the bundled base are trained, by the clock: autoencoder, text encoder, UNet.
+
+Learning rates are functions of how much of a stage's time is over, so that a stage ends well on any
+device. Each stage writes checkpoints and goes on from its last one.
+
+Shapes: b batch, f frames, c channels, h w height and width (pixels or latent cells), n tokens.
+"""
+
+import argparse
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from diffusers import AutoencoderKL, DDIMScheduler
+from einops import rearrange
+from torch import Tensor
+
+from models.fast import use_fast_forms
+from puppets import base_networks as networks
+from puppets import theatre, training_run, world
+from puppets.base_captions import CAPTION_LABELS, LABEL_COUNTS, caption_labels, write_training_caption
+from puppets.base_latents import spread_timesteps
+from puppets.clip_stream import SEEDS, ClipStream
+from puppets.teachability import check_teachability
+from puppets.tokenizer import tokenize
+
+# shares of --total-minutes at which each stage ends; the rest of the time is for exporting and measuring
+STAGE_ENDS = {"autoencoder": 0.22, "text": 0.26, "video": 0.95}
+TEXT_STEPS = 600         # the text encoder needs no more, however much time there is
+CAPTIONS_PER_STEP = 64   # of the text stage
+PRIOR_WEIGHT = 2e-4      # of the autoencoder's prior: larger, and channels that say nothing become pure noise
+LATENT_NOISE = 0.03      # added to the latents that the UNet learns on: it need not draw finer than that
+COOLING = 0.35           # share of the video stage in which the learning rate falls to 0
+NORMALIZING_FRAMES = 1024
+
+
+class Clock:
+    """How far the whole making has come, in all its pieces, and when this piece is to end."""
+
+    def __init__(self, args: argparse.Namespace, began: float, seconds_before: float):
+        self.began, self.seconds_before = began, seconds_before
+        self.deadline, self.total_seconds = began + 60 * args.minutes, 60 * args.total_minutes
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of all pieces so far."""
+        return self.seconds_before + time.time() - self.began
+
+    @property
+    def piece_is_over(self) -> bool:
+        return time.time() >= self.deadline
+
+    def has_time(self, stage: str) -> bool:
+        """Say whether to go on with a stage in this piece."""
+        return not self.piece_is_over and self.progress(stage) < 1
+
+    def progress(self, stage: str, first: float = 0.0) -> float:
+        """Return how much of a stage that began at `first` (seconds of `elapsed`) is over: 1 at its end."""
+        return (self.elapsed - first) / max(1e-9, STAGE_ENDS[stage] * self.total_seconds - first)
+
+
+# ------------------------------------------------------------------------------------------- autoencoder
+
+def train_autoencoder(accelerator: Accelerator, args: argparse.Namespace, clock: Clock,
+                      clips: ClipStream) -> tuple[AutoencoderKL, list[float]]:
+    """Train frames -> latents -> frames for its share of the time; return what load_autoencoder returns."""
+    torch.manual_seed(args.seed)
+    model = networks.FrameCoder(networks.build_autoencoder().to(memory_format=torch.channels_last))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-4)
+    run = training_run.Run(accelerator, args, "autoencoder", model, optimizer, batch_size=args.frames_batch)
+    first = run.facts.setdefault("first", clock.elapsed)
+    while clock.has_time(run.stage):
+        progress = clock.progress(run.stage, first)
+        while clips.take(wait=not clips.frames):
+            pass
+        pixels = clips.draw_frames(args.frames_batch)                                            # (b c h w)
+        eps = torch.randn(len(pixels), networks.LATENT_CHANNELS, *[side // 8 for side in pixels.shape[2:]])
+        decoded, prior = run.model(pixels, eps.to(pixels.device))
+        loss = networks.autoencoder_loss(decoded, pixels) + PRIOR_WEIGHT * prior
+        rate = 2e-3 * min(1, (run.step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * progress))
+        run.facts |= {"elapsed": clock.elapsed, "shards": clips.num_drawn}
+        run.update(loss, rate, average_decay=0.999)
+        if run.step % 50 == 0:
+            error = (decoded.detach().clamp(-1, 1) - pixels).square().mean().item() / 4
+            run.log(loss=loss.item(), prior=prior.item(), psnr=-10 * math.log10(error), progress=progress)
+    run.save()
+    vae, noise = load_autoencoder(args.work_dir, accelerator.device)
+    run.log(**{f"noise of channel {index}": share for index, share in enumerate(noise)})
+    return vae, noise
+
+
+def load_autoencoder(work_dir: Path, device: torch.device) -> tuple[AutoencoderKL, list[float]]:
+    """Return the averaged autoencoder, its latents normalized on drawn frames that it was not trained on, and
+    the share of noise in each latent channel."""
+    vae = networks.build_autoencoder().to(device).eval().requires_grad_(False)
+    training_run.load_average(work_dir / "autoencoder.pt", networks.FrameCoder(vae))
+    frames = theatre.draw_clips(NORMALIZING_FRAMES // 4, SEEDS["everyday"] + 1, num_frames=4, fps=2.9).frames
+    pixels = networks.to_vae_pixels(rearrange(frames, "n f h w c -> (n f) h w c"))
+    return vae, networks.normalize_latents(vae, pixels)
+
+
+# --------------------------------------------------------------------------------------------------- text
+
+def train_text(accelerator: Accelerator, args: argparse.Namespace, clock: Clock, clips: ClipStream,
+               tokenizer):
+    """Teach the text encoder to sum up a caption: its labels, read from every token from the end mark on.
+
+    It stands in for CLIP's contrastive training. Most keys of the UNet's cross-attention are such padding
+    tokens, so the UNet finds character, number, motion and place in them from its first step.
+    """
+    torch.manual_seed(args.seed)
+    model = networks.CaptionReader(networks.build_text_encoder(tokenizer), LABEL_COUNTS)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
+    run = training_run.Run(accelerator, args, "text", model, optimizer, batch_size=CAPTIONS_PER_STEP)
+    first = run.facts.setdefault("first", clock.elapsed)
+    while clock.has_time(run.stage) and run.step < TEXT_STEPS:
+        progress = max(clock.progress(run.stage, first), run.step / TEXT_STEPS)
+        rng = np.random.default_rng((args.seed, 2, run.step))
+        scenes = [draw(rng) for draw in (world.draw_scene, world.draw_composed_scene)
+                  for _ in range(CAPTIONS_PER_STEP // 2)]
+        captions, says_motion = zip(*(write_training_caption(scene, rng) for scene in scenes))
+        labels = caption_labels(scenes, captions, says_motion).to(accelerator.device)            # (b labels)
+        input_ids = tokenize(tokenizer, list(captions)).to(accelerator.device)          # (b n)
+        logits = run.model(input_ids)                                                       # labels x (b n k)
+        summing = input_ids == tokenizer.eos_token_id                                            # (b n)
+        loss = sum(F.cross_entropy(logit.float()[summing], labels[:, i, None].expand_as(input_ids)[summing])
+                   for i, logit in enumerate(logits))
+        rate = 1e-3 * min(1, (run.step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * progress))
+        run.facts |= {"elapsed": clock.elapsed, "shards": clips.num_drawn}
+        run.update(loss, rate, average_decay=0.99)
+        if run.step % 25 == 0:
+            right = [logit[:, -1].argmax(-1) == labels[:, i] for i, logit in enumerate(logits)]  # each (b)
+            shares = (part.float().mean().item() for part in right)
+            run.log(loss=loss.item(), **dict(zip(CAPTION_LABELS, shares)))
+    run.save()
+    training_run.load_average(run.path, model)
+    return model.text_encoder.to(accelerator.device).eval().requires_grad_(False)
+
+
+# -------------------------------------------------------------------------------------------------- video
+
+def train_video(accelerator: Accelerator, args: argparse.Namespace, clock: Clock, clips: ClipStream,
+                vae: AutoencoderKL, tokenizer, text_encoder) -> None:
+    """Train the UNet to predict v, the learning rate falling to 0 at the end of its time.
+
+    The text encoder stays as it is. Trained along, it came to tell the UNet of little but the place, which
+    most pixels are of.
+    """
+    torch.manual_seed(args.seed)
+    scheduler, unet = networks.build_scheduler(), networks.build_unet()
+    use_fast_forms(unet)
+    optimizers = training_run.build_optimizers(unet, faster=2, weight_decay=1e-2, betas=(0.9, 0.99))
+    run = training_run.Run(accelerator, args, "video", unet, *optimizers, batch_size=args.batch_size)
+    torch.manual_seed(args.seed + run.step)   # a run that goes on sees noise it has not seen
+    empty_ids = tokenize(tokenizer, [""])[0].to(accelerator.device)
+    losses, checked = [], run.step * args.batch_size
+    first = run.facts.setdefault("first", clock.elapsed)
+    while clock.has_time(run.stage):
+        progress = clock.progress(run.stage, first)
+        while clips.take(wait=not (clips.num_encoded or clips.frames)):
+            pass
+        clips.encode_waiting(vae)
+        latents, input_ids = clips.draw_latents(args.batch_size, empty_ids)            # (b c f h w), (b n)
+        latents = latents + LATENT_NOISE * torch.randn_like(latents)
+        with torch.no_grad():
+            prompt_embeds = text_encoder(input_ids).last_hidden_state                            # (b n d)
+        noise = torch.randn_like(latents)                                                        # (b c f h w)
+        timesteps = spread_timesteps(len(latents), scheduler.config.num_train_timesteps, latents.device)
+        noisy_latents = scheduler.add_noise(latents, noise, timesteps)                           # (b c f h w)
+        target = scheduler.get_velocity(latents, noise, timesteps)                               # (b c f h w)
+        error = (run.model(noisy_latents, timesteps, prompt_embeds).sample.float() - target).square().mean(1)
+        weights = motion_weights(latents, args.motion_weight)                                    # (b 1 h w)
+        rate = args.learning_rate * min(1, (run.step + 1) / 300) * min(1, (1 - progress) / COOLING)
+        run.facts |= {"elapsed": clock.elapsed, "shards": clips.num_drawn}
+        run.update((error * weights).mean(), rate, average_decay=0.9995 if progress < 1 - COOLING else 0.998)
+        losses.append(error.detach().mean())
+        num_seen = run.step * args.batch_size
+        if run.step % 50 == 0:
+            run.log(loss=torch.stack(losses).mean().item(), rate=rate, progress=progress, clips_seen=num_seen,
+                    drawn=clips.num_drawn * args.shard_clips)
+            losses.clear()
+        if num_seen - checked >= args.check_clips:
+            checked = num_seen
+            run.log(clips_seen=num_seen, **check_averaged(run, vae, text_encoder, tokenizer, scheduler))
+    run.save()
+
+
+def motion_weights(latents: Tensor, strength: float) -> Tensor:
+    """Return weights (b 1 h w) of the cells of latents (b c f h w), with mean 1: more where something moves.
+
+    In half of the cells nothing moves, and they have a third of the loss. For pretraining only: customization
+    keeps the paper's objective.
+    """
+    moves = F.max_pool2d(latents.std(dim=2).mean(dim=1, keepdim=True), 3, stride=1, padding=1)   # (b 1 h w)
+    moves = moves / moves.mean(dim=(2, 3), keepdim=True).clamp(min=0.1)
+    return (1 + strength * moves) / (1 + strength * moves.mean(dim=(2, 3), keepdim=True))
+
+
+def check_averaged(run: training_run.Run, vae: AutoencoderKL, text_encoder, tokenizer,
+                   scheduler: DDIMScheduler) -> dict[str, float]:
+    """Return what the averaged weights say of how well the base can be taught."""
+    unet = networks.build_unet().to(run.device).eval().requires_grad_(False)
+    use_fast_forms(unet)
+    for parameter, average in zip(unet.parameters(), run.average, strict=True):
+        parameter.data.copy_(average)
+    with run.accelerator.autocast():
+        return check_teachability(unet, vae, text_encoder, tokenizer, scheduler)
