@@ -38,7 +38,7 @@ class Analysis:
     changes: np.ndarray     # (T 16 16) by which each cell changes once brightness and camera are allowed for
     steps: np.ndarray       # (T) grey levels by which the cell changes that changes most, as recorded
     faint: np.ndarray       # (T) whether that is so little that the picture before may have been repeated
-    sharpness: np.ndarray   # (T) variance of the Laplacian over that of the picture
+    sharpness: np.ndarray   # (T) of the picture's edges, whatever their number and contrast
     stills: tuple[bytes, ...]   # JPEG, one a second
     damage: str             # what the decoder complained of; empty if nothing
 
@@ -158,8 +158,13 @@ def _window(width: int, height: int) -> np.ndarray:
 
 
 def _sharpness(grey: np.ndarray) -> float:
+    """Return the variance of the Laplacian, over the contrast and over what it is at half the size.
+
+    The two divisors are what makes scenes comparable: snow has few edges, and they can be sharp.
+    """
     import cv2
 
-    _, deviation = cv2.meanStdDev(grey)
-    _, edges = cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S))
-    return float((edges[0, 0] / max(deviation[0, 0], 1)) ** 2)
+    half = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    contrast, fine, coarse = (cv2.meanStdDev(picture)[1][0, 0] for picture in (
+        grey, cv2.Laplacian(grey, cv2.CV_16S), cv2.Laplacian(half, cv2.CV_16S)))
+    return float(fine ** 2 / max(contrast * coarse, 1))

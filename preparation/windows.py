@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from preparation.analysis import CHANGE_UNIT, THUMB, Analysis
+from preparation.analysis import CHANGE_UNIT, Analysis
 from preparation.shots import Span, Stretch
 from utils.video import frame_step
 
 STRIDES = 4            # starts of windows tried per length of a window
+SLOWEST = 1 / 1.25     # of the trained rate; slower clips, training remarks, are learned too fast
 MOVES = 0.1            # grey levels a frame, mean of the picture, below which nothing worth learning moves
 MOVES_CELL = 1.0       # the same for the cell that moves most: a small subject is enough
 BLURRED = 0.2          # of the sharpness of the file's best windows
 SAME_CELLS = 6         # grey levels: nearly all cells of two windows differ by less where they show the same
 AGAIN = 0.6            # what a window's score counts for each clip already chosen from its shot, and from its file
-TOO_FEW_PIXELS = "smaller than the trained size"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Wanted:
     use_bucketing: bool     # whether the size stands for an area alone
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Window:
     """A possible clip: `frames` of one file, shown at `fps`."""
 
@@ -51,11 +51,11 @@ class Window:
     @property
     def movement(self) -> np.ndarray:
         """By how many grey levels a frame each cell changes: (16 16)."""
-        return self.analysis.changes[self.stretch.frames][self._inside()].mean(0) * CHANGE_UNIT
+        return self.analysis.changes[_inside(self.stretch, self.frames)].mean(0) * CHANGE_UNIT
 
-    def _inside(self) -> np.ndarray:
-        all_frames = self.stretch.frames
-        return (all_frames > self.frames[0]) & (all_frames <= self.frames[-1])
+    @property
+    def sharpness(self) -> float:
+        return float(np.median(self.analysis.sharpness[self.frames]))
 
 
 def find_windows(analysis: Analysis, stretches: list[Stretch], wanted: Wanted) -> tuple[list[Window], list[Span]]:
@@ -67,7 +67,7 @@ def find_windows(analysis: Analysis, stretches: list[Stretch], wanted: Wanted) -
             spans.append(found)
         else:
             windows += found
-    best = np.percentile([_sharpness(window) for window in windows], 90) if windows else 0
+    best = np.percentile([window.sharpness for window in windows], 90) if windows else 0
     judged = [replace(window, reason=_fault(window, best)) for window in windows]
     usable = _without_overlap([window for window in judged if not window.reason])
     taken = [window.span for window in usable]
@@ -79,3 +79,114 @@ def find_windows(analysis: Analysis, stretches: list[Stretch], wanted: Wanted) -
             else:
                 spans.append(Span(start, end, window.reason))
     return usable, spans
+
+
+def choose(windows: list[Window], number: int) -> tuple[list[Window], list[Window]]:
+    """Return the `number` windows to use, best first, and the others; both say why."""
+    chosen, left, waiting, uses = [], [], list(windows), Counter()
+
+    def worth(window: Window) -> float:
+        return window.score * AGAIN ** (uses[window.analysis.path] + uses[window.analysis.path, window.stretch.shot])
+
+    while waiting:
+        best = waiting.pop(int(np.argmax([worth(window) for window in waiting])))
+        twin = next((other for other in chosen if shows_same(best, other)), None)
+        if twin:
+            left.append(replace(best, reason=f"nearly the same as {describe(twin)}"))
+        elif len(chosen) == number:
+            left.append(replace(best, reason="the clips chosen move more, or are of other shots"))
+        else:
+            chosen.append(replace(best, reason=_merit(best)))
+            uses.update([best.analysis.path, (best.analysis.path, best.stretch.shot)])
+    return chosen, left
+
+
+def shows_same(one: Window, other: Window) -> bool:
+    """Say whether two windows show nearly the same, though they may begin up to half a clip apart."""
+    places = np.linspace(one.frames[0], one.frames[-1], 5).round().astype(int)
+    late = ((places - places[0]) / one.analysis.fps * other.analysis.fps).round().astype(int)
+    half = (other.frames[-1] - other.frames[0]) // 2
+    moving = np.maximum(one.movement, other.movement)
+    moving = moving >= moving.max() / 4
+    pictures, others = _even_light(one.analysis.thumbs[places]), other.analysis.thumbs
+    for first in range(max(0, other.frames[0] - half), other.frames[0] + half + 1):
+        if first + late[-1] >= len(others):
+            break
+        apart = np.abs(_even_light(others[first + late]) - pictures)   # (5 16 16)
+        if np.percentile(apart, 90) < SAME_CELLS and apart[:, moving].mean() < SAME_CELLS:
+            return True
+    return False
+
+
+def describe(window: Window) -> str:
+    """Return where a window is: the name of its file, and from when to when."""
+    start, end = (frame / window.analysis.fps for frame in window.span)
+    return f"{window.analysis.path.name} {clock(start)} to {clock(end)}"
+
+
+def clock(seconds: float) -> str:
+    """Return a time as 1:02.50."""
+    return f"{int(seconds // 60)}:{seconds % 60:05.2f}"
+
+
+def _windows_of(analysis: Analysis, stretch: Stretch, wanted: Wanted) -> list[Window] | Span:
+    step = frame_step(stretch.fps, wanted.fps)
+    if stretch.fps / step < SLOWEST * wanted.fps:
+        step = max(1, step - 1)
+    fps, frames = stretch.fps / step, stretch.frames
+    start, end = int(frames[0]), int(frames[-1]) + 1
+    if fps < SLOWEST * wanted.fps:
+        return Span(start, end, f"shows {fps:.3g} new pictures a second, and training wants {wanted.fps:.3g}; "
+                                f"--fps {fps:.3g} would use it")
+    # training may take every n-th frame of what is written
+    needed, available = wanted.window * frame_step(fps, wanted.fps), len(frames) // step
+    if available < needed:
+        return Span(start, end, f"lasts {available / fps:.2g} s, and training needs {needed / fps:.2g} s in one shot")
+    length = min(max(round(wanted.seconds * fps), needed), available) * step
+    starts = [*range(0, len(frames) - length, max(1, length // STRIDES)), len(frames) - length]
+    windows = []
+    for first in starts:
+        taken = frames[first:first + length:step]
+        changes = analysis.changes[_inside(stretch, taken)].mean((1, 2)) * CHANGE_UNIT
+        # the median: a flash is no motion
+        windows.append(Window(analysis, stretch, taken, fps, float(np.median(changes)) * stretch.fps, ""))
+    return windows
+
+
+def _inside(stretch: Stretch, frames: np.ndarray) -> np.ndarray:
+    """Return the frames of a stretch whose change from the one before lies within `frames`."""
+    return stretch.frames[(stretch.frames > frames[0]) & (stretch.frames <= frames[-1])]
+
+
+def _fault(window: Window, best_sharpness: float) -> str:
+    movement = window.movement
+    if movement.mean() < MOVES and movement.max() < MOVES_CELL:
+        return "nothing moves"
+    if window.sharpness < BLURRED * best_sharpness:
+        return f"blurred: {window.sharpness / best_sharpness:.0%} as sharp as the best of its file"
+    return ""
+
+
+def _merit(window: Window) -> str:
+    movement = window.movement
+    part = (movement > movement.max() / 4).mean()
+    return f"{_amount(window.score)} moves, on {part:.0%} of the picture"
+
+
+def _amount(score: float) -> str:
+    return "much" if score > 60 else "enough" if score > 15 else "little"
+
+
+def _without_overlap(windows: list[Window]) -> list[Window]:
+    kept = []
+    for window in sorted(windows, key=lambda window: -window.score):
+        start, end = window.span
+        if not any(window.stretch is other.stretch and other.span[0] < end and start < other.span[1]
+                   for other in kept):
+            kept.append(window)
+    return kept
+
+
+def _even_light(thumbs: np.ndarray) -> np.ndarray:
+    """Return thumbnails (n 16 16) around their mean brightness."""
+    return thumbs.astype(np.float32) - thumbs.mean((1, 2), keepdims=True)
