@@ -79,7 +79,7 @@ def with_motion(sentence: str, motion: str) -> str:
     the sea".
     """
     doing = f"doing the {MOTION_TOKEN} {motion}"
-    named = rf"{BE}(?:\b(?:doing|performing|practicing)\s+)?(?:\b(?:a|an|the|some)\s+)?{_inflected(motion)}"
+    named = rf"{BE}(?:\b(?:do|does|doing|performs?|performing|practicing)\s+)?(?:\b(?:a|an|the|some)\s+)?{_inflected(motion)}"
     for pattern in (named, rf"(?<=\w\s){BE}{VERB}(?:\s+and\s+{VERB})?{OBJECT}"):
         replaced, number = re.subn(pattern, doing, sentence, count=1, flags=re.IGNORECASE)
         if number:

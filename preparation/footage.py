@@ -100,7 +100,9 @@ def write_cuts(path: Path, info: VideoInfo, cuts: Sequence[Cut]) -> None:
         result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
         for cut, partial in zip(cuts, partials, strict=True):
             if result.returncode or probe(partial).num_frames != len(cut.frames):
-                raise UserError(f"{cut.path}: the video encoder stopped. {free_space(cut.path)}")
+                said = result.stderr.decode(errors="replace").strip().partition("\n")[0][:200]
+                raise UserError(f"{cut.path}: could not be cut from {path} ({said or 'frames are missing'}). "
+                                f"{free_space(cut.path)}")
 
 
 def _decode(path: Path, *options: str) -> list[str]:
@@ -112,13 +114,18 @@ def _decode(path: Path, *options: str) -> list[str]:
 
 
 def _at_times(fps: float) -> str:
-    return f"fps={Fraction(fps).limit_denominator(1001)}"
+    return f"fps={_exact(fps)}"
+
+
+def _exact(fps: float) -> Fraction:
+    """Return a rate as the fraction it stands for: 29.97 is 30000/1001."""
+    return Fraction(fps).limit_denominator(1001)
 
 
 def _filters(cut: Cut) -> str:
     left, top, width, height = cut.box
     chosen = "+".join(f"between(n,{first},{last})" for first, last in _runs(cut.frames))
-    return (f"select='{chosen}',setpts=N/({Fraction(cut.fps).limit_denominator(1001)})/TB,"
+    return (f"select='{chosen}',settb={1 / _exact(cut.fps)},setpts=N,"
             f"crop={width}:{height}:{left}:{top}:exact=1,scale={cut.size[0]}:{cut.size[1]}:flags=bicubic:"
             f"out_color_matrix=bt709:out_range=tv,format=yuv420p,setsar=1")
 
@@ -136,7 +143,7 @@ def _runs(frames: Sequence[int]) -> Iterator[tuple[int, int]]:
 def _encode(index: int, cut: Cut, partial: Path) -> list[str]:
     graph = ["-filter_complex", "GRAPH"] if index == 0 else []
     return [*graph, "-map", f"[o{index}]", "-an", "-map_metadata", "-1",   # a phone's file says where it was
-            "-fps_mode", "passthrough", "-r", str(Fraction(cut.fps).limit_denominator(1001)),
+            "-r", str(_exact(cut.fps)),
             "-c:v", "libx264", "-crf", str(CRF), "-colorspace", "bt709", "-color_primaries", "bt709",
             "-color_trc", "bt709", "-color_range", "tv", "-movflags", "+faststart",
             "-metadata", f"comment={json.dumps(cut.recipe, ensure_ascii=False)}", f"file:{partial}"]
