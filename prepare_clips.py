@@ -83,7 +83,7 @@ def prepare(args: argparse.Namespace) -> None:
     captions = caption_all(args, chosen, cuts, {**subjects, **said}, captioner)
     report, stills = make_report(surveyed, chosen, left, cuts, captions)
     settle_captions(report, before, {name: texts[0] for name, texts in written.items()})
-    remove_outdated(args.output, before, report)
+    remove_outdated(args.output, {cut.path.name for cut in cuts})
     page = write_review(args.output, report, stills)
     print("\n".join(report_lines(report)))
     if not chosen:
@@ -101,6 +101,7 @@ def check(args: argparse.Namespace):
     Raises UserError with a line for everything that is wrong.
     """
     from preparation.footage import find_footage
+    from preparation.report import WORK_FOLDER
     from preparation.review import read_report
     from preparation.subjects import can_ask, check_text, find_table, read_subjects
 
@@ -122,7 +123,7 @@ def check(args: argparse.Namespace):
         problems.append(f"Nobody says who moves in {', '.join(map(str, unsaid[:3]))}{' ...' if unsaid[3:] else ''}. "
                         f"Use --subject, a subjects.csv or --captioner.")
     before = attempt(lambda: read_report(args.output), None, problems)
-    if before is None and args.output.is_dir() and any(args.output.glob("[!.]*")):
+    if not (args.output / WORK_FOLDER).is_dir() and args.output.is_dir() and any(args.output.glob("[!.]*")):
         problems.append(f"{args.output}: holds files that prepare_clips.py did not make. Name a new folder.")
     needed = CLIP_BYTES * (args.num or 6)
     if free_bytes(args.output) < needed:

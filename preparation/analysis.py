@@ -37,7 +37,6 @@ class Analysis:
     thumbs: np.ndarray      # (T 16 16) grey levels, uint8
     changes: np.ndarray     # (T 16 16) by which each cell changes once brightness and camera are allowed for
     steps: np.ndarray       # (T) grey levels by which the cell changes that changes most, as recorded
-    faint: np.ndarray       # (T) whether that is so little that the picture before may have been repeated
     sharpness: np.ndarray   # (T) of the picture's edges, whatever their number and contrast
     stills: tuple[bytes, ...]   # JPEG, one a second
     damage: str             # what the decoder complained of; empty if nothing
@@ -73,26 +72,25 @@ def analyse(path: Path, cache: Path) -> Analysis:
 def _measure(path: Path, info: VideoInfo) -> dict[str, np.ndarray]:
     import cv2
 
-    thumbs, changes, steps, faint, sharpness, stills, complaints = [], [], [], [], [], [], []
+    thumbs, changes, steps, sharpness, stills, complaints = [], [], [], [], [], []
     shots, before, recent = _ShotFinder(info.fps), None, 0.0
     for index, frame in enumerate(small_frames(path, info, complaints)):
         grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
         thumbs.append(cv2.resize(grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA))
         cells = _cells(cv2.absdiff(grey if before is None else before, grey))
         steps.append(float(cells.max()))
-        faint.append(index > 0 and steps[-1] < max(SAME_CELL, FAINT * recent))
+        is_faint = index > 0 and steps[-1] < max(SAME_CELL, FAINT * recent)
         recent = max(FADING * recent, steps[-1])
         changes.append(np.zeros_like(thumbs[-1]) if before is None else _subject_change(before, grey, cells))
         sharpness.append(_sharpness(grey))
-        shots.show(index, frame, faint[-1])
+        shots.show(index, frame, is_faint)
         if index >= len(stills) * info.fps / STILLS_PER_SECOND:
             stills.append(cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 75])[1])
         before = grey
     if not thumbs:
         raise UserError(f"{path}: no frame of it can be decoded. Remove it, or re-encode it as H.264.")
     return {"cuts": np.array(shots.cuts, np.int64), "thumbs": np.stack(thumbs), "changes": np.stack(changes),
-            "steps": np.array(steps, np.float32), "faint": np.array(faint),
-            "sharpness": np.array(sharpness, np.float32),
+            "steps": np.array(steps, np.float32), "sharpness": np.array(sharpness, np.float32),
             "still_sizes": np.array([len(still) for still in stills]), "still_bytes": np.concatenate(stills),
             "damage": np.array(complaints[0][:100] if complaints else "")}
 

@@ -57,13 +57,12 @@ def settle_captions(report: dict, before: dict | None, written: dict[str, str]) 
             clip["caption"] = edited if edited != known["proposed"] else clip["caption"]
 
 
-def remove_outdated(folder: Path, before: dict | None, report: dict) -> None:
-    """Remove the clips of an earlier report that are not in the new one."""
-    stay = {clip["file"] for clip in report["clips"]}
-    for clip in before["clips"] if before else ():
-        if clip["file"] not in stay:
-            for place in (folder, folder / DROPPED_AT):
-                (place / clip["file"]).unlink(missing_ok=True)
+def remove_outdated(folder: Path, stay: set[str]) -> None:
+    """Remove clips that an earlier run cut and that are not among `stay`; other files are left alone."""
+    for place in (folder, folder / DROPPED_AT):
+        for path in place.glob("*.mp4"):
+            if path.name not in stay and {"source", "box"} <= set(read_metadata(path)):
+                path.unlink()
 
 
 def _plain(stem: str) -> str:

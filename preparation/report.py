@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from preparation.analysis import Analysis
 from preparation.footage import Cut
 from preparation.survey import Surveyed
 from preparation.windows import Window, clock
+from utils.errors import printable
 
 REPORT_NAME = "report.json"
 WORK_FOLDER = ".prepared"   # in the output folder: what was analysed, stills of what was left out, dropped clips
@@ -28,7 +30,7 @@ def make_report(surveyed: Sequence[Surveyed], chosen: Sequence[Window], left: Se
         spans = [(span.start, span.end, span.reason) for span in found.spans]
         spans += [(*window.span, window.reason) for window in left if window.analysis is found.analysis]
         for start, end, reason in sorted(spans):
-            left_out.append({"source": str(found.path), **_times(found.analysis, start, end), "reason": reason})
+            left_out.append({"source": _name(found.path), **_times(found.analysis, start, end), "reason": reason})
             still = found.analysis.still_at((start + end) // 2)
             stills.append("data:image/jpeg;base64," + base64.b64encode(still).decode())
     inputs = [_input_entry(found, clips, left_out) for found in surveyed]
@@ -57,13 +59,13 @@ def report_lines(report: dict) -> list[str]:
 
 def _clip_entry(window: Window, cut: Cut, caption: str) -> dict:
     return {"file": cut.path.name, "caption": caption, "proposed": caption, "kept": True,
-            "source": str(window.analysis.path), **_times(window.analysis, *window.span),
+            "source": _name(window.analysis.path), **_times(window.analysis, *window.span),
             "num_frames": len(cut.frames), "fps": round(cut.fps, 3), "box": cut.box, "size": cut.size,
             "why": window.reason}
 
 
 def _input_entry(found: Surveyed, clips: list[dict], left_out: list[dict]) -> dict:
-    entry = {"file": str(found.path), "status": "used", "why": ""}
+    entry = {"file": _name(found.path), "status": "used", "why": ""}
     if found.analysis is None:
         same = found.problem.startswith("the same")
         return entry | {"status": "left out" if same else "unreadable", "why": found.problem}
@@ -78,6 +80,10 @@ def _input_entry(found: Surveyed, clips: list[dict], left_out: list[dict]) -> di
                     "shots": [_times(analysis, *shot) for shot in found.shots]}
 
 
-def _times(analysis, start: int, end: int) -> dict:
+def _name(path: Path) -> str:
+    return printable(str(path))   # names need not be text
+
+
+def _times(analysis: Analysis, start: int, end: int) -> dict:
     return {"start": start, "end": end,
             "time": f"{clock(start / analysis.fps)} to {clock(end / analysis.fps)}"}

@@ -8,13 +8,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
-from preparation.analysis import MOST_SKIPPED, SAME_CELL, Analysis
+from preparation.analysis import FAINT, MOST_SKIPPED, SAME_CELL, Analysis
 
 BLACK = 24            # grey levels: a frame is black if no cell of it is brighter
 PLATEAU_SECONDS = 1   # how far from black the brightness is taken that a fade leads to
 FADED = 0.9           # of that brightness, below which a frame still fades
 ABRUPT = 0.5          # of it: a frame beside black that is brighter follows on a cut, not on a fade
+NEARBY = 5            # frames before and after, with whose changes a frame's is compared
+MANY = 1 / 8          # of a shot's frames; if so many change faintly, the file repeats pictures
+REFINED = 0.1         # of the greatest change nearby; then an encoder's work on a repeated picture may change so much
 USUAL_FPS = (8, 10, 12, 12.5, 15, 24, 25, 30, 50, 60)   # taken where a count of new pictures comes near
 STILL_SECONDS = 0.3   # for which one picture may stay before it is cut out
 
@@ -53,9 +57,9 @@ def find_stretches(analysis: Analysis, shots: list[tuple[int, int]]) -> tuple[li
     for start, end in shots:
         dark[start:end] = False
     spans = [Span(start, end, "black, or fading to or from black") for start, end in _true_runs(dark)]
-    stretches, repeats = [], _repeats(analysis)
+    stretches = []
     for shot, (start, end) in enumerate(shots):
-        new = np.union1d(start, np.flatnonzero(~repeats[start:end]) + start)
+        new = np.flatnonzero(~_repeats(analysis.steps[start:end])) + start
         waits = np.diff(np.append(new, end))   # frames until the next new picture
         is_still = waits > max(STILL_SECONDS * analysis.fps, 3 * np.median(waits[:-1])) if len(new) > 2 else waits > 0
         spans += [Span(int(frame), int(frame + wait), "a still picture")
@@ -71,13 +75,16 @@ def find_stretches(analysis: Analysis, shots: list[tuple[int, int]]) -> tuple[li
     return stretches, spans
 
 
-def _repeats(analysis: Analysis) -> np.ndarray:
-    """Say of each frame whether it shows the picture before once more: (T) bool."""
-    repeats = analysis.steps < SAME_CELL
-    repeats[0] = False
-    for start, end in _true_runs(analysis.faint):
+def _repeats(steps: np.ndarray) -> np.ndarray:
+    """Say of each frame of one shot whether it shows the picture before once more: (n) bool."""
+    steps = np.append(0, steps[1:])   # the first differs from another shot
+    nearby = sliding_window_view(np.pad(steps, NEARBY), 2 * NEARBY + 1).max(1)
+    repeats = steps < SAME_CELL
+    share = FAINT if np.mean(steps < FAINT * nearby) < MANY else REFINED
+    for start, end in _true_runs(steps < share * nearby):
         if end - start <= MOST_SKIPPED:   # longer runs are of a subject that pauses
             repeats[start:end] = True
+    repeats[0] = False
     return repeats
 
 

@@ -9,6 +9,7 @@ from preparation.cropping import is_too_small
 from preparation.shots import Span, find_shots, find_stretches
 from preparation.windows import Wanted, Window, find_windows
 from utils.errors import UserError
+from utils.files import NotWritten
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ def survey(footage: Sequence[Path], cache: Path, wanted: Wanted, say: Callable[[
     for number, path in enumerate(footage, start=1):
         try:
             analysis = analyse(path, cache)
+        except NotWritten:   # the disk is full, which is no fault of the file
+            raise
         except UserError as error:
             found = Surveyed(path, error.problems[0].removeprefix(f"{path}: "))
         else:

@@ -15,8 +15,9 @@ from utils.video import frame_step
 
 STRIDES = 4            # starts of windows tried per length of a window
 SLOWEST = 1 / 1.25     # of the trained rate; slower clips, training remarks, are learned too fast
-MOVES = 0.1            # grey levels a frame, mean of the picture, below which nothing worth learning moves
-MOVES_CELL = 1.0       # the same for the cell that moves most: a small subject is enough
+NOISE = 25             # percentile of the cells; where nothing moves all change alike
+MOVES = 1.0            # grey levels a frame, of the cell that moves most; less is the camera's noise
+STRONG, CLEAR = 60, 15   # grey levels a second, only for the words that say why a clip was chosen
 BLURRED = 0.2          # of the sharpness of the file's best windows
 SAME_CELLS = 6         # grey levels: nearly all cells of two windows differ by less where they show the same
 AGAIN = 0.6            # what a window's score counts for each clip already chosen from its shot, and from its file
@@ -51,7 +52,7 @@ class Window:
     @property
     def movement(self) -> np.ndarray:
         """By how many grey levels a frame each cell changes: (16 16)."""
-        return self.analysis.changes[_inside(self.stretch, self.frames)].mean(0) * CHANGE_UNIT
+        return _changes(self.analysis, self.stretch, self.frames).mean(0)
 
     @property
     def sharpness(self) -> float:
@@ -88,16 +89,17 @@ def choose(windows: list[Window], number: int) -> tuple[list[Window], list[Windo
     def worth(window: Window) -> float:
         return window.score * AGAIN ** (uses[window.analysis.path] + uses[window.analysis.path, window.stretch.shot])
 
-    while waiting:
+    while waiting and len(chosen) < number:
         best = waiting.pop(int(np.argmax([worth(window) for window in waiting])))
-        twin = next((other for other in chosen if shows_same(best, other)), None)
-        if twin:
+        if twin := _twin(best, chosen):
             left.append(replace(best, reason=f"nearly the same as {describe(twin)}"))
-        elif len(chosen) == number:
-            left.append(replace(best, reason="the clips chosen move more, or are of other shots"))
         else:
             chosen.append(replace(best, reason=_merit(best)))
             uses.update([best.analysis.path, (best.analysis.path, best.stretch.shot)])
+    for window in waiting:
+        twin = _twin(window, chosen)
+        left.append(replace(window, reason=f"nearly the same as {describe(twin)}" if twin else
+                            "the clips chosen move more, or are of other shots"))
     return chosen, left
 
 
@@ -105,17 +107,19 @@ def shows_same(one: Window, other: Window) -> bool:
     """Say whether two windows show nearly the same, though they may begin up to half a clip apart."""
     places = np.linspace(one.frames[0], one.frames[-1], 5).round().astype(int)
     late = ((places - places[0]) / one.analysis.fps * other.analysis.fps).round().astype(int)
-    half = (other.frames[-1] - other.frames[0]) // 2
+    half, last = (other.frames[-1] - other.frames[0]) // 2, other.analysis.num_frames - 1 - late[-1]
+    firsts = np.arange(max(0, other.frames[0] - half), min(other.frames[0] + half, last) + 1)
+    pictures = _even_light(one.analysis.thumbs[places])                                   # (5 16 16)
+    others = _even_light(other.analysis.thumbs[firsts[:, None] + late])                   # (firsts 5 16 16)
+    apart = np.abs(others - pictures)
+    apart = apart[apart.mean((1, 2, 3)) < SAME_CELLS]
     moving = np.maximum(one.movement, other.movement)
     moving = moving >= moving.max() / 4
-    pictures, others = _even_light(one.analysis.thumbs[places]), other.analysis.thumbs
-    for first in range(max(0, other.frames[0] - half), other.frames[0] + half + 1):
-        if first + late[-1] >= len(others):
-            break
-        apart = np.abs(_even_light(others[first + late]) - pictures)   # (5 16 16)
-        if np.percentile(apart, 90) < SAME_CELLS and apart[:, moving].mean() < SAME_CELLS:
-            return True
-    return False
+    return any(np.percentile(cells, 90) < SAME_CELLS and cells[:, moving].mean() < SAME_CELLS for cells in apart)
+
+
+def _twin(window: Window, chosen: list[Window]) -> Window | None:
+    return next((other for other in chosen if shows_same(window, other)), None)
 
 
 def describe(window: Window) -> str:
@@ -147,20 +151,21 @@ def _windows_of(analysis: Analysis, stretch: Stretch, wanted: Wanted) -> list[Wi
     windows = []
     for first in starts:
         taken = frames[first:first + length:step]
-        changes = analysis.changes[_inside(stretch, taken)].mean((1, 2)) * CHANGE_UNIT
+        changes = _changes(analysis, stretch, taken).mean((1, 2))
         # the median: a flash is no motion
         windows.append(Window(analysis, stretch, taken, fps, float(np.median(changes)) * stretch.fps, ""))
     return windows
 
 
-def _inside(stretch: Stretch, frames: np.ndarray) -> np.ndarray:
-    """Return the frames of a stretch whose change from the one before lies within `frames`."""
-    return stretch.frames[(stretch.frames > frames[0]) & (stretch.frames <= frames[-1])]
+def _changes(analysis: Analysis, stretch: Stretch, frames: np.ndarray) -> np.ndarray:
+    """Return the changes within `frames` in grey levels: (n 16 16). What the whole picture changes by is noise."""
+    inside = stretch.frames[(stretch.frames > frames[0]) & (stretch.frames <= frames[-1])]
+    changes = analysis.changes[inside].astype(np.float32) * CHANGE_UNIT
+    return np.maximum(changes - np.percentile(changes, NOISE, axis=(1, 2), keepdims=True), 0)
 
 
 def _fault(window: Window, best_sharpness: float) -> str:
-    movement = window.movement
-    if movement.mean() < MOVES and movement.max() < MOVES_CELL:
+    if window.movement.max() < MOVES:
         return "nothing moves"
     if window.sharpness < BLURRED * best_sharpness:
         return f"blurred: {window.sharpness / best_sharpness:.0%} as sharp as the best of its file"
@@ -170,11 +175,8 @@ def _fault(window: Window, best_sharpness: float) -> str:
 def _merit(window: Window) -> str:
     movement = window.movement
     part = (movement > movement.max() / 4).mean()
-    return f"{_amount(window.score)} moves, on {part:.0%} of the picture"
-
-
-def _amount(score: float) -> str:
-    return "much" if score > 60 else "enough" if score > 15 else "little"
+    strength = "strong" if window.score > STRONG else "clear" if window.score > CLEAR else "slight"
+    return f"{strength} movement ({window.score:.0f}) over {part:.0%} of the picture, shot {window.stretch.shot + 1}"
 
 
 def _without_overlap(windows: list[Window]) -> list[Window]:
@@ -188,5 +190,5 @@ def _without_overlap(windows: list[Window]) -> list[Window]:
 
 
 def _even_light(thumbs: np.ndarray) -> np.ndarray:
-    """Return thumbnails (n 16 16) around their mean brightness."""
-    return thumbs.astype(np.float32) - thumbs.mean((1, 2), keepdims=True)
+    """Return thumbnails (... 16 16) around their mean brightness."""
+    return thumbs.astype(np.float32) - thumbs.mean((-2, -1), keepdims=True, dtype=np.float32)
