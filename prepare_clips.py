@@ -4,23 +4,25 @@
     python prepare_clips.py -o my/clips --keep text.json     # what the page review.html asks for
     python prepare_clips.py my/clips -o my/others --from-base zs   # prompts for regularization clips
 
-The folder has the clips, text.json with their captions, review.html to look at them, and report.json. Stopped at any
-time, the same command goes on: what was looked at or cut is not done again.
+The folder has the clips, text.json with their captions, review.html to look at them, and report.json. Stopped
+at any time, the same command goes on: what was looked at or cut is not done again.
 """
 
 import argparse
 import math
 from pathlib import Path
 
-# OpenCV, torch and what needs them are imported in the functions that use them: --help and wrong arguments should
-# not wait for them
+# OpenCV, torch and what needs them are imported in the functions that use them: --help and wrong arguments
+# should not wait for them
 from training.config import Config
 from training.config_loading import load_config
 from utils.commands import path_from_here, script_command
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import check_writable, format_bytes, free_bytes
 
+NUM_CLIPS, NUM_PROMPTS, SECONDS = 6, 24, 2   # unless said otherwise
 CLIP_BYTES = 20_000_000   # room for a clip, generously
+PAPERS_CONFIG = Path("configs/zeroscope.yaml")
 
 
 def main() -> None:
@@ -36,20 +38,27 @@ def main() -> None:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = plain_errors(argparse.ArgumentParser(description="Make a data folder of clips from raw footage."))
+    parser = plain_errors(argparse.ArgumentParser(
+        description="Make a data folder of clips from raw footage."))
     add = parser.add_argument
-    add("inputs", nargs="*", type=Path, metavar="VIDEO_OR_FOLDER", help="footage; folders with what is below them")
+    add("inputs", nargs="*", type=Path, metavar="VIDEO_OR_FOLDER",
+        help="footage; folders with what is below them")
     add("-o", "--output", type=Path, required=True, metavar="FOLDER", help="the data folder to make")
     add("--motion", help="the name of the motion: captions become 'SUBJECT doing the V* MOTION'")
     add("--seconds", type=float, help="length of a clip; default 2")
-    add("--num", type=int, metavar="N", help="clips to propose; default 6; with --from-base prompts, default 24")
-    add("--crop", choices=["square", "aspect"], help="cut to what moves: a square, or the picture's own aspect ratio")
+    add("--num", type=int, metavar="N",
+        help="clips to propose; default 6; with --from-base prompts, default 24")
+    add("--crop", choices=["square", "aspect"],
+        help="cut to what moves: a square, or the picture's own aspect ratio")
     add("--fps", type=float, help="frames a second that training will want; default: the config's")
-    add("--config", type=Path, metavar="FILE", help="the config you will train with; default: the paper's recipe")
+    add("--config", type=Path, metavar="FILE",
+        help="the config you will train with; default: the paper's recipe")
     add("--subject", help="who or what moves, in all files, such as 'a man'")
-    add("--subjects", type=Path, metavar="CSV", help="lines of file,subject; default: subjects.csv beside the footage")
+    add("--subjects", type=Path, metavar="CSV",
+        help="lines of file,subject; default: subjects.csv beside the footage")
     add("--captioner", metavar="NAME", help="image-text-to-text model of transformers, a folder or hub id")
-    add("--regularization", action="store_true", help="ordinary videos: captions without V*, 'SUBJECT MOTION'")
+    add("--regularization", action="store_true",
+        help="ordinary videos: captions without V*, 'SUBJECT MOTION'")
     add("--from-base", metavar="BASE", help="only write prompts of everyday motions, for BASE (zs) to render")
     add("--keep", nargs="?", type=Path, const=Path(), metavar="JSON",
         help="keep the clips that this file names, with its captions; default: the folder's own text.json")
@@ -76,7 +85,7 @@ def prepare(args: argparse.Namespace) -> None:
 
     written = read_caption_index(args.output).captions if before else {}
     surveyed = survey(footage, args.output / WORK_FOLDER, wanted, say)
-    chosen, left = choose([window for found in surveyed for window in found.windows], args.num or 6)
+    chosen, left = choose([window for found in surveyed for window in found.windows], args.num or NUM_CLIPS)
     cuts = plan_cuts(chosen, args.output, args.crop, wanted)
     said = ask_missing(chosen, subjects) if not captioner else {}
     cut_missing(chosen, cuts, say)
@@ -120,15 +129,15 @@ def check(args: argparse.Namespace):
         subjects |= attempt(lambda: read_subjects(table, footage), {}, problems)
     unsaid = [path for path in footage if path not in subjects]
     if unsaid and not args.captioner and not can_ask() and not problems:
-        problems.append(f"Nobody says who moves in {', '.join(map(str, unsaid[:3]))}{' ...' if unsaid[3:] else ''}. "
-                        f"Use --subject, a subjects.csv or --captioner.")
+        names = ", ".join(map(str, unsaid[:3])) + (f" and {len(unsaid) - 3} more" if unsaid[3:] else "")
+        problems.append(f"Nobody says who moves in {names}. Use --subject, a subjects.csv or --captioner.")
     before = attempt(lambda: read_report(args.output), None, problems)
-    if not (args.output / WORK_FOLDER).is_dir() and args.output.is_dir() and any(args.output.glob("[!.]*")):
+    if any(args.output.glob("[!.]*")) and not (args.output / WORK_FOLDER).is_dir():
         problems.append(f"{args.output}: holds files that prepare_clips.py did not make. Name a new folder.")
-    needed = CLIP_BYTES * (args.num or 6)
-    if free_bytes(args.output) < needed:
-        problems.append(f"{args.output}: needs up to {format_bytes(needed)}, and {format_bytes(free_bytes(args.output))} "
-                        f"are free there. Make room, or lower --num.")
+    needed, free = CLIP_BYTES * (args.num or NUM_CLIPS), free_bytes(args.output)
+    if free < needed:
+        problems.append(f"{args.output}: needs up to {format_bytes(needed)}, and {format_bytes(free)} are "
+                        f"free there. Make room, or lower --num.")
     if problems:
         raise UserError(*problems)
     return footage, subjects, wanted, before
@@ -147,11 +156,13 @@ def what_training_wants(args: argparse.Namespace):
     data = config.train_data
     fps, window = args.fps or data.fps, data.n_sample_frames
     if args.seconds and not problems and round(args.seconds * fps) < window:
-        problems.append(f"--seconds {args.seconds:g} is {round(args.seconds * fps)} frames at {fps:g} fps, and "
-                        f"training needs {window}. Say --seconds {math.ceil(100 * window / fps) / 100:g} or more.")
+        least = math.ceil(100 * window / fps) / 100
+        problems.append(f"--seconds {args.seconds:g} is {round(args.seconds * fps)} frames at {fps:g} fps, "
+                        f"and training needs {window}. Say --seconds {least:g} or more.")
     if problems:
         raise UserError(*problems)
-    return Wanted(args.seconds or max(2, window / fps), fps, window, (data.width, data.height), data.use_bucketing)
+    seconds = args.seconds or max(SECONDS, window / fps)
+    return Wanted(seconds, fps, window, (data.width, data.height), data.use_bucketing)
 
 
 def ask_missing(chosen, subjects: dict) -> dict:
@@ -187,15 +198,17 @@ def caption_all(args: argparse.Namespace, chosen, cuts, subjects: dict, captione
 
 def train_lines(args: argparse.Namespace) -> str:
     """Return the command that trains on the folder."""
-    config = args.config or "configs/zeroscope.yaml"
+    config = args.config or PAPERS_CONFIG
     fps = [f"train_data.fps={args.fps:g}"] if args.fps else []
     if args.regularization:
         return ("train with these for regularization:\n  "
                 + script_command("train_model.py", "--config", config, "train_data.path=YOUR_EXEMPLARS",
                                  f"train_data.class_path={args.output}", *fps))
     prompt = [f"validation_data.prompt=a robot doing the V* {args.motion}"] if args.motion else []
-    return ("train (name a folder of ordinary clips as class_path too, if you have one; see --regularization):\n  "
-            + script_command("train_model.py", "--config", config, f"train_data.path={args.output}", *fps, *prompt))
+    return ("train; if you have a folder of ordinary clips (see --regularization), name it as "
+            "train_data.class_path:\n  "
+            + script_command("train_model.py", "--config", config, f"train_data.path={args.output}", *fps,
+                             *prompt))
 
 
 def write_prompts(args: argparse.Namespace) -> None:
@@ -212,19 +225,20 @@ def write_prompts(args: argparse.Namespace) -> None:
         else:
             subjects += attempt(lambda: subjects_of(folder), [], problems)
     if not subjects and not problems:
-        problems.append("Name the folder of your exemplars, or say --subject, so that the prompts are of its kind.")
+        problems.append("Name the folder of your exemplars, or say --subject: prompts are of its kind.")
     if problems:
         raise UserError(*problems)
-    prompts = everyday_prompts(subjects, args.num or 24)
+    prompts = everyday_prompts(subjects, args.num or NUM_PROMPTS)
     path = args.output / "prompts.txt"
     with replacing(path) as partial:
-        partial.write_text("".join(f"{seed},{prompt}\n" for seed, prompt in enumerate(prompts)), encoding="utf-8")
+        lines = [f"{seed},{prompt}\n" for seed, prompt in enumerate(prompts)]
+        partial.write_text("".join(lines), encoding="utf-8")
     width, height = wanted.size
     exemplars = args.inputs[0] if args.inputs else "YOUR_EXEMPLARS"
     print(f"{path}: {len(prompts)} prompts. Edit them, then\n  "
           + script_command("generate_pretrained.py", "-m", args.from_base, "-o", args.output, "-p", path,
                            "-r", f"{width}x{height}", "-d", wanted.window, "--fps", f"{wanted.fps:g}") + "\n  "
-          + script_command("train_model.py", "--config", args.config or "configs/zeroscope.yaml",
+          + script_command("train_model.py", "--config", args.config or PAPERS_CONFIG,
                            f"train_data.path={exemplars}", f"train_data.class_path={args.output}"))
 
 

@@ -1,7 +1,7 @@
 """What is measured on each frame of footage, in one pass, and kept on disk under the file's content.
 
-Frames are looked at small: LONG_SIDE pixels, and THUMB x THUMB cells for what must stay in memory, so an hour of
-footage takes about 60 MB and a file of three minutes 3 MB.
+Frames are looked at small, and of each only THUMB x THUMB cells stay in memory: 3 MB for three minutes of
+footage, 60 MB for an hour.
 """
 
 import functools
@@ -19,7 +19,7 @@ VERSION = 1             # of what is measured; a cached file of another version 
 THUMB = 16              # cells a side
 CHANGE_UNIT = 1 / 8     # grey levels, in which changes are kept as bytes
 SAME_CELL = 0.4         # grey levels; a frame no cell of which changes by more shows the picture before
-FAINT = 0.03            # of the greatest recent change of a cell; an encoder refines a repeated picture by less
+FAINT = 0.03            # of the greatest recent step; an encoder refines a repeated picture by less
 FADING = 0.95           # a frame; how long a change is recent
 MOST_SKIPPED = 4        # repeated frames that the shot detector is not shown: up to every fifth frame is new
 STILLS_PER_SECOND = 1   # pictures kept for the page
@@ -98,8 +98,9 @@ def _measure(path: Path, info: VideoInfo) -> dict[str, np.ndarray]:
 class _ShotFinder:
     """PySceneDetect's AdaptiveDetector, fed frame by frame; `cuts` are the first frames of new shots.
 
-    It compares a frame's change with that of its neighbours. Where a film of 10 frames a second lies in a file of
-    30, two of three frames change by nothing, and every third would count as a cut: short repeats are not shown.
+    It compares a frame's change with that of its neighbours. Where a film of 10 frames a second lies in a
+    file of 30, two of three frames change by nothing, and every third would count as a cut. So short repeats
+    are not shown to it.
     """
 
     def __init__(self, fps: float):
@@ -122,8 +123,8 @@ class _ShotFinder:
 def _subject_change(before: np.ndarray, grey: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """Return by how much each cell changes, in CHANGE_UNITs (16 16) uint8, if the camera had been still.
 
-    The picture before is moved as the camera moved, and made as bright as the new one, unless that leaves more
-    change than `cells`, the change as recorded.
+    The picture before is moved as the camera moved, and made as bright as the new one, unless that leaves
+    more change than `cells`, the change as recorded.
     """
     import cv2
 

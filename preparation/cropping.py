@@ -11,10 +11,12 @@ STRIDE = 64         # pixels per coarsest cell of ZeroScope, whose multiples cli
 MOST_PIXELS = 1280 * 720   # of a written clip; larger ones are scaled down
 
 
-def box_of(window: Window, crop: str | None, wanted: Wanted) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
+def box_of(window: Window, crop: str | None,
+           wanted: Wanted) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
     """Return the box (left, top, width, height) a clip shows, in pixels, and the size at which it is written.
 
-    `crop`: None for the whole picture; square; aspect, the picture's own. Sizes are even, as H.264 wants them.
+    `crop`: None for the whole picture; square; aspect, which is the picture's own. Sizes are even, as H.264
+    wants them.
     """
     whole = window.analysis.info.width, window.analysis.info.height
     if crop is None:

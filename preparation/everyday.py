@@ -1,4 +1,7 @@
-"""Prompts for regularization clips that the base itself renders: everyday motions of the exemplars' kind of subject."""
+"""Prompts for regularization clips that the base itself renders.
+
+They show subjects of the exemplars' kind, doing everyday things.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,26 +12,28 @@ from utils.prompts import MOTION_TOKEN
 from utils.video import VIDEO_SUFFIXES
 
 SUBJECTS = {
-    "person": ("a man", "a woman", "a boy", "a girl", "an old man", "an old woman", "a teacher", "a cook", "a farmer",
-               "two friends", "a tall man", "a young woman"),
+    "person": ("a man", "a woman", "a boy", "a girl", "an old man", "an old woman", "a teacher", "a cook",
+               "a farmer", "two friends", "a tall man", "a young woman"),
     "animal": ("a dog", "a cat", "a horse", "a cow", "a bear", "an elephant", "a rabbit", "a fox", "a monkey",
                "a duck", "a lion", "a goat"),
-    "thing": ("a car", "a bus", "a bicycle", "a boat", "a train", "a robot", "a truck", "a tractor", "a balloon",
-              "a motorcycle", "a ball", "a toy"),
+    "thing": ("a car", "a bus", "a bicycle", "a boat", "a train", "a robot", "a truck", "a tractor",
+              "a balloon", "a motorcycle", "a ball", "a toy"),
 }
 MOTIONS = {
-    "person": ("walking", "running", "waving", "sitting down", "standing up", "talking", "clapping", "drinking water",
-               "reading a book", "climbing stairs", "looking around"),
-    "animal": ("walking", "running", "eating", "drinking", "lying down", "standing up", "looking around", "jumping",
-               "turning its head", "sleeping", "sniffing the ground"),
-    "thing": ("moving forward", "turning left", "turning right", "stopping", "standing still", "coming closer",
-              "moving away", "passing by", "starting", "moving slowly", "moving fast"),
+    "person": ("walking", "running", "waving", "sitting down", "standing up", "talking", "clapping",
+               "drinking water", "reading a book", "climbing stairs", "looking around"),
+    "animal": ("walking", "running", "eating", "drinking", "lying down", "standing up", "looking around",
+               "jumping", "turning its head", "sleeping", "sniffing the ground"),
+    "thing": ("moving forward", "turning left", "turning right", "stopping", "standing still",
+              "coming closer", "moving away", "passing by", "starting", "moving slowly", "moving fast"),
 }
 PLACES = ("in a park", "on a street", "in a field", "on a beach", "in front of a house")
-PEOPLE = {"person", "people", "man", "men", "woman", "women", "boy", "girl", "child", "kid", "lady", "guy", "baby",
-          "dancer", "skier", "surfer", "runner", "player", "gymnast", "athlete", "friends", "skater", "couple"}
-ANIMALS = {"animal", "bird", "panda", "puppy", "kitten", "pig", "sheep", "chicken", "wolf", "tiger", "penguin", "fish",
-           "deer", "mouse", "frog"} | {subject.split()[-1] for subject in SUBJECTS["animal"]}
+PEOPLE = {
+    "person", "people", "man", "men", "woman", "women", "boy", "girl", "child", "kid", "lady", "guy", "baby",
+    "dancer", "skier", "surfer", "runner", "player", "gymnast", "athlete", "friend", "skater", "couple"}
+ANIMALS = {
+    "animal", "bird", "panda", "puppy", "kitten", "pig", "sheep", "chicken", "wolf", "tiger", "penguin",
+    "fish", "deer", "mouse", "frog"} | {subject.split()[-1] for subject in SUBJECTS["animal"]}
 
 
 def subjects_of(folder: Path) -> list[str]:
@@ -43,13 +48,13 @@ def subjects_of(folder: Path) -> list[str]:
                 before, token, _ = caption.partition(MOTION_TOKEN)
                 found += [before.removesuffix("the ").strip().removesuffix(" doing")] if token else []
     if not found:
-        raise UserError(f"{folder}: no caption there names the motion (V*). Name the folder of your exemplars, "
-                        f"or say --subject.")
+        raise UserError(f"{folder}: no caption in it names the motion (V*). Name the folder of your "
+                        f"exemplars, or say --subject.")
     return list(dict.fromkeys(found))
 
 
 def everyday_prompts(subjects: Iterable[str], number: int) -> list[str]:
-    """Return `number` prompts; every kind of subject, and in each every subject and motion, comes equally often."""
+    """Return `number` prompts. Kinds of subject, and in each its subjects and motions, come equally often."""
     kinds = list(dict.fromkeys(map(kind_of, subjects)))
     prompts = []
     for index in range(number):
@@ -61,6 +66,6 @@ def everyday_prompts(subjects: Iterable[str], number: int) -> list[str]:
 
 def kind_of(subject: str) -> str:
     """Return person, animal or thing."""
-    words = {word.strip(".,") for text in (subject.lower(),) for word in (*text.split(),
-             *(word.rstrip("s") for word in text.split()))}
+    words = {word.strip(".,") for word in subject.lower().split()}
+    words |= {word.removesuffix("s") for word in words}   # of several
     return "person" if words & PEOPLE else "animal" if words & ANIMALS else "thing"

@@ -1,7 +1,8 @@
-"""Footage: which files were named, their frames in one pass of ffmpeg, and clips cut from them exactly to the frame.
+"""Footage: which files were named, their frames in one pass of ffmpeg, and clips cut exactly to the frame.
 
-Analysis and cutting number frames alike: frame i is what is shown i / fps seconds after the first frame. ffmpeg
-repeats or drops frames where a phone has recorded at a varying rate, so that times stay right.
+Analysis and cutting number frames alike: frame i is what is shown i / fps seconds after the first frame.
+ffmpeg repeats or drops frames where a phone has recorded at a varying rate, so that times stay right. It
+scales frames before it hands them over, which utils/video.py cannot: most of the time would go into pipes.
 """
 
 import json
@@ -38,7 +39,7 @@ class Cut:
 
 
 def find_footage(inputs: Sequence[Path], output: Path) -> list[Path]:
-    """Return the videos among and below `inputs`, sorted; hidden files and what lies in `output` are not footage.
+    """Return the videos among and below `inputs`; hidden files and what lies in `output` are not footage.
 
     Raises UserError with a line for every input that is missing, holds no video, or is the output itself.
     """
@@ -150,11 +151,12 @@ def _encode(index: int, cut: Cut, partial: Path) -> list[str]:
 
 
 def _read(pipe, num_bytes: int, path: Path) -> bytearray | None:
-    """Return the next `num_bytes` of a pipe; None at its end. Raises UserError where nothing comes for long."""
+    """Return the next `num_bytes` of a pipe; None at its end. Raises UserError if nothing comes for long."""
     pixels, filled = bytearray(num_bytes), 0
     while filled < num_bytes:
         if not select.select([pipe], [], [], STALLED_SECONDS)[0]:
-            raise UserError(f"{path}: gives no frame for {STALLED_SECONDS} s. Remove it, or re-encode it as H.264.")
+            raise UserError(f"{path}: gives no frame for {STALLED_SECONDS} s. "
+                            f"Remove it, or re-encode it as H.264.")
         got = pipe.readinto(memoryview(pixels)[filled:])
         if not got:
             return None

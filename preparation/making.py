@@ -17,12 +17,14 @@ from utils.video import read_frames, read_metadata
 
 def plan_cuts(chosen: Sequence[Window], folder: Path, crop: str | None, wanted: Wanted) -> list[Cut]:
     """Return the clip that each window becomes."""
-    stems = [f"{_plain(window.analysis.path.stem)}_{window.span[0] / window.analysis.fps:06.2f}s" for window in chosen]
+    stems = [f"{_plain(window.analysis.path.stem)}_{window.span[0] / window.analysis.fps:06.2f}s"
+             for window in chosen]
     counts, cuts = Counter(stems), []
     for window, stem in zip(chosen, stems, strict=True):
         digest, frames = window.analysis.digest, tuple(map(int, window.frames))
         box, size = box_of(window, crop, wanted)
-        name = f"{stem}_{digest[:6]}.mp4" if counts[stem] > 1 else f"{stem}.mp4"   # of two files with one name
+        of_two = f"_{digest[:6]}" if counts[stem] > 1 else ""   # two files may have one name
+        name = f"{stem}{of_two}.mp4"
         recipe = {"source": digest, "first": frames[0], "num_frames": len(frames), "fps": window.fps,
                   "frames": digest_of(frames)[:16], "box": list(box), "size": list(size)}
         cuts.append(Cut(folder / name, frames, window.fps, box, size, recipe))
@@ -30,7 +32,7 @@ def plan_cuts(chosen: Sequence[Window], folder: Path, crop: str | None, wanted: 
 
 
 def cut_missing(chosen: Sequence[Window], cuts: Sequence[Cut], say: Callable[[str], None]) -> None:
-    """Write the clips that are not there yet, file by file; those that the user dropped are left where they are."""
+    """Write the clips that are not there yet, file by file; clips that the user dropped stay dropped."""
     missing = defaultdict(list)
     for window, cut in zip(chosen, cuts, strict=True):
         dropped = cut.path.parent / DROPPED_AT / cut.path.name

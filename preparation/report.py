@@ -15,7 +15,7 @@ from preparation.windows import Window, clock
 from utils.errors import printable
 
 REPORT_NAME = "report.json"
-WORK_FOLDER = ".prepared"   # in the output folder: what was analysed, stills of what was left out, dropped clips
+WORK_FOLDER = ".prepared"   # in the output folder: analyses, stills of what was left out, dropped clips
 
 
 def make_report(surveyed: Sequence[Surveyed], chosen: Sequence[Window], left: Sequence[Window],
@@ -30,7 +30,8 @@ def make_report(surveyed: Sequence[Surveyed], chosen: Sequence[Window], left: Se
         spans = [(span.start, span.end, span.reason) for span in found.spans]
         spans += [(*window.span, window.reason) for window in left if window.analysis is found.analysis]
         for start, end, reason in sorted(spans):
-            left_out.append({"source": _name(found.path), **_times(found.analysis, start, end), "reason": reason})
+            left_out.append({"source": _name(found.path), **_times(found.analysis, start, end),
+                             "reason": reason})
             still = found.analysis.still_at((start + end) // 2)
             stills.append("data:image/jpeg;base64," + base64.b64encode(still).decode())
     inputs = [_input_entry(found, clips, left_out) for found in surveyed]
@@ -74,9 +75,10 @@ def _input_entry(found: Surveyed, clips: list[dict], left_out: list[dict]) -> di
         reasons = Counter(part["reason"] for part in left_out if part["source"] == entry["file"])
         entry |= {"status": "left out", "why": reasons.most_common(1)[0][0] if reasons else "too short"}
     if analysis.damage:
-        entry["why"] = "; ".join(filter(None, [entry["why"], f"the decoder found it damaged: {analysis.damage}"]))
-    return entry | {"digest": analysis.digest, "num_frames": analysis.num_frames, "fps": round(analysis.fps, 4),
-                    "width": info.width, "height": info.height,
+        damage = f"the decoder found it damaged: {analysis.damage}"
+        entry["why"] = "; ".join(filter(None, [entry["why"], damage]))
+    return entry | {"digest": analysis.digest, "num_frames": analysis.num_frames,
+                    "fps": round(analysis.fps, 4), "width": info.width, "height": info.height,
                     "shots": [_times(analysis, *shot) for shot in found.shots]}
 
 

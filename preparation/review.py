@@ -1,4 +1,4 @@
-"""review.html, the page on which a person keeps and drops clips and mends captions; and doing what it was told."""
+"""review.html, on which a person drops clips and mends captions, and doing what was decided on it."""
 
 import json
 import os
@@ -18,18 +18,19 @@ DROPPED_AT = f"{WORK_FOLDER}/dropped"   # below the folder of clips
 
 def write_review(folder: Path, report: dict, stills: list[str]) -> Path:
     """Write text.json, report.json and the page of a folder of clips; return the page's path."""
-    content = report | {"folder": folder.resolve().name, "keep": script_command("prepare_clips.py", "-o", folder, "--keep"), "dropped": DROPPED_AT,
-                        "left_out": [part | {"still": still}
-                                     for part, still in zip(report["left_out"], stills, strict=True)]}
+    left_out = [part | {"still": still} for part, still in zip(report["left_out"], stills, strict=True)]
+    content = report | {"folder": folder.resolve().name, "dropped": DROPPED_AT, "left_out": left_out,
+                        "keep": script_command("prepare_clips.py", "-o", folder, "--keep")}
     template = (ROOT / "utils" / PAGE_NAME).read_text(encoding="utf-8")
     empty = LIST_BLOCK.format("")
     assert template.count(empty) == 1, f"{PAGE_NAME} has lost its empty list"
     write_json(folder / WORK_FOLDER / "stills.json", stills)
     write_json(folder / REPORT_NAME, report)
-    write_json(folder / INDEX_NAME, {clip["file"]: clip["caption"] for clip in report["clips"] if clip["kept"]})
+    kept = [clip for clip in report["clips"] if clip["kept"]]
+    write_json(folder / INDEX_NAME, {clip["file"]: clip["caption"] for clip in kept})
+    page = template.replace(empty, LIST_BLOCK.format(to_inert_json(content)))
     with replacing(folder / PAGE_NAME) as partial:
-        partial.write_text(template.replace(empty, LIST_BLOCK.format(to_inert_json(content))), encoding="utf-8",
-                           newline="\n")
+        partial.write_text(page, encoding="utf-8", newline="\n")
     return folder / PAGE_NAME
 
 
@@ -42,14 +43,15 @@ def read_report(folder: Path) -> dict | None:
         report = json.loads(path.read_text(encoding="utf-8"))
         return report if isinstance(report["clips"], list) else None
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: is not a report of prepare_clips.py. Remove it, or name another folder.") from None
+        raise UserError(f"{path}: is not a report of prepare_clips.py. Remove it, or name another folder."
+                        ) from None
 
 
 def keep(folder: Path, chosen: Path) -> list[str]:
     """Keep the clips that `chosen`, a text.json, names, with its captions; set the others aside.
 
-    Clips set aside lie in the hidden WORK_FOLDER and come back when a later `chosen` names them. Returns the names
-    of the kept. Raises UserError with every name that is no clip of the folder.
+    Clips set aside lie in the hidden WORK_FOLDER and come back when a later `chosen` names them. Returns the
+    names of the kept. Raises UserError with every name that is no clip of the folder.
     """
     report = read_report(folder)
     if report is None:
@@ -63,7 +65,8 @@ def keep(folder: Path, chosen: Path) -> list[str]:
         if source.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(source, target)
-    write_review(folder, report, json.loads((folder / WORK_FOLDER / "stills.json").read_text(encoding="utf-8")))
+    stills = json.loads((folder / WORK_FOLDER / "stills.json").read_text(encoding="utf-8"))
+    write_review(folder, report, stills)
     return list(captions)
 
 
@@ -71,13 +74,16 @@ def _read_choice(path: Path, known: set[str], folder: Path) -> dict[str, str]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}). Name the text.json that the page saved.") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}). "
+                        f"Name the text.json that the page saved.") from None
     except ValueError:
         content = None
-    if not isinstance(content, dict) or not all(isinstance(text, str) and text.strip() for text in content.values()):
+    if not isinstance(content, dict) or not all(isinstance(text, str) and text.strip()
+                                                for text in content.values()):
         raise UserError(f'{path}: is not of the form {{"clip.mp4": "caption"}}.')
     if strangers := sorted(set(content) - known):
-        raise UserError(f"{path}: names {', '.join(strangers)}, which prepare_clips.py did not put into {folder}.")
+        raise UserError(f"{path}: names {', '.join(strangers)}, "
+                        f"which prepare_clips.py did not put into {folder}.")
     if not content:
         raise UserError(f"{path}: keeps no clip.")
     return {name: " ".join(text.split()) for name, text in content.items()}

@@ -1,7 +1,8 @@
-"""From the frames of one file to the stretches that clips may be cut from: one shot each, without black or still parts.
+"""From the frames of one file to the stretches that clips may be cut from.
 
-A stretch lists only frames that show a new picture. Footage of 24 frames a second in a file of 30 has every fifth
-frame twice, and training would learn the stutter.
+A stretch lies in one shot and has no black or still part. It lists only frames that show a new picture:
+footage of 24 frames a second in a file of 30 has every fourth frame twice, and training would learn the
+stutter.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ FADED = 0.9           # of that brightness, below which a frame still fades
 ABRUPT = 0.5          # of it: a frame beside black that is brighter follows on a cut, not on a fade
 NEARBY = 5            # frames before and after, with whose changes a frame's is compared
 MANY = 1 / 8          # of a shot's frames; if so many change faintly, the file repeats pictures
-REFINED = 0.1         # of the greatest change nearby; then an encoder's work on a repeated picture may change so much
+REFINED = 0.1         # of the greatest change nearby; in such a file an encoder may change repeats by so much
 USUAL_FPS = (8, 10, 12, 12.5, 15, 24, 25, 30, 50, 60)   # taken where a count of new pictures comes near
 STILL_SECONDS = 0.3   # for which one picture may stay before it is cut out
 
@@ -61,7 +62,8 @@ def find_stretches(analysis: Analysis, shots: list[tuple[int, int]]) -> tuple[li
     for shot, (start, end) in enumerate(shots):
         new = np.flatnonzero(~_repeats(analysis.steps[start:end])) + start
         waits = np.diff(np.append(new, end))   # frames until the next new picture
-        is_still = waits > max(STILL_SECONDS * analysis.fps, 3 * np.median(waits[:-1])) if len(new) > 2 else waits > 0
+        usual = np.median(waits[:-1]) if len(new) > 2 else 0
+        is_still = waits > max(STILL_SECONDS * analysis.fps, 3 * usual)
         spans += [Span(int(frame), int(frame + wait), "a still picture")
                   for frame, wait in zip(new[is_still], waits[is_still], strict=True)]
         for frames in np.split(new, np.flatnonzero(is_still) + 1):
@@ -95,8 +97,9 @@ def _black_or_fading(analysis: Analysis) -> np.ndarray:
     dark, reach = black.copy(), max(1, round(PLATEAU_SECONDS * analysis.fps))
     for start, end in _true_runs(black):
         for step, edge in ((1, end), (-1, start - 1)):
-            # away from black, at most up to the plateau
-            away = brightness[edge:edge + reach] if step > 0 else brightness[max(edge - reach + 1, 0):edge + 1][::-1]
+            away = brightness[edge:edge + reach]   # from black to the plateau
+            if step < 0:
+                away = brightness[max(edge - reach + 1, 0):edge + 1][::-1]
             if len(away) == 0 or not 0 <= edge < analysis.num_frames or away[0] > ABRUPT * away.max():
                 continue
             for offset in range(len(away)):

@@ -24,7 +24,8 @@ class Surveyed:
     spans: list[Span] = field(default_factory=list)              # what is left out before any choice
 
 
-def survey(footage: Sequence[Path], cache: Path, wanted: Wanted, say: Callable[[str], None]) -> list[Surveyed]:
+def survey(footage: Sequence[Path], cache: Path, wanted: Wanted,
+           say: Callable[[str], None]) -> list[Surveyed]:
     """Look at every file; none stops the others. `say` is told of each file as it is done."""
     surveyed, first_of = [], {}
     for number, path in enumerate(footage, start=1):
@@ -38,7 +39,7 @@ def survey(footage: Sequence[Path], cache: Path, wanted: Wanted, say: Callable[[
             twin = first_of.setdefault(analysis.digest, path)
             found = _look(analysis, wanted) if twin == path else Surveyed(path, f"the same file as {twin}")
         surveyed.append(found)
-        say(f"[{number}/{len(footage)}] {path}: {found.problem or f'{len(found.windows)} possible clips'}")
+        say(f"[{number}/{len(footage)}] {path}: {found.problem or f'possible clips: {len(found.windows)}'}")
     return surveyed
 
 
@@ -47,9 +48,10 @@ def _look(analysis: Analysis, wanted: Wanted) -> Surveyed:
     shots = find_shots(analysis)
     stretches, spans = find_stretches(analysis, shots)
     if is_too_small(info.width, info.height, wanted):
-        width, height = wanted.size
-        whole = Span(0, analysis.num_frames, f"{info.width}x{info.height} pixels, smaller than the trained size "
-                                             f"({width}x{height}): training would enlarge it")
-        return Surveyed(analysis.path, "", analysis, shots, [], [whole])
+        size, trained = f"{info.width}x{info.height}", "x".join(map(str, wanted.size))
+        spans = [Span(0, analysis.num_frames, f"{size} pixels, smaller than the trained size ({trained}): "
+                                              f"training would enlarge it")]
+        return Surveyed(analysis.path, "", analysis, shots, [], spans)
     windows, more = find_windows(analysis, stretches, wanted)
-    return Surveyed(analysis.path, "", analysis, shots, windows, sorted([*spans, *more], key=lambda span: span.start))
+    spans = sorted([*spans, *more], key=lambda span: span.start)
+    return Surveyed(analysis.path, "", analysis, shots, windows, spans)

@@ -1,6 +1,6 @@
-"""Which windows of the footage are worth training on: something moves, sharp, unlike the others; the best are chosen.
+"""Which windows of the footage are worth training on: something moves in them, they are sharp and not alike.
 
-    find_windows    every window of a stretch, scored, or with the reason why it cannot be used
+    find_windows    the windows of a file that can be used, scored, and why the others cannot
     choose          the best N, spread over files and shots
 """
 
@@ -20,7 +20,7 @@ MOVES = 1.0            # grey levels a frame, of the cell that moves most; less 
 STRONG, CLEAR = 60, 15   # grey levels a second, only for the words that say why a clip was chosen
 BLURRED = 0.2          # of the sharpness of the file's best windows
 SAME_CELLS = 6         # grey levels: nearly all cells of two windows differ by less where they show the same
-AGAIN = 0.6            # what a window's score counts for each clip already chosen from its shot, and from its file
+AGAIN = 0.6            # factor on a window's score for each clip already chosen from its shot, and its file
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ class Window:
         return float(np.median(self.analysis.sharpness[self.frames]))
 
 
-def find_windows(analysis: Analysis, stretches: list[Stretch], wanted: Wanted) -> tuple[list[Window], list[Span]]:
+def find_windows(analysis: Analysis, stretches: list[Stretch],
+                 wanted: Wanted) -> tuple[list[Window], list[Span]]:
     """Return windows of a file that can be used and do not overlap, and what else is left out and why."""
     windows, spans = [], []
     for stretch in stretches:
@@ -87,7 +88,8 @@ def choose(windows: list[Window], number: int) -> tuple[list[Window], list[Windo
     chosen, left, waiting, uses = [], [], list(windows), Counter()
 
     def worth(window: Window) -> float:
-        return window.score * AGAIN ** (uses[window.analysis.path] + uses[window.analysis.path, window.stretch.shot])
+        path = window.analysis.path
+        return window.score * AGAIN ** (uses[path] + uses[path, window.stretch.shot])
 
     while waiting and len(chosen) < number:
         best = waiting.pop(int(np.argmax([worth(window) for window in waiting])))
@@ -115,7 +117,8 @@ def shows_same(one: Window, other: Window) -> bool:
     apart = apart[apart.mean((1, 2, 3)) < SAME_CELLS]
     moving = np.maximum(one.movement, other.movement)
     moving = moving >= moving.max() / 4
-    return any(np.percentile(cells, 90) < SAME_CELLS and cells[:, moving].mean() < SAME_CELLS for cells in apart)
+    return any(np.percentile(cells, 90) < SAME_CELLS and cells[:, moving].mean() < SAME_CELLS
+               for cells in apart)
 
 
 def _twin(window: Window, chosen: list[Window]) -> Window | None:
@@ -140,12 +143,13 @@ def _windows_of(analysis: Analysis, stretch: Stretch, wanted: Wanted) -> list[Wi
     fps, frames = stretch.fps / step, stretch.frames
     start, end = int(frames[0]), int(frames[-1]) + 1
     if fps < SLOWEST * wanted.fps:
-        return Span(start, end, f"shows {fps:.3g} new pictures a second, and training wants {wanted.fps:.3g}; "
-                                f"--fps {fps:.3g} would use it")
+        return Span(start, end, f"shows {fps:.3g} new pictures a second, and training wants "
+                                f"{wanted.fps:.3g}; --fps {fps:.3g} would use it")
     # training may take every n-th frame of what is written
     needed, available = wanted.window * frame_step(fps, wanted.fps), len(frames) // step
     if available < needed:
-        return Span(start, end, f"lasts {available / fps:.2g} s, and training needs {needed / fps:.2g} s in one shot")
+        return Span(start, end, f"lasts {available / fps:.2g} s, and training needs {needed / fps:.2g} s "
+                                f"in one shot")
     length = min(max(round(wanted.seconds * fps), needed), available) * step
     starts = [*range(0, len(frames) - length, max(1, length // STRIDES)), len(frames) - length]
     windows = []
@@ -158,7 +162,7 @@ def _windows_of(analysis: Analysis, stretch: Stretch, wanted: Wanted) -> list[Wi
 
 
 def _changes(analysis: Analysis, stretch: Stretch, frames: np.ndarray) -> np.ndarray:
-    """Return the changes within `frames` in grey levels: (n 16 16). What the whole picture changes by is noise."""
+    """Return the changes within `frames` in grey levels, without the noise that all cells share: (n 16 16)."""
     inside = stretch.frames[(stretch.frames > frames[0]) & (stretch.frames <= frames[-1])]
     changes = analysis.changes[inside].astype(np.float32) * CHANGE_UNIT
     return np.maximum(changes - np.percentile(changes, NOISE, axis=(1, 2), keepdims=True), 0)
@@ -176,7 +180,8 @@ def _merit(window: Window) -> str:
     movement = window.movement
     part = (movement > movement.max() / 4).mean()
     strength = "strong" if window.score > STRONG else "clear" if window.score > CLEAR else "slight"
-    return f"{strength} movement ({window.score:.0f}) over {part:.0%} of the picture, shot {window.stretch.shot + 1}"
+    return (f"{strength} movement ({window.score:.0f}) over {part:.0%} of the picture, "
+            f"shot {window.stretch.shot + 1}")
 
 
 def _without_overlap(windows: list[Window]) -> list[Window]:

@@ -27,7 +27,8 @@ def numbers(frames: np.ndarray) -> list[int]:
 
 
 def cut_of(path, folder, frames, fps, box=(0, 0, 160, 64), size=(160, 64)):
-    cut = Cut(folder / f"cut{frames[0]}.mp4", tuple(frames), fps, box, size, {"source": "x", "box": list(box)})
+    recipe = {"source": "x", "box": list(box)}
+    cut = Cut(folder / f"cut{frames[0]}.mp4", tuple(frames), fps, box, size, recipe)
     write_cuts(path, probe(path), [cut])
     return cut
 
@@ -58,7 +59,8 @@ def test_varying_frame_rate_keeps_its_times(tmp_path):
 
 def test_clip_has_colour_tags_and_no_audio_and_forgets_where_it_was(tmp_path):
     path, sounding = film(tmp_path / "film.mp4", scene(30)), tmp_path / "sounding.mp4"
-    _ffmpeg("-i", path, "-f", "lavfi", "-i", "sine=d=1", "-metadata", "location=+52.5-013.4/", "-c:v", "copy", sounding)
+    _ffmpeg("-i", path, "-f", "lavfi", "-i", "sine=d=1", "-metadata", "location=+52.5-013.4/", "-c:v", "copy",
+            sounding)
     cut = cut_of(sounding, tmp_path, range(24), 24, (0, 0, 96, 64), (96, 64))
     said = _ffmpeg("-i", cut.path, "-f", "null", "-").stderr.decode()
     assert "yuv420p(tv, bt709" in said and "h264" in said
