@@ -237,7 +237,8 @@ def write_prompts(args: argparse.Namespace) -> None:
     exemplars = args.inputs[0] if args.inputs else "YOUR_EXEMPLARS"
     print(f"{path}: {len(prompts)} prompts. Edit them, then\n  "
           + script_command("generate_pretrained.py", "-m", args.from_base, "-o", args.output, "-p", path,
-                           "-r", f"{width}x{height}", "-d", wanted.window, "--fps", f"{wanted.fps:g}") + "\n  "
+                           "-r", f"{width}x{height}", "-d", wanted.window, "--fps", f"{wanted.fps:g}")
+          + "\n  "
           + script_command("train_model.py", "--config", args.config or PAPERS_CONFIG,
                            f"train_data.path={exemplars}", f"train_data.class_path={args.output}"))
 

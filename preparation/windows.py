@@ -162,7 +162,7 @@ def _windows_of(analysis: Analysis, stretch: Stretch, wanted: Wanted) -> list[Wi
 
 
 def _changes(analysis: Analysis, stretch: Stretch, frames: np.ndarray) -> np.ndarray:
-    """Return the changes within `frames` in grey levels, without the noise that all cells share: (n 16 16)."""
+    """Return the changes within `frames` in grey levels, without noise that all cells share: (n 16 16)."""
     inside = stretch.frames[(stretch.frames > frames[0]) & (stretch.frames <= frames[-1])]
     changes = analysis.changes[inside].astype(np.float32) * CHANGE_UNIT
     return np.maximum(changes - np.percentile(changes, NOISE, axis=(1, 2), keepdims=True), 0)

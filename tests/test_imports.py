@@ -1,4 +1,4 @@
-"""Imports run one way, from utils up to the three commands, and every import is in requirements.txt."""
+"""Imports run one way, from utils up to the four commands, and every import is in requirements.txt."""
 
 import ast
 import functools

@@ -160,7 +160,8 @@ def test_no_room_is_one_line(run_main, tmp_path, footage, config, full_disk, mon
 
 
 def test_footage_without_a_clip_is_said_with_its_reasons(run_main, tmp_path, footage, config):
-    code, said, error = run_main("prepare_clips", footage / "black.mp4", "-o", tmp_path / "out", *DANCE, "--config", config)
+    code, said, error = run_main("prepare_clips", footage / "black.mp4", "-o", tmp_path / "out", *DANCE,
+                                 "--config", config)
     assert code == 2 and "No clip could be made" in error and "black, or fading" in said
 
 
@@ -180,7 +181,8 @@ def test_subjects_come_from_the_table_beside_the_footage_or_from_the_terminal(
 
 def test_regularization_clips_have_plain_captions(run_main, tmp_path, footage, config):
     code, said, _ = run_main("prepare_clips", footage / "film.mp4", "-o", tmp_path / "out",
-                             "--regularization", "--motion", "walking", "--subject", "a man", "--config", config)
+                             "--regularization", "--motion", "walking", "--subject", "a man",
+                             "--config", config)
     assert code == 0 and set(text(tmp_path / "out").values()) == {"a man walking"}
     assert f"train_data.class_path={tmp_path / 'out'}" in said
 
