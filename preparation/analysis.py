@@ -15,12 +15,14 @@ from utils.errors import UserError
 from utils.files import digest_of, file_digest, replacing
 from utils.video import VideoInfo, probe
 
-VERSION = 1             # of what is measured; a cached file of another version is measured again
+VERSION = 2             # of what is measured; a cached file of another version is measured again
 THUMB = 16              # cells a side
 CHANGE_UNIT = 1 / 8     # grey levels, in which changes are kept as bytes
 SAME_CELL = 0.4         # grey levels; a frame no cell of which changes by more shows the picture before
 FAINT = 0.03            # of the greatest recent step; an encoder refines a repeated picture by less
 FADING = 0.95           # a frame; how long a change is recent
+CAMERA_STILL = 1        # grey levels; by less the median cell changes before a still camera
+SHARPNESS_EVERY = 3     # frames
 MOST_SKIPPED = 4        # repeated frames that the shot detector is not shown: up to every fifth frame is new
 STILLS_PER_SECOND = 1   # pictures kept for the page
 
@@ -74,19 +76,22 @@ def _measure(path: Path, info: VideoInfo) -> dict[str, np.ndarray]:
 
     thumbs, changes, steps, sharpness, stills, complaints = [], [], [], [], [], []
     shots, before, recent = _ShotFinder(info.fps), None, 0.0
-    for index, frame in enumerate(small_frames(path, info, complaints)):
-        grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
-        thumbs.append(cv2.resize(grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA))
-        cells = _cells(cv2.absdiff(grey if before is None else before, grey))
+    for index, planes in enumerate(small_frames(path, info, complaints)):
+        grey = planes[:len(planes) * 2 // 3]
+        frame = cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420)
+        half = _resized(grey, grey.shape[1] // 2, grey.shape[0] // 2).astype(np.float32)
+        before = half if before is None else before
+        cells = _resized(cv2.absdiff(before, half), THUMB, THUMB)
         steps.append(float(cells.max()))
         is_faint = index > 0 and steps[-1] < max(SAME_CELL, FAINT * recent)
         recent = max(FADING * recent, steps[-1])
-        changes.append(np.zeros_like(thumbs[-1]) if before is None else _subject_change(before, grey, cells))
-        sharpness.append(_sharpness(grey))
+        thumbs.append(_resized(half, THUMB, THUMB).astype(np.uint8))
+        changes.append(_subject_change(before, half, cells))
+        sharpness.append(sharpness[-1] if index % SHARPNESS_EVERY else _sharpness(grey, half))
         shots.show(index, frame, is_faint)
         if index >= len(stills) * info.fps / STILLS_PER_SECOND:
             stills.append(cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 75])[1])
-        before = grey
+        before = half
     if not thumbs:
         raise UserError(f"{path}: no frame of it can be decoded. Remove it, or re-encode it as H.264.")
     return {"cuts": np.array(shots.cuts, np.int64), "thumbs": np.stack(thumbs), "changes": np.stack(changes),
@@ -110,43 +115,40 @@ class _ShotFinder:
         self._detector, self._fps, self._skipped = AdaptiveDetector(min_scene_len=2), fps, 0
 
     def show(self, index: int, frame: np.ndarray, is_faint: bool) -> None:
-        import cv2
         from scenedetect import FrameTimecode
 
         self._skipped = self._skipped + 1 if is_faint else 0
         if not 1 <= self._skipped <= MOST_SKIPPED:
-            small = cv2.resize(frame, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+            small = _resized(frame, frame.shape[1] // 2, frame.shape[0] // 2)
             found = self._detector.process_frame(FrameTimecode(index, self._fps), small)
             self.cuts += [timecode.frame_num for timecode in found]
 
 
-def _subject_change(before: np.ndarray, grey: np.ndarray, cells: np.ndarray) -> np.ndarray:
+def _subject_change(before: np.ndarray, half: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """Return by how much each cell changes, in CHANGE_UNITs (16 16) uint8, if the camera had been still.
 
-    The picture before is moved as the camera moved, and made as bright as the new one, unless that leaves
-    more change than `cells`, the change as recorded.
+    Where most of the picture changes by more than CAMERA_STILL, the picture before is moved as the camera moved
+    and made as bright as the new one, unless that leaves more change than `cells`, the change as recorded.
     """
     import cv2
 
-    if cells.max() < SAME_CELL:
-        return np.zeros((THUMB, THUMB), np.uint8)
-    height, width = grey.shape
-    halves = [cv2.resize(picture, (width // 2, height // 2), interpolation=cv2.INTER_AREA).astype(np.float32)
-              for picture in (before, grey)]
-    (x, y), response = cv2.phaseCorrelate(*halves, _window(width // 2, height // 2))
-    if response > 0.1 and max(abs(x), abs(y)) < min(halves[0].shape) / 8:
-        moved = cv2.warpAffine(before, np.float32([[1, 0, 2 * x], [0, 1, 2 * y]]), (width, height),
+    height, width = half.shape
+    if np.median(cells) > CAMERA_STILL:
+        (x, y), response = cv2.phaseCorrelate(before, half, _window(width, height))
+        if response < 0.1 or max(abs(x), abs(y)) > min(width, height) / 8:
+            x = y = 0
+        moved = cv2.warpAffine(before, np.float32([[1, 0, x], [0, 1, y]]), (width, height),
                                borderMode=cv2.BORDER_REPLICATE)
-        brighter = cv2.mean(grey)[0] / max(cv2.mean(moved)[0], 1)
-        steadied = _cells(cv2.absdiff(cv2.convertScaleAbs(moved, alpha=brighter), grey))
+        moved *= cv2.mean(half)[0] / max(cv2.mean(moved)[0], 1)
+        steadied = _resized(cv2.absdiff(moved, half), THUMB, THUMB)
         cells = steadied if steadied.mean() < cells.mean() else cells
     return np.minimum(cells / CHANGE_UNIT, 255).astype(np.uint8)
 
 
-def _cells(picture: np.ndarray) -> np.ndarray:
+def _resized(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     import cv2
 
-    return cv2.resize(picture.astype(np.float32), (THUMB, THUMB), interpolation=cv2.INTER_AREA)
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
 
 
 @functools.lru_cache(maxsize=8)
@@ -156,14 +158,13 @@ def _window(width: int, height: int) -> np.ndarray:
     return cv2.createHanningWindow((width, height), cv2.CV_32F)
 
 
-def _sharpness(grey: np.ndarray) -> float:
+def _sharpness(grey: np.ndarray, half: np.ndarray) -> float:
     """Return the variance of the Laplacian, over the contrast and over what it is at half the size.
 
     The two divisors are what makes scenes comparable: snow has few edges, and they can be sharp.
     """
     import cv2
 
-    half = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     contrast, fine, coarse = (cv2.meanStdDev(picture)[1][0, 0] for picture in (
-        grey, cv2.Laplacian(grey, cv2.CV_16S), cv2.Laplacian(half, cv2.CV_16S)))
+        grey, cv2.Laplacian(grey, cv2.CV_16S), cv2.Laplacian(half, cv2.CV_32F)))
     return float(fine ** 2 / max(contrast * coarse, 1))

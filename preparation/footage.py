@@ -64,19 +64,20 @@ def find_footage(inputs: Sequence[Path], output: Path) -> list[Path]:
 
 
 def small_frames(path: Path, info: VideoInfo, complaints: list[str]) -> Iterator[np.ndarray]:
-    """Yield every frame scaled to LONG_SIDE, uint8 (h w c) in BGR as OpenCV has it.
+    """Yield every frame scaled down to LONG_SIDE: uint8 (h * 3/2 w), the planes of YUV 4:2:0 as OpenCV has them.
 
+    The first h rows are the luma, in which 16 is black and 235 white.
     What ffmpeg finds damaged is added to `complaints`, one line. Raises UserError if the decoder stalls.
     """
-    scale = LONG_SIDE / max(info.width, info.height)
-    width, height = (max(16, round(side * scale)) for side in (info.width, info.height))
-    command = [*_decode(path), "-vf", f"{_at_times(info.fps)},scale={width}:{height}:flags=area",
-               "-pix_fmt", "bgr24", "-f", "rawvideo", "-"]
+    scale = min(1, LONG_SIDE / max(info.width, info.height))
+    width, height = (max(16, round(side * scale / 2) * 2) for side in (info.width, info.height))
+    command = [*_decode(path), "-vf", f"{_at_times(info.fps)},scale={width}:{height}:flags=area:out_range=tv",
+               "-pix_fmt", "yuv420p", "-f", "rawvideo", "-"]
     with tempfile.TemporaryFile() as errors, subprocess.Popen(
             command, bufsize=0, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as process:
         try:
-            while (pixels := _read(process.stdout, width * height * 3, path)) is not None:
-                yield np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+            while (pixels := _read(process.stdout, width * height * 3 // 2, path)) is not None:
+                yield np.frombuffer(pixels, np.uint8).reshape(height * 3 // 2, width)
         finally:
             process.kill()
         errors.seek(0)

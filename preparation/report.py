@@ -72,7 +72,10 @@ def _input_entry(found: Surveyed, clips: list[dict], left_out: list[dict]) -> di
         return entry | {"status": "left out" if same else "unreadable", "why": found.problem}
     analysis, info = found.analysis, found.analysis.info
     if not any(clip["source"] == entry["file"] for clip in clips):
-        reasons = Counter(part["reason"] for part in left_out if part["source"] == entry["file"])
+        reasons = Counter()   # the one that holds for longest is told
+        for part in left_out:
+            if part["source"] == entry["file"]:
+                reasons[part["reason"]] += part["end"] - part["start"]
         entry |= {"status": "left out", "why": reasons.most_common(1)[0][0] if reasons else "too short"}
     if analysis.damage:
         damage = f"the decoder found it damaged: {analysis.damage}"

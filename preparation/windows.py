@@ -17,6 +17,7 @@ STRIDES = 4            # starts of windows tried per length of a window
 SLOWEST = 1 / 1.25     # of the trained rate; slower clips, training remarks, are learned too fast
 NOISE = 25             # percentile of the cells; where nothing moves all change alike
 MOVES = 1.0            # grey levels a frame, of the cell that moves most; less is the camera's noise
+NOTHING_MOVES = "nothing moves"
 STRONG, CLEAR = 60, 15   # grey levels a second, only for the words that say why a clip was chosen
 BLURRED = 0.2          # of the sharpness of the file's best windows
 SAME_CELLS = 6         # grey levels: nearly all cells of two windows differ by less where they show the same
@@ -142,6 +143,8 @@ def _windows_of(analysis: Analysis, stretch: Stretch, wanted: Wanted) -> list[Wi
         step = max(1, step - 1)
     fps, frames = stretch.fps / step, stretch.frames
     start, end = int(frames[0]), int(frames[-1]) + 1
+    if _changes(analysis, stretch, frames).mean(0).max() < MOVES:
+        return Span(start, end, NOTHING_MOVES)
     if fps < SLOWEST * wanted.fps:
         return Span(start, end, f"shows {fps:.3g} new pictures a second, and training wants "
                                 f"{wanted.fps:.3g}; --fps {fps:.3g} would use it")
@@ -170,7 +173,7 @@ def _changes(analysis: Analysis, stretch: Stretch, frames: np.ndarray) -> np.nda
 
 def _fault(window: Window, best_sharpness: float) -> str:
     if window.movement.max() < MOVES:
-        return "nothing moves"
+        return NOTHING_MOVES
     if window.sharpness < BLURRED * best_sharpness:
         return f"blurred: {window.sharpness / best_sharpness:.0%} as sharp as the best of its file"
     return ""

@@ -6,7 +6,7 @@ import numpy as np
 
 from utils.video import write_video
 
-SIZE = (96, 64)   # width, height
+SIZE = (192, 128)   # width, height
 
 
 def scene(num_frames: int, seed: int = 0, size: tuple[int, int] = SIZE, speed: float = 2) -> np.ndarray:

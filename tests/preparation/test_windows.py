@@ -28,9 +28,9 @@ def noisy(frames, seed=0):
 
 
 def test_moving_subject_scores_above_a_shaking_camera(windows_of):
-    still = scene(1, 1, (136, 104))[0]
-    x, y = np.random.default_rng(0).integers(0, 4, (2, 30))
-    shaking = np.stack([still[b:b + 64, a:a + 96] for a, b in zip(x, y, strict=True)])
+    still = scene(1, 1, (200, 136))[0]
+    x, y = np.random.default_rng(0).integers(0, 8, (2, 30))
+    shaking = np.stack([still[b:b + 128, a:a + 192] for a, b in zip(x, y, strict=True)])
     (moves,), _ = windows_of("moves.mp4", scene(30, 1, speed=3))
     (shakes,), _ = windows_of("shakes.mp4", shaking)
     assert moves.score > 2 * shakes.score
@@ -109,5 +109,5 @@ def test_crop_holds_what_moves_and_keeps_its_shape(windows_of, crop):
 
 
 def test_whole_picture_becomes_even_and_is_not_enlarged(windows_of):
-    (window,), _ = windows_of("whole.mp4", scene(30, 1, (96, 64)))
-    assert box_of(window, None, WANTED) == ((0, 0, 96, 64), (96, 64))
+    (window,), _ = windows_of("whole.mp4", scene(30, 1, (194, 130)))
+    assert box_of(window, None, WANTED) == ((0, 0, 194, 130), (194, 130))
