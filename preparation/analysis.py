@@ -15,7 +15,7 @@ from utils.errors import UserError
 from utils.files import digest_of, file_digest, replacing
 from utils.video import VideoInfo, probe
 
-VERSION = 2             # of what is measured; a cached file of another version is measured again
+VERSION = 1             # of what is measured; a cached file of another version is measured again
 THUMB = 16              # cells a side
 CHANGE_UNIT = 1 / 8     # grey levels, in which changes are kept as bytes
 SAME_CELL = 0.4         # grey levels; a frame no cell of which changes by more shows the picture before
@@ -23,6 +23,7 @@ FAINT = 0.03            # of the greatest recent step; an encoder refines a repe
 FADING = 0.95           # a frame; how long a change is recent
 CAMERA_STILL = 1        # grey levels; by less the median cell changes before a still camera
 SHARPNESS_EVERY = 3     # frames
+BLACK_LUMA = 16         # of video; grey levels begin above it
 MOST_SKIPPED = 4        # repeated frames that the shot detector is not shown: up to every fifth frame is new
 STILLS_PER_SECOND = 1   # pictures kept for the page
 
@@ -80,6 +81,7 @@ def _measure(path: Path, info: VideoInfo) -> dict[str, np.ndarray]:
         grey = planes[:len(planes) * 2 // 3]
         frame = cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420)
         half = _resized(grey, grey.shape[1] // 2, grey.shape[0] // 2).astype(np.float32)
+        half = np.maximum(half - BLACK_LUMA, 0)
         before = half if before is None else before
         cells = _resized(cv2.absdiff(before, half), THUMB, THUMB)
         steps.append(float(cells.max()))
@@ -134,7 +136,8 @@ def _subject_change(before: np.ndarray, half: np.ndarray, cells: np.ndarray) -> 
 
     height, width = half.shape
     if np.median(cells) > CAMERA_STILL:
-        (x, y), response = cv2.phaseCorrelate(before, half, _window(width, height))
+        # it applies the window to the pictures themselves
+        (x, y), response = cv2.phaseCorrelate(before.copy(), half.copy(), _window(width, height))
         if response < 0.1 or max(abs(x), abs(y)) > min(width, height) / 8:
             x = y = 0
         moved = cv2.warpAffine(before, np.float32([[1, 0, x], [0, 1, y]]), (width, height),

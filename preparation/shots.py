@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from preparation.analysis import FAINT, MOST_SKIPPED, SAME_CELL, Analysis
 
-BLACK = 36            # luma, of which 16 is black: a frame is black if no cell of it is brighter
+BLACK = 20            # grey levels: a frame is black if no cell of it is brighter
 PLATEAU_SECONDS = 1   # how far from black the brightness is taken that a fade leads to
 FADED = 0.9           # of that brightness, below which a frame still fades
 ABRUPT = 0.5          # of it: a frame beside black that is brighter follows on a cut, not on a fade
@@ -93,7 +93,7 @@ def _repeats(steps: np.ndarray) -> np.ndarray:
 def _black_or_fading(analysis: Analysis) -> np.ndarray:
     """Say of each frame whether it is black or on the way to or from it: (T) bool."""
     black = analysis.thumbs.max((1, 2)) <= BLACK
-    brightness = analysis.thumbs.mean((1, 2)) - 16
+    brightness = analysis.thumbs.mean((1, 2))
     dark, reach = black.copy(), max(1, round(PLATEAU_SECONDS * analysis.fps))
     for start, end in _true_runs(black):
         for step, edge in ((1, end), (-1, start - 1)):
