@@ -23,6 +23,7 @@ from utils.video import CRF, VIDEO_SUFFIXES, VideoInfo, probe
 
 FOOTAGE_SUFFIXES = (*VIDEO_SUFFIXES, ".m4v", ".mts", ".3gp", ".mpg", ".mpeg")
 STALLED_SECONDS = 120   # without a frame, after which a decoder is given up
+SCALER = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"   # the quick ways darken by 2 grey levels
 LONG_SIDE = 256         # pixels of the frames that are analysed
 
 
@@ -128,7 +129,7 @@ def _filters(cut: Cut) -> str:
     left, top, width, height = cut.box
     chosen = "+".join(f"between(n,{first},{last})" for first, last in _runs(cut.frames))
     return (f"select='{chosen}',settb={1 / _exact(cut.fps)},setpts=N,"
-            f"crop={width}:{height}:{left}:{top}:exact=1,scale={cut.size[0]}:{cut.size[1]}:flags=bicubic:"
+            f"crop={width}:{height}:{left}:{top}:exact=1,scale={cut.size[0]}:{cut.size[1]}:flags={SCALER}:"
             f"out_color_matrix=bt709:out_range=tv,format=yuv420p,setsar=1")
 
 

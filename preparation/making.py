@@ -14,6 +14,8 @@ from preparation.windows import Wanted, Window
 from utils.files import digest_of
 from utils.video import read_frames, read_metadata
 
+CUTS_AT_ONCE = 4   # encoders in one pass over a file, each with frames of its own in memory
+
 
 def plan_cuts(chosen: Sequence[Window], folder: Path, crop: str | None, wanted: Wanted) -> list[Cut]:
     """Return the clip that each window becomes."""
@@ -39,8 +41,11 @@ def cut_missing(chosen: Sequence[Window], cuts: Sequence[Cut], say: Callable[[st
         if not any(path.exists() and read_metadata(path) == cut.recipe for path in (cut.path, dropped)):
             missing[window.analysis.path].append((window, cut))
     for path, parts in missing.items():
-        write_cuts(path, parts[0][0].analysis.info, [cut for _, cut in parts])
-        say(f"cut from {path}: {', '.join(cut.path.name for _, cut in parts)}")
+        parts.sort(key=lambda part: part[1].frames)
+        for first in range(0, len(parts), CUTS_AT_ONCE):
+            some = parts[first:first + CUTS_AT_ONCE]
+            write_cuts(path, some[0][0].analysis.info, [cut for _, cut in some])
+            say(f"cut from {path}: {', '.join(cut.path.name for _, cut in some)}")
 
 
 def middle_frame(cut: Cut) -> np.ndarray:

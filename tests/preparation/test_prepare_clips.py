@@ -69,8 +69,8 @@ def test_folder_trains_without_a_remark_and_every_file_is_accounted_for(run_main
     assert f"train_data.path={out}" in said and "review.html" in said
 
     code, said, _ = run_main("train_model", "--config", config, f"train_data.path={out}",
-                             f"pretrained_model_path={tiny_base}", "--dry-run",
-                             "validation_data.prompt=a robot doing the V* dance")
+                             f"pretrained_model_path={tiny_base}",
+                             "validation_data.prompt=a robot doing the V* dance", "--dry-run")
     assert code == 0 and "note:" not in said and f"{len(text(out))} exemplar clips" in said
 
 

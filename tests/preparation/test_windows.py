@@ -45,7 +45,7 @@ def test_flicker_is_no_movement(windows_of):
 
 
 def test_windows_where_nothing_moves_are_left_out(windows_of):
-    windows, spans = windows_of("nothing.mp4", noisy(np.repeat(scene(1, 1, (480, 320)), 60, axis=0)))
+    windows, spans = windows_of("nothing.mp4", noisy(np.repeat(scene(1, 1, (480, 320)), 30, axis=0)))
     assert windows == [] and {span.reason for span in spans} == {"nothing moves"}
 
 
