@@ -30,7 +30,9 @@ def main() -> None:
     if args.keep:
         from preparation.review import keep
 
-        print(f"{args.output}: {len(keep(args.output, args.keep))} clips kept.\n{train_lines(args)}")
+        report = keep(args.output, args.keep)
+        kept = sum(clip["kept"] for clip in report["clips"])
+        print(f"{args.output}: {kept} of {len(report['clips'])} clips kept.\n{report['train']}")
     elif args.from_base:
         write_prompts(args)
     else:
@@ -93,7 +95,7 @@ def prepare(args: argparse.Namespace) -> None:
     report, stills = make_report(surveyed, chosen, left, cuts, captions)
     settle_captions(report, before, {name: texts[0] for name, texts in written.items()})
     remove_outdated(args.output, {cut.path.name for cut in cuts})
-    page = write_review(args.output, report, stills)
+    page = write_review(args.output, report | {"train": train_lines(args)}, stills)
     print("\n".join(report_lines(report)))
     if not chosen:
         raise UserError("No clip could be made: the lines above say why.")

@@ -21,6 +21,7 @@ CHANGE_UNIT = 1 / 8     # grey levels, in which changes are kept as bytes
 SAME_CELL = 0.4         # grey levels; a frame no cell of which changes by more shows the picture before
 FAINT = 0.03            # of the greatest recent step; an encoder refines a repeated picture by less
 FADING = 0.95           # a frame; how long a change is recent
+NOISY = 64              # of 256 cells: the change that so many stay below is noise, and subtracted
 CAMERA_STILL = 1        # grey levels; by less the median cell changes before a still camera
 SHARPNESS_EVERY = 3     # frames
 BLACK_LUMA = 16         # of video; grey levels begin above it
@@ -131,6 +132,7 @@ def _subject_change(before: np.ndarray, half: np.ndarray, cells: np.ndarray) -> 
 
     Where most of the picture changes by more than CAMERA_STILL, the picture before is moved as the camera moved
     and made as bright as the new one, unless that leaves more change than `cells`, the change as recorded.
+    Noise, which all cells share, is subtracted.
     """
     import cv2
 
@@ -145,6 +147,7 @@ def _subject_change(before: np.ndarray, half: np.ndarray, cells: np.ndarray) -> 
         moved *= cv2.mean(half)[0] / max(cv2.mean(moved)[0], 1)
         steadied = _resized(cv2.absdiff(moved, half), THUMB, THUMB)
         cells = steadied if steadied.mean() < cells.mean() else cells
+    cells = np.maximum(cells - np.partition(cells.ravel(), NOISY)[NOISY], 0)
     return np.minimum(cells / CHANGE_UNIT, 255).astype(np.uint8)
 
 

@@ -47,11 +47,11 @@ def read_report(folder: Path) -> dict | None:
                         ) from None
 
 
-def keep(folder: Path, chosen: Path) -> list[str]:
+def keep(folder: Path, chosen: Path) -> dict:
     """Keep the clips that `chosen`, a text.json, names, with its captions; set the others aside.
 
     Clips set aside lie in the hidden WORK_FOLDER and come back when a later `chosen` names them. Returns the
-    names of the kept. Raises UserError with every name that is no clip of the folder.
+    report. Raises UserError with every name that is no clip of the folder.
     """
     report = read_report(folder)
     if report is None:
@@ -67,7 +67,7 @@ def keep(folder: Path, chosen: Path) -> list[str]:
             os.replace(source, target)
     stills = json.loads((folder / WORK_FOLDER / "stills.json").read_text(encoding="utf-8"))
     write_review(folder, report, stills)
-    return list(captions)
+    return report
 
 
 def _read_choice(path: Path, known: set[str], folder: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@
     choose          the best N, spread over files and shots
 """
 
+import functools
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,6 @@ from utils.video import frame_step
 
 STRIDES = 4            # starts of windows tried per length of a window
 SLOWEST = 1 / 1.25     # of the trained rate; slower clips, training remarks, are learned too fast
-NOISE = 25             # percentile of the cells; where nothing moves all change alike
 MOVES = 1.0            # grey levels a frame, of the cell that moves most; less is the camera's noise
 NOTHING_MOVES = "nothing moves"
 STRONG, CLEAR = 60, 15   # grey levels a second, only for the words that say why a clip was chosen
@@ -50,7 +50,7 @@ class Window:
     def span(self) -> tuple[int, int]:
         return int(self.frames[0]), int(self.frames[-1]) + 1
 
-    @property
+    @functools.cached_property
     def movement(self) -> np.ndarray:
         """By how many grey levels a frame each cell changes: (16 16)."""
         return _changes(self.analysis, self.stretch, self.frames).mean(0)
@@ -165,10 +165,9 @@ def _windows_of(analysis: Analysis, stretch: Stretch, wanted: Wanted) -> list[Wi
 
 
 def _changes(analysis: Analysis, stretch: Stretch, frames: np.ndarray) -> np.ndarray:
-    """Return the changes within `frames` in grey levels, without noise that all cells share: (n 16 16)."""
+    """Return the changes within `frames` in grey levels: (n 16 16)."""
     inside = stretch.frames[(stretch.frames > frames[0]) & (stretch.frames <= frames[-1])]
-    changes = analysis.changes[inside].astype(np.float32) * CHANGE_UNIT
-    return np.maximum(changes - np.percentile(changes, NOISE, axis=(1, 2), keepdims=True), 0)
+    return analysis.changes[inside].astype(np.float32) * CHANGE_UNIT
 
 
 def _fault(window: Window, best_sharpness: float) -> str:

@@ -83,7 +83,8 @@ def test_same_command_does_nothing_twice_and_keeps_edits(run_main, tmp_path, foo
     edited = text(out) | {first: "a clown doing the V* dance"}
     del edited[others[0]]
     (tmp_path / "choice.json").write_text(json.dumps(edited))
-    assert run_main("prepare_clips", "-o", out, "--keep", tmp_path / "choice.json")[0] == 0
+    code, said, _ = run_main("prepare_clips", "-o", out, "--keep", tmp_path / "choice.json")
+    assert code == 0 and f"--config {config} train_data.path={out}" in said
     monkeypatch.setattr("preparation.analysis._measure", None)
     monkeypatch.setattr("preparation.making.write_cuts", None)
     code, _, said = run_main(*command)

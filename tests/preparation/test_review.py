@@ -62,7 +62,7 @@ def test_saved_file_is_what_keep_takes(open_page, folder, tmp_path):
         page.click("#save")
     assert download.value.suggested_filename == "text.json"
     download.value.save_as(tmp_path / "text.json")
-    assert keep(folder, tmp_path / "text.json") == ["one.mp4"]
+    assert [clip["kept"] for clip in keep(folder, tmp_path / "text.json")["clips"]] == [True, False]
     assert json.loads((folder / "text.json").read_text()) == {"one.mp4": "a tall man doing the V* dance"}
     assert [path.name for path in folder.glob("*.mp4")] == ["one.mp4"]
     page = open_page(folder / PAGE_NAME)
