@@ -122,7 +122,7 @@ class _ShotFinder:
 
         self._skipped = self._skipped + 1 if is_faint else 0
         if not 1 <= self._skipped <= MOST_SKIPPED:
-            small = _resized(frame, frame.shape[1] // 2, frame.shape[0] // 2)
+            small = _resized(frame, frame.shape[1] // 4, frame.shape[0] // 4)
             found = self._detector.process_frame(FrameTimecode(index, self._fps), small)
             self.cuts += [timecode.frame_num for timecode in found]
 

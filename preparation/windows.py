@@ -112,10 +112,11 @@ def shows_same(one: Window, other: Window) -> bool:
     late = ((places - places[0]) / one.analysis.fps * other.analysis.fps).round().astype(int)
     half, last = (other.frames[-1] - other.frames[0]) // 2, other.analysis.num_frames - 1 - late[-1]
     firsts = np.arange(max(0, other.frames[0] - half), min(other.frames[0] + half, last) + 1)
-    pictures = _even_light(one.analysis.thumbs[places])                                   # (5 16 16)
-    others = _even_light(other.analysis.thumbs[firsts[:, None] + late])                   # (firsts 5 16 16)
+    pictures = _even_light(one.analysis.thumbs[places])                     # (5 16 16)
+    middles = _even_light(other.analysis.thumbs[firsts + late[2]])          # (firsts 16 16)
+    firsts = firsts[np.abs(middles - pictures[2]).mean((1, 2)) < SAME_CELLS]
+    others = _even_light(other.analysis.thumbs[firsts[:, None] + late])     # (firsts 5 16 16)
     apart = np.abs(others - pictures)
-    apart = apart[apart.mean((1, 2, 3)) < SAME_CELLS]
     moving = np.maximum(one.movement, other.movement)
     moving = moving >= moving.max() / 4
     return any(np.percentile(cells, 90) < SAME_CELLS and cells[:, moving].mean() < SAME_CELLS
