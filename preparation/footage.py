@@ -6,6 +6,7 @@ scales frames before it hands them over, which utils/video.py cannot: most of th
 """
 
 import json
+import re
 import select
 import subprocess
 import tempfile
@@ -82,7 +83,8 @@ def small_frames(path: Path, info: VideoInfo, complaints: list[str]) -> Iterator
         finally:
             process.kill()
         errors.seek(0)
-        complaints += errors.read(2000).decode(errors="replace").splitlines()[:1]
+        said = errors.read(2000).decode(errors="replace").splitlines()[:1]
+        complaints += [re.sub(r"^(\[[^]]*\] *)+", "", line) for line in said]   # without addresses in memory
 
 
 def write_cuts(path: Path, info: VideoInfo, cuts: Sequence[Cut]) -> None:

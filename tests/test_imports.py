@@ -11,7 +11,8 @@ import pytest
 
 from tests.conftest import ROOT
 
-ROOMS = ("utils", "models", "rendering", "training", "preparation", "evaluation")   # each imports those before it
+# each imports those before it
+ROOMS = ("utils", "models", "rendering", "training", "preparation", "evaluation")
 WORKSHOPS = ("puppets", "studies")   # no product code: they import all rooms, and nothing imports them
 ENTRY_POINTS = ("prepare_clips.py", "train_model.py", "generate_pretrained.py", "evaluate_motion.py")
 COMMANDS = r"(train_model|generate_pretrained|evaluate_motion)\.py"
