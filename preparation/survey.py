@@ -8,7 +8,7 @@ from preparation.analysis import Analysis, analyse
 from preparation.cropping import is_too_small
 from preparation.shots import Span, find_shots, find_stretches
 from preparation.windows import Wanted, Window, find_windows
-from utils.errors import UserError
+from utils.errors import UserError, printable
 from utils.files import NotWritten
 
 
@@ -34,7 +34,7 @@ def survey(footage: Sequence[Path], cache: Path, wanted: Wanted,
         except NotWritten:   # the disk is full, which is no fault of the file
             raise
         except UserError as error:
-            found = Surveyed(path, error.problems[0].removeprefix(f"{path}: "))
+            found = Surveyed(path, error.problems[0].removeprefix(f"{printable(str(path))}: "))
         else:
             twin = first_of.setdefault(analysis.digest, path)
             found = _look(analysis, wanted) if twin == path else Surveyed(path, f"the same file as {twin}")
