@@ -1,4 +1,4 @@
-"""Imports run one way, from utils up to the three commands, and every import is in requirements.txt."""
+"""Imports run one way, from utils up to the four commands, and every import is in requirements.txt."""
 
 import ast
 import functools
@@ -11,9 +11,10 @@ import pytest
 
 from tests.conftest import ROOT
 
-ROOMS = ("utils", "models", "rendering", "training", "evaluation")   # each imports those before it
+# each imports those before it
+ROOMS = ("utils", "models", "rendering", "training", "preparation", "evaluation")
 WORKSHOPS = ("puppets", "studies")   # no product code: they import all rooms, and nothing imports them
-ENTRY_POINTS = ("train_model.py", "generate_pretrained.py", "evaluate_motion.py")
+ENTRY_POINTS = ("prepare_clips.py", "train_model.py", "generate_pretrained.py", "evaluate_motion.py")
 COMMANDS = r"(train_model|generate_pretrained|evaluate_motion)\.py"
 ONLY_IN = {   # module -> where it may be imported
     "decord": r"utils/decoding\.py",
@@ -22,10 +23,13 @@ ONLY_IN = {   # module -> where it may be imported
     "accelerate": COMMANDS + r"|(puppets|studies|tests)/.*",
     "diffusers": r"(models|rendering|training|puppets|studies|tests)/.*",
     "matplotlib": r"(evaluation/score_report|studies/ablation_report)\.py",
-    "transformers": r"(models|evaluation|puppets|studies|tests)/.*",
+    "cv2": r"preparation/analysis\.py|tests/preparation/.*",
+    "scenedetect": r"preparation/analysis\.py",
+    "transformers": r"(models|preparation|evaluation|puppets|studies|tests)/.*",
 }
 # package -> module, where the names differ
-MODULE_OF = {"pillow": "PIL", "imageio-ffmpeg": "imageio_ffmpeg", "eva-decord": "decord", "pyyaml": "yaml"}
+MODULE_OF = {"pillow": "PIL", "imageio-ffmpeg": "imageio_ffmpeg", "eva-decord": "decord", "pyyaml": "yaml",
+             "scenedetect-headless": "scenedetect", "opencv-python-headless": "cv2"}
 OPTIONAL = {"bitsandbytes", "compel"}   # asked for by a key or a prompt; a message says how to install it
 INDIRECT = {"tensorboard", "wandb"}  # through accelerate
 
@@ -169,7 +173,7 @@ def test_every_requirement_is_pinned():
     assert [line for line in lines if not re.match(r"[\w.-]+==\d[\w.]*(;|$)", line)] == []
 
 
-@pytest.mark.parametrize("script", ["train_model.py", "generate_pretrained.py", "evaluate_motion.py"])
+@pytest.mark.parametrize("script", ENTRY_POINTS)
 def test_help_does_not_wait_for_torch(script):
     code = (f"import sys, runpy; sys.argv = ['{script}', '--help']\n"
             f"try: runpy.run_path('{script}', run_name='__main__')\n"

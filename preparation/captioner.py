@@ -1,0 +1,98 @@
+"""Captions by a model: any image-text-to-text model of transformers, such as BLIP or Qwen-VL.
+
+It describes one frame. In its sentence the words for the motion become "doing the V* dance": from one
+picture it cannot tell the motion, and often calls it standing.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.utils import logging
+
+from models.base_folder import is_hub_id
+from utils.errors import UserError
+from utils.prompts import MOTION_TOKEN
+
+QUESTION = "Describe in one short sentence who or what moves in this picture, what it does, and where."
+MAX_NEW_TOKENS = 40
+DO = r"(?:\b(?:do|does|doing|performs?|performing|practicing)\s+)?"
+BE = r"(?:\b(?:is|are|was|were)\s+)?"
+# verbs in -ing that say nothing of the motion, and words in -ing that are no verbs
+NO_MOTION = (r"(?:wearing|during|including|\w+thing|\w*building|ceiling|morning|evening|railing|wedding|king|"
+             r"ring|wing|spring|string|painting)\b")
+VERB = rf"\b(?!{NO_MOTION})\w{{2,}}ing\b"
+OBJECT = r"(?:\s+(?:a|an|the|his|her|its|their)\s+\w+)?"
+
+
+@dataclass(frozen=True)
+class Captioner:
+    model: torch.nn.Module
+    processor: object
+
+
+def load_captioner(name: str) -> Captioner:
+    """Load a transformers folder or hub id; no code of it is run. Raises UserError if it cannot caption."""
+    if not Path(name).is_dir() and not is_hub_id(name):
+        raise UserError(f"--captioner: {name} does not exist. Name a transformers folder or a hub id.")
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
+        model = AutoModelForImageTextToText.from_pretrained(name, use_safetensors=True,
+                                                            trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        raise UserError(f"--captioner: {name} cannot be loaded ({reason.rstrip('.')}). Name an "
+                        f"image-text-to-text model of transformers, a folder or a hub id that can be reached."
+                        ) from error
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Captioner(model.requires_grad_(False).eval().to(device), processor)
+
+
+@torch.inference_mode()
+def describe_frame(captioner: Captioner, frame: np.ndarray) -> str:
+    """Return a sentence about a frame, uint8 (h w c) RGB; empty if the model has none."""
+    from PIL import Image
+
+    image, processor = Image.fromarray(frame), captioner.processor
+    if getattr(processor, "chat_template", None):
+        content = [{"type": "image", "image": image}, {"type": "text", "text": QUESTION}]
+        inputs = processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True,
+            return_dict=True, return_tensors="pt")
+    else:   # captions without being asked
+        inputs = processor(images=image, return_tensors="pt")
+    inputs = inputs.to(captioner.model.device)
+    tokens = captioner.model.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)[0]
+    asked = inputs["input_ids"][0] if "input_ids" in inputs else tokens[:0]
+    if len(asked) and torch.equal(tokens[:len(asked)], asked):
+        tokens = tokens[len(asked):]
+    text = processor.decode(tokens, skip_special_tokens=True)
+    return " ".join("".join(filter(str.isprintable, " ".join(text.split()))).split()).rstrip(". ")
+
+
+def with_motion(sentence: str, motion: str) -> str:
+    """Return `sentence` with its words for the motion replaced by "doing the V* {motion}".
+
+    The words are those that name the motion, in any inflection; else the first verb in -ing with its object.
+    A sentence with neither has the motion added. "a man is riding a wave in the sea" -> "a man doing the V*
+    surf in the sea".
+    """
+    doing = f"doing the {MOTION_TOKEN} {motion}"
+    named = rf"{BE}{DO}(?:\b(?:a|an|the|some)\s+)?{_inflected(motion)}"
+    for pattern in (named, rf"(?<=\w\s){BE}{VERB}(?:\s+and\s+{VERB})?{OBJECT}"):
+        replaced, number = re.subn(pattern, doing, sentence, count=1, flags=re.IGNORECASE)
+        if number:
+            return " ".join(replaced.split())
+    return f"{sentence} {doing}"
+
+
+def _inflected(motion: str) -> str:
+    """Return a pattern for the motion's name with any ending of its last word: dance, dances, dancing."""
+    *first, last = motion.split()
+    stem = re.sub(r"(?:ing|e|s)$", "", last) if len(last) > 4 else last
+    return r"(?<!\w)" + r"\s+".join([*map(re.escape, first), re.escape(stem)]) + r"\w{0,4}\b"

@@ -1,0 +1,168 @@
+"""Footage: which files were named, their frames in one pass of ffmpeg, and clips cut exactly to the frame.
+
+Analysis and cutting number frames alike: frame i is what is shown i / fps seconds after the first frame.
+ffmpeg repeats or drops frames where a phone has recorded at a varying rate, so that times stay right. It
+scales frames before it hands them over, which utils/video.py cannot: most of the time would go into pipes.
+"""
+
+import json
+import re
+import select
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from utils.errors import UserError
+from utils.files import free_space, replacing
+from utils.video import CRF, VIDEO_SUFFIXES, VideoInfo, probe
+
+FOOTAGE_SUFFIXES = (*VIDEO_SUFFIXES, ".m4v", ".mts", ".3gp", ".mpg", ".mpeg")
+STALLED_SECONDS = 120   # without a frame, after which a decoder is given up
+SCALER = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"   # the quick ways darken by 2 grey levels
+LONG_SIDE = 256         # pixels of the frames that are analysed
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A clip to be written: frames of the footage, shown at `fps`, cut to `box` and scaled to `size`."""
+
+    path: Path
+    frames: tuple[int, ...]
+    fps: float
+    box: tuple[int, int, int, int]   # left, top, width, height in pixels
+    size: tuple[int, int]            # width, height in pixels
+    recipe: dict                     # what made it, for the file's comment field
+
+
+def find_footage(inputs: Sequence[Path], output: Path) -> list[Path]:
+    """Return the videos among and below `inputs`; hidden files and what lies in `output` are not footage.
+
+    Raises UserError with a line for every input that is missing, holds no video, or is the output itself.
+    """
+    problems, found, inside = [], [], output.resolve()
+    for path in inputs:
+        if path.resolve().is_relative_to(inside):
+            problems.append(f"{path}: is the output folder, or lies in it. Name another folder with -o.")
+        elif path.is_dir():
+            below = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in FOOTAGE_SUFFIXES
+                     and not any(part.startswith(".") for part in file.relative_to(path).parts)
+                     and file.is_file() and not file.resolve().is_relative_to(inside)]
+            if not below:
+                problems.append(f"{path}: holds no video ({', '.join(FOOTAGE_SUFFIXES)}).")
+            found += below
+        elif path.is_file():
+            found.append(path)
+        else:
+            problems.append(f"{path}: does not exist. Name a video, or a folder of videos.")
+    if problems:
+        raise UserError(*problems)
+    return list({path.resolve(): path for path in found}.values())
+
+
+def small_frames(path: Path, info: VideoInfo, complaints: list[str]) -> Iterator[np.ndarray]:
+    """Yield every frame scaled down to LONG_SIDE: uint8 (h * 3/2 w), the planes of YUV 4:2:0 as OpenCV has them.
+
+    The first h rows are the luma, in which 16 is black and 235 white.
+    What ffmpeg finds damaged is added to `complaints`, one line. Raises UserError if the decoder stalls.
+    """
+    scale = min(1, LONG_SIDE / max(info.width, info.height))
+    width, height = (max(16, round(side * scale / 2) * 2) for side in (info.width, info.height))
+    command = [*_decode(path), "-vf", f"{_at_times(info.fps)},scale={width}:{height}:flags=area:out_range=tv",
+               "-pix_fmt", "yuv420p", "-f", "rawvideo", "-"]
+    with tempfile.TemporaryFile() as errors, subprocess.Popen(
+            command, bufsize=0, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as process:
+        try:
+            while (pixels := _read(process.stdout, width * height * 3 // 2, path)) is not None:
+                yield np.frombuffer(pixels, np.uint8).reshape(height * 3 // 2, width)
+        finally:
+            process.kill()
+        errors.seek(0)
+        said = errors.read(2000).decode(errors="replace").splitlines()[:1]
+        complaints += [re.sub(r"^(\[[^]]*\] *)+", "", line) for line in said]   # without addresses in memory
+
+
+def write_cuts(path: Path, info: VideoInfo, cuts: Sequence[Cut]) -> None:
+    """Write the clips cut from one file, in one pass over it: H.264 with colour tags, no audio.
+
+    Each clip is whole or absent. Raises UserError if the encoder stops.
+    """
+    labels = [f"[c{index}]" for index in range(len(cuts))]
+    graph = [f"[0:v]{_at_times(info.fps)},split={len(cuts)}{''.join(labels)}"]
+    last = max(cut.frames[-1] for cut in cuts)
+    command = _decode(path, "-t", f"{(last + 2) / info.fps:.3f}")
+    with ExitStack() as stack:
+        partials = [stack.enter_context(replacing(cut.path)) for cut in cuts]
+        for index, (cut, partial) in enumerate(zip(cuts, partials, strict=True)):
+            graph.append(f"{labels[index]}{_filters(cut)}[o{index}]")
+            command += _encode(index, cut, partial)
+        command[command.index("GRAPH")] = ";".join(graph)
+        result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
+        for cut, partial in zip(cuts, partials, strict=True):
+            if result.returncode or probe(partial).num_frames != len(cut.frames):
+                said = result.stderr.decode(errors="replace").strip().partition("\n")[0][:200]
+                raise UserError(f"{cut.path}: could not be cut from {path} ({said or 'frames are missing'}). "
+                                f"{free_space(cut.path)}")
+
+
+def _decode(path: Path, *options: str) -> list[str]:
+    import imageio_ffmpeg
+
+    # a file that is a playlist in disguise must not send ffmpeg to the network
+    return [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-protocol_whitelist", "file", *options,
+            "-i", f"file:{path}"]
+
+
+def _at_times(fps: float) -> str:
+    return f"fps={_exact(fps)}"
+
+
+def _exact(fps: float) -> Fraction:
+    """Return a rate as the fraction it stands for: 29.97 is 30000/1001."""
+    return Fraction(fps).limit_denominator(1001)
+
+
+def _filters(cut: Cut) -> str:
+    left, top, width, height = cut.box
+    chosen = "+".join(f"between(n,{first},{last})" for first, last in _runs(cut.frames))
+    return (f"select='{chosen}',settb={1 / _exact(cut.fps)},setpts=N,"
+            f"crop={width}:{height}:{left}:{top}:exact=1,scale={cut.size[0]}:{cut.size[1]}:flags={SCALER}:"
+            f"out_color_matrix=bt709:out_range=tv,format=yuv420p,setsar=1")
+
+
+def _runs(frames: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield (first, last) of the runs of consecutive frames."""
+    first = before = frames[0]
+    for frame in (*frames[1:], -1):
+        if frame != before + 1:
+            yield first, before
+            first = frame
+        before = frame
+
+
+def _encode(index: int, cut: Cut, partial: Path) -> list[str]:
+    graph = ["-filter_complex", "GRAPH"] if index == 0 else []
+    return [*graph, "-map", f"[o{index}]", "-an", "-map_metadata", "-1",   # a phone's file says where it was
+            "-r", str(_exact(cut.fps)),
+            "-c:v", "libx264", "-crf", str(CRF), "-colorspace", "bt709", "-color_primaries", "bt709",
+            "-color_trc", "bt709", "-color_range", "tv", "-movflags", "+faststart",
+            "-metadata", f"comment={json.dumps(cut.recipe, ensure_ascii=False)}", f"file:{partial}"]
+
+
+def _read(pipe, num_bytes: int, path: Path) -> bytearray | None:
+    """Return the next `num_bytes` of a pipe; None at its end. Raises UserError if nothing comes for long."""
+    pixels, filled = bytearray(num_bytes), 0
+    while filled < num_bytes:
+        if not select.select([pipe], [], [], STALLED_SECONDS)[0]:
+            raise UserError(f"{path}: gives no frame for {STALLED_SECONDS} s. "
+                            f"Remove it, or re-encode it as H.264.")
+        got = pipe.readinto(memoryview(pixels)[filled:])
+        if not got:
+            return None
+        filled += got
+    return pixels

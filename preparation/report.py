@@ -1,0 +1,94 @@
+"""The report: what became of every file, which clips were cut and why, what was left out and why.
+
+report.json holds it; the page review.html and the lines on the terminal are made from it.
+"""
+
+import base64
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from preparation.analysis import Analysis
+from preparation.footage import Cut
+from preparation.survey import Surveyed
+from preparation.windows import Window, clock
+from utils.errors import printable
+
+REPORT_NAME = "report.json"
+WORK_FOLDER = ".prepared"   # in the output folder: analyses, stills of what was left out, dropped clips
+
+
+def make_report(surveyed: Sequence[Surveyed], chosen: Sequence[Window], left: Sequence[Window],
+                cuts: Sequence[Cut], captions: Sequence[str]) -> tuple[dict, list[str]]:
+    """Return the report, and the pictures (data URIs) of its entries `left_out`, in their order."""
+    clips = [_clip_entry(window, cut, caption)
+             for window, cut, caption in zip(chosen, cuts, captions, strict=True)]
+    left_out, stills = [], []
+    for found in surveyed:
+        if found.analysis is None:
+            continue
+        spans = [(span.start, span.end, span.reason) for span in found.spans]
+        spans += [(*window.span, window.reason) for window in left if window.analysis is found.analysis]
+        for start, end, reason in sorted(spans):
+            left_out.append({"source": _name(found.path), **_times(found.analysis, start, end),
+                             "reason": reason})
+            still = found.analysis.still_at((start + end) // 2)
+            stills.append("data:image/jpeg;base64," + base64.b64encode(still).decode())
+    inputs = [_input_entry(found, clips, left_out) for found in surveyed]
+    return {"inputs": inputs, "clips": clips, "left_out": left_out}, stills
+
+
+def report_lines(report: dict) -> list[str]:
+    """Return what the terminal shows: a line per input file, and below it its clips and what was left out."""
+    lines = []
+    for entry in report["inputs"]:
+        lines.append(f"{entry['file']}: {entry['status']}" + (f" ({entry['why']})" if entry["why"] else ""))
+        for clip in report["clips"]:
+            if clip["source"] == entry["file"]:
+                lines.append(f"  {clip['time']} -> {clip['file']}: {clip['why']}")
+        reasons = {}
+        for part in report["left_out"]:
+            if part["source"] == entry["file"]:
+                reasons.setdefault(part["reason"], []).append(part["time"])
+        for reason, times in reasons.items():
+            more = f" and {len(times) - 3} more" if len(times) > 3 else ""
+            lines.append(f"  left out {', '.join(times[:3])}{more}: {reason}")
+    counts = Counter(entry["status"] for entry in report["inputs"])
+    counted = ", ".join(f"{count} {status}" for status, count in counts.items())
+    return [*lines, f"{len(report['inputs'])} files: {counted}. {len(report['clips'])} clips."]
+
+
+def _clip_entry(window: Window, cut: Cut, caption: str) -> dict:
+    return {"file": cut.path.name, "caption": caption, "proposed": caption, "kept": True,
+            "source": _name(window.analysis.path), **_times(window.analysis, *window.span),
+            "num_frames": len(cut.frames), "fps": round(cut.fps, 3), "box": cut.box, "size": cut.size,
+            "why": window.reason}
+
+
+def _input_entry(found: Surveyed, clips: list[dict], left_out: list[dict]) -> dict:
+    entry = {"file": _name(found.path), "status": "used", "why": ""}
+    if found.analysis is None:
+        same = found.problem.startswith("the same")
+        return entry | {"status": "left out" if same else "unreadable", "why": found.problem}
+    analysis, info = found.analysis, found.analysis.info
+    if not any(clip["source"] == entry["file"] for clip in clips):
+        reasons = Counter()   # the one that holds for longest is told
+        for part in left_out:
+            if part["source"] == entry["file"]:
+                reasons[part["reason"]] += part["end"] - part["start"]
+        entry |= {"status": "left out", "why": reasons.most_common(1)[0][0] if reasons else "too short"}
+    if analysis.damage:
+        damage = f"the decoder found it damaged: {analysis.damage}"
+        entry["why"] = "; ".join(filter(None, [entry["why"], damage]))
+    return entry | {"digest": analysis.digest, "num_frames": analysis.num_frames,
+                    "fps": round(analysis.fps, 4), "width": info.width, "height": info.height,
+                    "shots": [_times(analysis, *shot) for shot in found.shots]}
+
+
+def _name(path: Path) -> str:
+    return printable(str(path))   # names need not be text
+
+
+def _times(analysis: Analysis, start: int, end: int) -> dict:
+    return {"start": start, "end": end,
+            "time": f"{clock(start / analysis.fps)} to {clock(end / analysis.fps)}"}

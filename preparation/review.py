@@ -1,0 +1,89 @@
+"""review.html, on which a person drops clips and mends captions, and doing what was decided on it."""
+
+import json
+import os
+from pathlib import Path
+
+from preparation.report import REPORT_NAME, WORK_FOLDER
+from rendering.gallery import to_inert_json
+from utils.captions import INDEX_NAME
+from utils.commands import ROOT, script_command
+from utils.errors import UserError
+from utils.files import replacing, write_json
+
+PAGE_NAME = "review.html"
+LIST_BLOCK = '<script type="application/json" id="list">{}</script>'
+DROPPED_AT = f"{WORK_FOLDER}/dropped"   # below the folder of clips
+
+
+def write_review(folder: Path, report: dict, stills: list[str]) -> Path:
+    """Write text.json, report.json and the page of a folder of clips; return the page's path."""
+    left_out = [part | {"still": still} for part, still in zip(report["left_out"], stills, strict=True)]
+    content = report | {"folder": folder.resolve().name, "dropped": DROPPED_AT, "left_out": left_out,
+                        "keep": script_command("prepare_clips.py", "-o", folder, "--keep")}
+    template = (ROOT / "utils" / PAGE_NAME).read_text(encoding="utf-8")
+    empty = LIST_BLOCK.format("")
+    assert template.count(empty) == 1, f"{PAGE_NAME} has lost its empty list"
+    write_json(folder / WORK_FOLDER / "stills.json", stills)
+    write_json(folder / REPORT_NAME, report)
+    kept = [clip for clip in report["clips"] if clip["kept"]]
+    write_json(folder / INDEX_NAME, {clip["file"]: clip["caption"] for clip in kept})
+    page = template.replace(empty, LIST_BLOCK.format(to_inert_json(content)))
+    with replacing(folder / PAGE_NAME) as partial:
+        partial.write_text(page, encoding="utf-8", newline="\n")
+    return folder / PAGE_NAME
+
+
+def read_report(folder: Path) -> dict | None:
+    """Return the report of a folder of clips; None if there is none. Raises UserError if it is damaged."""
+    path = folder / REPORT_NAME
+    if not path.exists():
+        return None
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        return report if isinstance(report["clips"], list) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: is not a report of prepare_clips.py. Remove it, or name another folder."
+                        ) from None
+
+
+def keep(folder: Path, chosen: Path) -> dict:
+    """Keep the clips that `chosen`, a text.json, names, with its captions; set the others aside.
+
+    Clips set aside lie in the hidden WORK_FOLDER and come back when a later `chosen` names them. Returns the
+    report. Raises UserError with every name that is no clip of the folder.
+    """
+    report = read_report(folder)
+    if report is None:
+        raise UserError(f"{folder}: holds no {REPORT_NAME}. Name the folder that prepare_clips.py has made.")
+    captions = _read_choice(chosen, {clip["file"] for clip in report["clips"]}, folder)
+    for clip in report["clips"]:
+        clip["kept"] = clip["file"] in captions
+        clip["caption"] = captions.get(clip["file"], clip["caption"])
+        here, aside = folder / clip["file"], folder / DROPPED_AT / clip["file"]
+        source, target = (aside, here) if clip["kept"] else (here, aside)
+        if source.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(source, target)
+    stills = json.loads((folder / WORK_FOLDER / "stills.json").read_text(encoding="utf-8"))
+    write_review(folder, report, stills)
+    return report
+
+
+def _read_choice(path: Path, known: set[str], folder: Path) -> dict[str, str]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}). "
+                        f"Name the text.json that the page saved.") from None
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or not all(isinstance(text, str) and text.strip()
+                                                for text in content.values()):
+        raise UserError(f'{path}: is not of the form {{"clip.mp4": "caption"}}.')
+    if strangers := sorted(set(content) - known):
+        raise UserError(f"{path}: names {', '.join(strangers)}, "
+                        f"which prepare_clips.py did not put into {folder}.")
+    if not content:
+        raise UserError(f"{path}: keeps no clip.")
+    return {name: " ".join(text.split()) for name, text in content.items()}

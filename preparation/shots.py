@@ -1,0 +1,116 @@
+"""From the frames of one file to the stretches that clips may be cut from.
+
+A stretch lies in one shot and has no black or still part. It lists only frames that show a new picture:
+footage of 24 frames a second in a file of 30 has every fourth frame twice, and training would learn the
+stutter.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from preparation.analysis import FAINT, MOST_SKIPPED, SAME_CELL, Analysis
+
+BLACK = 20            # grey levels: a frame is black if no cell of it is brighter
+PLATEAU_SECONDS = 1   # how far from black the brightness is taken that a fade leads to
+FADED = 0.9           # of that brightness, below which a frame still fades
+ABRUPT = 0.5          # of it: a frame beside black that is brighter follows on a cut, not on a fade
+NEARBY = 5            # frames before and after, with whose changes a frame's is compared
+MANY = 1 / 8          # of a shot's frames; if so many change faintly, the file repeats pictures
+REFINED = 0.1         # of the greatest change nearby; in such a file an encoder may change repeats by so much
+USUAL_FPS = (8, 10, 12, 12.5, 15, 24, 25, 30, 50, 60)   # taken where a count of new pictures comes near
+STILL_SECONDS = 0.3   # for which one picture may stay before it is cut out
+
+
+@dataclass(frozen=True)
+class Span:
+    """Frames `start` up to, and without, `end` of a file; and why they are left out."""
+
+    start: int
+    end: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Part of one shot. `frames` are those that show new pictures, `fps` how many they are a second."""
+
+    shot: int
+    frames: np.ndarray
+    fps: float
+
+
+def find_shots(analysis: Analysis) -> list[tuple[int, int]]:
+    """Return (start, end) of the shots of a file, which leave out black frames and fades."""
+    lit = ~_black_or_fading(analysis)
+    shots = []
+    for start, end in _true_runs(lit):
+        edges = [start, *(int(cut) for cut in analysis.cuts if start < cut < end), end]
+        shots += list(zip(edges[:-1], edges[1:], strict=True))
+    return shots
+
+
+def find_stretches(analysis: Analysis, shots: list[tuple[int, int]]) -> tuple[list[Stretch], list[Span]]:
+    """Return what clips may be cut from, and what is left out around it and why."""
+    dark = np.ones(analysis.num_frames, bool)
+    for start, end in shots:
+        dark[start:end] = False
+    spans = [Span(start, end, "black, or fading to or from black") for start, end in _true_runs(dark)]
+    stretches = []
+    for shot, (start, end) in enumerate(shots):
+        new = np.flatnonzero(~_repeats(analysis.steps[start:end])) + start
+        waits = np.diff(np.append(new, end))   # frames until the next new picture
+        usual = np.median(waits[:-1]) if len(new) > 2 else 0
+        is_still = waits > max(STILL_SECONDS * analysis.fps, 3 * usual)
+        spans += [Span(int(frame), int(frame + wait), "a still picture")
+                  for frame, wait in zip(new[is_still], waits[is_still], strict=True)]
+        for frames in np.split(new, np.flatnonzero(is_still) + 1):
+            # the frames at a cut may show traces of the other shot
+            frames = frames[(frames > start) | (start == 0)]
+            frames = frames[(frames < end - 1) | (end == analysis.num_frames)]
+            if len(frames) > 1:
+                fps = analysis.fps * (len(frames) - 1) / (frames[-1] - frames[0])
+                usual = min((analysis.fps, *USUAL_FPS), key=lambda rate: abs(rate - fps))
+                stretches.append(Stretch(shot, frames, usual if abs(usual / fps - 1) < 0.02 else float(fps)))
+    return stretches, spans
+
+
+def _repeats(steps: np.ndarray) -> np.ndarray:
+    """Say of each frame of one shot whether it shows the picture before once more: (n) bool."""
+    steps = np.append(0, steps[1:])   # the first differs from another shot
+    nearby = sliding_window_view(np.pad(steps, NEARBY), 2 * NEARBY + 1).max(1)
+    repeats = steps < SAME_CELL
+    share = FAINT if np.mean(steps < FAINT * nearby) < MANY else REFINED
+    for start, end in _true_runs(steps < share * nearby):
+        if end - start <= MOST_SKIPPED:   # longer runs are of a subject that pauses
+            repeats[start:end] = True
+    repeats[0] = False
+    return repeats
+
+
+def _black_or_fading(analysis: Analysis) -> np.ndarray:
+    """Say of each frame whether it is black or on the way to or from it: (T) bool."""
+    black = analysis.thumbs.max((1, 2)) <= BLACK
+    brightness = analysis.thumbs.mean((1, 2))
+    dark, reach = black.copy(), max(1, round(PLATEAU_SECONDS * analysis.fps))
+    for start, end in _true_runs(black):
+        for step, edge in ((1, end), (-1, start - 1)):
+            away = brightness[edge:edge + reach]   # from black to the plateau
+            if step < 0:
+                away = brightness[max(edge - reach + 1, 0):edge + 1][::-1]
+            if len(away) == 0 or not 0 <= edge < analysis.num_frames or away[0] > ABRUPT * away.max():
+                continue
+            for offset in range(len(away)):
+                frame = edge + step * offset
+                if black[frame] or away[offset] > FADED * away.max():
+                    break
+                dark[frame] = True
+    return dark
+
+
+def _true_runs(claims: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of the runs of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], claims.astype(np.int8), [0]))))
+    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)

@@ -1,0 +1,249 @@
+"""From raw footage to a data folder: cut it at its shots, choose where something moves, caption it.
+
+    python prepare_clips.py VIDEO_OR_FOLDER ... -o my/clips --motion dance --subject "a man"
+    python prepare_clips.py -o my/clips --keep text.json     # what the page review.html asks for
+    python prepare_clips.py my/clips -o my/others --from-base zs   # prompts for regularization clips
+
+The folder has the clips, text.json with their captions, review.html to look at them, and report.json. Stopped
+at any time, the same command goes on: what was looked at or cut is not done again.
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+# OpenCV, torch and what needs them are imported in the functions that use them: --help and wrong arguments
+# should not wait for them
+from training.config import Config
+from training.config_loading import load_config
+from utils.commands import path_from_here, script_command
+from utils.errors import UserError, attempt, plain_errors, run_script
+from utils.files import check_writable, format_bytes, free_bytes
+
+NUM_CLIPS, NUM_PROMPTS, SECONDS = 6, 24, 2   # unless said otherwise
+CLIP_BYTES = 20_000_000   # room for a clip, generously
+PAPERS_CONFIG = Path("configs/zeroscope.yaml")
+
+
+def main() -> None:
+    args = parse_args()
+    if args.keep:
+        from preparation.review import keep
+
+        report = keep(args.output, args.keep)
+        kept = sum(clip["kept"] for clip in report["clips"])
+        print(f"{args.output}: {kept} of {len(report['clips'])} clips kept.\n{report['train']}")
+    elif args.from_base:
+        write_prompts(args)
+    else:
+        prepare(args)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = plain_errors(argparse.ArgumentParser(
+        description="Make a data folder of clips from raw footage."))
+    add = parser.add_argument
+    add("inputs", nargs="*", type=Path, metavar="VIDEO_OR_FOLDER",
+        help="footage; folders with what is below them")
+    add("-o", "--output", type=Path, required=True, metavar="FOLDER", help="the data folder to make")
+    add("--motion", help="the name of the motion: captions become 'SUBJECT doing the V* MOTION'")
+    add("--seconds", type=float, help="length of a clip; default 2")
+    add("--num", type=int, metavar="N",
+        help="clips to propose; default 6; with --from-base prompts, default 24")
+    add("--crop", choices=["square", "aspect"],
+        help="cut to what moves: a square, or the picture's own aspect ratio")
+    add("--fps", type=float, help="frames a second that training will want; default: the config's")
+    add("--config", type=Path, metavar="FILE",
+        help="the config you will train with; default: the paper's recipe")
+    add("--subject", help="who or what moves, in all files, such as 'a man'")
+    add("--subjects", type=Path, metavar="CSV",
+        help="lines of file,subject; default: subjects.csv beside the footage")
+    add("--captioner", metavar="NAME", help="image-text-to-text model of transformers, a folder or hub id")
+    add("--regularization", action="store_true",
+        help="ordinary videos: captions without V*, 'SUBJECT MOTION'")
+    add("--from-base", metavar="BASE", help="only write prompts of everyday motions, for BASE (zs) to render")
+    add("--keep", nargs="?", type=Path, const=Path(), metavar="JSON",
+        help="keep the clips that this file names, with its captions; default: the folder's own text.json")
+    args = parser.parse_args()
+    if args.keep == Path():
+        args.keep = args.output / "text.json"
+    return args
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Make the data folder."""
+    footage, subjects, wanted, before = check(args)
+    captioner = None
+    if args.captioner:
+        from preparation.captioner import load_captioner
+
+        captioner = load_captioner(args.captioner)
+    from preparation.making import cut_missing, plan_cuts, remove_outdated, settle_captions
+    from preparation.report import WORK_FOLDER, make_report, report_lines
+    from preparation.review import write_review
+    from preparation.survey import survey
+    from preparation.windows import choose
+    from utils.captions import read_caption_index
+
+    written = read_caption_index(args.output).captions if before else {}
+    surveyed = survey(footage, args.output / WORK_FOLDER, wanted, say)
+    chosen, left = choose([window for found in surveyed for window in found.windows], args.num or NUM_CLIPS)
+    cuts = plan_cuts(chosen, args.output, args.crop, wanted)
+    said = ask_missing(chosen, subjects) if not captioner else {}
+    cut_missing(chosen, cuts, say)
+    captions = caption_all(args, chosen, cuts, {**subjects, **said}, captioner)
+    report, stills = make_report(surveyed, chosen, left, cuts, captions)
+    settle_captions(report, before, {name: texts[0] for name, texts in written.items()})
+    remove_outdated(args.output, {cut.path.name for cut in cuts})
+    page = write_review(args.output, report | {"train": train_lines(args)}, stills)
+    print("\n".join(report_lines(report)))
+    if not chosen:
+        raise UserError("No clip could be made: the lines above say why.")
+    print(f"look at them, keep or drop, mend captions:\n  {path_from_here(page)}\n{train_lines(args)}")
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def check(args: argparse.Namespace):
+    """Return (footage, subjects by file, what training wants, the folder's earlier report), all found sound.
+
+    Raises UserError with a line for everything that is wrong.
+    """
+    from preparation.footage import find_footage
+    from preparation.report import WORK_FOLDER
+    from preparation.review import read_report
+    from preparation.subjects import can_ask, check_text, find_table, read_subjects
+
+    problems = check_writable(args.output)
+    args.motion = attempt(lambda: check_text("--motion", args.motion), None, problems)
+    args.subject = attempt(lambda: check_text("--subject", args.subject), None, problems)
+    if not args.inputs:
+        problems.append("No footage is named. Name videos, or folders of videos.")
+    if not args.motion and not args.regularization:
+        problems.append("--motion is missing. Give the motion a name, such as --motion dance.")
+    wanted = attempt(lambda: what_training_wants(args), None, problems)
+    footage = attempt(lambda: find_footage(args.inputs, args.output), [], problems)
+    table = args.subjects or find_table(args.inputs)
+    subjects = dict.fromkeys(footage, args.subject) if args.subject else {}
+    if table and footage:
+        subjects |= attempt(lambda: read_subjects(table, footage), {}, problems)
+    unsaid = [path for path in footage if path not in subjects]
+    if unsaid and not args.captioner and not can_ask() and not problems:
+        names = ", ".join(map(str, unsaid[:3])) + (f" and {len(unsaid) - 3} more" if unsaid[3:] else "")
+        problems.append(f"Nobody says who moves in {names}. Use --subject, a subjects.csv or --captioner.")
+    before = attempt(lambda: read_report(args.output), None, problems)
+    if any(args.output.glob("[!.]*")) and not (args.output / WORK_FOLDER).is_dir():
+        problems.append(f"{args.output}: holds files that prepare_clips.py did not make. Name a new folder.")
+    needed, free = CLIP_BYTES * (args.num or NUM_CLIPS), free_bytes(args.output)
+    if free < needed:
+        problems.append(f"{args.output}: needs up to {format_bytes(needed)}, and {format_bytes(free)} are "
+                        f"free there. Make room, or lower --num.")
+    if problems:
+        raise UserError(*problems)
+    return footage, subjects, wanted, before
+
+
+def what_training_wants(args: argparse.Namespace):
+    """Return the length, rate and size of clips; raises UserError if what is asked for cannot be."""
+    from preparation.windows import Wanted
+
+    problems = [f"--{name} is {value:g}. It must be above zero." for name, value in
+                (("seconds", args.seconds), ("num", args.num), ("fps", args.fps))
+                if value is not None and not (math.isfinite(value) and value > 0)]
+    # what the config lacks is what this command makes
+    config = attempt(lambda: load_config(args.config, ["train_data.path=clips"])[0], Config(), problems) \
+        if args.config else Config()
+    data = config.train_data
+    fps, window = args.fps or data.fps, data.n_sample_frames
+    if args.seconds and not problems and round(args.seconds * fps) < window:
+        least = math.ceil(100 * window / fps) / 100
+        problems.append(f"--seconds {args.seconds:g} is {round(args.seconds * fps)} frames at {fps:g} fps, "
+                        f"and training needs {window}. Say --seconds {least:g} or more.")
+    if problems:
+        raise UserError(*problems)
+    seconds = args.seconds or max(SECONDS, window / fps)
+    return Wanted(seconds, fps, window, (data.width, data.height), data.use_bucketing)
+
+
+def ask_missing(chosen, subjects: dict) -> dict:
+    """Ask on the terminal who moves in the files that clips come from, where nobody has said it."""
+    from preparation.subjects import ask
+    from preparation.windows import clock
+
+    said = {}
+    for window in chosen:
+        path = window.analysis.path
+        if path not in subjects and path not in said:
+            said[path] = ask(path, f"at {clock(window.span[0] / window.analysis.fps)}")
+    return said
+
+
+def caption_all(args: argparse.Namespace, chosen, cuts, subjects: dict, captioner) -> list[str]:
+    """Return the captions of the clips; what the user says goes before what a captioner says."""
+    from preparation.subjects import caption_for
+
+    captions = []
+    for window, cut in zip(chosen, cuts, strict=True):
+        subject = subjects.get(window.analysis.path)
+        if subject is None:
+            from preparation.captioner import describe_frame, with_motion
+            from preparation.making import middle_frame
+
+            sentence = describe_frame(captioner, middle_frame(cut)) or "a person"
+            captions.append(sentence if args.regularization else with_motion(sentence, args.motion))
+        else:
+            captions.append(caption_for(subject, args.motion, args.regularization))
+    return captions
+
+
+def train_lines(args: argparse.Namespace) -> str:
+    """Return the command that trains on the folder."""
+    config = args.config or PAPERS_CONFIG
+    fps = [f"train_data.fps={args.fps:g}"] if args.fps else []
+    if args.regularization:
+        return ("train with these for regularization:\n  "
+                + script_command("train_model.py", "--config", config, "train_data.path=YOUR_EXEMPLARS",
+                                 f"train_data.class_path={args.output}", *fps))
+    prompt = [f"validation_data.prompt=a robot doing the V* {args.motion}"] if args.motion else []
+    return ("train; if you have a folder of ordinary clips (see --regularization), name it as "
+            "train_data.class_path:\n  "
+            + script_command("train_model.py", "--config", config, f"train_data.path={args.output}", *fps,
+                             *prompt))
+
+
+def write_prompts(args: argparse.Namespace) -> None:
+    """Write a list of everyday prompts, and say how the base renders it and how to train on that."""
+    from preparation.everyday import everyday_prompts, subjects_of
+    from utils.files import replacing
+
+    problems = check_writable(args.output)
+    wanted = attempt(lambda: what_training_wants(args), None, problems)
+    subjects = [args.subject] if args.subject else []
+    for folder in args.inputs:
+        if not folder.is_dir():
+            problems.append(f"{folder}: is no folder. Name the folder of your exemplars.")
+        else:
+            subjects += attempt(lambda: subjects_of(folder), [], problems)
+    if not subjects and not problems:
+        problems.append("Name the folder of your exemplars, or say --subject: prompts are of its kind.")
+    if problems:
+        raise UserError(*problems)
+    prompts = everyday_prompts(subjects, args.num or NUM_PROMPTS)
+    path = args.output / "prompts.txt"
+    with replacing(path) as partial:
+        lines = [f"{seed},{prompt}\n" for seed, prompt in enumerate(prompts)]
+        partial.write_text("".join(lines), encoding="utf-8")
+    width, height = wanted.size
+    exemplars = args.inputs[0] if args.inputs else "YOUR_EXEMPLARS"
+    print(f"{path}: {len(prompts)} prompts. Edit them, then\n  "
+          + script_command("generate_pretrained.py", "-m", args.from_base, "-o", args.output, "-p", path,
+                           "-r", f"{width}x{height}", "-d", wanted.window, "--fps", f"{wanted.fps:g}")
+          + "\n  "
+          + script_command("train_model.py", "--config", args.config or PAPERS_CONFIG,
+                           f"train_data.path={exemplars}", f"train_data.class_path={args.output}"))
+
+
+if __name__ == "__main__":
+    run_script(main)

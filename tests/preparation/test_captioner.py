@@ -1,0 +1,42 @@
+"""Captions by a model: a random BLIP of the real class from a local folder, and the words for the motion."""
+
+import json
+
+import numpy as np
+import pytest
+
+from preparation.captioner import describe_frame, load_captioner, with_motion
+from utils.errors import UserError
+
+
+@pytest.mark.parametrize("sentence, motion, caption", [
+    ("a man is dancing in a park", "dance", "a man doing the V* dance in a park"),
+    ("a woman does a dance on stage", "dance", "a woman doing the V* dance on stage"),
+    ("a man is riding a wave in the sea", "surf", "a man doing the V* surf in the sea"),
+    ("a man wearing a hat is standing in front of a building", "dance",
+     "a man wearing a hat doing the V* dance in front of a building"),
+    ("two men running and jumping on grass", "salsa spin", "two men doing the V* salsa spin on grass"),
+    ("A girl was skiing", "ski", "A girl doing the V* ski"),
+    ("a dog", "dance", "a dog doing the V* dance"),
+])
+def test_words_for_the_motion_become_its_name(sentence, motion, caption):
+    assert with_motion(sentence, motion) == caption
+
+
+def test_random_blip_from_a_folder_says_something(blip_folder):
+    captioner = load_captioner(str(blip_folder))
+    frame = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
+    sentence = describe_frame(captioner, frame)
+    assert sentence == describe_frame(captioner, frame)
+    assert set(sentence.split()) <= {"a", "man", "dog", "dancing", "walking", "in", "park"} and sentence
+
+
+def test_what_is_no_captioner_is_one_line(tmp_path, blip_folder):
+    with pytest.raises(UserError, match="does not exist"):
+        load_captioner("./no/such/folder")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text(json.dumps({"model_type": "vit"}))
+    with pytest.raises(UserError, match="cannot be loaded") as caught:
+        load_captioner(str(broken))
+    assert len(caught.value.problems) == 1

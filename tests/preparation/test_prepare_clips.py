@@ -1,0 +1,210 @@
+"""prepare_clips.py as it is typed: footage in, a data folder out."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from preparation.analysis import analyse
+from preparation.footage import write_cuts
+from tests.preparation.films import black, film, scene
+from utils.video import probe
+
+SMALL = ("--seconds", 1)
+DANCE = ("--motion", "dance", "--subject", "a man")
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(f"output_dir: {tmp_path / 'results'}\n"
+                    "train_data: {width: 64, height: 64, n_sample_frames: 8, fps: 24}\n")
+    return path
+
+
+@pytest.fixture
+def footage(all_footage, tmp_path):
+    return shutil.copytree(all_footage, tmp_path / "footage")
+
+
+@pytest.fixture(scope="session")
+def all_footage(tmp_path_factory):
+    """Three scenes with black between them in one film, and files that cannot be used."""
+    folder = tmp_path_factory.mktemp("footage")
+    film(folder / "film.mp4", scene(50, 1), black(12), scene(40, 2), black(12), scene(45, 3))
+    (folder / "copy.mp4").write_bytes((folder / "film.mp4").read_bytes())
+    film(folder / "black.mp4", black(30))
+    film(folder / "still.mp4", np.repeat(scene(1, 4), 30, axis=0))
+    film(folder / "tiny.mp4", scene(30, 5, (32, 24)))
+    (folder / "empty.mp4").touch()
+    (folder / "text.mov").write_text("no video")
+    (folder / "playlist.mp4").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/x.ts\n")
+    return folder
+
+
+def text(folder):
+    return json.loads((folder / "text.json").read_text())
+
+
+def test_folder_trains_without_a_remark_and_every_file_is_accounted_for(run_main, tmp_path, footage, config,
+                                                                           tiny_base):
+    out = tmp_path / "clips"
+    code, said, _ = run_main("prepare_clips", footage, "-o", out, *DANCE,
+                             "--config", config, *SMALL)
+    assert code == 0
+    report = json.loads((out / "report.json").read_text())
+    status = {entry["file"].rpartition("/")[2]: (entry["status"], entry["why"]) for entry in report["inputs"]}
+    assert {name for name, (what, _) in status.items() if what == "unreadable"} == {
+        "empty.mp4", "text.mov", "playlist.mp4"}
+    assert status["black.mp4"] == ("left out", "black, or fading to or from black")
+    assert status["still.mp4"] == ("left out", "a still picture")
+    assert "smaller than the trained size" in status["tiny.mp4"][1]
+    # of two equal files the first by name is used
+    assert status["copy.mp4"] == ("used", "") and "the same file as" in status["film.mp4"][1]
+    used = next(entry for entry in report["inputs"] if entry["file"].endswith("copy.mp4"))
+    assert [(shot["start"], shot["end"]) for shot in used["shots"]] == [(0, 50), (62, 102), (114, 159)]
+    assert text(out) == {clip["file"]: "a man doing the V* dance" for clip in report["clips"]}
+    assert all(probe(out / name).num_frames == 24 for name in text(out)) and len(text(out)) >= 3
+    assert f"train_data.path={out}" in said and "review.html" in said
+
+    code, said, _ = run_main("train_model", "--config", config, f"train_data.path={out}",
+                             f"pretrained_model_path={tiny_base}",
+                             "validation_data.prompt=a robot doing the V* dance", "--dry-run")
+    assert code == 0 and "note:" not in said and f"{len(text(out))} exemplar clips" in said
+
+
+def test_same_command_does_nothing_twice_and_keeps_edits(run_main, tmp_path, footage, config, monkeypatch):
+    out = tmp_path / "clips"
+    command = ("prepare_clips", footage / "film.mp4", "-o", out, *DANCE,
+               "--config", config, *SMALL)
+    run_main(*command)
+    (first, *others) = text(out)
+    edited = text(out) | {first: "a clown doing the V* dance"}
+    del edited[others[0]]
+    (tmp_path / "choice.json").write_text(json.dumps(edited))
+    code, said, _ = run_main("prepare_clips", "-o", out, "--keep", tmp_path / "choice.json")
+    assert code == 0 and f"--config {config} train_data.path={out}" in said
+    monkeypatch.setattr("preparation.analysis._measure", None)
+    monkeypatch.setattr("preparation.making.write_cuts", None)
+    code, _, said = run_main(*command)
+    assert (code, said) == (0, "") and text(out) == edited
+    assert sorted(path.name for path in out.glob("*.mp4")) == sorted(edited)
+
+
+def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(run_main, tmp_path, footage, config,
+                                                                    monkeypatch):
+    out, looked_at, cut = tmp_path / "clips", [], []
+
+    def analyse_until_stopped(path, cache):
+        if len(looked_at) == 2:
+            looked_at.append(None)
+            raise KeyboardInterrupt
+        looked_at.append(path)
+        return analyse(path, cache)
+
+    def cut_and_stop(*arguments):
+        write_cuts(*arguments)
+        cut.append(arguments)
+        if len(cut) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("preparation.survey.analyse", analyse_until_stopped)
+    monkeypatch.setattr("preparation.making.write_cuts", cut_and_stop)
+    film(footage / "other.mp4", scene(40, 8))
+    command = ("prepare_clips", footage, "-o", out, *DANCE, "--config", config)
+    for _ in range(2):   # while looking, and while cutting
+        assert run_main(*command)[0] == 130
+    assert list(out.glob(".*.partial*")) == [] and len(list(out.glob("*.mp4"))) >= 1
+    assert run_main(*command)[0] == 0
+    assert len(cut) == 2 and set(text(out)) == {path.name for path in out.glob("*.mp4")}
+
+
+def test_everything_wrong_is_said_at_once_before_anything_starts(run_main, tmp_path, footage):
+    full = tmp_path / "full"
+    film(full / "mine.mp4", scene(9))
+    code, _, said = run_main("prepare_clips", footage / "none.mp4", full, "-o", full, "--seconds", 0.1,
+                             "--num", -1, "--subject", " ", "--config", tmp_path / "none.yaml")
+    lines = said.splitlines()
+    assert code == 2 and len(lines) == len(set(lines)) == 7
+    for part in ("none.mp4: does not exist", "is the output folder", "--num is -1", "none.yaml", "--subject",
+                 "--motion is missing", "holds files that prepare_clips.py did not make"):
+        assert any(part in line for line in lines), part
+    assert not (full / ".prepared").exists()
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (("--motion", "dance"), "Nobody says who moves in"),
+    ((*DANCE, "--seconds", 0.2), "Say --seconds 0.34 or more"),
+    (("--motion", "dance", "--captioner", "./none"), "--captioner: ./none does not exist"),
+    (("--motion", "dance", "--subjects", "CSV"), "line 3: other.mp4 is not among the footage"),
+    (("--crop", "round"), "invalid choice: 'round'"),
+])
+def test_wrong_arguments_are_one_line(run_main, tmp_path, footage, config, arguments, said):
+    table = tmp_path / "subjects.csv"
+    table.write_text("file,subject\nfilm.mp4,a man\nother.mp4,a dog\n")
+    arguments = [table if argument == "CSV" else argument for argument in arguments]
+    code, _, error = run_main("prepare_clips", footage / "film.mp4", "-o", tmp_path / "out", "--config",
+                              config, *arguments)
+    assert code == 2 and said in error and len(error.splitlines()) == 1
+
+
+def test_no_room_is_one_line(run_main, tmp_path, footage, config, full_disk, monkeypatch):
+    command = ("prepare_clips", footage / "film.mp4", "-o", tmp_path / "out", *DANCE,
+               "--config", config)
+    with full_disk():
+        code, _, said = run_main(*command)
+    assert code == 2 and len(said.splitlines()) == 1 and "could not be written" in said
+    monkeypatch.setattr("prepare_clips.free_bytes", lambda path: 1000)
+    code, _, said = run_main(*command)
+    assert code == 2 and "1 kB are free there. Make room" in said
+
+
+def test_footage_without_a_clip_is_said_with_its_reasons(run_main, tmp_path, footage, config):
+    code, said, error = run_main("prepare_clips", footage / "black.mp4", "-o", tmp_path / "out", *DANCE,
+                                 "--config", config)
+    assert code == 2 and "No clip could be made" in error and "black, or fading" in said
+
+
+def test_subjects_come_from_the_table_beside_the_footage_or_from_the_terminal(
+        run_main, tmp_path, footage, config, monkeypatch):
+    film(footage / "other.mp4", scene(40, 8))
+    (footage / "subjects.csv").write_text("file,subject\nother.mp4,a red robot\n")
+    monkeypatch.setattr("preparation.subjects.can_ask", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda question: f"who {'film.mp4' in question}")
+    inputs = footage / "film.mp4", footage / "other.mp4"
+    command = ("prepare_clips", *inputs, "-o", tmp_path / "out", "--motion", "dance", "--config", config)
+    assert run_main(*command)[0] == 0
+    captions = text(tmp_path / "out")
+    assert {name[:4]: caption for name, caption in captions.items()} == {
+        "film": "who True doing the V* dance", "othe": "a red robot doing the V* dance"}
+
+
+def test_regularization_clips_have_plain_captions(run_main, tmp_path, footage, config):
+    code, said, _ = run_main("prepare_clips", footage / "film.mp4", "-o", tmp_path / "out",
+                             "--regularization", "--motion", "walking", "--subject", "a man",
+                             "--config", config)
+    assert code == 0 and set(text(tmp_path / "out").values()) == {"a man walking"}
+    assert f"train_data.class_path={tmp_path / 'out'}" in said
+
+
+def test_captioner_captions_what_nobody_has_named(run_main, tmp_path, footage, config, blip_folder):
+    code, _, _ = run_main("prepare_clips", footage / "film.mp4", "-o", tmp_path / "out", "--motion", "dance",
+                          "--captioner", blip_folder, "--config", config)
+    assert code == 0 and all("doing the V* dance" in caption for caption in text(tmp_path / "out").values())
+
+
+def test_from_base_writes_prompts_of_the_exemplars_kinds(run_main, tmp_path, config):
+    exemplars, out = tmp_path / "exemplars", tmp_path / "others"
+    film(exemplars / "a.mp4", scene(9))
+    film(exemplars / "b.mp4", scene(9))
+    captions = {"a.mp4": "a man doing the V* dance", "b.mp4": "a dog doing the V* dance"}
+    (exemplars / "text.json").write_text(json.dumps(captions))
+    code, said, _ = run_main("prepare_clips", exemplars, "-o", out, "--from-base", "zs", "--num", 30,
+                             "--config", config)
+    prompts = (out / "prompts.txt").read_text().splitlines()
+    assert code == 0 and len(set(prompts)) == 30 and "V*" not in "".join(prompts)
+    assert sum(" a dog " in f" {line.partition(',')[2]} " for line in prompts) == 2
+    first, second = said.splitlines()[1:]
+    assert "generate_pretrained.py -m zs" in first and "-r 64x64 -d 8 --fps 24" in first
+    assert f"train_data.path={exemplars} train_data.class_path={out}" in second

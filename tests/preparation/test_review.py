@@ -1,0 +1,106 @@
+"""The page review.html in a real Chromium, and what --keep makes of the file it saves."""
+
+import base64
+import hashlib
+import json
+import re
+
+import pytest
+
+from preparation.report import REPORT_NAME
+from preparation.review import PAGE_NAME, keep, read_report, write_review
+from tests.conftest import ROOT
+from tests.preparation.films import film, scene
+from utils.errors import UserError
+
+TEMPLATE = (ROOT / "utils" / PAGE_NAME).read_text(encoding="utf-8")
+MARKUP = "<img src=x onerror=window.pwned=1>"
+STILL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+
+
+def clip_entry(name: str, caption: str) -> dict:
+    return {"file": name, "caption": caption, "proposed": caption, "kept": True, "source": "phone/film.mp4",
+            "start": 0, "end": 24, "time": "0:00.00 to 0:01.00", "num_frames": 24, "fps": 24,
+            "box": [0, 0, 96, 64], "size": [96, 64], "why": "clear movement"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "clips"
+    for seed, name in enumerate(("one.mp4", "two ü.mp4")):
+        film(folder / name, scene(24, seed))
+    report = {"clips": [clip_entry("one.mp4", "a man doing the V* dance"), clip_entry("two ü.mp4", MARKUP)],
+              "left_out": [{"source": MARKUP, "start": 0, "end": 9, "time": "0:00 to 0:01",
+                            "reason": "blurred"}],
+              "inputs": [{"file": "phone/film.mp4", "status": "used", "why": ""},
+                         {"file": "broken.mp4", "status": "unreadable", "why": "is empty"}]}
+    write_review(folder, report, [STILL])
+    return folder
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_clips_play_and_everything_is_shown_as_text(open_page, folder, width):
+    page = open_page(folder / PAGE_NAME, viewport={"width": width, "height": 900})
+    page.wait_for_function("() => document.querySelector('video').currentTime > 0.1")
+    assert page.eval_on_selector_all("textarea", "all => all.map(one => one.value)")[1] == MARKUP
+    assert MARKUP in page.inner_text("#left-out") and "blurred" in page.inner_text("#left-out")
+    assert page.evaluate("document.querySelector('#left-out img').naturalWidth") == 1
+    assert "broken.mp4: unreadable" in page.inner_text("#files")
+    assert page.inner_text("#count") == "2 of 2 kept" and "--keep" in page.inner_text("#command")
+    assert page.evaluate("window.pwned ?? null") is None
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.browser
+def test_saved_file_is_what_keep_takes(open_page, folder, tmp_path):
+    page = open_page(folder / PAGE_NAME, accept_downloads=True)
+    page.uncheck("#clips li:nth-child(2) input")
+    page.fill("#clips li:nth-child(1) textarea", " a tall man\n doing the V* dance ")
+    assert page.inner_text("#count") == "1 of 2 kept"
+    with page.expect_download() as download:
+        page.click("#save")
+    assert download.value.suggested_filename == "text.json"
+    download.value.save_as(tmp_path / "text.json")
+    assert [clip["kept"] for clip in keep(folder, tmp_path / "text.json")["clips"]] == [True, False]
+    assert json.loads((folder / "text.json").read_text()) == {"one.mp4": "a tall man doing the V* dance"}
+    assert [path.name for path in folder.glob("*.mp4")] == ["one.mp4"]
+    page = open_page(folder / PAGE_NAME)
+    assert page.inner_text("#count") == "1 of 2 kept"
+    page.wait_for_function("() => [...document.querySelectorAll('video')].every(video => video.readyState)")
+
+
+def test_dropped_clip_comes_back_when_it_is_named_again(folder, tmp_path):
+    both, one = tmp_path / "both.json", tmp_path / "one.json"
+    both.write_text(json.dumps({"one.mp4": "a cat", "two ü.mp4": "a dog"}))
+    one.write_text(json.dumps({"one.mp4": "a cat"}))
+    keep(folder, one)
+    assert [clip["kept"] for clip in read_report(folder)["clips"]] == [True, False]
+    keep(folder, both)
+    assert sorted(path.name for path in folder.glob("*.mp4")) == ["one.mp4", "two ü.mp4"]
+    assert json.loads((folder / "text.json").read_text()) == {"one.mp4": "a cat", "two ü.mp4": "a dog"}
+
+
+@pytest.mark.parametrize("content, said", [
+    ('{"other.mp4": "a cat"}', "names other.mp4, which prepare_clips.py did not put into"),
+    ('{"../one.mp4": "a cat"}', "names ../one.mp4"),
+    ("{}", "keeps no clip"), ("[1]", "is not of the form"), ('{"one.mp4": 3}', "is not of the form"),
+    ("nonsense", "is not of the form")])
+def test_wrong_choice_changes_nothing(folder, tmp_path, content, said):
+    before = (folder / REPORT_NAME).read_bytes()
+    (tmp_path / "text.json").write_text(content)
+    with pytest.raises(UserError, match=re.escape(said)):
+        keep(folder, tmp_path / "text.json")
+    assert (folder / REPORT_NAME).read_bytes() == before and len(list(folder.glob("*.mp4"))) == 2
+
+
+@pytest.mark.parametrize("tag", ["script", "style"])
+def test_policy_names_script_and_style_by_their_hash(tag):
+    content = re.search(f"<{tag}>(.*?)</{tag}>", TEMPLATE, re.S)[1]
+    needed = f"{tag}-src 'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
+    assert needed in TEMPLATE, f"{PAGE_NAME} was edited: its policy needs {needed}"
+
+
+def test_page_names_no_address_and_no_markup_sink():
+    assert re.findall(r"\b(?:https?|wss?)://[^\s'\"]+", TEMPLATE) == ["http://www.w3.org/2000/svg"]
+    assert not re.findall(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|Function\(", TEMPLATE)
