@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from puppets.labels import MOTIONS, read_scenes, scene_captions, shown_labels
 
-from evaluation.recognizing import classify_motion, load_clip, load_motion_recognizer, match_captions
+from evaluation.recognizing import classify_motion, load_clip, load_motion_recognizer
 from models.base import Base, decode_latents, load_base
-from puppets.measure_base import NUM_FRAMES, SIZE, Question, ask
+from puppets import world
+from puppets.measure_base import Question, ask
+from puppets.recognizer_labels import MOTIONS, match_captions, read_scenes, scene_captions, shown_labels
 from rendering.samplers import SAMPLERS
 from rendering.sampling import Rendering, denoise
 from utils.commands import CLIP, RECOGNIZER, ROOT
@@ -29,7 +30,7 @@ from utils.markdown import table
 from utils.prompts import Prompt
 from utils.tensor_files import read_tensors, write_tensors
 
-REFERENCE = Rendering(SIZE, SIZE, NUM_FRAMES, 100, 4.0, sampler="dpm")
+REFERENCE = Rendering(world.FRAME_SIZE, world.FRAME_SIZE, world.CLIP_FRAMES, 100, 4.0, sampler="dpm")
 
 
 def main() -> None:
