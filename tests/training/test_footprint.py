@@ -161,7 +161,7 @@ def test_peak_is_the_largest_sum_on_the_way():
     # recomputed, in b: what enters a and b, all of b again, what is under way, the gradients of b and c
     assert peak_of_step(blocks, sizes, 4, recompute=True) == (107, 404)
     # from the second pass on all gradients are there, and the peak is where activations are most
-    assert peak_of_step(blocks, sizes, 4, recompute=False, are_there=True) == (130, 408)
+    assert peak_of_step(blocks, sizes, 4, recompute=False, gradients_stay=True) == (130, 408)
 
 
 def test_limit_of_plain_attention_is_one_number():
