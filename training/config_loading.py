@@ -88,7 +88,8 @@ def config_yaml(config: Config) -> str:
 
 def flat_config(config: Config) -> dict[str, Any]:
     """Return {key with its section: value}, for comparing two configs."""
-    return dict(leaves(dataclasses.asdict(config)))
+    return {name: float(value) if KEYS[name].kind is float else value
+            for name, value in leaves(dataclasses.asdict(config))}
 
 
 def _checked(examined: Examined) -> tuple[Config, list[str]]:

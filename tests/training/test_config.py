@@ -283,7 +283,8 @@ def test_prompt_on_the_command_line_is_taken_as_typed():
     ("train_data.path", "clips #2"), ("subject", "007"), ("subject", "no"), ("placeholder_token", "no"),
     ("output_dir", "1e3"), ("train_data.path", "a: b"), ("train_data.single_video_prompt", "[64] a: 'slow'"),
     ("validation_data.negative_prompt", "null, {blurry"), ("output_dir", "${a} \\${b}"), ("subject", "'a'"),
-    ("placeholder_token", "12")])
+    ("placeholder_token", "12"), ("output_dir", "${"),
+    ("validation_data.negative_prompt", "\\\\${oc.env:HOME} ${")])
 def test_text_on_the_command_line_is_taken_as_typed(key, typed):
     types = "dataset_types=[folder, single_video]"
     config = parse("", types, f"{key}={typed}")
