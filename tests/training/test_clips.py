@@ -379,6 +379,16 @@ def test_index_that_is_not_json_is_reported_with_the_clips(folder):
     assert "text.json: is not JSON" in problems[0] and "none.mp4: is empty" in problems[1]
 
 
+# ---------------------------------------------------------------------------------------------- cached latents
+
+def test_plain_clips_keep_the_latents_of_earlier_versions(folder):
+    """Those of an odd file, or of frames that decord found by seeking, may be of wrong frames."""
+    ffmpeg("-i", folder / "spin.mp4", "-vf", "setsar=4/3", folder / "wide.mp4")
+    write_clip(folder / "fast.mp4", 31, fps=24)
+    found = {clip.path.name: clip.is_read_as_ever for clip in find(folder, fallback_prompt=["V*"])[0]}
+    assert found == {"spin.mp4": True, "wide.mp4": False, "fast.mp4": False}
+
+
 # ------------------------------------------------------------------------------------------------- the report
 
 def test_report_has_a_line_for_every_clip(folder, tmp_path):
@@ -400,7 +410,7 @@ def test_report_of_one_file_of_each_kind_fits_one_screen(folder):
     for name, arguments in {
             "anamorphic.mp4": ["-vf", "setsar=4/3"], "b.avi": ["-c:v", "mpeg4", "-bf", 2], "broadcast.ts": [],
             "camera.mpg": ["-r", 25, "-c:v", "mpeg2video", "-vf", "interlace", "-flags", "+ilme+ildct"], "cut.mp4": ["-ss", 0.5, "-c", "copy"],
-            "hdr.mp4": ["-c:v", "libx265", "-x265-params", "log-level=none", "-color_trc", "arib-std-b67"],
+            "hdr.mp4": ["-c:v", "libx265", "-x265-params", "log-level=none", "-vf", "setparams=color_trc=arib-std-b67"],
             "hevc.mkv": ["-c:v", "libx265", "-x265-params", "log-level=none"], "screen.webm": [], "sticker.gif": [],
             "sticker.webp": [], "sticker.apng": ["-f", "apng"], "old.wmv": []}.items():
         before = arguments[:2] if "-ss" in arguments else []
