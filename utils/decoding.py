@@ -18,9 +18,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from utils.containers import IMAGE_SUFFIXES, is_picture_file   # noqa: F401 (IMAGE_SUFFIXES for others)
+from utils.containers import IMAGE_SUFFIXES, is_picture_file  # noqa: F401 (IMAGE_SUFFIXES for others)
 from utils.errors import UserError
-from utils.films import Packet, broken, decoded, open_video, read_film
+from utils.films import Packet, broken, decoded, is_text, open_video, read_film
 from utils.looking import check_whole, is_plain, look
 from utils.pictures import read_pictures
 
@@ -146,7 +146,7 @@ def suits_decord(path: Path) -> bool:
     container, stream = open_video(path)
     with container:
         if stream.codec_context.name != "h264" or not container.format.name.startswith(DECORD_FORMATS) \
-                or stream.codec_context.width < DECORD_WIDTH:
+                or stream.codec_context.width < DECORD_WIDTH or not is_text(path):
             return False
         packets = []
         first = next(decoded(container, stream, path, packets))

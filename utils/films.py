@@ -48,7 +48,8 @@ def open_video(path: Path) -> tuple[av.container.InputContainer, av.VideoStream]
     Raises UserError if it has none.
     """
     try:
-        container = av.open(f"file:{path}", metadata_errors="replace",
+        # PyAV takes only names that are text
+        container = av.open(f"file:{path}" if is_text(path) else open(path, "rb"), metadata_errors="replace",
                             options={"format_whitelist": FORMATS, "protocol_whitelist": "file"})
         streams = video_streams(container)
         if not streams:
@@ -63,6 +64,11 @@ def open_video(path: Path) -> tuple[av.container.InputContainer, av.VideoStream]
     stream.codec_context.thread_count = min(4, os.cpu_count() or 1) if is_large else 1
     stream.thread_type = "AUTO"
     return container, stream
+
+
+def is_text(path: Path) -> bool:
+    """Say whether the name of a file is text: Linux takes any bytes."""
+    return str(path) == str(path).encode(errors="replace").decode()
 
 
 def video_streams(container: av.container.InputContainer) -> list[av.VideoStream]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.containers import VIDEO_SUFFIXES   # noqa: F401 (for others)
+from utils.containers import VIDEO_SUFFIXES  # noqa: F401 (for others)
 from utils.decoder import comment, decode, look
 from utils.errors import UserError
 from utils.files import free_space, replacing

@@ -7,8 +7,6 @@ import pytest
 from PIL import Image
 
 from tests.video_files import (
-    HEIGHT,
-    WIDTH,
     ffmpeg,
     numbered_frames,
     numbers_shown,
