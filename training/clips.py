@@ -131,15 +131,15 @@ def caption_remarks(captions: tuple[str, ...], role: str, token: str) -> list[st
 def count_frozen(info: VideoInfo, frames: tuple[int, ...]) -> int:
     """Count the frames that show the same picture as the one before, of those in `frames`.
 
-    The sum of all changes between two frames is never less than their difference, so none is counted that shows
-    something else.
+    The sum of all changes between two frames is never less than their difference, so no frame that shows
+    something else is counted.
     """
     changed = np.cumsum(info.changes)
     return sum(changed[b] - changed[a] < SAME_PICTURE for a, b in zip(frames, frames[1:]))
 
 
 def is_own_video(path: Path) -> bool:
-    """Say whether this program rendered the video: a base's own frames are at the rate that the base knows."""
+    """Say whether this program rendered the video, whose rate is then the one that its base knows."""
     return {"prompt", "base"} <= set(read_metadata(path))
 
 
@@ -147,8 +147,9 @@ def _mark_repeats(exemplars: list[Clip], regularization: list[Clip]) -> tuple[li
     """Add a remark to every clip whose file is the same as an exemplar before it."""
     names, marked = {}, []
     for clip in (*exemplars, *regularization):
-        same = names.get(clip.digest)
-        marked.append(replace(clip, remarks=(*clip.remarks, f"the same file as the exemplar {same}")) if same else clip)
+        if same := names.get(clip.digest):
+            clip = replace(clip, remarks=(*clip.remarks, f"the same file as the exemplar {same}"))
+        marked.append(clip)
         if len(marked) <= len(exemplars):
             names.setdefault(clip.digest, clip.path.name)
     return marked[:len(exemplars)], marked[len(exemplars):]

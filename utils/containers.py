@@ -12,7 +12,7 @@ EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
 def is_clip(path: Path) -> bool:
-    """Say whether the file is one of moving pictures, by its suffix; of .png and .webp the content decides."""
+    """Say whether the file holds moving pictures, by its suffix; of .png and .webp the content decides."""
     suffix = path.suffix.lower()
     return suffix in VIDEO_SUFFIXES or suffix in IMAGE_SUFFIXES and is_animated(path)
 
