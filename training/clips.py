@@ -8,7 +8,7 @@ import numpy as np
 from training.config import Config
 from training.data_folders import ListedClip, list_folder
 from training.looking import look_at_clips
-from utils.containers import is_image
+from utils.containers import is_image, is_text
 from utils.errors import UserError, attempt
 from utils.prompts import names_motion, with_token
 from utils.video import SAME_PICTURE, VideoInfo, read_metadata, sampled_fps, sampled_frames, trained_size
@@ -88,6 +88,8 @@ def make_clip(listed: ListedClip, role: str, config: Config, stride: int,
     if isinstance(found, UserError):
         raise found
     (digest, info), data, path = found, config.train_data, listed.path
+    if not all(is_text(caption) for caption in listed.captions):
+        raise UserError(f"{path}: its name, which would be its caption, is no text. Rename it.")
     window = 1 if is_image(path) or data.train_weights == "spatial" else data.n_sample_frames
     frames, fps = sampled_frames(info, data.fps), sampled_fps(info, data.fps)
     if listed.frame_step:

@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from utils.containers import is_text
 from utils.errors import UserError
 from utils.pictures import composite
 from utils.tone_mapping import HDR, lookup_table
@@ -64,11 +65,6 @@ def open_video(path: Path) -> tuple[av.container.InputContainer, av.VideoStream]
     stream.codec_context.thread_count = min(4, os.cpu_count() or 1) if is_large else 1
     stream.thread_type = "AUTO"
     return container, stream
-
-
-def is_text(path: Path) -> bool:
-    """Say whether the name of a file is text: Linux takes any bytes."""
-    return str(path) == str(path).encode(errors="replace").decode()
 
 
 def video_streams(container: av.container.InputContainer) -> list[av.VideoStream]:
