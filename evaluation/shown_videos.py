@@ -17,8 +17,9 @@ from training.config import Config
 from training.config_loading import load_config
 from training.run_folder import CONFIG_NAME
 from utils.captions import captions_of, read_caption_index
+from utils.containers import VIDEO_SUFFIXES, is_clip
 from utils.errors import UserError, attempt
-from utils.video import VIDEO_SUFFIXES, VideoInfo, frame_step, iter_frames, probe, read_metadata
+from utils.video import VideoInfo, probe, read_metadata, sampled_frames
 
 STEP_FOLDER = re.compile(r"(?:.*/)?step_0*(\d+)/[^/]*")
 MAX_FRAMES = 4096   # of one video; rendered videos have some dozens
@@ -105,7 +106,7 @@ def find_exemplars(folder: Path, motion: MotionName, fps: float) -> list[Exempla
     """
     _check_folder(folder, "--exemplars", "the folder of clips the motion was learned from")
     paths = sorted(path for path in folder.iterdir()
-                   if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith("."))
+                   if is_clip(path) and not path.name.startswith("."))
     if not paths:
         raise UserError(f"--exemplars: {folder} holds no clips ({', '.join(VIDEO_SUFFIXES)}).")
     problems = []
@@ -118,8 +119,7 @@ def find_exemplars(folder: Path, motion: MotionName, fps: float) -> list[Exempla
     scenes = captions if len(set(captions.values())) > 1 else {path: path.name for path in paths}
     patterns = motion.patterns([Config.placeholder_token])
     return [Exemplar(path, scenes[path], without_motion(captions[path], patterns),
-                     tuple(range(0, facts[path].num_frames, frame_step(facts[path].fps, fps))))
-            for path in paths]
+                     sampled_frames(facts[path], fps)) for path in paths]
 
 
 def identifiers_of(folder: Path, records: Iterable[dict]) -> set[str]:
@@ -163,7 +163,7 @@ def _check_folder(folder: Path, role: str, wanted: str) -> None:
 
 
 def _checked(paths: list[Path]) -> dict[Path, VideoInfo]:
-    """Return {path: what its container says}. All frames are decoded, to find damage before anything slow."""
+    """Return what is found in each. All frames are decoded, to find damage before anything slow."""
     facts, problems = {}, []
     for path in paths:
         def check(path: Path = path) -> VideoInfo:
@@ -171,8 +171,6 @@ def _checked(paths: list[Path]) -> dict[Path, VideoInfo]:
             if info.num_frames > MAX_FRAMES:
                 raise UserError(f"{path}: has {info.num_frames} frames. "
                                 f"Measure clips of at most {MAX_FRAMES}.")
-            for _ in iter_frames(path, range(info.num_frames)):
-                pass
             return info
         facts[path] = attempt(check, None, problems)
     if problems:

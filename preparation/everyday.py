@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from utils.captions import captions_of, read_caption_index
+from utils.containers import VIDEO_SUFFIXES
 from utils.errors import UserError
 from utils.prompts import MOTION_TOKEN
-from utils.video import VIDEO_SUFFIXES
 
 SUBJECTS = {
     "person": ("a man", "a woman", "a boy", "a girl", "an old man", "an old woman", "a teacher", "a cook",

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.containers import VIDEO_SUFFIXES
 from utils.errors import UserError
 from utils.files import free_space, replacing
-from utils.video import CRF, VIDEO_SUFFIXES, VideoInfo, probe
+from utils.video import CRF, VideoInfo, probe
 
-FOOTAGE_SUFFIXES = (*VIDEO_SUFFIXES, ".m4v", ".mts", ".3gp", ".mpg", ".mpeg")
 STALLED_SECONDS = 120   # without a frame, after which a decoder is given up
 SCALER = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"   # the quick ways darken by 2 grey levels
 LONG_SIDE = 256         # pixels of the frames that are analysed
@@ -50,11 +50,11 @@ def find_footage(inputs: Sequence[Path], output: Path) -> list[Path]:
         if path.resolve().is_relative_to(inside):
             problems.append(f"{path}: is the output folder, or lies in it. Name another folder with -o.")
         elif path.is_dir():
-            below = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in FOOTAGE_SUFFIXES
+            below = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in VIDEO_SUFFIXES
                      and not any(part.startswith(".") for part in file.relative_to(path).parts)
                      and file.is_file() and not file.resolve().is_relative_to(inside)]
             if not below:
-                problems.append(f"{path}: holds no video ({', '.join(FOOTAGE_SUFFIXES)}).")
+                problems.append(f"{path}: holds no video ({', '.join(VIDEO_SUFFIXES)}).")
             found += below
         elif path.is_file():
             found.append(path)

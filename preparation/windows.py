@@ -5,6 +5,7 @@
 """
 
 import functools
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -12,7 +13,6 @@ import numpy as np
 
 from preparation.analysis import CHANGE_UNIT, Analysis
 from preparation.shots import Span, Stretch
-from utils.video import frame_step
 
 STRIDES = 4            # starts of windows tried per length of a window
 SLOWEST = 1 / 1.25     # of the trained rate; slower clips, training remarks, are learned too fast
@@ -139,7 +139,7 @@ def clock(seconds: float) -> str:
 
 
 def _windows_of(analysis: Analysis, stretch: Stretch, wanted: Wanted) -> list[Window] | Span:
-    step = frame_step(stretch.fps, wanted.fps)
+    step = max(1, round(stretch.fps / wanted.fps))
     if stretch.fps / step < SLOWEST * wanted.fps:
         step = max(1, step - 1)
     fps, frames = stretch.fps / step, stretch.frames
@@ -149,8 +149,8 @@ def _windows_of(analysis: Analysis, stretch: Stretch, wanted: Wanted) -> list[Wi
     if fps < SLOWEST * wanted.fps:
         return Span(start, end, f"shows {fps:.3g} new pictures a second, and training wants "
                                 f"{wanted.fps:.3g}; --fps {fps:.3g} would use it")
-    # training may take every n-th frame of what is written
-    needed, available = wanted.window * frame_step(fps, wanted.fps), len(frames) // step
+    # of clips that are faster than `wanted.fps`, training takes the frames shown at that rate
+    needed, available = math.ceil(wanted.window * max(1, fps / wanted.fps)), len(frames) // step
     if available < needed:
         return Span(start, end, f"lasts {available / fps:.2g} s, and training needs {needed / fps:.2g} s "
                                 f"in one shot")

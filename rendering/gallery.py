@@ -26,7 +26,7 @@ from utils.files import replacing, write_json
 
 PAGE_NAME = "video_lightbox.html"
 # also those that no browser plays: the page says so instead of leaving them out
-VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".ogv", ".avi", ".gif"}
+LISTED_SUFFIXES = {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".ogv", ".avi", ".gif"}
 MAX_DEPTH = 3  # results/{run}/samples/step_01000 seen from results
 MAX_SAFE_INTEGER = 2**53 - 1  # JavaScript reads larger numbers as their neighbours
 LIST_BLOCK = '<script type="application/json" id="list">{}</script>'
@@ -87,7 +87,7 @@ def list_videos(folder: Path) -> list[dict[str, Any]]:
         if len(inside.parts) == MAX_DEPTH:
             subdirectories.clear()
         subdirectories[:] = filter(is_listed, subdirectories)  # in place: where os.walk goes next
-        names = [name for name in names if is_listed(name) and Path(name).suffix.lower() in VIDEO_SUFFIXES]
+        names = [name for name in names if is_listed(name) and Path(name).suffix.lower() in LISTED_SUFFIXES]
         paths = [root / inside / name for name in names if is_file_within(root, root / inside / name)]
         if paths:
             facts = read_json(root, root / inside / "videos.json")

@@ -8,19 +8,11 @@ import numpy as np
 
 from training.config import Config
 from training.data_folders import ListedClip, list_clips
-from utils.decoder import complaint
-from utils.decoding import IMAGE_SUFFIXES
+from training.looking import look_at_clips
+from utils.containers import is_image, is_text
 from utils.errors import UserError, attempt
-from utils.files import file_digest
 from utils.prompts import names_motion, with_token
-from utils.video import (
-    SAME_PICTURE,
-    VideoInfo,
-    frame_step,
-    iter_frames,
-    probe,
-    trained_size,
-)
+from utils.video import SAME_PICTURE, VideoInfo, read_metadata, sampled_fps, sampled_frames, trained_size
 
 # keys that say whether a clip is long enough for a window
 LENGTH_KEYS = {"train_data.n_sample_frames", "train_data.fps", "train_data.frame_step"}
@@ -35,9 +27,11 @@ class Clip:
     captions: tuple[str, ...]  # the motion identifier already replaced; one is drawn per step
     info: VideoInfo            # as recorded
     size: tuple[int, int]      # trained width and height in pixels
-    frames: tuple[int, ...]    # recorded frames that are trained on, at the trained rate
+    frames: tuple[int, ...]    # numbers of the frames that are trained on, counted over those a player shows
     window: int                # frames per training window
     remarks: tuple[str, ...]   # what is odd about it
+    seconds: tuple[float, ...] = ()   # when each of `frames` appears, on the clip's own timeline
+    rate: float | None = None         # frames per second of `frames`; None: as recorded
 
     @property
     def num_windows(self) -> int:
@@ -46,29 +40,37 @@ class Clip:
     @property
     def fps(self) -> float:
         """Frames per second of `frames`."""
-        if len(self.frames) < 2:
-            return self.info.fps
-        return self.info.fps / (self.frames[1] - self.frames[0] or 1)
+        return self.rate or self.info.fps
+
+    @property
+    def is_read_as_ever(self) -> bool:
+        """Whether earlier versions read the same pixels, so that what they cached is right."""
+        return self.info.is_plain and all(b - a <= 1 for a, b in zip(self.frames, self.frames[1:]))
 
 
-def find_clips(config: Config, stride: int,
+def find_clips(config: Config, stride: int, cache_dir: Path | None = None,
+               progress=lambda done, num: done,
                unknown_keys: Collection[str] = ()) -> tuple[list[Clip], list[Clip]]:
     """Return the exemplar clips and the regularization clips of a run, each sorted by name.
 
-    `stride`: pixels per cell of the network's coarsest level. `unknown_keys`: keys whose value in the config
-    is wrong; what depends on them is not checked. Raises UserError with a line for everything
-    that is wrong with any of them.
+    `stride`: pixels per cell of the network's coarsest level. `cache_dir`: where to keep what was found in
+    files. `progress`: as for `look_at_clips`. `unknown_keys`: keys whose value in the config is wrong. What
+    depends on them is not checked. Raises UserError with a line for everything that is wrong with any clip.
     """
     problems, clips = [], {"exemplar": [], "regularization": []}
     if "dataset_types" in unknown_keys:
         return [], []
-    for role in clips:
-        for listed in attempt(lambda: list_clips(config, role, problems), [], problems):
-            clip = attempt(lambda: _read_clip(listed, role, config, stride, unknown_keys), None, problems)
+    listed = {role: attempt(lambda: list_clips(config, role, problems), [], problems) for role in clips}
+    paths = [file.path for files in listed.values() for file in files]
+    found = look_at_clips(list(dict.fromkeys(paths)), cache_dir, progress)
+    for role, files in listed.items():
+        for file in files:
+            clip = attempt(lambda: make_clip(file, role, config, stride, found[file.path], unknown_keys),
+                           None, problems)
             clips[role] += [clip] if clip else []
     if problems:
         raise UserError(*dict.fromkeys(problems))
-    return clips["exemplar"], _mark_repeats(clips["exemplar"], clips["regularization"])
+    return _mark_repeats(clips["exemplar"], clips["regularization"])
 
 
 def clip_report(exemplars: list[Clip], regularization: list[Clip]) -> str:
@@ -77,7 +79,8 @@ def clip_report(exemplars: list[Clip], regularization: list[Clip]) -> str:
     for role, clips in (("exemplar", exemplars), ("regularization", regularization)):
         lines.append(f"{len(clips)} {role} clip{'s' if len(clips) != 1 else ''}")
         for clip in clips:
-            native = (f"{clip.info.width}x{clip.info.height} @ {clip.info.fps:.4g} fps, "
+            rates = [f"{rate:.4g}" for rate in clip.info.rates or [clip.info.fps]]
+            native = (f"{clip.info.width}x{clip.info.height} @ {' to '.join(rates)} fps, "
                       f"{clip.info.num_frames} frames")
             trained = f"{clip.size[0]}x{clip.size[1]} @ {clip.fps:.4g} fps, {len(clip.frames)} frames"
             more = f" (+{len(clip.captions) - 1} more)" if len(clip.captions) > 1 else ""
@@ -87,63 +90,96 @@ def clip_report(exemplars: list[Clip], regularization: list[Clip]) -> str:
     return "\n".join(lines)
 
 
-def _read_clip(listed: ListedClip, role: str, config: Config, stride: int,
-               unknown_keys: Collection[str]) -> Clip:
-    data, path, captions, remarks = config.train_data, listed.path, listed.captions, []
-    info = probe(path)
-    is_image = path.suffix.lower() in IMAGE_SUFFIXES
-    window = 1 if is_image or data.train_weights == "spatial" else data.n_sample_frames
-    step = listed.frame_step or frame_step(info.fps, data.fps)
-    end = max(listed.end_frame or info.num_frames, listed.first_frame + window * step)
-    frames = tuple(range(listed.first_frame, min(end, info.num_frames), step))
-    if not frames:
-        raise UserError(f"{path}: has {_count(info.num_frames, 'frame')}, so none at frame_index "
-                        f"{listed.first_frame}.")
+def make_clip(listed: ListedClip, role: str, config: Config, stride: int,
+              found: tuple[str, VideoInfo] | UserError, unknown_keys: Collection[str] = ()) -> Clip:
+    """Return how a file is trained on, from what was `found` in it. Raises UserError if it cannot be."""
+    if isinstance(found, UserError):
+        raise found
+    (digest, info), data, path = found, config.train_data, listed.path
+    if not all(is_text(caption) for caption in listed.captions):
+        raise UserError(f"{path}: its name, which would be its caption, is no text. Rename it.")
+    window = 1 if is_image(path) or data.train_weights == "spatial" else data.n_sample_frames
+    frames, fps = trained_frames(listed, info, data.fps, window)
+    num_sampled, num_frozen, remarks = len(frames), count_frozen(info, frames), []
     if len(frames) < window and not LENGTH_KEYS.intersection(unknown_keys):
-        short = f"has {_count(len(frames), 'frame')} at {info.fps / step:.4g} fps; training needs {window}"
+        short = f"has {_count(len(frames), 'frame')} at {fps:.4g} fps; training needs {window}"
         if not data.allow_short_clips:
             raise UserError(f"{path}: {short}. Lower train_data.n_sample_frames, use a longer clip, or set "
                             f"train_data.allow_short_clips: true.")
         remarks.append(f"{short}: its last frame is repeated, which teaches the model to freeze")
         frames += (frames[-1],) * (window - len(frames))
-
     size = trained_size(info.width, info.height, (data.width, data.height), stride, data.use_bucketing)
     if info.width < size[0] or info.height < size[1]:
         remarks.append("smaller than the trained size: it is enlarged")
-    if not is_image and info.fps < data.fps / 1.25:
-        remarks.append(f"recorded at {info.fps:.4g} fps, not {data.fps:.4g}: "
-                       f"the motion is learned {data.fps / info.fps:.2g} times too fast")
-    num_frozen = _num_frozen(path, frames) if len(frames) > 1 else 0
-    if damage := complaint(path):
-        remarks.append(f"the decoder found it damaged ({damage}). Look at it, or copy it again")
+    is_slow = fps < data.fps / 1.25 and not listed.frame_step and not is_image(path)
+    if is_slow and not (role == "regularization" and is_own_video(path)):
+        remarks.append(f"recorded at {fps:.4g} fps, not {data.fps:.4g}: "
+                       f"the motion is learned {data.fps / fps:.2g} times too fast")
+    remarks += info.notes
+    if info.damage:
+        remarks.append(f"the decoder found it damaged ({info.damage}). Look at it, or copy it again")
     if num_frozen:
-        remarks.append(f"{num_frozen} of {len(frames)} frames show the same picture as the one before")
-    named = [names_motion(caption, config.placeholder_token) for caption in captions]
+        remarks.append(f"{num_frozen} of {num_sampled} frames show the same picture as the one before")
+    captions = tuple(with_token(caption, config.placeholder_token) for caption in listed.captions)
+    remarks += [*caption_remarks(listed.captions, role, config.placeholder_token), *listed.remarks]
+    return Clip(path, digest, captions, info, size, frames, window, tuple(remarks),
+                tuple(info.seconds[number] for number in frames), fps)
+
+
+def trained_frames(listed: ListedClip, info: VideoInfo, fps: float,
+                   window: int) -> tuple[tuple[int, ...], float]:
+    """Return the numbers of the frames that are trained on, and how many of them a second has.
+
+    Of a part of a file, they are the frames from its first one to its end, and at least a `window` of them.
+    Raises UserError if the file has no such frame.
+    """
+    frames, rate = sampled_frames(info, fps), sampled_fps(info, fps)
+    if listed.frame_step:
+        frames = tuple(range(listed.first_frame, info.num_frames, listed.frame_step))
+        rate = info.fps / listed.frame_step
+    frames = tuple(number for number in frames if number >= listed.first_frame)
+    if not frames:
+        raise UserError(f"{listed.path}: has {_count(info.num_frames, 'frame')}, so none at frame_index "
+                        f"{listed.first_frame}.")
+    end = listed.end_frame or info.num_frames
+    return frames[:max(window, sum(number < end for number in frames))], rate
+
+
+def caption_remarks(captions: tuple[str, ...], role: str, token: str) -> list[str]:
+    """Return what is odd about the captions of a clip."""
+    named = [names_motion(caption, token) for caption in captions]
     if role == "exemplar" and not all(named):
-        remarks.append("the caption does not name the motion (V*), so a prompt cannot ask for it")
+        return ["the caption does not name the motion (V*), so a prompt cannot ask for it"]
     if role == "regularization" and any(named):
-        remarks.append("the caption names the motion (V*), which regularization clips should not show")
-    captions = tuple(with_token(caption, config.placeholder_token) for caption in captions)
-    return Clip(path, file_digest(path), captions, info, size, frames, window,
-                (*remarks, *listed.remarks))
+        return ["the caption names the motion (V*), which regularization clips should not show"]
+    return []
 
 
-def _num_frozen(path: Path, frames: tuple[int, ...]) -> int:
-    """Count frames like the one before. Decodes every frame, so damage is found here, before training."""
-    num_frozen, before = 0, None
-    for pixels in iter_frames(path, frames):
-        pixels = pixels.astype(np.int16)
-        for frame in pixels:
-            if before is not None and np.abs(frame - before).mean() < SAME_PICTURE:
-                num_frozen += 1
-            before = frame
-    return num_frozen
+def count_frozen(info: VideoInfo, frames: tuple[int, ...]) -> int:
+    """Count the frames that show the same picture as the one before, of those in `frames`.
+
+    The sum of all changes between two frames is never less than their difference, so no frame that shows
+    something else is counted.
+    """
+    changed = np.cumsum(info.changes)
+    return sum(changed[b] - changed[a] < SAME_PICTURE for a, b in zip(frames, frames[1:]))
 
 
-def _mark_repeats(exemplars: list[Clip], regularization: list[Clip]) -> list[Clip]:
-    names = {clip.digest: clip.path.name for clip in exemplars}
-    return [replace(clip, remarks=(*clip.remarks, f"the same file as the exemplar {names[clip.digest]}"))
-            if clip.digest in names else clip for clip in regularization]
+def is_own_video(path: Path) -> bool:
+    """Say whether this program rendered the video, whose rate is then the one that its base knows."""
+    return {"prompt", "base"} <= set(read_metadata(path))
+
+
+def _mark_repeats(exemplars: list[Clip], regularization: list[Clip]) -> tuple[list[Clip], list[Clip]]:
+    """Add a remark to every clip whose file is the same as an exemplar before it."""
+    names, marked = {}, []
+    for clip in (*exemplars, *regularization):
+        if same := names.get(clip.digest):
+            clip = replace(clip, remarks=(*clip.remarks, f"the same file as the exemplar {same}"))
+        marked.append(clip)
+        if len(marked) <= len(exemplars):
+            names.setdefault(clip.digest, clip.path.name)
+    return marked[:len(exemplars)], marked[len(exemplars):]
 
 
 def _count(number: int, noun: str) -> str:

@@ -12,11 +12,10 @@ from typing import Any
 
 from training.config import Config, TrainData
 from utils.captions import INDEX_NAME, CaptionIndex, captions_of, read_caption_index, read_text
-from utils.decoding import IMAGE_SUFFIXES
+from utils.containers import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_clip, is_image
 from utils.errors import UserError, attempt
 from utils.files import expanded_path
 from utils.prompts import clean_text
-from utils.video import VIDEO_SUFFIXES
 
 COMPANION_SUFFIXES = (".txt", ".json", ".html", ".md")   # captions, galleries and notes beside the clips
 MOST_NAMED = 8   # files named in one remark
@@ -71,6 +70,12 @@ class Source:
     takes_file: bool = False     # the path may be a file
     takes_one: bool = False      # the path may hold only one clip
     names_are_captions: bool = False   # a clip without any caption takes its file name
+
+    def takes(self, path: Path) -> bool:
+        """Say whether a file is one of its clips. An animated picture is a clip, and a still one an image."""
+        takes_clips = set(VIDEO_SUFFIXES) <= set(self.suffixes)
+        takes_images = set(IMAGE_SUFFIXES) <= set(self.suffixes)
+        return takes_clips and is_clip(path) or takes_images and is_image(path)
 
 
 def _exemplar_sources(data: TrainData, types: list[str]) -> list[Source]:
@@ -161,8 +166,7 @@ def _clip_paths(source: Source) -> list[Path]:
     try:
         is_file, is_folder = path.is_file(), path.is_dir()
         entries = sorted(path.iterdir()) if is_folder else []
-        paths = [p for p in entries
-                 if p.suffix.lower() in source.suffixes and not p.name.startswith(".") and p.is_file()]
+        paths = [p for p in entries if not p.name.startswith(".") and p.is_file() and source.takes(p)]
     except OSError as error:
         raise UserError(f"{key}: {path} cannot be read ({error.strerror}).") from None
     if is_file and not source.takes_file:

@@ -29,6 +29,7 @@ from utils.tensor_files import read_metadata, read_rows, read_tensors, write_ten
 from utils.video import iter_frames
 
 VERSION = 1   # raise it when the meaning of the cached tensors changes
+READER = 2    # raise it when a file that is not plain is read into other pixels than before
 CAPTIONS_IN_MEMORY = 256   # embeddings, of 315 kB each with ZeroScope: 81 MB
 
 
@@ -50,7 +51,7 @@ def encode_inputs(base: Base, clips: list[Clip], cache_dir: Path,
     latent_paths, prompt_paths = {}, {}
     for clip in clips:
         made_from = {"kind": "latents", "by": made_by["latents"], "clip": clip.digest, "size": clip.size,
-                     "frames": clip.frames}
+                     "frames": clip.frames, **({} if clip.is_read_as_ever else {"reader": READER})}
         latent_paths[clip] = path = cache_path(cache_dir, made_from)
         jobs[path] = made_from, partial(encode_clip, pipeline, clip)
     for caption in dict.fromkeys(caption for clip in clips for caption in clip.captions):

@@ -2,11 +2,12 @@
 
 import importlib.util
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from models.base_folder import find_base, num_timesteps, pixel_strides, tensor_sizes
 from models.tokens import unseen_captions
@@ -18,7 +19,7 @@ from training.run_folder import checkpoints
 from utils.devices import free_memory, resolve_precision
 from utils.errors import UserError, attempt
 from utils.files import check_writable, format_bytes, free_bytes
-from utils.processes import num_processes
+from utils.processes import is_first_process, num_processes
 from utils.prompt_lists import read_prompts
 from utils.prompt_weights import check_weights
 from utils.prompts import Prompt, with_token
@@ -83,8 +84,9 @@ def _checked_plan(config: Config, folder: Path | None, problems: list[str],
     if num_elements:
         selected = attempt(lambda: select_tunable(num_elements, config.trainable_modules), {}, problems)
     strides = attempt(lambda: pixel_strides(folder) if folder else TYPICAL_STRIDES, TYPICAL_STRIDES, problems)
-    exemplars, regularization = attempt(lambda: find_clips(config, strides[1], unknown_keys), ([], []),
-                                        problems)
+    exemplars, regularization = attempt(
+        lambda: find_clips(config, strides[1], cache_dir(config), looking_bar, unknown_keys),
+        ([], []), problems)
     captions = [caption for clip in exemplars + regularization for caption in clip.captions]
     unseen = attempt(lambda: unseen_captions(folder, captions) if folder else {}, {}, problems)
     # without validation_steps too: the command printed at the end renders these prompts
@@ -101,6 +103,17 @@ def _checked_plan(config: Config, folder: Path | None, problems: list[str],
     most = config.validation_data.max_prompts
     return Plan(config, folder, exemplars, regularization, prompts[:most], len(prompts[most:]), unseen,
                 selected, num_elements, strides, footprints={}, way=None)
+
+
+def cache_dir(config: Config) -> Path:
+    """Return the folder of what is costly to make again."""
+    return Path(config.cached_latent_dir or Path(config.output_dir) / "cache")
+
+
+def looking_bar(done: Iterable, num: int) -> Iterable:
+    """Show how many clips have been looked at, where that takes more than a moment."""
+    return tqdm(done, desc="looking at clips", total=num, delay=2, leave=False, dynamic_ncols=True,
+                disable=not is_first_process())
 
 
 def sample_prompts(config: Config) -> list[Prompt]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from models.tunable import selection_report, temporal_names
 from training.clips import Clip, clip_report
 from training.plan import Plan, disk_needs, fits, sample_fps, uses_fsdp
-from utils.decoding import IMAGE_SUFFIXES
+from utils.containers import is_image
 from utils.devices import device_name, free_memory, has_gpu, precision_name
 from utils.files import format_bytes, free_bytes
 from utils.prompts import MOTION_TOKEN
@@ -28,7 +28,7 @@ def plan_report(plan: Plan) -> str:
     elif not plan.regularization:
         lines.append("train_data.class_path is not set: training without regularization, which forgets more "
                      "of what the base knows")
-    learned_at = {clip.fps for clip in plan.exemplars if clip.path.suffix.lower() not in IMAGE_SUFFIXES}
+    learned_at = {clip.fps for clip in plan.exemplars if not is_image(clip.path)}
     if learned_at:
         rates = ", ".join(f"{fps:.4g}" for fps in sorted(learned_at))
         lines.append(f"motion is learned at {rates} frames per second; samples are written at "

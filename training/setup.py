@@ -16,7 +16,7 @@ from models.base import Base, load_base, training_scheduler
 from models.recompute import recompute_activations
 from training.config import Config
 from training.inputs import Inputs, encode_inputs
-from training.plan import Plan, fastest_way
+from training.plan import Plan, cache_dir, fastest_way
 from training.sharding import keep_precision
 from utils.devices import DTYPES
 
@@ -100,12 +100,11 @@ def hold_frozen_weights_in(unet: nn.Module, dtype: torch.dtype) -> None:
 
 def cache_inputs(plan: Plan, base: Base, accelerator) -> Inputs:
     """Encode clips and captions on the accelerator. Afterwards both encoders leave it."""
-    cache_dir = Path(plan.config.cached_latent_dir or Path(plan.config.output_dir) / "cache")
     encoders = base.vae, base.pipeline.text_encoder
     for encoder in encoders:
         encoder.to(accelerator.device)
     with accelerator.main_process_first():   # the other processes then find every file in the cache
-        inputs = encode_inputs(base, plan.exemplars + plan.regularization, cache_dir,
+        inputs = encode_inputs(base, plan.exemplars + plan.regularization, cache_dir(plan.config),
                                lambda jobs: tqdm(jobs, desc="encoding clips and captions", dynamic_ncols=True,
                                                  disable=not jobs or not accelerator.is_main_process))
     for encoder in encoders:
