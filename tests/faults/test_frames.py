@@ -1,0 +1,175 @@
+"""Every frame trained on is the frame that a player shows at its moment, whatever file it comes from.
+
+tests/odd_videos.py makes the files and asks ffmpeg what each shows; here that is compared with what a run
+trains on, at every rate from 3 to 60 frames a second.
+"""
+
+import re
+import shlex
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.filmed import Disorder, Shown, look, regions_of_crop, shown
+from tests.odd_videos import Kind, kinds
+from tests.reliability import IS_FULL, Report, count, numbers
+from training.clips import Clip, find_clips
+from training.config import Config, TrainData
+from utils.errors import UserError
+from utils.video import read_frames
+
+RATES = range(3, 61)
+TOLERANCE = 12   # levels of 255, between the colours of two decoders
+# what a reader may refuse, and why; everything else it has to read
+MAY_BE_REFUSED = {
+    "early.mkv": "time goes back within the file",
+    "concat.ts": "time goes back within the file",
+    "xvid_0.mkv": "its timestamps are those of decoding: time goes back",
+}
+
+
+def find(path: Path, fps: float) -> Clip:
+    data = TrainData(path=str(path), width=80, height=80, n_sample_frames=1, fps=fps, fallback_prompt="V*")
+    config = Config(train_data=data, dataset_types=["single_video"], prior_preservation=False)
+    return find_clips(config, stride=8)[0][0]
+
+
+def faults(kind: Kind, clip: Clip, fps: float, player: Shown) -> list[str]:
+    """Say what is wrong with the frames of `clip`, sampled at `fps`."""
+    pixels = read_frames(clip.path, clip.frames, clip.size)
+    if len(pixels) != len(clip.frames):
+        return [f"{len(pixels)} frames are read of {len(clip.frames)}"]
+    codes, patches = look(pixels, regions_of_crop(player.size, clip.size))
+    seconds = getattr(clip, "seconds", None)
+    attempts = [list(mismatches(codes, seconds, way, fps, player)) for way in player.samples(fps)]
+    found = min(attempts, key=len)
+    is_hdr = kind.theme == "HDR"
+    expected = np.median(player.patches, axis=0)[:4]
+    for index, colours in enumerate(patches[:, :4]):
+        if np.abs(colours - expected).max() > TOLERANCE and not is_hdr:
+            found.append(f"colours of sample {index} are {colours.round().tolist()}, "
+                         f"not {expected.round().tolist()}")
+            break
+    remarks = " ".join(clip.remarks)
+    if kind.alpha and patches[:, 4].min() < 225 and not re.search("transparen|alpha", remarks):
+        found.append(f"hidden colours {patches[0, 4].round().tolist()} are shown without a note")
+    if is_hdr and not re.search("HDR|tone|PQ|HLG", remarks) \
+            and np.abs(patches[0, :4] - expected).max() < TOLERANCE:
+        found.append("HDR is neither tone-mapped nor noted")
+    return found
+
+
+def mismatches(codes: list[int | None], seconds: list[float] | None, way: tuple[list[set[int]], int],
+               fps: float, player: Shown):
+    """Compare the numbers on the trained frames with one way of sampling the file."""
+    expected, num_samples = way
+    if not num_samples <= len(codes) <= len(expected):
+        yield f"{len(codes)} samples, not {num_samples} to {len(expected)}"
+    for index, (code, right) in enumerate(zip(codes, expected)):
+        rightly = {player.codes[frame] for frame in right}
+        if code not in rightly and None not in rightly:
+            yield f"sample {index} shows frame {code}, not {' or '.join(map(str, sorted(rightly)))}"
+        if seconds is not None and not any(
+                abs(seconds[index] - moment) <= player.tick + 1e-3
+                for moment in (index / fps, *(player.seconds[frame] for frame in right))):
+            yield f"sample {index} is said to be at {seconds[index]:.4f} s"
+
+
+def displayed_faults(clip: Clip, player: Shown) -> list[str]:
+    """Say what is wrong with a whole frame, and with what is said of the file."""
+    width, height = player.size
+    found = []
+    shape = read_frames(clip.path, clip.frames[:1]).shape[1:3]
+    if abs(shape[1] * height - shape[0] * width) > max(shape) * 1.01:
+        found.append(f"a frame is {shape[1]}x{shape[0]}; {width:g}x{height:g} is displayed")
+    if (clip.info.height, clip.info.width) != shape:
+        found.append(f"a frame is {shape[1]}x{shape[0]} and said to be {clip.info.width}x{clip.info.height}")
+    if clip.info.num_frames != len(player.codes):
+        found.append(f"{clip.info.num_frames} frames are counted of {len(player.codes)}")
+    return found
+
+
+def judge(kind: Kind, path: Path, rates: list[int]) -> tuple[str, list[str]]:
+    """Return right, noted, refused or wrong, and what is wrong or said."""
+    try:
+        player = shown(path)
+    except Disorder:
+        player = None
+    wrong, remarks = [], set()
+    for fps in rates:
+        try:
+            clip = find(path, fps)
+            found = faults(kind, clip, fps, player) if player else []
+            if fps == rates[0] and player:
+                found = displayed_faults(clip, player) + found
+        except UserError as error:
+            if kind.name in MAY_BE_REFUSED and is_one_line(error, path):
+                return "refused", list(error.problems)
+            return "wrong", [f"refused: {error}"]
+        remarks |= {remark for remark in clip.remarks if not re.match("recorded at|smaller than", remark)}
+        wrong += [f"{fps} fps: {'; '.join(found[:3])}{f' (+{len(found) - 3})' * (len(found) > 3)}"] * bool(found)
+    if not player and not remarks:
+        wrong.append("time goes back within the file, and nothing says so")
+    return ("wrong", wrong) if wrong else ("noted", sorted(remarks)) if remarks else ("right", [])
+
+
+def is_one_line(error: UserError, path: Path) -> bool:
+    return len(error.problems) == 1 and "\n" not in str(error) and str(error).startswith(f"{path}:")
+
+
+def chosen() -> list[Kind]:
+    """Return all kinds, or a sample with every theme as likely as any other."""
+    everything, rng = kinds(), numbers("frames")
+    if IS_FULL:
+        return rng.sample(everything, min(len(everything), count(sample=0, full=len(everything))))
+    themes = rng.sample(sorted({kind.theme for kind in everything} - {"long"}), count(sample=12, full=0))
+    return [rng.choice([kind for kind in everything if kind.theme == theme]) for theme in themes]
+
+
+def test_frames_trained_on_are_those_that_a_player_shows(tmp_path):
+    report, table, wrong = Report("frames"), {}, []
+    for kind in chosen():
+        path = tmp_path / kind.name
+        if trouble := kind.write(tmp_path):
+            report.add("not made, for lack of an encoder")
+            wrong += [f"{kind.name} cannot be made: {trouble}"] * ("Unknown encoder" not in trouble)
+            continue
+        rates = list(RATES) if IS_FULL else numbers("rates", kind.name).sample(RATES, 3)
+        outcome, said = judge(kind, path, rates)
+        report.add(outcome)
+        table.setdefault(kind.theme, Counter()).update(["files", outcome])
+        if outcome == "wrong":
+            commands = "\n".join("    " + shlex.join(command) for command in kind.commands(tmp_path))
+            wrong.append(f"{kind.name} ({kind.theme}): {len(said)} of {len(rates)} rates wrong\n  "
+                         + "\n  ".join(said[:4]) + f"\n{commands}")
+        print(f"{kind.theme:24} {kind.name:40} {outcome:8}", *said[:2], flush=True)
+        path.unlink()
+    report.figures = {"kinds": {theme: dict(counts) for theme, counts in sorted(table.items())}}
+    report.write()
+    assert not wrong, f"{len(wrong)} files\n" + "\n".join(wrong)
+
+
+def test_every_kind_of_file_is_named_once():
+    names = [kind.name for kind in kinds()]
+    assert len(names) == len(set(names)) >= 400
+    assert set(MAY_BE_REFUSED) <= set(names)
+
+
+@pytest.mark.parametrize("name", ["bff.mkv", "turned_90.mp4", "pixels_4_3.mp4", "times_0.mkv"])
+def test_what_is_filmed_can_be_told_from_what_is_not(tmp_path, name):
+    """The comparison itself finds frames that are missing, swapped, or said to be at another moment."""
+    (kind,) = [kind for kind in kinds() if kind.name == name]
+    kind.write(tmp_path)
+    player = shown(tmp_path / name)
+    assert player.codes == list(range(kind.num_frames)) and abs(player.size[0] / player.size[1] - 4 / 3) < 0.01
+    fps = 5
+    ((expected, num_samples),) = player.samples(fps)
+    codes = [min(right) for right in expected][:num_samples]
+    seconds = [index / fps for index in range(num_samples)]
+    swapped = [codes[1], codes[0], *codes[2:]]
+    assert not list(mismatches(codes, seconds, (expected, num_samples), fps, player))
+    assert len(list(mismatches(swapped, seconds, (expected, num_samples), fps, player))) == 2
+    assert list(mismatches(codes[:-1], seconds, (expected, num_samples), fps, player))
+    assert list(mismatches(codes, [*seconds[:-1], seconds[-1] + 0.5], (expected, num_samples), fps, player))

@@ -1,0 +1,139 @@
+"""Frames that carry their number, and what a player shows of a video file.
+
+The frames that are filmed have their number on them as black and white bars, so a frame that was decoded says
+which one it is. What a player shows is asked of ffmpeg: its own sequential decode, with timestamps.
+"""
+
+import re
+import subprocess
+from bisect import bisect_right
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+
+FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+PATCHES = np.array([(200, 40, 40), (40, 160, 40), (50, 70, 210), (128, 128, 128), (255, 255, 255)])
+HIDDEN = (255, 0, 255)   # the colour of the last patch where it is transparent
+BITS = 5                 # per row of bars; two rows make a number, and two more repeat it inverted
+SQUARE = 0.8             # side of the square that has bars and patches, as a part of the frame's shorter side
+BARS = 0.72              # height of all bars, as a part of the square; the patches have the rest
+
+
+# ------------------------------------------------------------------------------------------ the filmed frames
+
+def regions(width: float, height: float) -> np.ndarray:
+    """Return the boxes (n, 4) of left, top, right, bottom: 4 rows of 7 bars, then 5 patches, in pixels.
+
+    The first bar of a row is white and the last one black, so that a mirrored frame has no number.
+    """
+    side = SQUARE * min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    boxes = []
+    for row in range(4):
+        for bar in range(BITS + 2):
+            boxes.append((bar / (BITS + 2), row * BARS / 4, (bar + 1) / (BITS + 2), (row + 1) * BARS / 4))
+    boxes += [(patch / len(PATCHES), BARS, (patch + 1) / len(PATCHES), 1) for patch in range(len(PATCHES))]
+    return np.array(boxes) * side + (left, top, left, top)
+
+
+def draw(num_frames: int, width: int, height: int, alpha: bool = False) -> np.ndarray:
+    """Return frames 0, 1, ... (f h w c) with their number, uint8, RGB or RGBA with a transparent patch."""
+    y, x = np.mgrid[:height, :width]
+    background = np.stack([60 + 60 * x / width, 60 + 60 * y / height, np.full(x.shape, 90), x * 0 + 255], -1)
+    frames = np.repeat(background.astype(np.uint8)[None], num_frames, axis=0)
+    boxes = np.round(regions(width, height)).astype(int)
+    colours = np.concatenate([np.zeros((len(boxes), 3), int), np.full((len(boxes), 1), 255)], axis=1)
+    colours[4 * (BITS + 2) :, :3] = PATCHES
+    if alpha:
+        colours[-1] = (*HIDDEN, 0)
+    for index, frame in enumerate(frames):
+        bits = [index >> bit & 1 for bit in range(2 * BITS)]
+        inverted = [1 - bit for bit in bits]
+        rows = [(1, *row, 0) for row in (bits[:BITS], bits[BITS:], inverted[:BITS], inverted[BITS:])]
+        colours[: 4 * (BITS + 2), :3] = 255 * np.array(rows).reshape(-1, 1)
+        for (left, top, right, bottom), colour in zip(boxes, colours):
+            frame[top:bottom, left:right] = colour
+    return frames if alpha else frames[..., :3]
+
+
+def look(frames: np.ndarray, boxes: np.ndarray) -> tuple[list[int | None], np.ndarray]:
+    """Return the numbers that `frames` (f h w c) show, None where unreadable, and their patches (f n c)."""
+    inner = boxes * 0.75 + boxes[:, [2, 3, 0, 1]] * 0.25   # away from the edges
+    inner = np.concatenate([np.floor(inner[:, :2]), np.ceil(inner[:, 2:])], axis=1).astype(int)
+    means = np.stack([frames[:, top:bottom, left:right].mean(axis=(1, 2))
+                      for left, top, right, bottom in inner.tolist()], axis=1)
+    bars = means[:, : 4 * (BITS + 2)].mean(axis=-1).reshape(-1, 4, BITS + 2)
+    white, black = bars[..., :1], bars[..., -1:]
+    is_white = (bars > (white + black) / 2)[..., 1:-1].reshape(-1, 2, 2 * BITS)
+    readable = (white - black > 60).all(axis=(1, 2)) & (is_white[:, 0] != is_white[:, 1]).all(axis=1)
+    values = (is_white[:, 0] << np.arange(2 * BITS)).sum(axis=1)
+    return [int(value) if good else None for value, good in zip(values, readable)], \
+        means[:, 4 * (BITS + 2) :]
+
+
+def regions_of_crop(displayed: tuple[float, float], size: tuple[int, int]) -> np.ndarray:
+    """Return where `regions` are once the largest centred box of the frames is scaled to `size`."""
+    scale = max(size[0] / displayed[0], size[1] / displayed[1])
+    offset = (np.array(displayed) - np.array(size) / scale) / 2
+    return (regions(*displayed) - (*offset, *offset)) * scale
+
+
+# ---------------------------------------------------------------------------------------- what a player shows
+
+class Disorder(Exception):
+    """Time goes back within the file: players differ in what they show."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What ffmpeg decodes of a file, in sequence."""
+
+    codes: list[int | None]    # the number of each frame, in the order shown
+    seconds: list[float]       # when each is shown, after the first
+    end: float                 # when the last one goes
+    tick: float                # of the container's clock, in seconds, 1 ms at most
+    size: tuple[float, float]  # width and height as displayed
+    patches: np.ndarray        # (f n c) colours
+
+    def samples(self, fps: float) -> list[tuple[list[set[int]], int]]:
+        """Return the ways of sampling the file: for every sample the frames that are right, and how many
+        samples there are at least. There are two ways where the rate of the file is `fps`, up to a tick.
+        """
+        ways, gaps = [], [after - before for before, after in zip(self.seconds, self.seconds[1:])]
+        medians = [sorted(some)[len(some) // 2 - back] for some in (gaps, [*gaps, self.end - self.seconds[-1]])
+                   for back in (0, 1 - len(some) % 2) if some]
+        if any(median < 1 / fps + self.tick for median in medians):   # at the moments k / fps
+            moments = np.arange(int((self.end + self.tick) * fps) + 1) / fps
+            sets = [{max(0, bisect_right(self.seconds, moment + shift) - 1)
+                     for shift in (-self.tick - 1e-6, 0, self.tick + 1e-6)} for moment in moments]
+            ways.append((sets, int((self.seconds[-1] - self.tick) * fps) + 1))
+        if any(median > 1 / fps - self.tick for median in medians) or len(self.codes) == 1:
+            ways.append(([{index} for index in range(len(self.codes))], len(self.codes)))
+        return ways
+
+
+def shown(path: Path) -> Shown:
+    """Ask ffmpeg, with its defaults: edit lists are honoured, frames turned upright. Raises Disorder."""
+    command = [FFMPEG, "-nostdin", "-hide_banner", "-i", str(path), "-an", "-sn", "-dn",
+               "-vf", "showinfo=checksum=0", "-fps_mode", "passthrough", "-f", "rawvideo",
+               "-pix_fmt", "rgb24", "-"]
+    process = subprocess.run(command, capture_output=True)
+    said = process.stderr.decode(errors="replace")
+    unit = Fraction(*map(int, re.search(r"config in time_base: (\d+)/(\d+)", said).groups()))
+    lines = re.findall(r" n: *\d+ pts: *(\S+) .*?duration: *(\S+) .*? sar:(\d+)/(\d+) s:(\d+)x(\d+)", said)
+    times = [int(line[0]) * unit for line in lines]
+    across, down, width, height = map(int, lines[0][2:])
+    frames = np.frombuffer(process.stdout, np.uint8).reshape(-1, height, width, 3)
+    if times != sorted(set(times)):
+        raise Disorder(path)
+    assert len(frames) == len(times), path
+    gaps = sorted(after - before for before, after in zip(times, times[1:]))
+    last = int(lines[-1][1]) * unit if lines[-1][1].isdigit() else 0
+    displayed = (width * across / down, height) if across else (width, height)
+    codes, patches = look(frames, regions(*displayed) * [width / displayed[0], 1, width / displayed[0], 1])
+    return Shown(codes, [float(time - times[0]) for time in times],
+                 float(times[-1] - times[0] + max(last, gaps[len(gaps) // 2] if gaps else 0)),
+                 float(min(unit, Fraction(1, 1000))), displayed, patches)
