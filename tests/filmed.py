@@ -17,6 +17,9 @@ import numpy as np
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 PATCHES = np.array([(200, 40, 40), (40, 160, 40), (50, 70, 210), (128, 128, 128), (255, 255, 255)])
 HIDDEN = (255, 0, 255)   # the colour of the last patch where it is transparent
+PICTURES = (".gif", ".webp", ".apng")
+SHORTEST, INSTEAD = 0.011, 0.1   # seconds: browsers show a picture that has less than the first for the second
+EXACT = 1e-6             # seconds, for what floats do to a moment
 BITS = 5                 # per row of bars; two rows make a number, and two more repeat it inverted
 SQUARE = 0.8             # side of the square that has bars and patches, as a part of the frame's shorter side
 BARS = 0.72              # height of all bars, as a part of the square; the patches have the rest
@@ -99,19 +102,25 @@ class Shown:
     patches: np.ndarray        # (f n c) colours
 
     def samples(self, fps: float) -> list[tuple[list[set[int]], int]]:
-        """Return the ways of sampling the file: for every sample the frames that are right, and how many
-        samples there are at least. There are two ways where the rate of the file is `fps`, up to a tick.
+        """Return the right ways of sampling the file: the frames that are right for every sample, and how many
+        samples there are at least.
+
+        A file whose rate, the median, is above `fps` is sampled at the moments k / fps, up to a tick; of another
+        one every frame is taken once, or, where the rate varies, the frames at those moments.
         """
-        ways, gaps = [], [after - before for before, after in zip(self.seconds, self.seconds[1:])]
-        medians = [sorted(some)[len(some) // 2 - back] for some in (gaps, [*gaps, self.end - self.seconds[-1]])
-                   for back in (0, 1 - len(some) % 2) if some]
-        if any(median < 1 / fps + self.tick for median in medians):   # at the moments k / fps
-            moments = np.arange(int((self.end + self.tick) * fps) + 1) / fps
-            sets = [{max(0, bisect_right(self.seconds, moment + shift) - 1)
-                     for shift in (-self.tick - 1e-6, 0, self.tick + 1e-6)} for moment in moments]
-            ways.append((sets, int((self.seconds[-1] - self.tick) * fps) + 1))
-        if any(median > 1 / fps - self.tick for median in medians) or len(self.codes) == 1:
-            ways.append(([{index} for index in range(len(self.codes))], len(self.codes)))
+        moments = np.arange(int((self.end + self.tick) * fps) + 1) / fps
+        by_moment = [{max(0, bisect_right(self.seconds, moment + shift) - 1)
+                      for shift in (-self.tick - EXACT, 0, self.tick + EXACT)} for moment in moments]
+        every_frame = [{index} for index in range(len(self.codes))]
+        gaps = np.diff(self.seconds, append=self.end)
+        medians = [np.percentile(some, 50, method=method) for some in (gaps[:-1], gaps) if len(some)
+                   for method in ("lower", "higher")]
+        varies = len(gaps) > 1 and max(gaps) - min(gaps) > 0.1 * medians[0] + 2 * self.tick
+        ways = []
+        if varies or min(medians) < 1 / fps + self.tick:
+            ways.append((by_moment, int((self.seconds[-1] - self.tick) * fps) + 1))
+        if max(medians) > 1 / fps - self.tick:
+            ways.append((every_frame, len(every_frame)))
         return ways
 
 
@@ -130,10 +139,12 @@ def shown(path: Path) -> Shown:
     if times != sorted(set(times)):
         raise Disorder(path)
     assert len(frames) == len(times), path
-    gaps = sorted(after - before for before, after in zip(times, times[1:]))
     last = int(lines[-1][1]) * unit if lines[-1][1].isdigit() else 0
+    gaps = np.array([float(after - before) for before, after in zip(times, times[1:])])
+    gaps = np.append(gaps, max(float(last), np.median(gaps) if len(gaps) else 0))
+    if path.suffix in PICTURES:
+        gaps[gaps < SHORTEST], unit = INSTEAD, Fraction(1, 1000)
+    seconds = np.cumsum([0, *gaps]).tolist()
     displayed = (width * across / down, height) if across else (width, height)
     codes, patches = look(frames, regions(*displayed) * [width / displayed[0], 1, width / displayed[0], 1])
-    return Shown(codes, [float(time - times[0]) for time in times],
-                 float(times[-1] - times[0] + max(last, gaps[len(gaps) // 2] if gaps else 0)),
-                 float(min(unit, Fraction(1, 1000))), displayed, patches)
+    return Shown(codes, seconds[:-1], seconds[-1], float(min(unit, Fraction(1, 1000))), displayed, patches)

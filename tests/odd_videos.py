@@ -172,10 +172,10 @@ def by_time() -> Iterator[Kind]:
     for suffix in ("gif", "webp", "apng"):
         options = "" if suffix == "gif" else CODECS[suffix][1]
         unit = 100 if suffix == "gif" else 1000   # of its clock, a second
-        for index, times in enumerate([*TIMES.values(), "10*N"]):
+        for index, times in enumerate([*TIMES.values(), "10*N" if suffix == "gif" else "20*N"]):
             yield Kind("delays of pictures", f"delays_{index}.{suffix}", (
                 f"{{source}} -vf \"settb=1/{unit},setpts='floor(({times})*{unit}/1000)'\" "
-                f"-fps_mode passthrough {options}",))
+                f"-fps_mode passthrough -enc_time_base filter {options}",))
         for length in (1, 2, 3):
             yield Kind("very short", f"short_{length}.{suffix}", (f"{{source}} {options}",), num_frames=length)
 

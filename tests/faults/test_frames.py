@@ -7,12 +7,14 @@ trains on, at every rate from 3 to 60 frames a second.
 import re
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from tests.filmed import Disorder, Shown, look, regions_of_crop, shown
+from tests.filmed import EXACT, Disorder, Shown, look, regions_of_crop, shown
 from tests.odd_videos import Kind, kinds
 from tests.reliability import IS_FULL, Report, count, numbers
 from training.clips import Clip, find_clips
@@ -30,8 +32,16 @@ MAY_BE_REFUSED = {
 }
 
 
+class Samples(NamedTuple):
+    """What is on the frames that are trained on."""
+
+    codes: list[int | None]
+    patches: np.ndarray                 # (f n c)
+    seconds: Sequence[float] | None     # said to be their moments; None: nothing is said
+
+
 def find(path: Path, fps: float) -> Clip:
-    data = TrainData(path=str(path), width=80, height=80, n_sample_frames=1, fps=fps, fallback_prompt="V*")
+    data = TrainData(path=str(path), width=80, height=80, n_sample_frames=1, fps=fps, fallback_prompt=["V*"])
     config = Config(train_data=data, dataset_types=["single_video"], prior_preservation=False)
     return find_clips(config, stride=8)[0][0]
 
@@ -42,39 +52,41 @@ def faults(kind: Kind, clip: Clip, fps: float, player: Shown) -> list[str]:
     if len(pixels) != len(clip.frames):
         return [f"{len(pixels)} frames are read of {len(clip.frames)}"]
     codes, patches = look(pixels, regions_of_crop(player.size, clip.size))
-    seconds = getattr(clip, "seconds", None)
-    attempts = [list(mismatches(codes, seconds, way, fps, player)) for way in player.samples(fps)]
-    found = min(attempts, key=len)
-    is_hdr = kind.theme == "HDR"
-    expected = np.median(player.patches, axis=0)[:4]
-    for index, colours in enumerate(patches[:, :4]):
-        if np.abs(colours - expected).max() > TOLERANCE and not is_hdr:
-            found.append(f"colours of sample {index} are {colours.round().tolist()}, "
-                         f"not {expected.round().tolist()}")
-            break
+    samples = Samples(codes, patches, getattr(clip, "seconds", None))
+    found = min((mismatches(samples, way, fps, player, kind.theme != "HDR") for way in player.samples(fps)),
+                key=len)
     remarks = " ".join(clip.remarks)
     if kind.alpha and patches[:, 4].min() < 225 and not re.search("transparen|alpha", remarks):
         found.append(f"hidden colours {patches[0, 4].round().tolist()} are shown without a note")
-    if is_hdr and not re.search("HDR|tone|PQ|HLG", remarks) \
-            and np.abs(patches[0, :4] - expected).max() < TOLERANCE:
+    if kind.theme == "HDR" and not re.search("HDR|tone|PQ|HLG", remarks) \
+            and np.abs(patches[0] - player.patches[0])[:4].max() < TOLERANCE:
         found.append("HDR is neither tone-mapped nor noted")
     return found
 
 
-def mismatches(codes: list[int | None], seconds: list[float] | None, way: tuple[list[set[int]], int],
-               fps: float, player: Shown):
-    """Compare the numbers on the trained frames with one way of sampling the file."""
-    expected, num_samples = way
-    if not num_samples <= len(codes) <= len(expected):
-        yield f"{len(codes)} samples, not {num_samples} to {len(expected)}"
-    for index, (code, right) in enumerate(zip(codes, expected)):
-        rightly = {player.codes[frame] for frame in right}
-        if code not in rightly and None not in rightly:
-            yield f"sample {index} shows frame {code}, not {' or '.join(map(str, sorted(rightly)))}"
-        if seconds is not None and not any(
-                abs(seconds[index] - moment) <= player.tick + 1e-3
-                for moment in (index / fps, *(player.seconds[frame] for frame in right))):
-            yield f"sample {index} is said to be at {seconds[index]:.4f} s"
+def mismatches(samples: Samples, way: tuple[list[set[int]], int], fps: float, player: Shown,
+               with_colours: bool = True) -> list[str]:
+    """Compare trained frames with one way of sampling the file."""
+    (expected, num_samples), found = way, []
+    if not num_samples <= len(samples.codes) <= len(expected):
+        found.append(f"{len(samples.codes)} samples, not {num_samples} to {len(expected)}")
+    for index, (code, right) in enumerate(zip(samples.codes, expected)):
+        codes = {player.codes[frame] for frame in right}
+        if code not in codes and None not in codes:
+            found.append(f"sample {index} shows frame {code}, not {' or '.join(map(str, sorted(codes)))}")
+        elif with_colours and not any(is_close(samples.patches[index], player.patches[frame])
+                                      for frame in right):
+            found.append(f"sample {index} has colours {samples.patches[index, :4].round().tolist()}, not "
+                         f"{player.patches[min(right), :4].round().tolist()}")
+        moments = (index / fps, *(player.seconds[frame] for frame in right))
+        if samples.seconds and min(abs(samples.seconds[index] - moment) for moment in moments) > player.tick + EXACT:
+            found.append(f"sample {index} is said to be at {samples.seconds[index]:.4f} s")
+    return found
+
+
+def is_close(patches: np.ndarray, expected: np.ndarray) -> bool:
+    """Compare colours (n c), but for the last one, which may be transparent."""
+    return np.abs(patches - expected)[:4].max() <= TOLERANCE
 
 
 def displayed_faults(clip: Clip, player: Shown) -> list[str]:
@@ -164,12 +176,14 @@ def test_what_is_filmed_can_be_told_from_what_is_not(tmp_path, name):
     kind.write(tmp_path)
     player = shown(tmp_path / name)
     assert player.codes == list(range(kind.num_frames)) and abs(player.size[0] / player.size[1] - 4 / 3) < 0.01
-    fps = 5
-    ((expected, num_samples),) = player.samples(fps)
-    codes = [min(right) for right in expected][:num_samples]
-    seconds = [index / fps for index in range(num_samples)]
-    swapped = [codes[1], codes[0], *codes[2:]]
-    assert not list(mismatches(codes, seconds, (expected, num_samples), fps, player))
-    assert len(list(mismatches(swapped, seconds, (expected, num_samples), fps, player))) == 2
-    assert list(mismatches(codes[:-1], seconds, (expected, num_samples), fps, player))
-    assert list(mismatches(codes, [*seconds[:-1], seconds[-1] + 0.5], (expected, num_samples), fps, player))
+    (way,) = player.samples(5)
+    frames = [min(right) for right in way[0]][: way[1]]
+    right = Samples([player.codes[frame] for frame in frames], player.patches[frames],
+                    [index / 5 for index in range(len(frames))])
+    swapped = right._replace(codes=[right.codes[1], right.codes[0], *right.codes[2:]])
+    late = right._replace(seconds=[*right.seconds[:-1], right.seconds[-1] + 0.3])
+    pale = right._replace(patches=right.patches * 0.9)
+    assert mismatches(right, way, 5, player) == []
+    assert [len(mismatches(wrong, way, 5, player)) for wrong in (swapped, late)] == [2, 1]
+    assert len(mismatches(pale, way, 5, player)) == len(frames)
+    assert mismatches(right._replace(codes=right.codes[:-1]), way, 5, player)
