@@ -15,9 +15,10 @@ from training.config import Config
 from training.config_loading import load_config
 from training.run_folder import CONFIG_NAME
 from utils.captions import captions_of, read_caption_index
+from utils.containers import VIDEO_SUFFIXES, is_clip
 from utils.errors import UserError, attempt
 from utils.prompts import MOTION_TOKEN
-from utils.video import VIDEO_SUFFIXES, frame_step, iter_frames, probe, read_metadata
+from utils.video import VideoInfo, probe, read_metadata, sampled_frames
 
 STEP_FOLDER = re.compile(r"(?:.*/)?step_0*(\d+)/[^/]*")
 MAX_FRAMES = 4096   # of one video; what was rendered has some dozens
@@ -71,7 +72,8 @@ def find_videos(folder: Path, label: str, role: str = "VIDEOS") -> list[ShownVid
     with ThreadPoolExecutor() as pool:   # each starts a process and waits for it
         records = list(pool.map(read_metadata, paths))
     identifiers = identifiers_of(folder, records)
-    return [describe(path, video, record, identifiers, label, *facts[path])
+    return [describe(path, video, record, identifiers, label, facts[path].num_frames,
+                     facts[path].fps)
             for path, video, record in zip(paths, listed, records)]
 
 
@@ -109,7 +111,7 @@ def find_exemplars(folder: Path, label: str, fps: float) -> list[Exemplar]:
     """
     _check_folder(folder, "--exemplars", "the folder of clips the motion was learned from")
     paths = sorted(path for path in folder.iterdir()
-                   if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith("."))
+                   if is_clip(path) and not path.name.startswith("."))
     if not paths:
         raise UserError(f"--exemplars: {folder} holds no clips ({', '.join(VIDEO_SUFFIXES)}).")
     problems = []
@@ -122,7 +124,7 @@ def find_exemplars(folder: Path, label: str, fps: float) -> list[Exemplar]:
     scenes = captions if len(set(captions.values())) > 1 else {path: path.name for path in paths}
     identifiers = {Config.placeholder_token}
     return [Exemplar(path, scenes[path], without_motion(captions[path], identifiers, label),
-                     tuple(range(0, facts[path][0], frame_step(facts[path][1], fps)))) for path in paths]
+                     sampled_frames(facts[path], fps)) for path in paths]
 
 
 def identifiers_of(folder: Path, records: Iterable[dict]) -> set[str]:
@@ -151,19 +153,17 @@ def _check_folder(folder: Path, role: str, wanted: str) -> None:
                         f"Name {wanted}.")
 
 
-def _checked(paths: list[Path]) -> dict[Path, tuple[int, float]]:
-    """Return (number of frames, fps) of each; decodes all, so that damage is found before anything slow."""
+def _checked(paths: list[Path]) -> dict[Path, VideoInfo]:
+    """Return what is found in each; decodes all, so that damage is found before anything slow."""
     facts, problems = {}, []
     for path in paths:
-        def check(path: Path = path) -> tuple[int, float]:
+        def check(path: Path = path) -> VideoInfo:
             info = probe(path)
             if info.num_frames > MAX_FRAMES:
                 raise UserError(f"{path}: has {info.num_frames} frames. "
                                 f"Measure clips of at most {MAX_FRAMES}.")
-            for _ in iter_frames(path, range(info.num_frames)):
-                pass
-            return info.num_frames, info.fps
-        facts[path] = attempt(check, (0, 0.0), problems)
+            return info
+        facts[path] = attempt(check, None, problems)
     if problems:
         raise UserError(*problems)
     return facts

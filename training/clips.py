@@ -7,19 +7,11 @@ import numpy as np
 
 from training.config import Config
 from training.data_folders import ListedClip, list_folder
-from utils.decoder import complaint
-from utils.decoding import IMAGE_SUFFIXES
+from training.looking import look_at_clips
+from utils.containers import is_image
 from utils.errors import UserError, attempt
-from utils.files import file_digest
 from utils.prompts import names_motion, with_token
-from utils.video import (
-    SAME_PICTURE,
-    VideoInfo,
-    frame_step,
-    iter_frames,
-    probe,
-    trained_size,
-)
+from utils.video import SAME_PICTURE, VideoInfo, read_metadata, sampled_fps, sampled_frames, trained_size
 
 
 @dataclass(frozen=True)
@@ -31,9 +23,11 @@ class Clip:
     captions: tuple[str, ...]  # the motion identifier already replaced; one is drawn per step
     info: VideoInfo            # as recorded
     size: tuple[int, int]      # trained width and height in pixels
-    frames: tuple[int, ...]    # recorded frames that are trained on, at the trained rate
+    frames: tuple[int, ...]    # numbers of the frames that are trained on, counted over those a player shows
     window: int                # frames per training window
     remarks: tuple[str, ...]   # what is odd about it
+    seconds: tuple[float, ...] = ()   # when each of `frames` appears, on the clip's own timeline
+    rate: float | None = None         # frames per second of `frames`; None: as recorded
 
     @property
     def num_windows(self) -> int:
@@ -42,25 +36,33 @@ class Clip:
     @property
     def fps(self) -> float:
         """Frames per second of `frames`."""
-        if len(self.frames) < 2:
-            return self.info.fps
-        return self.info.fps / (self.frames[1] - self.frames[0] or 1)
+        return self.rate or self.info.fps
+
+    @property
+    def is_read_as_ever(self) -> bool:
+        """Whether earlier versions read the same pixels, so that what they cached is right."""
+        return self.info.is_plain and all(b - a <= 1 for a, b in zip(self.frames, self.frames[1:]))
 
 
-def find_clips(config: Config, stride: int) -> tuple[list[Clip], list[Clip]]:
+def find_clips(config: Config, stride: int, cache_dir: Path | None = None,
+               progress=lambda done, num: done) -> tuple[list[Clip], list[Clip]]:
     """Return the exemplar clips and the regularization clips of a run, each sorted by name.
 
-    `stride`: pixels per cell of the network's coarsest level. Raises UserError with a line for everything
-    that is wrong with any of them.
+    `stride`: pixels per cell of the network's coarsest level. `cache_dir`: where to keep what was found in
+    files. `progress`: as for `look_at_clips`. Raises UserError with a line for everything that is wrong with
+    any of them.
     """
     problems, clips = [], {"exemplar": [], "regularization": []}
-    for role in clips:
-        for listed in attempt(lambda: list_folder(config, role, problems), [], problems):
-            clip = attempt(lambda: _read_clip(listed, role, config, stride), None, problems)
+    listed = {role: attempt(lambda: list_folder(config, role, problems), [], problems) for role in clips}
+    paths = [file.path for files in listed.values() for file in files]
+    found = look_at_clips(list(dict.fromkeys(paths)), cache_dir, progress)
+    for role, files in listed.items():
+        for file in files:
+            clip = attempt(lambda: make_clip(file, role, config, stride, found[file.path]), None, problems)
             clips[role] += [clip] if clip else []
     if problems:
         raise UserError(*dict.fromkeys(problems))
-    return clips["exemplar"], _mark_repeats(clips["exemplar"], clips["regularization"])
+    return _mark_repeats(clips["exemplar"], clips["regularization"])
 
 
 def clip_report(exemplars: list[Clip], regularization: list[Clip]) -> str:
@@ -79,58 +81,75 @@ def clip_report(exemplars: list[Clip], regularization: list[Clip]) -> str:
     return "\n".join(lines)
 
 
-def _read_clip(listed: ListedClip, role: str, config: Config, stride: int) -> Clip:
-    data, path, captions, remarks = config.train_data, listed.path, listed.captions, []
-    info = probe(path)
-    is_image = path.suffix.lower() in IMAGE_SUFFIXES
-    window = 1 if is_image or data.train_weights == "spatial" else data.n_sample_frames
-    step = listed.frame_step or frame_step(info.fps, data.fps)
-    frames = tuple(range(0, info.num_frames, step))
+def make_clip(listed: ListedClip, role: str, config: Config, stride: int,
+              found: tuple[str, VideoInfo] | UserError) -> Clip:
+    """Return how a file is trained on, from what was `found` in it. Raises UserError if it cannot be."""
+    if isinstance(found, UserError):
+        raise found
+    (digest, info), data, path = found, config.train_data, listed.path
+    window = 1 if is_image(path) or data.train_weights == "spatial" else data.n_sample_frames
+    frames, fps = sampled_frames(info, data.fps), sampled_fps(info, data.fps)
+    if listed.frame_step:
+        frames, fps = tuple(range(0, info.num_frames, listed.frame_step)), info.fps / listed.frame_step
+    num_sampled, num_frozen, remarks = len(frames), count_frozen(info, frames), []
     if len(frames) < window:
-        short = f"has {_count(len(frames), 'frame')} at {info.fps / step:.4g} fps; training needs {window}"
+        short = f"has {_count(len(frames), 'frame')} at {fps:.4g} fps; training needs {window}"
         if not data.allow_short_clips:
             raise UserError(f"{path}: {short}. Lower train_data.n_sample_frames, use a longer clip, or set "
                             f"train_data.allow_short_clips: true.")
         remarks.append(f"{short}: its last frame is repeated, which teaches the model to freeze")
         frames += (frames[-1],) * (window - len(frames))
-
     size = trained_size(info.width, info.height, (data.width, data.height), stride, data.use_bucketing)
     if info.width < size[0] or info.height < size[1]:
         remarks.append("smaller than the trained size: it is enlarged")
-    if not is_image and info.fps < data.fps / 1.25:
+    if not is_image(path) and fps < data.fps / 1.25 and not (role == "regularization" and is_own_video(path)):
         remarks.append(f"recorded at {info.fps:.4g} fps, not {data.fps:.4g}: "
-                       f"the motion is learned {data.fps / info.fps:.2g} times too fast")
-    num_frozen = _num_frozen(path, frames) if len(frames) > 1 else 0
-    if damage := complaint(path):
-        remarks.append(f"the decoder found it damaged ({damage}). Look at it, or copy it again")
+                       f"the motion is learned {data.fps / fps:.2g} times too fast")
+    remarks += info.notes
+    if info.damage:
+        remarks.append(f"the decoder found it damaged ({info.damage}). Look at it, or copy it again")
     if num_frozen:
-        remarks.append(f"{num_frozen} of {len(frames)} frames show the same picture as the one before")
-    named = [names_motion(caption, config.placeholder_token) for caption in captions]
+        remarks.append(f"{num_frozen} of {num_sampled} frames show the same picture as the one before")
+    captions = tuple(with_token(caption, config.placeholder_token) for caption in listed.captions)
+    remarks += [*caption_remarks(listed.captions, role, config.placeholder_token), *listed.remarks]
+    return Clip(path, digest, captions, info, size, frames, window, tuple(remarks),
+                tuple(info.seconds[number] for number in frames), fps)
+
+
+def caption_remarks(captions: tuple[str, ...], role: str, token: str) -> list[str]:
+    """Return what is odd about the captions of a clip."""
+    named = [names_motion(caption, token) for caption in captions]
     if role == "exemplar" and not all(named):
-        remarks.append("the caption does not name the motion (V*), so a prompt cannot ask for it")
+        return ["the caption does not name the motion (V*), so a prompt cannot ask for it"]
     if role == "regularization" and any(named):
-        remarks.append("the caption names the motion (V*), which regularization clips should not show")
-    captions = tuple(with_token(caption, config.placeholder_token) for caption in captions)
-    return Clip(path, file_digest(path), captions, info, size, frames, window,
-                (*remarks, *listed.remarks))
+        return ["the caption names the motion (V*), which regularization clips should not show"]
+    return []
 
 
-def _num_frozen(path: Path, frames: tuple[int, ...]) -> int:
-    """Count frames like the one before. Decodes every frame, so damage is found here, before training."""
-    num_frozen, before = 0, None
-    for pixels in iter_frames(path, frames):
-        pixels = pixels.astype(np.int16)
-        for frame in pixels:
-            if before is not None and np.abs(frame - before).mean() < SAME_PICTURE:
-                num_frozen += 1
-            before = frame
-    return num_frozen
+def count_frozen(info: VideoInfo, frames: tuple[int, ...]) -> int:
+    """Count the frames that show the same picture as the one before, of those in `frames`.
+
+    The sum of all changes between two frames is never less than their difference, so none is counted that shows
+    something else.
+    """
+    changed = np.cumsum(info.changes)
+    return sum(changed[b] - changed[a] < SAME_PICTURE for a, b in zip(frames, frames[1:]))
 
 
-def _mark_repeats(exemplars: list[Clip], regularization: list[Clip]) -> list[Clip]:
-    names = {clip.digest: clip.path.name for clip in exemplars}
-    return [replace(clip, remarks=(*clip.remarks, f"the same file as the exemplar {names[clip.digest]}"))
-            if clip.digest in names else clip for clip in regularization]
+def is_own_video(path: Path) -> bool:
+    """Say whether this program rendered the video: a base's own frames are at the rate that the base knows."""
+    return {"prompt", "base"} <= set(read_metadata(path))
+
+
+def _mark_repeats(exemplars: list[Clip], regularization: list[Clip]) -> tuple[list[Clip], list[Clip]]:
+    """Add a remark to every clip whose file is the same as an exemplar before it."""
+    names, marked = {}, []
+    for clip in (*exemplars, *regularization):
+        same = names.get(clip.digest)
+        marked.append(replace(clip, remarks=(*clip.remarks, f"the same file as the exemplar {same}")) if same else clip)
+        if len(marked) <= len(exemplars):
+            names.setdefault(clip.digest, clip.path.name)
+    return marked[:len(exemplars)], marked[len(exemplars):]
 
 
 def _count(number: int, noun: str) -> str:

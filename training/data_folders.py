@@ -5,9 +5,8 @@ from pathlib import Path
 
 from training.config import Config
 from utils.captions import CaptionIndex, captions_of, read_caption_index
-from utils.decoding import IMAGE_SUFFIXES
+from utils.containers import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_clip, is_image
 from utils.errors import UserError, attempt
-from utils.video import VIDEO_SUFFIXES
 
 COMPANION_SUFFIXES = (".txt", ".json", ".html", ".md")   # captions, galleries and notes beside the clips
 
@@ -64,13 +63,13 @@ def _strangers(path: Path, used: list[Path]) -> list[str]:
 
 def _clip_paths(path: Path, role: str, dataset_types: list[str]) -> list[Path]:
     key = "train_data.path" if role == "exemplar" else "train_data.class_path"
-    suffixes = (VIDEO_SUFFIXES if {"folder", "single_video"} & set(dataset_types) else ()) \
-        + (IMAGE_SUFFIXES if "image" in dataset_types else ())
+    takes_clips, takes_images = {"folder", "single_video"} & set(dataset_types), "image" in dataset_types
+    suffixes = (VIDEO_SUFFIXES if takes_clips else ()) + (IMAGE_SUFFIXES if takes_images else ())
     try:
         is_file, is_folder = path.is_file(), path.is_dir()
         entries = sorted(path.iterdir()) if is_folder else []
-        paths = [p for p in entries
-                 if p.suffix.lower() in suffixes and not p.name.startswith(".") and p.is_file()]
+        paths = [p for p in entries if not p.name.startswith(".") and p.is_file()
+                 and (takes_clips and is_clip(p) or takes_images and is_image(p))]
     except OSError as error:
         raise UserError(f"{key}: {path} cannot be read ({error.strerror}).") from None
     if is_file:

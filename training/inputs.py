@@ -23,6 +23,8 @@ from utils.files import remove_stale
 from utils.tensor_files import read_rows, read_tensors
 from utils.video import iter_frames
 
+READER = 2   # raise when a file that is not plain is read into other pixels than before
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -41,7 +43,7 @@ def encode_inputs(base: Base, clips: list[Clip], cache_dir: Path,
     latent_paths, prompt_paths = {}, {}
     for clip in clips:
         made_from = {"kind": "latents", "by": made_by["latents"], "clip": clip.digest, "size": clip.size,
-                     "frames": clip.frames}
+                     "frames": clip.frames, **({} if clip.is_read_as_ever else {"reader": READER})}
         latent_paths[str(clip.path)] = path = cache_path(cache_dir, made_from)
         jobs[path] = made_from, lambda clip=clip: encode_clip(pipeline, clip)
     for caption in dict.fromkeys(caption for clip in clips for caption in clip.captions):

@@ -32,7 +32,7 @@ from training.optimization import (
     select_parameters,
     set_temporal_dropout,
 )
-from training.plan import Plan, fitting_way, sample_fps
+from training.plan import Plan, cache_dir, fitting_way, sample_fps
 from training.resuming import load_newest, run_state
 from training.run_folder import (
     MOTION_NAME,
@@ -191,7 +191,6 @@ def stop_if_asked(training: Training, step: int, stop: list[int]) -> None:
 
 def cache_inputs(plan: Plan, base: Base, accelerator) -> Inputs:
     """Encode clips and captions on the accelerator; afterwards both encoders leave it."""
-    cache_dir = Path(plan.config.cached_latent_dir or Path(plan.config.output_dir) / "cache")
     encoders = base.vae, base.pipeline.text_encoder
     for encoder in encoders:
         encoder.to(accelerator.device)
@@ -201,7 +200,7 @@ def cache_inputs(plan: Plan, base: Base, accelerator) -> Inputs:
             if unseen := unseen_words(base.pipeline, caption):
                 print(f"caption too long for the text encoder, not seen: \"{unseen}\"")
     with accelerator.main_process_first():   # the others then find everything there
-        inputs = encode_inputs(base, plan.exemplars + plan.regularization, cache_dir,
+        inputs = encode_inputs(base, plan.exemplars + plan.regularization, cache_dir(plan.config),
                                lambda jobs: tqdm(jobs, desc="encoding clips and captions", dynamic_ncols=True,
                                                  disable=not jobs or not accelerator.is_main_process))
     for encoder in encoders:

@@ -2,11 +2,12 @@
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from models.base_folder import find_base, num_timesteps, pixel_strides, tensor_sizes
 from models.tunable import select_tunable, selection_report, union
@@ -15,10 +16,10 @@ from training.config import Config, num_due
 from training.footprint import Footprint, free_memory, has_gpu, training_footprint
 from training.plan_remarks import device_remark, frames_remark, machine_line, memory_remark, prompt_remark
 from training.run_folder import checkpoints
-from utils.decoding import IMAGE_SUFFIXES
+from utils.containers import is_image
 from utils.errors import UserError, attempt
 from utils.files import check_writable, format_bytes, free_bytes
-from utils.processes import num_processes
+from utils.processes import is_first_process, num_processes
 from utils.prompts import Prompt, read_prompts, with_token
 
 OPTIONAL_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
@@ -70,7 +71,8 @@ def _checked_plan(config: Config, folder: Path | None, problems: list[str]) -> P
     if num_elements:
         selected = attempt(lambda: select_tunable(num_elements, config.trainable_modules), {}, problems)
     strides = attempt(lambda: pixel_strides(folder) if folder else TYPICAL_STRIDES, TYPICAL_STRIDES, problems)
-    exemplars, regularization = attempt(lambda: find_clips(config, strides[1]), ([], []), problems)
+    exemplars, regularization = attempt(lambda: find_clips(config, strides[1], cache_dir(config), looking_bar),
+                                        ([], []), problems)
     prompts = attempt(lambda: sample_prompts(config), [], problems)
     problems = problems + check_sizes(config, strides) + check_packages(config) + check_launch(config)
     num_steps = config.validation_data.num_inference_steps
@@ -82,6 +84,17 @@ def _checked_plan(config: Config, folder: Path | None, problems: list[str]) -> P
     if problems:
         raise UserError(*dict.fromkeys(problems))
     return Plan(config, folder, exemplars, regularization, prompts, selected, num_elements, strides)
+
+
+def cache_dir(config: Config) -> Path:
+    """Return the folder of what is costly to make again."""
+    return Path(config.cached_latent_dir or Path(config.output_dir) / "cache")
+
+
+def looking_bar(done: Iterable, num: int) -> Iterable:
+    """Show how many clips have been looked at, where that takes more than a moment."""
+    return tqdm(done, desc="looking at clips", total=num, delay=2, leave=False, dynamic_ncols=True,
+                disable=not is_first_process())
 
 
 def resolve_precision(config: Config) -> tuple[Config, list[str]]:
@@ -195,7 +208,7 @@ def plan_report(plan: Plan) -> str:
     elif not plan.regularization:
         lines.append("train_data.class_path is not set: training without regularization, which forgets more "
                      "of what the base knows")
-    learned_at = {clip.fps for clip in plan.exemplars if clip.path.suffix.lower() not in IMAGE_SUFFIXES}
+    learned_at = {clip.fps for clip in plan.exemplars if not is_image(clip.path)}
     if learned_at:
         rates = ", ".join(f"{fps:.4g}" for fps in sorted(learned_at))
         lines.append(f"motion is learned at {rates} frames per second; samples are written at "

@@ -1,10 +1,45 @@
-"""Whether a video file is whole, by the lengths its container states: decord reads a cut-off file in part."""
+"""Which files are videos and pictures, and whether one is whole, told from names and first bytes alone."""
 
 from pathlib import Path
 
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".ogv", ".ts",
+                  ".mts", ".m2ts", ".mpg", ".mpeg", ".gif", ".apng")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")   # .png and .webp may also be animated
+PICTURES = (b"GIF8", b"\x89PNG", b"\xff\xd8\xff", b"BM")      # how files that Pillow reads begin; also WebP
 ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"styp", b"sidx",
              b"uuid")
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+
+
+def is_clip(path: Path) -> bool:
+    """Say whether the file is one of moving pictures, by its suffix; of .png and .webp the content decides."""
+    suffix = path.suffix.lower()
+    return suffix in VIDEO_SUFFIXES or suffix in IMAGE_SUFFIXES and is_animated(path)
+
+
+def is_image(path: Path) -> bool:
+    """Say whether the file is a still picture, by its suffix; of .png and .webp the content decides."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not is_animated(path)
+
+
+def is_animated(path: Path) -> bool:
+    """Say whether a PNG or WebP file announces an animation; False if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(65_536)
+    except OSError:
+        return False
+    if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X":
+        return bool(head[20] & 2) if len(head) > 20 else False
+    # an animated PNG has the chunk acTL before its first pixels, which lie in IDAT
+    return head[:4] == b"\x89PNG" and b"acTL" in head.partition(b"IDAT")[0]
+
+
+def is_picture_file(path: Path) -> bool:
+    """Say whether the content, whatever the name, is a still or animated picture that Pillow reads."""
+    with open(path, "rb") as file:
+        head = file.read(12)
+    return head.startswith(PICTURES) or head[:4] == b"RIFF" and head[8:12] == b"WEBP"
 
 
 def is_cut_off(path: Path) -> bool:
@@ -14,7 +49,7 @@ def is_cut_off(path: Path) -> bool:
         head = file.read(64)
         if head[4:8] in ISO_BOXES:                       # mp4, mov
             return _iso_end(file, size) > size
-        if head[:4] == b"RIFF":                          # avi
+        if head[:4] == b"RIFF":                          # avi, webp
             return 8 + int.from_bytes(head[4:8], "little") > size
         if head[:4] == EBML:                             # mkv, webm
             return _matroska_end(head) > size

@@ -1,6 +1,7 @@
-"""Asking the decoder, a process of its own: what crashes or hangs it is named, and this process lives on.
+"""Asking decoders, processes of their own: what crashes or hangs one is named, and this process lives on.
 
-It is started when first needed, serves as long as it lives, and ends when this process does.
+A decoder is started when one is needed and none is free, so there are as many as threads that ask at once, up to
+MAX_DECODERS. They serve as long as they live, and end when this process does.
 """
 
 import json
@@ -8,6 +9,8 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,37 +19,63 @@ import numpy as np
 from utils.commands import ROOT
 from utils.errors import UserError
 
-SECONDS = 120   # for one request: opening a file, or decoding a few of its frames
+SECONDS = 120       # within which a decoder has to open a file, or to get on with it
+MAX_DECODERS = max(2, os.cpu_count() or 1)
 TOOK_TOO_LONG = 1   # the exit code of a decoder whose time was up
 
-_lock = threading.Lock()
-_running: list[subprocess.Popen] = []   # the decoder, if there is one
+_lock, _turns = threading.Lock(), threading.Semaphore(MAX_DECODERS)
+_free: list[tuple[str, subprocess.Popen]] = []   # decoders, each with the file it has open
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """Return the fields of VideoInfo. Raises UserError if the file cannot be read."""
-    with _lock:
-        return _ask(path, "info")[0]
+def look(path: Path) -> dict[str, Any]:
+    """Return the fields of VideoInfo; all of the file is decoded. Raises UserError if that fails."""
+    with _decoder(path) as process:
+        return _ask(process, path, "look")
 
 
-def complaint(path: Path) -> str:
-    """Return what the decoder found wrong in what it has decoded of a file; empty if nothing."""
-    with _lock:
-        return _ask(path, "complaint")[0]["complaint"]
+def comment(path: Path) -> str:
+    """Return the comment field of a video. Raises UserError if the file cannot be opened."""
+    with _decoder(path) as process:
+        return _ask(process, path, "comment")["comment"]
 
 
 def decode(path: Path, indices: list[int]) -> np.ndarray:
     """Return the frames at `indices`, uint8 (f h w c). Raises UserError if one cannot be decoded."""
-    with _lock:
-        facts, process = _ask(path, indices)
+    with _decoder(path) as process:
+        facts = _ask(process, path, indices)
         frames = np.empty(facts["shape"], np.uint8)
         if process.stdout.readinto(frames.reshape(-1).data) != frames.nbytes:
             raise _lost(process, path)
         return frames
 
 
-def _ask(path: Path, wanted: str | list[int]) -> tuple[dict[str, Any], subprocess.Popen]:
-    process = _decoder()
+@contextmanager
+def _decoder(path: Path) -> Iterator[subprocess.Popen]:
+    """Give a decoder to this thread alone: the one that has the file open, else any free one, else a new one."""
+    name = os.path.abspath(path)
+    with _turns:
+        with _lock:
+            _free[:] = [entry for entry in _free if entry[1].poll() is None]
+            chosen = next((entry for entry in _free if entry[0] == name), _free[0] if _free else None)
+            if chosen:
+                _free.remove(chosen)
+        process = chosen[1] if chosen else _start()
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                with _lock:
+                    _free.append((name, process))
+
+
+def _start() -> subprocess.Popen:
+    # a session of its own: Ctrl-C is for the process that asks
+    return subprocess.Popen(
+        [sys.executable, "-m", "utils.decoding"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+def _ask(process: subprocess.Popen, path: Path, wanted: str | list[int]) -> dict[str, Any]:
     request = {"path": os.path.abspath(path), "wanted": wanted, "seconds": SECONDS}
     try:
         process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -59,21 +88,11 @@ def _ask(path: Path, wanted: str | list[int]) -> tuple[dict[str, Any], subproces
     facts = json.loads(line)
     if "error" in facts:   # the file is called what the user calls it
         raise UserError(facts["error"].replace(request["path"], str(path)))
-    return facts, process
-
-
-def _decoder() -> subprocess.Popen:
-    if not _running or _running[0].poll() is not None:
-        # a session of its own: Ctrl-C is for the process that asks
-        _running[:] = [subprocess.Popen(
-            [sys.executable, "-m", "utils.decoding"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, start_new_session=True)]
-    return _running[0]
+    return facts
 
 
 def _lost(process: subprocess.Popen, path: Path) -> UserError:
     process.kill()   # it may live and talk nonsense
     code = process.wait()
-    _running.clear()
     why = f"takes longer than {SECONDS} s to decode" if code == TOOK_TOO_LONG else "takes the decoder down"
     return UserError(f"{path}: {why}. Remove it, or re-encode it as H.264.")

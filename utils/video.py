@@ -3,36 +3,78 @@
 Decoding is done by a process of its own (utils/decoder.py). Frames are uint8 (f h w c), RGB.
 """
 
+import functools
 import json
-import re
-import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from utils.decoder import decode, describe
+from utils.containers import VIDEO_SUFFIXES   # noqa: F401 (for others)
+from utils.decoder import comment, decode, look
 from utils.errors import UserError
 from utils.files import free_space, replacing
+from utils.timelines import shown_at
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".gif")
 SAME_PICTURE = 0.02   # mean absolute difference, of 255, below which two frames show the same picture
 CRF = 14   # H.264 quality; 18 already shows on flat colours at 64x64
-METADATA_SECONDS = 60   # for reading a file's comment field
+SAME_RATE = 1.001   # rates that differ by less are one: 23.976 and 24 differ by as much
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    num_frames: int
-    fps: float
-    width: int    # pixels, as displayed (rotation applied)
+    """What was found in a video or picture, of which every frame was decoded once."""
+
+    num_frames: int   # as many as players show
+    fps: float        # of most frames: the median
+    width: int        # pixels, as displayed: upright, and square
     height: int
+    seconds: tuple[float, ...] = field(default=(), compare=False, repr=False)   # when each frame appears
+    end: float = field(default=0, compare=False)                # when the last frame goes, in seconds
+    tick: float = field(default=0, compare=False)               # to how many seconds the file rounds time
+    changes: tuple[float, ...] = field(default=(), compare=False, repr=False)
+    # of each frame against the one before: at least the mean absolute difference, of 255
+    rates: tuple[float, float] | None = field(default=None, compare=False)   # lowest and highest, if it varies
+    notes: tuple[str, ...] = field(default=(), compare=False)   # what is odd
+    damage: str = field(default="", compare=False)              # what the decoder found wrong
+    is_plain: bool = field(default=True, compare=False)         # any reader reads it alike, frame by frame
+
+
+    @staticmethod
+    def from_facts(facts: dict) -> "VideoInfo":
+        """Return what JSON, which has no tuples, says of a file."""
+        return VideoInfo(**{name: tuple(value) if isinstance(value, list) else value
+                            for name, value in facts.items()})
 
 
 def probe(path: Path) -> VideoInfo:
-    """Return what the container says of a video or an image. Raises UserError if it cannot be read."""
-    return VideoInfo(**describe(Path(path)))
+    """Decode a video or an image once and return what was found. Raises UserError if it cannot be read."""
+    try:
+        status = Path(path).stat()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    return _found(Path(path), status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _found(path: Path, *_: int) -> VideoInfo:   # the numbers change when the file does
+    return VideoInfo.from_facts(look(path))
+
+
+def sampled_frames(info: VideoInfo, fps: float) -> tuple[int, ...]:
+    """Return the numbers of the frames at `fps` frames a second: those shown at the moments k / fps.
+
+    Of a video of a constant rate that is not higher, every frame once.
+    """
+    if info.rates is None and info.fps <= fps * SAME_RATE:
+        return tuple(range(info.num_frames))
+    return shown_at(info.seconds, info.end, info.tick, fps)
+
+
+def sampled_fps(info: VideoInfo, fps: float) -> float:
+    """Return the frames a second of `sampled_frames`."""
+    return info.fps if info.rates is None and info.fps <= fps * SAME_RATE else fps
 
 
 def read_frames(path: Path, indices: Sequence[int], size: tuple[int, int] | None = None) -> np.ndarray:
@@ -127,19 +169,9 @@ def write_video(path: Path, frames: np.ndarray, fps: float, metadata: dict) -> N
 
 def read_metadata(path: Path) -> dict:
     """Return what `write_video` stored in the file's comment field; empty if it did not write the file."""
-    import imageio_ffmpeg
-
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-f", "ffmetadata", "-"]
     try:
-        process = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL,
-                                 timeout=METADATA_SECONDS)
-    except subprocess.TimeoutExpired:
-        return {}
-    text = process.stdout.decode(errors="replace")
-    match = re.search(r"^comment=((?:[^\\\n]|\\.)*)", text, re.MULTILINE | re.DOTALL)
-    try:
-        metadata = json.loads(re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL)) if match else {}
-    except ValueError:
+        metadata = json.loads(comment(Path(path)))
+    except (UserError, ValueError):
         return {}
     return metadata if isinstance(metadata, dict) else {}
 

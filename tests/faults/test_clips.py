@@ -14,7 +14,6 @@ from tests.reliability import Report, count, numbers
 from tests.utils.test_video import CODECS, ffmpeg
 from training.clips import find_clips
 from training.config_loading import parse_config
-from utils.decoder import complaint
 from utils.errors import UserError
 from utils.video import VideoInfo, probe, read_frames
 
@@ -81,7 +80,7 @@ DAMAGES = (cut, flip_bits, overwrite, leave_out, scramble_header, repeat, empty,
 
 def read(path: Path) -> tuple[VideoInfo, np.ndarray, str]:
     info = probe(path)
-    return info, read_frames(path, range(info.num_frames)), complaint(path)
+    return info, read_frames(path, range(info.num_frames)), info.damage
 
 
 def outcome(path: Path, whole: np.ndarray) -> str:

@@ -11,6 +11,7 @@ from PIL import Image
 from tests.conftest import draw_frames, write_clip
 from training.clips import clip_report, find_clips
 from training.config import Config, TrainData
+from utils.containers import VIDEO_SUFFIXES
 from utils.errors import UserError
 from utils.video import write_video
 
@@ -206,12 +207,12 @@ def test_enlarged_clip_is_remarked_on(tmp_path):
 
 def test_what_is_not_used_is_named(folder):
     write_clip(folder / "more" / "b.mp4", 2)
-    os.rename(write_clip(folder / "c.mp4", 2), folder / "c.m4v")
+    os.rename(write_clip(folder / "c.mp4", 2), folder / "c.mxf")
     Image.fromarray(draw_frames(1, 32, 32)[0]).save(folder / "d.png")
     (folder / "gone.mp4").symlink_to("nowhere")
     for companion in ("README.md", "video_lightbox.html", ".DS_Store", "notes.txt"):
         (folder / companion).write_text("")
-    assert find(folder)[0][0].remarks == ("also in this folder and not used: c.m4v, d.png, gone.mp4, more",)
+    assert find(folder)[0][0].remarks == ("also in this folder and not used: c.mxf, d.png, gone.mp4, more",)
 
 
 def test_captions_of_clips_that_are_not_here_are_named(folder):
@@ -267,7 +268,7 @@ def test_path_too_long_for_the_system_is_named():
 
 def test_empty_folder_is_named(tmp_path):
     assert problems_of(tmp_path) == [
-        f"train_data.path: {tmp_path} holds no clips (.mp4, .mov, .avi, .mkv, .webm, .gif)."]
+        f"train_data.path: {tmp_path} holds no clips ({', '.join(VIDEO_SUFFIXES)})."]
 
 
 def test_folder_of_other_files_is_named(tmp_path):
@@ -316,7 +317,7 @@ def test_damage_in_the_middle_is_found_before_training(tmp_path):
     half = (content.index(b"mdat") + len(content)) // 2
     content[half:-10] = b"\x55" * (len(content) - half - 10)
     (tmp_path / "a.mp4").write_bytes(bytes(content))
-    assert "a.mp4: frames" in problems_of(tmp_path)[0] and "cannot be decoded" in problems_of(tmp_path)[0]
+    assert "a.mp4: frame" in problems_of(tmp_path)[0] and "cannot be decoded" in problems_of(tmp_path)[0]
 
 
 def test_index_that_is_not_json_is_reported_with_the_clips(folder):

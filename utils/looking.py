@@ -1,0 +1,167 @@
+"""What is to be known of a video or picture before its frames are used, found by decoding all of it once."""
+
+from collections import Counter
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from utils.containers import is_cut_off, is_picture_file
+from utils.errors import UserError
+from utils.films import (
+    decoded,
+    difference,
+    has_alpha,
+    is_full_range,
+    matrix,
+    open_video,
+    orientation,
+    pixel_aspect,
+    planes_of,
+    recorded_size,
+    video_streams,
+)
+from utils.pictures import read_pictures
+from utils.timelines import JUMP, LONGEST_TICK, mended, own_rate, range_of_rates, usual_step
+from utils.tone_mapping import HDR
+
+MAX_FPS = 1000   # beyond it, containers and decoders round
+MILLISECOND, CENTISECOND = Fraction(1, 1000), Fraction(1, 100)
+ROUNDING = 2     # ticks by which distances are off in a container that counts in milliseconds or less
+# formats whose streams may be recordings put together, each with a clock of its own
+TIME_STARTS_ANEW = ("mpegts", "mpeg", "mpegvideo", "dv")
+
+
+def check_whole(path: Path) -> None:
+    """Raise UserError if a file is missing, empty or cut off."""
+    try:
+        if path.is_file() and path.stat().st_size == 0:
+            raise UserError(f"{path}: is empty (0 bytes). Remove it or copy it again.")
+        if is_cut_off(path):
+            raise UserError(f"{path}: is cut off: the file ends before the video does. Copy it again.")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+
+
+def look(path: Path, keep_alive=lambda: None) -> dict:
+    """Return the fields of VideoInfo, but for `damage`. `keep_alive` is called after every frame.
+
+    Raises UserError if the file cannot be read to its end.
+    """
+    check_whole(path)
+    facts = look_at_pictures(path, keep_alive) if is_picture_file(path) else look_at_film(path, keep_alive)
+    if facts["fps"] > MAX_FPS:
+        raise UserError(f"{path}: claims {facts['fps']:.4g} frames a second, so when its frames are shown is "
+                        f"unknown. Re-encode it as H.264.")
+    return facts
+
+
+def look_at_pictures(path: Path, keep_alive) -> dict:
+    """Look at what Pillow reads."""
+    stamps, changes, before, transparent = [0], [], None, False
+    for pixels, milliseconds, is_transparent in read_pictures(path):
+        planes = [pixels[:, :, channel] for channel in range(3)]
+        changes.append(difference(before, planes) / 3 if before else 0.0)
+        before = planes
+        stamps.append(stamps[-1] + round(milliseconds))
+        transparent |= is_transparent
+        keep_alive()
+    height, width, _ = pixels.shape
+    notes = ["transparent: shown on white"] * transparent
+    tick = CENTISECOND if all(stamp % 10 == 0 for stamp in stamps) else MILLISECOND   # a GIF counts in these
+    stamps = [round(stamp * MILLISECOND / tick) for stamp in stamps]
+    facts = timeline_facts(stamps[:-1], stamps[-1] - stamps[-2], tick, 1, [], False, notes)
+    return {**facts, "width": width, "height": height, "changes": changes, "is_plain": not transparent}
+
+
+def look_at_film(path: Path, keep_alive) -> dict:
+    """Look at what FFmpeg reads."""
+    container, stream = open_video(path)
+    stamps, changes, packets, seen, before, duration, notes = [], [], [], Counter(), None, 0, []
+    with container:
+        for frame in decoded(container, stream, path, packets):
+            if not stamps:
+                size, transparent = displayed_size(frame, stream), is_transparent(frame)
+                hdr = HDR.get(frame.color_trc)
+            planes = planes_of(frame)
+            changes.append(difference(before, planes) if before else 0.0)
+            before, duration = planes, frame.duration
+            stamps.append(frame.pts)
+            seen["interlaced"] += frame.interlaced_frame
+            seen["sizes"] += displayed_size(frame, stream) != size
+            seen["corrupt"] += frame.is_corrupt
+            keep_alive()
+        if pixel_aspect(stream) != 1:
+            notes.append(f"recorded at {stream.codec_context.width}x{stream.codec_context.height}, with pixels "
+                         f"that are {pixel_aspect(stream)} as wide as high")
+        notes += ["interlaced: its comb lines are removed"] * bool(seen["interlaced"])
+        notes += [f"HDR ({hdr}): mapped to the ordinary range"] * bool(hdr)
+        notes += ["transparent: shown on white"] * transparent
+        notes += [f"{seen['sizes']} frames have another size, and are scaled"] * bool(seen["sizes"])
+        if num_others := len(video_streams(container)) - 1:
+            notes.append(f"it has {num_others + 1} video streams, of which number {stream.index} is used")
+        if num_discarded := sum(packets):
+            notes.append(f"{num_discarded} more frames are recorded, which players do not show")
+        declared = [stream.average_rate, stream.base_rate, stream.guessed_rate]
+        facts = timeline_facts(stamps, duration, stream.time_base,
+                               ROUNDING if stream.time_base <= LONGEST_TICK else 0, declared,
+                               container.format.name in TIME_STARTS_ANEW, notes)
+    plain = not seen["interlaced"] and not facts["rates"] and len(packets) == len(stamps) and is_plain(path)
+    damage = f"{seen['corrupt']} frames are incomplete" if seen["corrupt"] else ""
+    return {**facts, "width": size[0], "height": size[1], "changes": changes, "is_plain": plain,
+            "damage": damage}
+
+
+def timeline_facts(stamps: list[int | None], last_duration: int | None, tick: Fraction, rounding: int,
+                   declared: list[Fraction | None], may_jump: bool, notes: list[str]) -> dict:
+    """Return what the timestamps say: how many frames, when they are shown, and at which rate."""
+    rates = [rate for rate in declared if rate]
+    usual = usual_step(stamps, last_duration or (1 / (rates[0] * tick) if rates else 1 / tick))
+    times, num_changed = mended(stamps, usual, JUMP / tick if may_jump else float("inf"))
+    if num_changed:
+        notes.append(f"{num_changed} of {len(times)} timestamps are missing or go back: a frame without one "
+                     f"follows the frame before at the usual distance")
+    fps, varying = own_rate(times, usual, tick, rounding, rates), range_of_rates(times, usual, tick, rounding)
+    if varying:
+        notes.append(f"the rate varies between {varying[0]:.4g} and {varying[1]:.4g} fps: sampled by time")
+    end = (times[-1] + (last_duration or usual)) * tick
+    return {"num_frames": len(times), "fps": float(fps), "rates": varying,
+            "seconds": [float(time * tick) for time in times], "end": float(end), "tick": float(tick),
+            "notes": notes}
+
+
+def is_plain(path: Path) -> bool:
+    """Say whether any reader that goes from frame to frame reads the file rightly.
+
+    Its rate is constant, every recorded frame is shown, its pixels are square, opaque and upright, in 4:2:0 and
+    the colours of standard definition.
+    """
+    container, stream = open_video(path)
+    with container:
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        times = sorted(packet.pts for packet in packets if packet.pts is not None)
+        steps = [b - a for a, b in zip(times, times[1:])]
+        if len(times) < len(packets) or any(packet.is_discard for packet in packets) \
+                or steps and max(steps) - min(steps) > 1 or len(video_streams(container)) > 1 \
+                or pixel_aspect(stream) != 1 or stream.metadata.get("alpha_mode") == "1":
+            return False
+    container, stream = open_video(path)
+    with container:
+        frame = next(decoded(container, stream, path))
+        return (frame.format.name == "yuv420p" and matrix(frame) == "bt601"
+                and not is_full_range(frame) and not frame.interlaced_frame and frame.color_trc not in HDR
+                and not frame.side_data.get("DISPLAYMATRIX"))
+
+
+def displayed_size(frame: av.VideoFrame, stream: av.VideoStream) -> tuple[int, int]:
+    """Return the width and height in which a frame is shown."""
+    width, height = recorded_size(frame, stream)
+    turn = orientation(frame)
+    return (height, width) if abs(turn[0, 1]) > abs(turn[0, 0]) else (width, height)
+
+
+def is_transparent(frame: av.VideoFrame) -> bool:
+    """Say whether part of a frame is transparent."""
+    if not has_alpha(frame):
+        return False
+    return bool(frame.reformat(format="rgba").to_ndarray()[:, :, 3].min() < 255)

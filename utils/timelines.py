@@ -1,0 +1,72 @@
+"""When the frames of a video are shown, and which frames are shown at the moments of another rate.
+
+Timestamps count ticks, the unit of time of a container. Some containers round them: Matroska to 1 ms.
+"""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from statistics import median_low
+
+import numpy as np
+
+LONGEST_TICK = Fraction(1, 1000)   # seconds; a longer one is the duration of a frame, not a rounding
+VARIES = 0.2   # share by which a frame has to be shown longer or shorter than the median frame
+JUMP = 10      # seconds without a frame: in a stream that may be put together of several, time starts anew
+EXACT = 1e-6   # seconds, for sums of floats
+
+
+def mended(stamps: Sequence[int | None], usual: int, longest: float) -> tuple[list[int], int]:
+    """Return timestamps that start at 0 and never go back, and how many had to be changed.
+
+    A frame follows the frame before at the distance `usual` where a timestamp is missing, goes back, or comes
+    more than `longest` later.
+    """
+    times, num_changed, before = [], 0, None
+    for stamp in stamps:
+        step = None if stamp is None or before is None else stamp - before
+        is_first = not times
+        if not is_first and (step is None or not 0 <= step <= longest):
+            step, num_changed = usual, num_changed + 1
+        times.append(0 if is_first else times[-1] + step)
+        before = stamp if stamp is not None else before
+    return times, num_changed
+
+
+def usual_step(stamps: Sequence[int | None], fallback: float) -> int:
+    """Return the median distance of two timestamps, or `fallback` where there are no two in order."""
+    steps = [b - a for a, b in zip(stamps, stamps[1:]) if a is not None and b is not None and b > a]
+    return median_low(steps) if steps else max(1, round(fallback))
+
+
+def own_rate(times: Sequence[int], usual: int, tick: Fraction, rounding: int,
+             declared: Sequence[Fraction]) -> Fraction:
+    """Return the frames per second of most frames, the median: how long the last one is held is not asked.
+
+    Distances may be off by `rounding` ticks. Then their mean is taken, and a declared rate that lies within the
+    rounding instead of it.
+    """
+    steps = [b - a for a, b in zip(times, times[1:]) if abs(b - a - usual) <= rounding] or [usual]
+    mean = Fraction(sum(steps), len(steps)) * tick
+    tolerance = Fraction(min(rounding, 1), sum(steps))
+    return next((rate for rate in declared if abs(mean * rate - 1) <= tolerance), 1 / mean)
+
+
+def range_of_rates(times: Sequence[int], usual: int, tick: Fraction,
+                   rounding: int) -> tuple[float, float] | None:
+    """Return the lowest and the highest rate if the rate varies by more than `rounding`, in ticks, else None."""
+    steps = [b - a for a, b in zip(times, times[1:]) if b > a]
+    if all(abs(step - usual) <= max(rounding, VARIES * usual) for step in steps):
+        return None
+    return float(1 / (max(steps) * tick)), float(1 / (min(steps) * tick))
+
+
+def shown_at(seconds: Sequence[float], end: float, tick: float, fps: float) -> tuple[int, ...]:
+    """Return the number of the frame shown at each moment k / fps, for all k until `end`.
+
+    A frame is shown from its moment in `seconds` until the moment of the next; a moment may be rounded by one
+    tick, of at most 1 ms.
+    """
+    rounding = min(tick, float(LONGEST_TICK)) + EXACT
+    num_moments = max(1, int(np.ceil((end - rounding) * fps)))
+    moments = np.arange(num_moments) / fps
+    return tuple((np.searchsorted(seconds, moments + rounding, side="right") - 1).tolist())
