@@ -4,6 +4,7 @@ The frames that are filmed have their number on them as black and white bars, so
 which one it is. What a player shows is asked of ffmpeg: its own sequential decode, with timestamps.
 """
 
+import operator
 import re
 import subprocess
 from bisect import bisect_right
@@ -97,9 +98,14 @@ class Shown:
     codes: list[int | None]    # the number of each frame, in the order shown
     seconds: list[float]       # when each is shown, after the first
     end: float                 # when the last one goes
-    tick: float                # of the container's clock, in seconds, 1 ms at most
+    clock: float               # tick of the container's clock, in seconds
     size: tuple[float, float]  # width and height as displayed
     patches: np.ndarray        # (f n c) colours
+
+    @property
+    def tick(self) -> float:
+        """Seconds by which a moment may be off: more than 1 ms is no rounding."""
+        return min(self.clock, 1e-3)
 
     def samples(self, fps: float) -> list[tuple[list[set[int]], int]]:
         """Return the right ways of sampling the file: the frames that are right for every sample, and how many
@@ -113,13 +119,15 @@ class Shown:
                       for shift in (-self.tick - EXACT, 0, self.tick + EXACT)} for moment in moments]
         every_frame = [{index} for index in range(len(self.codes))]
         gaps = np.diff(self.seconds, append=self.end)
-        medians = [np.percentile(some, 50, method=method) for some in (gaps[:-1], gaps) if len(some)
-                   for method in ("lower", "higher")]
-        varies = len(gaps) > 1 and max(gaps) - min(gaps) > 0.1 * medians[0] + 2 * self.tick
+        usual = [np.percentile(some, 50, method=method) for some in (gaps[:-1], gaps) if len(some)
+                 for method in ("lower", "higher")]
+        varies = len(gaps) > 1 and max(gaps) - min(gaps) > 0.1 * usual[0] + 2 * self.tick
+        if len(gaps) > 1 and max(gaps) - min(gaps) < self.clock * 1.01:   # nothing but rounding
+            usual.append(np.mean(gaps[:-1]))
         ways = []
-        if varies or min(medians) < 1 / fps + self.tick:
+        if varies or min(usual) < 1 / fps + self.tick:
             ways.append((by_moment, int((self.seconds[-1] - self.tick) * fps) + 1))
-        if max(medians) > 1 / fps - self.tick:
+        if max(usual) > 1 / fps - self.tick:
             ways.append((every_frame, len(every_frame)))
         return ways
 
@@ -140,11 +148,12 @@ def shown(path: Path) -> Shown:
         raise Disorder(path)
     assert len(frames) == len(times), path
     last = int(lines[-1][1]) * unit if lines[-1][1].isdigit() else 0
-    gaps = np.array([float(after - before) for before, after in zip(times, times[1:])])
-    gaps = np.append(gaps, max(float(last), np.median(gaps) if len(gaps) else 0))
+    gaps = np.array([float(gap) for gap in (*map(operator.sub, times[1:], times), last)])
     if path.suffix in PICTURES:
-        gaps[gaps < SHORTEST], unit = INSTEAD, Fraction(1, 1000)
+        gaps[gaps < SHORTEST], unit = INSTEAD, max(unit, Fraction(1, 1000))
+    if len(gaps) > 1:   # some containers do not say how long the last frame is shown
+        gaps[-1] = max(gaps[-1], np.median(gaps[:-1]))
     seconds = np.cumsum([0, *gaps]).tolist()
     displayed = (width * across / down, height) if across else (width, height)
     codes, patches = look(frames, regions(*displayed) * [width / displayed[0], 1, width / displayed[0], 1])
-    return Shown(codes, seconds[:-1], seconds[-1], float(min(unit, Fraction(1, 1000))), displayed, patches)
+    return Shown(codes, seconds[:-1], seconds[-1], float(unit), displayed, patches)

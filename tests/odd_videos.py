@@ -230,12 +230,12 @@ def by_colour() -> Iterator[Kind]:
             ("yuv411p", "411.avi", "-c:v ffvhuff"), ("yuv410p", "410.avi", "-c:v ffvhuff")):
         yield Kind("colours", name, (f"{{source}} -pix_fmt {pixels} {codec}",))
     for transfer in ("smpte2084", "arib-std-b67"):
-        of_hevc = f"-x265-params {QUIET}:colorprim=bt2020:transfer={transfer}:colormatrix=bt2020nc"
-        for suffix, codec in (("mp4", f"{X265} -tag:v hvc1 {of_hevc}"), ("mkv", f"{X265} {of_hevc}"),
-                              ("webm", VP9)):
+        tags = f"color_primaries=bt2020:color_trc={transfer}:colorspace=bt2020nc:range=tv"
+        for suffix, codec in (("mp4", f"{X265} -x265-params {QUIET} -tag:v hvc1"),
+                              ("mkv", f"{X265} -x265-params {QUIET}"), ("webm", VP9)):
             yield Kind("HDR", f"hdr_{transfer}.{suffix}", (
-                "{source} -vf scale=out_color_matrix=bt2020:out_range=tv -pix_fmt yuv420p10le "
-                f"-colorspace bt2020nc -color_primaries bt2020 -color_trc {transfer} -color_range tv {codec}",))
+                f"{{source}} -vf scale=out_color_matrix=bt2020:out_range=tv,setparams={tags} "
+                f"-pix_fmt yuv420p10le {codec}",))
     for suffix, options in (
             ("webm", f"{VP9} -pix_fmt yuva420p"), ("mkv", f"{VP8} -pix_fmt yuva420p -auto-alt-ref 0"),
             ("mov", "-c:v prores_ks -profile:v 4444 -pix_fmt yuva444p10le"), ("avi", "-c:v png -pix_fmt rgba"),
