@@ -19,7 +19,7 @@ FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 PATCHES = np.array([(200, 40, 40), (40, 160, 40), (50, 70, 210), (128, 128, 128), (255, 255, 255)])
 HIDDEN = (255, 0, 255)   # the colour of the last patch where it is transparent
 PICTURES = (".gif", ".webp", ".apng")
-SHORTEST, INSTEAD = 0.011, 0.1   # seconds: browsers show a picture that has less than the first for the second
+SHORTEST, INSTEAD = 0.011, 0.1   # seconds: browsers show a picture of less than the first for the second
 EXACT = 1e-6             # seconds, for what floats do to a moment
 BITS = 5                 # per row of bars; two rows make a number, and two more repeat it inverted
 SQUARE = 0.8             # side of the square that has bars and patches, as a part of the frame's shorter side
@@ -87,8 +87,8 @@ def regions_of_crop(displayed: tuple[float, float], size: tuple[int, int]) -> np
 
 # ---------------------------------------------------------------------------------------- what a player shows
 
-class Disorder(Exception):
-    """Time goes back within the file: players differ in what they show."""
+class Unclear(Exception):
+    """What a player shows is unclear: time goes back within the file, or no frame can be decoded."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,11 @@ class Shown:
         return min(self.clock, 1e-3)
 
     def samples(self, fps: float) -> list[tuple[list[set[int]], int]]:
-        """Return the right ways of sampling the file: the frames that are right for every sample, and how many
+        """Return the right ways of sampling the file: the frames that are right for each sample, and how many
         samples there are at least.
 
-        A file whose rate, the median, is above `fps` is sampled at the moments k / fps, up to a tick; of another
-        one every frame is taken once, or, where the rate varies, the frames at those moments.
+        A file whose median rate is above `fps` is sampled at the moments k / fps, give or take a tick. Of
+        a slower file every frame is taken once; where its rate varies, sampling it by moments is right too.
         """
         moments = np.arange(int((self.end + self.tick) * fps) + 1) / fps
         by_moment = [{max(0, bisect_right(self.seconds, moment + shift) - 1)
@@ -133,19 +133,21 @@ class Shown:
 
 
 def shown(path: Path) -> Shown:
-    """Ask ffmpeg, with its defaults: edit lists are honoured, frames turned upright. Raises Disorder."""
+    """Ask ffmpeg, with its defaults: edit lists are honoured, frames turned upright. Raises Unclear."""
     command = [FFMPEG, "-nostdin", "-hide_banner", "-i", str(path), "-an", "-sn", "-dn",
                "-vf", "showinfo=checksum=0", "-fps_mode", "passthrough", "-f", "rawvideo",
                "-pix_fmt", "rgb24", "-"]
     process = subprocess.run(command, capture_output=True)
     said = process.stderr.decode(errors="replace")
-    unit = Fraction(*map(int, re.search(r"config in time_base: (\d+)/(\d+)", said).groups()))
     lines = re.findall(r" n: *\d+ pts: *(\S+) .*?duration: *(\S+) .*? sar:(\d+)/(\d+) s:(\d+)x(\d+)", said)
+    if not lines:
+        raise Unclear("ffmpeg shows nothing of the file")
+    unit = Fraction(*map(int, re.search(r"config in time_base: (\d+)/(\d+)", said).groups()))
     times = [int(line[0]) * unit for line in lines]
     across, down, width, height = map(int, lines[0][2:])
     frames = np.frombuffer(process.stdout, np.uint8).reshape(-1, height, width, 3)
     if times != sorted(set(times)):
-        raise Disorder(path)
+        raise Unclear("time goes back within the file")
     assert len(frames) == len(times), path
     last = int(lines[-1][1]) * unit if lines[-1][1].isdigit() else 0
     gaps = np.array([float(gap) for gap in (*map(operator.sub, times[1:], times), last)])

@@ -69,6 +69,20 @@ COMMON = {
     "ts": f"{X264} -bf 2 -g 20 -pix_fmt yuv420p",
     "mpg": f"{MPEG2} -bf 2",
 }
+# codecs that are cut and slowed down in other ways
+OTHERS = {
+    "hevc.mp4": f"{X265} -x265-params {QUIET}:keyint=24:open-gop=1 -tag:v hvc1",
+    "hevc.ts": f"{X265} -x265-params {QUIET}:keyint=30",
+    "mpeg4.mp4": f"{MPEG4} -bf 2 -g 24",
+    "av1.mp4": "-c:v libsvtav1 -preset 12 -crf 20 -g 24",
+    "vp8.webm": f"{VP8} -g 30",
+    "mpeg2.ts": f"{MPEG2} -bf 2 -g 12",
+    "prores.mov": "-c:v prores_ks",
+    "open.mp4": f"{X264} -bf 3 -g 20 -x264-params open-gop=1 -pix_fmt yuv420p",
+    "h264.flv": f"{X264} -bf 2 -g 30 -pix_fmt yuv420p",
+    "wmv2.wmv": "-c:v wmv2 -q:v 2 -g 12",
+}
+CUTS = [(1.5, 1), (0.3, 2), (2.02, 0.7), (0, 1.1)]   # start and length in seconds
 SOUND = {"webm": "-c:a libopus", "avi": "-c:a libmp3lame", "mpg": "-c:a mp2"}
 # when frame N is shown, in milliseconds
 TIMES = {
@@ -80,6 +94,7 @@ TIMES = {
     "the first frame held": "if(N,1000+30*N,0)",
     "24 frames a second, then 125": "if(lt(N,24),42*N,1008+8*(N-24))",
     "the last frame held": "70*N+if(gt(N,46),3000,0)",
+    "a stop of 9 s": "40*N+if(gt(N,30),9000,0)",
 }
 
 
@@ -149,14 +164,13 @@ def by_time() -> Iterator[Kind]:
     for suffix, options in COMMON.items():
         encode = f"{{source}} {options}"
         with_sound = f"{{source}} -f lavfi -i sine=r=48000 -shortest {options} {SOUND.get(suffix, '')}"
-        for index, times in enumerate(TIMES.values() if suffix not in ("avi", "mpg") else ()):
-            yield Kind("variable rate", f"times_{index}.{suffix}", (
-                f"{{source}} -vf \"settb=1/1000,setpts='{times}'\" -fps_mode passthrough "
-                f"-enc_time_base filter {options}",))
-        for index, (start, length) in enumerate([(1.5, 1), (0.3, 2), (2.02, 0.7), (0, 1.1)]):
+        if suffix not in ("avi", "mpg"):
+            yield from at_variable_rate(suffix, options)
+        for index, (start, length) in enumerate(CUTS):
             cut = f"-ss {start} -i {{0}} -t {length} -c copy"
             yield Kind("cut without encoding", f"cut_{index}.{suffix}", (encode, cut), num_frames=96)
-            yield Kind("cut without encoding", f"cut_sound_{index}.{suffix}", (with_sound, cut), num_frames=96)
+            yield Kind("cut without encoding", f"cut_sound_{index}.{suffix}", (with_sound, cut),
+                       num_frames=96)
         for length in (1, 2, 3, 5):
             yield Kind("very short", f"short_{length}.{suffix}", (encode,), num_frames=length)
         yield Kind("long", f"long.{suffix}", (encode,), num_frames=600, rate="60")
@@ -165,7 +179,17 @@ def by_time() -> Iterator[Kind]:
             encode, "-itsoffset -0.3 -i {0} -c copy -avoid_negative_ts disabled"))
         for rate in ("1", "7.5", "10", "12", "15", "120", "240") if suffix != "mpg" else ():
             yield Kind("other rates", f"rate_{rate}.{suffix}", (encode,), rate=rate, num_frames=40)
-        yield Kind("made slower without encoding", f"slower.{suffix}", (encode, "-itsscale 2.5 -i {0} -c copy"))
+        yield Kind("slowed without encoding", f"slower.{suffix}", (
+            encode, "-itsscale 2.5 -i {0} -c copy"))
+    for name, options in OTHERS.items():
+        yield from at_variable_rate(name, options) if name[:3] not in ("mpe", "pro") else ()
+        for index, (start, length) in enumerate(CUTS):
+            yield Kind("cut without encoding", f"cut_{index}_{name}", (
+                f"{{source}} {options}", f"-ss {start} -i {{0}} -t {length} -c copy"), num_frames=96)
+    for suffix in ("mp4", "mov", "mkv"):   # as programs do that cut and join without encoding
+        yield Kind("cut without encoding", f"cut_and_joined.{suffix}", (
+            f"{{source}} {COMMON[suffix]} -g 24", f"{{source}} -ss 1 {COMMON[suffix]} -g 24",
+            "-f concat -safe 0 -i {list} -c copy", "-ss 1.3 -i {2} -t 4 -c copy"), num_frames=72)
     yield Kind("start not at zero", "wrapping.ts", (f"{{source}} {COMMON['ts']} -output_ts_offset 95442",))
     yield Kind("variable rate", "dropped.avi", (
         f"{{source}} -vf \"select='lt(mod(n,5),3)'\" -fps_mode passthrough {MPEG4}",))
@@ -177,7 +201,15 @@ def by_time() -> Iterator[Kind]:
                 f"{{source}} -vf \"settb=1/{unit},setpts='floor(({times})*{unit}/1000)'\" "
                 f"-fps_mode passthrough -enc_time_base filter {options}",))
         for length in (1, 2, 3):
-            yield Kind("very short", f"short_{length}.{suffix}", (f"{{source}} {options}",), num_frames=length)
+            yield Kind("very short", f"short_{length}.{suffix}", (f"{{source}} {options}",),
+                       num_frames=length)
+
+
+def at_variable_rate(name: str, options: str) -> Iterator[Kind]:
+    for index, times in enumerate(TIMES.values()):
+        yield Kind("variable rate", f"times_{index}{'_' * ('.' in name) or '.'}{name}", (
+            f"{{source}} -vf \"settb=1/1000,setpts='{times}'\" -fps_mode passthrough "
+            f"-enc_time_base filter {options}",))
 
 
 def by_shape() -> Iterator[Kind]:
@@ -203,6 +235,13 @@ def by_shape() -> Iterator[Kind]:
                            (width, height))
     yield Kind("pixel aspect", "pixels.mpg", (
         f"{{source}} -vf scale=120:120,setdar=4/3 {COMMON['mpg']}",), (160, 120))
+    for suffix in ("mp4", "mov", "mkv"):   # the codec says that pixels are square, the container says no
+        yield Kind("pixel aspect", f"aspect_of_container.{suffix}", (
+            f"{{source}} -vf scale=120:120,setsar=1 {COMMON[suffix]}",
+            "-i {0} -c copy -aspect 4:3"), (160, 120))
+    for suffix in ("mp4", "mkv", "webm"):   # more pixels than one thread decodes in good time
+        yield Kind("large", f"large.{suffix}", (
+            f"{{source}} -vf scale=out_color_matrix=bt709:out_range=tv {COMMON[suffix]}",), (1280, 800), 24)
     yield Kind("pixel aspect", "dv.avi", (
         "{source} -vf scale=720:576,setdar=4/3 -pix_fmt yuv420p -c:v dvvideo",), (160, 120), 12, "25")
     for order in ("tff", "bff"):
@@ -211,6 +250,9 @@ def by_shape() -> Iterator[Kind]:
             yield Kind("interlaced", f"{order}.{suffix}", (
                 f"{{source}} -vf setfield={order} -flags +ilme+ildct -pix_fmt "
                 f"{'yuv422p10le' if suffix == 'mov' else 'yuv420p'} {codec}",), rate="25")
+    for length in (1, 2, 3):
+        yield Kind("interlaced", f"short_{length}_interlaced.ts", (
+            f"{{source}} -vf setfield=tff -flags +ilme+ildct {MPEG2}",), num_frames=length, rate="25")
 
 
 def by_colour() -> Iterator[Kind]:
@@ -225,7 +267,8 @@ def by_colour() -> Iterator[Kind]:
     for pixels, name, codec in (
             ("gray", "grey.mp4", X264), ("gray", "grey.avi", "-c:v mjpeg -q:v 2"),
             ("gbrp", "rgb.mkv", "-c:v libx264rgb -crf 8 -preset veryfast -pix_fmt rgb24"),
-            ("yuv444p12le", "12_bits.mkv", f"{X265} -x265-params {QUIET}"), ("pal8", "palette.mov", "-c:v png"),
+            ("yuv444p12le", "12_bits.mkv", f"{X265} -x265-params {QUIET}"),
+            ("pal8", "palette.mov", "-c:v png"),
             ("gray16le", "grey_16_bits.mkv", "-c:v ffv1"), ("rgb48le", "rgb_16_bits.mkv", "-c:v ffv1"),
             ("yuv411p", "411.avi", "-c:v ffvhuff"), ("yuv410p", "410.avi", "-c:v ffvhuff")):
         yield Kind("colours", name, (f"{{source}} -pix_fmt {pixels} {codec}",))
@@ -238,7 +281,8 @@ def by_colour() -> Iterator[Kind]:
                 f"-pix_fmt yuv420p10le {codec}",))
     for suffix, options in (
             ("webm", f"{VP9} -pix_fmt yuva420p"), ("mkv", f"{VP8} -pix_fmt yuva420p -auto-alt-ref 0"),
-            ("mov", "-c:v prores_ks -profile:v 4444 -pix_fmt yuva444p10le"), ("avi", "-c:v png -pix_fmt rgba"),
+            ("mov", "-c:v prores_ks -profile:v 4444 -pix_fmt yuva444p10le"),
+            ("avi", "-c:v png -pix_fmt rgba"),
             ("gif", PALETTE.replace("palettegen", "palettegen=reserve_transparent=1")),
             ("webp", "-c:v libwebp_anim -lossless 1 -pix_fmt bgra"), ("apng", "-f apng")):
         yield Kind("alpha", f"alpha.{suffix}", (f"{{source}} {options}",), alpha=True)
@@ -252,7 +296,8 @@ def by_container() -> Iterator[Kind]:
                 f"{SOUND.get(suffix, '-c:a aac')}",))
         if suffix != "mpg":
             yield Kind("several streams", f"streams.{suffix}", (
-                f'{{source}} {{source}} -filter_complex "[1]negate,scale=64:48[b]" -map 0 -map [b] {options}',))
+                '{source} {source} -filter_complex "[1]negate,scale=64:48[b]" -map 0 -map [b] '
+                + options,))
     picture = "-f lavfi -i testsrc=s=320x320 -frames:v 1 -c:v mjpeg -f mjpeg"
     for suffix in ("mp4", "mov"):
         for position, order in enumerate(("-map 0 -map 1", "-map 1 -map 0")):
