@@ -6,6 +6,7 @@ the ordinary range, and transparent parts lie on white. Pixels are uint8 (h w c)
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -25,6 +26,15 @@ HD = (1280, 720)       # from this width or height on, an untagged video is BT.7
 MANY_PIXELS = 1e6      # of a frame, from which several threads decode
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}   # FFmpeg's own decoders leave transparency out
 STRANGEST = 8          # a pixel wider or higher than this many times is a mistake in the file
+
+
+@dataclass(frozen=True)
+class Packet:
+    """What a container says of a frame before it is decoded; times are in its ticks."""
+
+    pts: int | None    # when it is shown
+    dts: int | None    # when it is to be decoded
+    is_discard: bool   # it is decoded for others' sake, and not shown
 
 
 def open_video(path: Path) -> tuple[av.container.InputContainer, av.VideoStream]:
@@ -57,11 +67,11 @@ def video_streams(container: av.container.InputContainer) -> list[av.VideoStream
 
 
 def decoded(container: av.container.InputContainer, stream: av.VideoStream, path: Path,
-            packets: list | None = None) -> Iterator[av.VideoFrame]:
+            packets: list[Packet] | None = None) -> Iterator[av.VideoFrame]:
     """Yield every frame that a player shows, in order, as it was recorded.
 
-    `packets` gets (is discarded) of every packet. Raises UserError where a frame cannot be decoded: before the
-    first frame that is no fault, since a recording may be cut anywhere.
+    `packets` gets every packet, without its content. Raises UserError where a frame cannot be decoded: before
+    the first frame that is no fault, since a recording may be cut anywhere.
     """
     decoder, num_frames = stream.codec_context, 0
     if stream.metadata.get("alpha_mode") == "1" and decoder.name in ALPHA_DECODERS:
@@ -69,7 +79,7 @@ def decoded(container: av.container.InputContainer, stream: av.VideoStream, path
     try:
         for packet in container.demux(stream):
             if packets is not None and packet.size:
-                packets.append(packet.is_discard)
+                packets.append(Packet(packet.pts, packet.dts, packet.is_discard))
             try:
                 frames = decoder.decode(packet)
             except av.error.FFmpegError:

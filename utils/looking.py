@@ -9,6 +9,7 @@ import av
 from utils.containers import is_cut_off, is_picture_file
 from utils.errors import UserError
 from utils.films import (
+    Packet,
     decoded,
     difference,
     has_alpha,
@@ -26,7 +27,7 @@ from utils.timelines import JUMP, LONGEST_TICK, mended, own_rate, range_of_rates
 from utils.tone_mapping import HDR
 
 MAX_FPS = 1000   # beyond it, containers and decoders round
-MILLISECOND, CENTISECOND = Fraction(1, 1000), Fraction(1, 100)
+MILLISECOND, CENTISECOND, MICROSECONDS = Fraction(1, 1000), Fraction(1, 100), Fraction(1_000_000)
 ROUNDING = 2     # ticks by which distances are off in a container that counts in milliseconds or less
 # formats whose streams may be recordings put together, each with a clock of its own
 TIME_STARTS_ANEW = ("mpegts", "mpeg", "mpegvideo", "dv")
@@ -63,15 +64,18 @@ def look_at_pictures(path: Path, keep_alive) -> dict:
         planes = [pixels[:, :, channel] for channel in range(3)]
         changes.append(difference(before, planes) / 3 if before else 0.0)
         before = planes
-        stamps.append(stamps[-1] + round(milliseconds))
+        stamps.append(stamps[-1] + round(milliseconds * 1000))
         transparent |= is_transparent
         keep_alive()
     height, width, _ = pixels.shape
     notes = ["transparent: shown on white"] * transparent
-    tick = CENTISECOND if all(stamp % 10 == 0 for stamp in stamps) else MILLISECOND   # a GIF counts in these
-    stamps = [round(stamp * MILLISECOND / tick) for stamp in stamps]
+    # a GIF counts in the first, WebP in the second
+    tick = next((tick for tick in (CENTISECOND, MILLISECOND)
+                 if all(stamp % (tick * MICROSECONDS) == 0 for stamp in stamps)), 1 / MICROSECONDS)
+    stamps = [round(stamp / (tick * MICROSECONDS)) for stamp in stamps]
     facts = timeline_facts(stamps[:-1], stamps[-1] - stamps[-2], tick, 1, [], False, notes)
-    return {**facts, "width": width, "height": height, "changes": changes, "is_plain": not transparent}
+    return {**facts, "tick": float(MILLISECOND), "width": width, "height": height, "changes": changes,
+            "is_plain": not transparent}
 
 
 def look_at_film(path: Path, keep_alive) -> dict:
@@ -100,8 +104,9 @@ def look_at_film(path: Path, keep_alive) -> dict:
         notes += [f"{seen['sizes']} frames have another size, and are scaled"] * bool(seen["sizes"])
         if num_others := len(video_streams(container)) - 1:
             notes.append(f"it has {num_others + 1} video streams, of which number {stream.index} is used")
-        if num_discarded := sum(packets):
+        if num_discarded := sum(packet.is_discard for packet in packets):
             notes.append(f"{num_discarded} more frames are recorded, which players do not show")
+        stamps = in_order(stamps, packets)
         declared = [stream.average_rate, stream.base_rate, stream.guessed_rate]
         facts = timeline_facts(stamps, duration, stream.time_base,
                                ROUNDING if stream.time_base <= LONGEST_TICK else 0, declared,
@@ -110,6 +115,17 @@ def look_at_film(path: Path, keep_alive) -> dict:
     damage = f"{seen['corrupt']} frames are incomplete" if seen["corrupt"] else ""
     return {**facts, "width": size[0], "height": size[1], "changes": changes, "is_plain": plain,
             "damage": damage}
+
+
+def in_order(stamps: list[int | None], packets: list[Packet]) -> list[int | None]:
+    """Return the timestamps of frames, or if one is missing or goes back the times at which they are to be decoded.
+
+    AVI has no other times. They are sure where every packet is one frame.
+    """
+    times = sorted(packet.dts for packet in packets if packet.dts is not None)
+    if all(a is not None and b is not None and a <= b for a, b in zip(stamps, stamps[1:])):
+        return stamps
+    return times if len(times) == len(packets) == len(stamps) else stamps
 
 
 def timeline_facts(stamps: list[int | None], last_duration: int | None, tick: Fraction, rounding: int,
@@ -121,7 +137,8 @@ def timeline_facts(stamps: list[int | None], last_duration: int | None, tick: Fr
     if num_changed:
         notes.append(f"{num_changed} of {len(times)} timestamps are missing or go back: a frame without one "
                      f"follows the frame before at the usual distance")
-    fps, varying = own_rate(times, usual, tick, rounding, rates), range_of_rates(times, usual, tick, rounding)
+    varying = range_of_rates(times, usual, tick, rounding)
+    fps = own_rate(times, usual, tick, rounding, varying is not None, rates)
     if varying:
         notes.append(f"the rate varies between {varying[0]:.4g} and {varying[1]:.4g} fps: sampled by time")
     end = (times[-1] + (last_duration or usual)) * tick

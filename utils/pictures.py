@@ -23,6 +23,7 @@ def read_pictures(path: Path) -> Iterator[tuple[np.ndarray, float, bool]]:
                 # a PNG may have a default picture that is no part of its animation
                 if number == 0 and getattr(image, "default_image", False) and image.n_frames > 1:
                     continue
+                frame.load()   # a WebP knows the duration of a frame only then
                 milliseconds = frame.info.get("duration") or 0
                 shown = milliseconds if milliseconds >= SHORTEST else INSTEAD
                 pixels, is_transparent = on_white(upright(frame))

@@ -38,26 +38,26 @@ def usual_step(stamps: Sequence[int | None], fallback: float) -> int:
     return median_low(steps) if steps else max(1, round(fallback))
 
 
-def own_rate(times: Sequence[int], usual: int, tick: Fraction, rounding: int,
+def own_rate(times: Sequence[int], usual: int, tick: Fraction, rounding: int, varies: bool,
              declared: Sequence[Fraction]) -> Fraction:
-    """Return the frames per second of most frames, the median: how long the last one is held is not asked.
+    """Return the frames per second of a video: the mean, or if it `varies`, those of the median frame.
 
-    Distances may be off by `rounding` ticks. Then their mean is taken, and a declared rate that lies within the
-    rounding instead of it.
+    How long the last frame is held is not asked. Distances may be off by `rounding` ticks: then a declared rate
+    that lies within the rounding is taken.
     """
-    steps = [b - a for a, b in zip(times, times[1:]) if abs(b - a - usual) <= rounding] or [usual]
-    mean = Fraction(sum(steps), len(steps)) * tick
-    tolerance = Fraction(min(rounding, 1), sum(steps))
+    steps = [b - a for a, b in zip(times, times[1:]) if not varies or abs(b - a - usual) <= rounding] or [usual]
+    mean = Fraction(sum(steps) or usual, len(steps)) * tick
+    tolerance = Fraction(min(rounding, 1), sum(steps) or usual)
     return next((rate for rate in declared if abs(mean * rate - 1) <= tolerance), 1 / mean)
 
 
 def range_of_rates(times: Sequence[int], usual: int, tick: Fraction,
                    rounding: int) -> tuple[float, float] | None:
     """Return the lowest and the highest rate if the rate varies by more than `rounding`, in ticks, else None."""
-    steps = [b - a for a, b in zip(times, times[1:]) if b > a]
+    steps = [b - a for a, b in zip(times, times[1:])]
     if all(abs(step - usual) <= max(rounding, VARIES * usual) for step in steps):
         return None
-    return float(1 / (max(steps) * tick)), float(1 / (min(steps) * tick))
+    return float(1 / (max(steps) * tick)), float(1 / (min(step for step in steps if step) * tick))
 
 
 def shown_at(seconds: Sequence[float], end: float, tick: float, fps: float) -> tuple[int, ...]:
