@@ -4,6 +4,7 @@ tests/odd_videos.py makes the files and asks ffmpeg what each shows; here that i
 trains on, at every rate from 3 to 60 frames a second.
 """
 
+import functools
 import re
 import shlex
 from collections import Counter
@@ -50,10 +51,9 @@ def find(path: Path, fps: float) -> Clip:
 
 def faults(kind: Kind, clip: Clip, fps: float, player: Shown) -> list[str]:
     """Say what is wrong with the frames of `clip`, sampled at `fps`."""
-    pixels = read_frames(clip.path, clip.frames, clip.size)
-    if len(pixels) != len(clip.frames):
-        return [f"{len(pixels)} frames are read of {len(clip.frames)}"]
-    codes, patches = look(pixels, regions_of_crop(player.size, clip.size))
+    codes, patches = trained_on(clip.path, clip.frames, clip.size, player.size)
+    if len(codes) != len(clip.frames):
+        return [f"{len(codes)} frames are read of {len(clip.frames)}"]
     samples = Samples(codes, patches, getattr(clip, "seconds", None))
     found = min((mismatches(samples, way, fps, player, kind.theme != "HDR") for way in player.samples(fps)),
                 key=len)
@@ -64,6 +64,13 @@ def faults(kind: Kind, clip: Clip, fps: float, player: Shown) -> list[str]:
             and np.abs(patches[0] - player.patches[0])[:4].max() < TOLERANCE:
         found.append("HDR is neither tone-mapped nor noted")
     return found
+
+
+@functools.lru_cache(maxsize=64)   # every rate above a clip's own takes the same frames
+def trained_on(path: Path, frames: tuple[int, ...], size: tuple[int, int],
+               displayed: tuple[float, float]) -> tuple[list[int | None], np.ndarray]:
+    """Return what is on the frames at the trained `size`, as `look` does."""
+    return look(read_frames(path, frames, size), regions_of_crop(displayed, size))
 
 
 def mismatches(samples: Samples, way: tuple[list[set[int]], int], fps: float, player: Shown,
