@@ -20,7 +20,7 @@ import numpy as np
 
 from utils.containers import IMAGE_SUFFIXES, is_picture_file   # noqa: F401 (IMAGE_SUFFIXES for others)
 from utils.errors import UserError
-from utils.films import broken, open_video, read_film
+from utils.films import Packet, broken, decoded, open_video, read_film
 from utils.looking import check_whole, is_plain, look
 from utils.pictures import read_pictures
 
@@ -145,8 +145,13 @@ def suits_decord(path: Path) -> bool:
     """Say whether decord is sure to read a file rightly: plain H.264 in mp4, mov or mkv, not too narrow."""
     container, stream = open_video(path)
     with container:
-        is_usual = stream.codec_context.name == "h264" and container.format.name.startswith(DECORD_FORMATS)
-        return is_usual and stream.codec_context.width >= DECORD_WIDTH and is_plain(path)
+        if stream.codec_context.name != "h264" or not container.format.name.startswith(DECORD_FORMATS) \
+                or stream.codec_context.width < DECORD_WIDTH:
+            return False
+        packets = []
+        first = next(decoded(container, stream, path, packets))
+        packets += [Packet.of(packet) for packet in container.demux(stream) if packet.size]
+        return is_plain(first, stream, packets)
 
 
 def read_with_decord(path: Path) -> Iterator[Callable[[], np.ndarray]]:

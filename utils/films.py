@@ -25,6 +25,7 @@ FULL_RANGE = 2
 HD = (1280, 720)       # from this width or height on, an untagged video is BT.709, as players take it
 MANY_PIXELS = 1e6      # of a frame, from which several threads decode
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}   # FFmpeg's own decoders leave transparency out
+CLEARLY = 0.1          # levels of 255, several times what two frames of the same picture differ by
 STRANGEST = 8          # a pixel wider or higher than this many times is a mistake in the file
 
 
@@ -35,6 +36,10 @@ class Packet:
     pts: int | None    # when it is shown
     dts: int | None    # when it is to be decoded
     is_discard: bool   # it is decoded for others' sake, and not shown
+
+    @staticmethod
+    def of(packet: av.Packet) -> "Packet":
+        return Packet(packet.pts, packet.dts, packet.is_discard)
 
 
 def open_video(path: Path) -> tuple[av.container.InputContainer, av.VideoStream]:
@@ -79,7 +84,7 @@ def decoded(container: av.container.InputContainer, stream: av.VideoStream, path
     try:
         for packet in container.demux(stream):
             if packets is not None and packet.size:
-                packets.append(Packet(packet.pts, packet.dts, packet.is_discard))
+                packets.append(Packet.of(packet))
             try:
                 frames = decoder.decode(packet)
             except av.error.FFmpegError:
@@ -214,11 +219,19 @@ def upright(pixels: np.ndarray, turn: np.ndarray) -> np.ndarray:
 
 
 def difference(before: list[np.ndarray], planes: list[np.ndarray]) -> float:
-    """Return an upper bound of the mean absolute difference of two frames, in RGB levels of 255."""
+    """Return how much two frames differ: an upper bound of the mean absolute difference, in RGB levels of 255.
+
+    Of frames that are clearly not the same, it returns only the part that shows so: from every 16th line.
+    """
     if [plane.shape for plane in before] != [plane.shape for plane in planes]:
         return 255.0
-    # a level of luma or chroma, in limited range, is at most 1.2 levels of the mean of R, G and B
-    return 1.2 * sum(float((np.maximum(a, b) - np.minimum(a, b)).mean()) for a, b in zip(before, planes))
+    for lines in (slice(None, None, 16), slice(None)):
+        # a level of luma or chroma, in limited range, is at most 1.2 levels of the mean of R, G and B
+        found = 1.2 * sum(float((np.maximum(a[lines], b[lines]) - np.minimum(a[lines], b[lines])).sum()) / a.size
+                          for a, b in zip(before, planes))
+        if found > CLEARLY:
+            break
+    return found
 
 
 def planes_of(frame: av.VideoFrame) -> list[np.ndarray]:

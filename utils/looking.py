@@ -86,13 +86,13 @@ def look_at_film(path: Path, keep_alive) -> dict:
         for frame in decoded(container, stream, path, packets):
             if not stamps:
                 size, transparent = displayed_size(frame, stream), is_transparent(frame)
-                hdr = HDR.get(frame.color_trc)
+                hdr, first = HDR.get(frame.color_trc), frame
             planes = planes_of(frame)
             changes.append(difference(before, planes) if before else 0.0)
             before, duration = planes, frame.duration
             stamps.append(frame.pts)
             seen["interlaced"] += frame.interlaced_frame
-            seen["sizes"] += displayed_size(frame, stream) != size
+            seen["sizes"] += (frame.width, frame.height) != (first.width, first.height)
             seen["corrupt"] += frame.is_corrupt
             keep_alive()
         if pixel_aspect(stream) != 1:
@@ -111,7 +111,7 @@ def look_at_film(path: Path, keep_alive) -> dict:
         facts = timeline_facts(stamps, duration, stream.time_base,
                                ROUNDING if stream.time_base <= LONGEST_TICK else 0, declared,
                                container.format.name in TIME_STARTS_ANEW, notes)
-    plain = not seen["interlaced"] and not facts["rates"] and len(packets) == len(stamps) and is_plain(path)
+        plain = not seen["interlaced"] and len(packets) == len(stamps) and is_plain(first, stream, packets)
     damage = f"{seen['corrupt']} frames are incomplete" if seen["corrupt"] else ""
     return {**facts, "width": size[0], "height": size[1], "changes": changes, "is_plain": plain,
             "damage": damage}
@@ -147,27 +147,20 @@ def timeline_facts(stamps: list[int | None], last_duration: int | None, tick: Fr
             "notes": notes}
 
 
-def is_plain(path: Path) -> bool:
-    """Say whether any reader that goes from frame to frame reads the file rightly.
+def is_plain(frame: av.VideoFrame, stream: av.VideoStream, packets: list[Packet]) -> bool:
+    """Say whether any reader that goes from frame to frame reads a file rightly, by its first frame and packets.
 
     Its rate is constant, every recorded frame is shown, its pixels are square, opaque and upright, in 4:2:0 and
     the colours of standard definition.
     """
-    container, stream = open_video(path)
-    with container:
-        packets = [packet for packet in container.demux(stream) if packet.size]
-        times = sorted(packet.pts for packet in packets if packet.pts is not None)
-        steps = [b - a for a, b in zip(times, times[1:])]
-        if len(times) < len(packets) or any(packet.is_discard for packet in packets) \
-                or steps and max(steps) - min(steps) > 1 or len(video_streams(container)) > 1 \
-                or pixel_aspect(stream) != 1 or stream.metadata.get("alpha_mode") == "1":
-            return False
-    container, stream = open_video(path)
-    with container:
-        frame = next(decoded(container, stream, path))
-        return (frame.format.name == "yuv420p" and matrix(frame) == "bt601"
-                and not is_full_range(frame) and not frame.interlaced_frame and frame.color_trc not in HDR
-                and not frame.side_data.get("DISPLAYMATRIX"))
+    times = sorted(packet.pts for packet in packets if packet.pts is not None)
+    steps = [b - a for a, b in zip(times, times[1:])]
+    return (len(times) == len(packets) and not any(packet.is_discard for packet in packets)
+            and max(steps, default=1) - min(steps, default=1) <= 1 and len(video_streams(stream.container)) == 1
+            and pixel_aspect(stream) == 1 and stream.metadata.get("alpha_mode") != "1"
+            and frame.format.name == "yuv420p" and matrix(frame) == "bt601" and not is_full_range(frame)
+            and not frame.interlaced_frame and frame.color_trc not in HDR
+            and not frame.side_data.get("DISPLAYMATRIX"))
 
 
 def displayed_size(frame: av.VideoFrame, stream: av.VideoStream) -> tuple[int, int]:
