@@ -1,7 +1,7 @@
 """Every frame trained on is the frame that a player shows at its moment, whatever file it comes from.
 
-tests/odd_videos.py makes the files and asks ffmpeg what each shows; here that is compared with what a run
-trains on, at every rate from 3 to 60 frames a second.
+tests/odd_videos.py makes the files, and tests/filmed.py asks ffmpeg what each of them shows. Here both are
+compared with what a run trains on, at every rate from 3 to 60 frames a second.
 """
 
 import functools
@@ -54,6 +54,8 @@ def faults(kind: Kind, clip: Clip, fps: float, player: Shown) -> list[str]:
     codes, patches = trained_on(clip.path, clip.frames, clip.size, player.size)
     if len(codes) != len(clip.frames):
         return [f"{len(codes)} frames are read of {len(clip.frames)}"]
+    if player.codes.count(None) > 0.1 * len(player.codes):
+        return ["ffmpeg's own frames have no numbers that can be read: mend the kind, not the reader"]
     samples = Samples(codes, patches, getattr(clip, "seconds", None))
     found = min((mismatches(samples, way, fps, player, kind.theme != "HDR") for way in player.samples(fps)),
                 key=len)
@@ -75,7 +77,7 @@ def trained_on(path: Path, frames: tuple[int, ...], size: tuple[int, int],
 
 def mismatches(samples: Samples, way: tuple[list[set[int]], int], fps: float, player: Shown,
                with_colours: bool = True) -> list[str]:
-    """Compare trained frames with one way of sampling the file."""
+    """Say what is wrong with trained frames if the file is sampled in this way, one of `Shown.samples`."""
     (expected, num_samples), found = way, []
     if not num_samples <= len(samples.codes) <= len(expected):
         found.append(f"{len(samples.codes)} samples, not {num_samples} to {len(expected)}")
@@ -98,15 +100,15 @@ def is_close(patches: np.ndarray, expected: np.ndarray) -> bool:
     return np.abs(patches - expected)[:4].max() <= TOLERANCE
 
 
-def displayed_faults(clip: Clip, player: Shown) -> list[str]:
-    """Say what is wrong with a whole frame, and with what is said of the file."""
-    width, height = player.size
+def faults_of_size(clip: Clip, player: Shown) -> list[str]:
+    """Say what is wrong with the size of frames, their number, and what is said of both."""
+    shown_width, shown_height = player.size
+    height, width = read_frames(clip.path, clip.frames[:1]).shape[1:3]
     found = []
-    shape = read_frames(clip.path, clip.frames[:1]).shape[1:3]
-    if abs(shape[1] * height - shape[0] * width) > max(shape) * 1.01:
-        found.append(f"a frame is {shape[1]}x{shape[0]}; {width:g}x{height:g} is displayed")
-    if (clip.info.height, clip.info.width) != shape:
-        found.append(f"a frame is {shape[1]}x{shape[0]} and said to be {clip.info.width}x{clip.info.height}")
+    if abs(width * shown_height - height * shown_width) > max(width, height) * 1.01:   # a pixel, rounded
+        found.append(f"a frame is {width}x{height}; {shown_width:g}x{shown_height:g} is displayed")
+    if (clip.info.width, clip.info.height) != (width, height):
+        found.append(f"a frame is {width}x{height} and said to be {clip.info.width}x{clip.info.height}")
     if clip.info.num_frames != len(player.codes):
         found.append(f"{clip.info.num_frames} frames are counted of {len(player.codes)}")
     return found
@@ -124,7 +126,7 @@ def judge(kind: Kind, path: Path, rates: list[int]) -> tuple[str, list[str]]:
             clip = find(path, fps)
             found = faults(kind, clip, fps, player) if player else []
             if fps == rates[0] and player:
-                found = displayed_faults(clip, player) + found
+                found = faults_of_size(clip, player) + found
         except UserError as error:
             if kind.name in MAY_BE_REFUSED and is_one_line(error, path):
                 return "refused", list(error.problems)
