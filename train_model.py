@@ -1,6 +1,6 @@
 """Teach a text-to-video model a motion from a few clips.
 
-    python train_model.py --config config.yaml [key=value ...] [--resume [RUN]] [--dry-run]
+    python train_model.py --config config.yaml [key=value ...] [--resume [RUN]] [--dry-run [--frames DIR]]
 
 The config is checked, the clips are listed, and only then the base is loaded: frozen, but for the weights
 that trainable_modules names. The result is motion.safetensors in a new folder under output_dir.
@@ -38,7 +38,9 @@ def main() -> None:
         check_continuation(run, plan, num_processes())
     if args.dry_run:
         if is_first_process():
-            print(estimate_report(plan))
+            print(estimate_report(plan), flush=True)
+            if args.frames:
+                show_frames(plan, Path(args.frames))
         return
 
     accelerator, run = start(config, run)
@@ -66,7 +68,10 @@ def parse_args() -> argparse.Namespace:
         help="go on with the newest unfinished run of this subject, or with the run folder named")
     add("--dry-run", action="store_true",
         help="check everything, list the clips, estimate memory and disk, and stop")
+    add("--frames", metavar="DIR", help="with --dry-run: write every frame that will be trained on as a PNG")
     args = parser.parse_args()
+    if args.frames and not args.dry_run:
+        raise UserError("--frames writes what would be trained on, without training. Add --dry-run.")
     if args.resume and "=" in args.resume and not Path(args.resume).exists():
         # `--resume key=value`: argparse cannot know that RUN was left out
         args.overrides, args.resume = [args.resume, *args.overrides], "latest"
@@ -83,6 +88,17 @@ def config_path(args: argparse.Namespace) -> Path:
     if not run.is_dir():
         raise UserError(f"{run}: does not exist. Runs are folders in output_dir, named subject-time.")
     return (run.parent if run.name.startswith("checkpoint-") else run) / CONFIG_NAME
+
+
+def show_frames(plan, folder: Path) -> None:
+    """Write every frame of the clips of `plan` into `folder`."""
+    from tqdm import tqdm
+
+    from training.frame_files import write_frames
+
+    write_frames(plan.exemplars, plan.regularization, folder,
+                 lambda clips: tqdm(clips, desc="writing frames", leave=False, dynamic_ncols=True))
+    print(f"frames: {folder}")
 
 
 def start(config: Config, run: Path | None):

@@ -1,0 +1,71 @@
+"""--dry-run --frames DIR: the files are the frames that would be trained on."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import write_clip
+from tests.video_files import ffmpeg, numbers_shown, write_source
+from training.clips import find_clips
+from training.config import Config, TrainData
+from training.frame_files import write_frames
+from utils.errors import UserError
+from utils.video import read_frames
+
+
+@pytest.fixture
+def clips(tmp_path):
+    """A numbered clip of 24 fps in two folders, sampled at 8."""
+    source = write_source(tmp_path / "source.mkv", 31)
+    (tmp_path / "clips").mkdir()
+    ffmpeg("-i", source, tmp_path / "clips" / "spin.mp4")
+    (tmp_path / "clips" / "spin.txt").write_text("a V* spin")
+    shutil.copytree(tmp_path / "clips", tmp_path / "others")
+    data = TrainData(path=str(tmp_path / "clips"), class_path=str(tmp_path / "others"), width=64, height=48,
+                     n_sample_frames=4, fps=8)
+    return find_clips(Config(train_data=data), 16)
+
+
+def test_frames_are_those_trained_on(clips, tmp_path):
+    exemplars, _ = clips
+    write_frames(exemplars, [], tmp_path / "frames")
+    files = sorted((tmp_path / "frames" / "spin.mp4").iterdir())
+    assert [file.name for file in files] == [f"{k:05d}_{k / 8:.3f}.png" for k in range(11)]
+    pictures = np.stack([np.asarray(Image.open(file)) for file in files])
+    assert np.array_equal(pictures, read_frames(exemplars[0].path, exemplars[0].frames, exemplars[0].size))
+    assert numbers_shown(pictures) == list(range(0, 31, 3))
+    assert Image.open(tmp_path / "frames" / "spin.mp4.png").size == (1280, 2 * 160 * pictures.shape[1] // pictures.shape[2])
+
+
+def test_clips_of_one_name_do_not_collide(clips, tmp_path):
+    for _ in range(2):   # the second time replaces the files of the first
+        write_frames(*clips, tmp_path / "frames")
+        assert sorted(path.relative_to(tmp_path / "frames").as_posix() for path in (tmp_path / "frames").glob("**/*.mp4")) == [
+            "regularization/spin.mp4", "spin.mp4"]
+
+
+def test_nothing_else_is_replaced(clips, tmp_path):
+    before = (tmp_path / "clips" / "spin.mp4").read_bytes()
+    with pytest.raises(UserError, match=r"--frames: .*spin.mp4 is there already, and is no folder of frames. Name"):
+        write_frames(*clips, tmp_path / "clips")
+    assert (tmp_path / "clips" / "spin.mp4").read_bytes() == before
+
+
+def test_dry_run_writes_frames(write_config, run_main, tmp_path):
+    code, out, err = run_main("train_model", "--config", write_config(), "--dry-run", "--frames", tmp_path / "frames")
+    assert code == 0 and out.endswith(f"frames: {tmp_path / 'frames'}\n"), err
+    assert len(list((tmp_path / "frames" / "spin_1.mp4").iterdir())) == 14
+
+
+def test_frames_without_a_dry_run_is_an_error(write_config, run_main, tmp_path):
+    code, out, err = run_main("train_model", "--config", write_config(), "--frames", tmp_path / "frames")
+    assert (code, out) == (2, "") and err == "--frames writes what would be trained on, without training. Add --dry-run.\n"
+
+
+def test_long_clip_has_a_sheet_that_can_be_looked_at(tmp_path):
+    write_clip(tmp_path / "clips" / "a.mp4", 150, 32, 32, caption="V*")
+    data = TrainData(path=str(tmp_path / "clips"), width=32, height=32, n_sample_frames=4, fps=8)
+    write_frames(*find_clips(Config(train_data=data), 16), tmp_path / "frames")
+    assert Image.open(tmp_path / "frames" / "a.mp4.png").size == (1280, 12 * 160)

@@ -1,0 +1,67 @@
+"""Every frame that would be trained on, as a picture file: what to look at first when a result is odd.
+
+    FOLDER/{clip}/{number}_{seconds}.png   numbers from 00000 in the order of training, at the trained size;
+                                           seconds on the clip's own timeline
+    FOLDER/{clip}.png                      a sheet of up to 96 of them
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from training.clips import Clip
+from utils.errors import UserError
+from utils.files import replacing, replacing_folder
+from utils.video import iter_frames
+
+FRAME_NAME = re.compile(r"\d{5,}_\d+\.\d{3}\.png")
+ON_SHEET, COLUMNS, SHEET_WIDTH = 96, 8, 1280   # frames, frames a row, pixels
+
+
+def write_frames(exemplars: list[Clip], regularization: list[Clip], folder: Path,
+                 progress: Callable[[list], Iterable] = iter) -> None:
+    """Write the frames and the sheet of every clip. `progress` wraps the clips.
+
+    Regularization clips go to FOLDER/regularization if one of them is named like an exemplar. Raises UserError
+    if something else stands where frames are to be written.
+    """
+    names = [{clip.path.name.casefold() for clip in clips} for clips in (exemplars, regularization)]
+    other = folder / "regularization" if names[0] & names[1] else folder
+    targets = [(clip, folder / clip.path.name) for clip in exemplars] \
+        + [(clip, other / clip.path.name) for clip in regularization]
+    problems = [f"--frames: {target} is there already, and is no folder of frames. Name another folder."
+                for _, target in targets if target.exists() and not _is_ours(target)]
+    if problems:
+        raise UserError(*problems)
+    for clip, target in progress(targets):
+        write_clip_frames(clip, target)
+
+
+def write_clip_frames(clip: Clip, target: Path) -> None:
+    """Write the frames of a clip to the folder `target`, and its sheet beside that."""
+    shown = set(np.linspace(0, len(clip.frames) - 1, min(ON_SHEET, len(clip.frames))).round().astype(int).tolist())
+    width = SHEET_WIDTH // COLUMNS
+    height, number, on_sheet = max(1, width * clip.size[1] // clip.size[0]), 0, []
+    with replacing_folder(target) as partial:
+        for frames in iter_frames(clip.path, clip.frames, clip.size):
+            for frame in frames:
+                picture = Image.fromarray(frame)
+                picture.save(partial / f"{number:05d}_{clip.seconds[number]:.3f}.png", compress_level=1)
+                if number in shown:
+                    small = picture.resize((width, height))
+                    ImageDraw.Draw(small).text((3, 1), f"{number}  {clip.seconds[number]:.2f} s", "white",
+                                               stroke_width=1, stroke_fill="black")
+                    on_sheet.append(small)
+                number += 1
+    sheet = Image.new("RGB", (SHEET_WIDTH, -(-len(on_sheet) // COLUMNS) * height))
+    for place, small in enumerate(on_sheet):
+        sheet.paste(small, (place % COLUMNS * width, place // COLUMNS * height))
+    with replacing(target.with_name(f"{target.name}.png")) as partial:
+        sheet.save(partial)
+
+
+def _is_ours(target: Path) -> bool:
+    return target.is_dir() and all(FRAME_NAME.fullmatch(path.name) for path in target.iterdir())
