@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.filmed import EXACT, Shown, Unclear, look, regions_of_crop, shown
 from tests.odd_videos import Kind, kinds
@@ -33,6 +34,8 @@ MAY_BE_REFUSED = {
     "concat.ts": "time goes back within the file",
     "xvid_0.mkv": "its timestamps are those of decoding: time goes back",
 }
+# those that a dry run writes as pictures
+WRITTEN = ["times_0.mkv", "cut_0.mp4", "pixels_4_3.mov", "delays_7.gif", "turned_90.mp4"]
 
 
 class Samples(NamedTuple):
@@ -202,3 +205,28 @@ def test_what_is_filmed_can_be_told_from_what_is_not(tmp_path, name):
     assert [len(mismatches(wrong, way, 5, player)) for wrong in (swapped, late)] == [2, 1]
     assert len(mismatches(pale, way, 5, player)) == len(frames)
     assert mismatches(right._replace(codes=right.codes[:-1]), way, 5, player)
+
+
+def test_dry_run_writes_the_frames_that_a_player_shows(tmp_path, write_config, run_main):
+    """--frames DIR: DIR/{clip}/{number}_{seconds}.png, compared as the frames of `read_frames` are."""
+    (tmp_path / "clips").mkdir()
+    written = [kind for kind in kinds() if kind.name in WRITTEN]
+    for kind in written:
+        kind.write(tmp_path)
+        (tmp_path / kind.name).rename(tmp_path / "clips" / kind.name)
+    config = write_config(f"train_data.path={tmp_path / 'clips'}", "train_data.class_path=null",
+                          "train_data.fallback_prompt=V*", "train_data.width=80", "train_data.height=80")
+    code, out, err = run_main("train_model", "--config", config, "--dry-run", "--frames", tmp_path / "frames")
+    assert code == 0, err
+    for kind in written:
+        player = shown(tmp_path / "clips" / kind.name)
+        found = [(re.fullmatch(r"(\d{5})_([\d.]+)\.png", path.name), path)
+                 for path in sorted((tmp_path / "frames" / kind.name).iterdir())]
+        found = [(match, path) for match, path in found if match]   # a sheet of all frames may lie beside them
+        assert [int(match[1]) for match, _ in found] == list(range(len(found)))
+        pixels = np.stack([np.asarray(Image.open(path).convert("RGB")) for _, path in found])
+        boxes = regions_of_crop(player.size, (pixels.shape[2], pixels.shape[1]))
+        samples = Samples(*look(pixels, boxes), None)
+        assert min((mismatches(samples, way, 8, player) for way in player.samples(8)), key=len) == []
+        seconds = find(tmp_path / "clips" / kind.name, 8).seconds   # which the other tests compare
+        assert [match[2] for match, _ in found] == [f"{moment:.3f}" for moment in seconds]
