@@ -59,6 +59,25 @@ CODECS = {
     "webp": ("webp", "-c:v libwebp_anim -loop 0", ["-lossless 1", "-q:v 90"]),
     "apng": ("apng", "-f apng -plays 0", ["", "-pred mixed"]),
 }
+# one file each: codecs of old archives, screen recorders and editing programs
+RARE_CODECS = {
+    "cinepak.avi": "-c:v cinepak", "msrle.avi": "-c:v msrle", "msvideo1.avi": "-c:v msvideo1",
+    "zmbv.avi": "-c:v zmbv -g 12", "magicyuv.avi": "-c:v magicyuv", "snow.avi": "-c:v snow -q:v 2 -strict -2",
+    "ljpeg.avi": "-c:v ljpeg -strict -1", "svq1.mov": "-c:v svq1 -q:v 2 -g 12", "rpza.mov": "-c:v rpza",
+    "jpeg2000.mov": "-c:v jpeg2000 -q:v 3", "hap.mov": "-c:v hap", "cineform.mov": "-c:v cfhd -s 160x120",
+    "dnxhr.mov": "-c:v dnxhd -profile:v dnxhr_hq -pix_fmt yuv422p -s 256x192",
+    "flash_screen.flv": "-c:v flashsv", "flash_screen_2.flv": "-c:v flashsv2", "rv20.rm": "-c:v rv20 -q:v 2",
+    "wmv1.wmv": "-c:v wmv1 -q:v 2",
+}
+# name: how a file is encoded that is then put into another container without encoding
+REMUXED = {
+    "ts_to.mp4": f"{X264} -bf 2 -g 20 -pix_fmt yuv420p -f mpegts",
+    "flv_to.mp4": f"{X264} -bf 2 -pix_fmt yuv420p -f flv",
+    "mp4_to.avi": f"{X264} -bf 2 -pix_fmt yuv420p -f mp4",
+    "avi_to.mp4": f"{MPEG4} -bf 2 -f avi",
+    "webm_to.mp4": f"{VP9} -g 30 -f webm",
+    "mkv_to.ts": f"{X265} -x265-params {QUIET} -f matroska",
+}
 # what the files of the other themes are encoded with
 COMMON = {
     "mp4": f"{X264} -bf 2 -pix_fmt yuv420p",
@@ -158,6 +177,10 @@ def by_codec() -> Iterator[Kind]:
                     codec, f"{codec}_{index}.{suffix}", (f"{{source}} {common} {options}",),
                     sizes[0] if codec in ("av1", "h263") else rng.choice(sizes), rng.choice((30, 48, 75)),
                     "24" if codec in ("gif", "h263") else "25" if suffix == "mxf" else rng.choice(rates))
+    for name, options in RARE_CODECS.items():
+        yield Kind("rare codecs", f"rare_{name}", (f"{{source}} {options}",))
+    for name, options in REMUXED.items():
+        yield Kind("put into another container", name, (f"{{source}} {options}", "-i {0} -c copy"))
 
 
 def by_time() -> Iterator[Kind]:
