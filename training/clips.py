@@ -71,7 +71,8 @@ def clip_report(exemplars: list[Clip], regularization: list[Clip]) -> str:
     for role, clips in (("exemplar", exemplars), ("regularization", regularization)):
         lines.append(f"{len(clips)} {role} clip{'s' if len(clips) != 1 else ''}")
         for clip in clips:
-            native = (f"{clip.info.width}x{clip.info.height} @ {clip.info.fps:.4g} fps, "
+            rates = [f"{rate:.4g}" for rate in clip.info.rates or [clip.info.fps]]
+            native = (f"{clip.info.width}x{clip.info.height} @ {' to '.join(rates)} fps, "
                       f"{clip.info.num_frames} frames")
             trained = f"{clip.size[0]}x{clip.size[1]} @ {clip.fps:.4g} fps, {len(clip.frames)} frames"
             more = f" (+{len(clip.captions) - 1} more)" if len(clip.captions) > 1 else ""
@@ -102,8 +103,9 @@ def make_clip(listed: ListedClip, role: str, config: Config, stride: int,
     size = trained_size(info.width, info.height, (data.width, data.height), stride, data.use_bucketing)
     if info.width < size[0] or info.height < size[1]:
         remarks.append("smaller than the trained size: it is enlarged")
-    if not is_image(path) and fps < data.fps / 1.25 and not (role == "regularization" and is_own_video(path)):
-        remarks.append(f"recorded at {info.fps:.4g} fps, not {data.fps:.4g}: "
+    is_slow = fps < data.fps / 1.25 and not listed.frame_step and not is_image(path)
+    if is_slow and not (role == "regularization" and is_own_video(path)):
+        remarks.append(f"recorded at {fps:.4g} fps, not {data.fps:.4g}: "
                        f"the motion is learned {data.fps / fps:.2g} times too fast")
     remarks += info.notes
     if info.damage:

@@ -19,6 +19,7 @@ from utils.timelines import shown_at
 
 SAME_PICTURE = 0.02   # mean absolute difference, of 255, below which two frames show the same picture
 CRF = 14   # H.264 quality; 18 already shows on flat colours at 64x64
+HD_LINES = 720
 SAME_RATE = 1.001   # rates that differ by less are one: 23.976 and 24 differ by as much
 
 
@@ -151,7 +152,7 @@ def write_video(path: Path, frames: np.ndarray, fps: float, metadata: dict) -> N
         writer = imageio.get_writer(
             partial, format="FFMPEG", fps=fps, codec="libx264", pixelformat="yuv420p", quality=None,
             macro_block_size=2, ffmpeg_log_level="error",
-            output_params=["-crf", str(CRF), "-movflags", "+faststart",
+            output_params=["-crf", str(CRF), "-movflags", "+faststart", *colour_options(frames.shape[1]),
                            "-metadata", f"title={metadata.get('prompt', '')}",
                            "-metadata", f"comment={json.dumps(metadata, ensure_ascii=False)}"],
         )
@@ -165,6 +166,16 @@ def write_video(path: Path, frames: np.ndarray, fps: float, metadata: dict) -> N
         # the encoder may have died after its last frame was accepted (disk full): only reading it back tells
         if _num_readable(partial) != len(frames):
             raise UserError(f"{path}: the video encoder did not write all frames. {free_space(path)}")
+
+
+def colour_options(height: int) -> list[str]:
+    """Return the options by which ffmpeg writes, and names in the file, the colours that players expect.
+
+    They take a video of 720 lines or more for BT.709 and a smaller one for BT.601 where nothing is said.
+    """
+    matrix, name = ("bt709", "bt709") if height >= HD_LINES else ("bt601", "smpte170m")
+    return ["-vf", f"scale=out_color_matrix={matrix}:out_range=tv:flags=bicubic,format=yuv420p,"
+                   f"setparams=colorspace={name}:color_primaries={name}:color_trc={name}:range=tv"]
 
 
 def read_metadata(path: Path) -> dict:

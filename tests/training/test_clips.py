@@ -9,8 +9,11 @@ import pytest
 from PIL import Image
 
 from tests.conftest import draw_frames, write_clip
-from training.clips import clip_report, find_clips
+from tests.video_files import ffmpeg
+from training.clips import clip_report, find_clips, make_clip
 from training.config import Config, TrainData
+from training.data_folders import ListedClip
+from training.looking import look_at_clips
 from utils.containers import VIDEO_SUFFIXES
 from utils.errors import UserError
 from utils.video import write_video
@@ -38,6 +41,11 @@ def find(path: Path, class_path: Path | None = None, dataset_types: tuple[str, .
                              prior_preservation=prior_preservation), stride)
 
 
+def make_folder(path: Path) -> Path:
+    path.mkdir(parents=True)
+    return path
+
+
 def problems_of(*arguments, **options) -> list[str]:
     with pytest.raises(UserError) as caught:
         find(*arguments, **options)
@@ -60,6 +68,18 @@ def test_clips_are_sorted_whatever_the_folder_lists_first(folder, monkeypatch):
     for order in (listed, listed[::-1]):
         monkeypatch.setattr(Path, "iterdir", lambda self, order=order: iter(order))
         assert [found.path.name for found in find(folder)[0]] == ["a.mp4", "b.mp4", "c.mp4", "spin.mp4"]
+
+
+def test_animated_pictures_are_clips_and_still_ones_are_not(folder):
+    frames = [Image.fromarray(frame) for frame in draw_frames(6, 64, 64)]
+    for suffix in (".webp", ".png", ".apng"):
+        frames[0].save(folder / f"moving{suffix}", save_all=True, append_images=frames[1:], duration=125)
+        frames[0].save(folder / f"still{suffix.replace('a', '')}")
+    (folder / "moving.txt").write_text("V*")
+    found, _ = find(folder)
+    assert [clip.path.name for clip in found] == ["moving.apng", "moving.png", "moving.webp", "spin.mp4"]
+    assert [len(clip.frames) for clip in found] == [6, 6, 6, 10]
+    assert found[-1].remarks == ("also in this folder and not used: still.png, still.webp",)
 
 
 def test_suffix_counts_in_any_case(folder):
@@ -198,6 +218,37 @@ def test_regularization_clip_that_is_an_exemplar_is_remarked_on(folder, tmp_path
     (tmp_path / "other").mkdir()
     shutil.copy(folder / "spin.mp4", tmp_path / "other" / "walk.mp4")
     assert find(folder, tmp_path / "other")[1][0].remarks == ("the same file as the exemplar spin.mp4",)
+
+
+def test_same_exemplar_twice_is_remarked_on(folder):
+    add(folder, "again.mp4")
+    assert [found.remarks for found in find(folder)[0]] == [(), ("the same file as the exemplar again.mp4",)]
+
+
+def test_slow_clips_that_a_base_rendered_itself_are_at_its_own_speed(folder, tmp_path):
+    write_video(make_folder(tmp_path / "own") / "a_cat.mp4", draw_frames(10, 64, 64), 8,
+                {"prompt": "a cat", "seed": 1, "base": "a base"})
+    write_clip(tmp_path / "other" / "a_dog.mp4", 10, seed=3)
+    assert find(folder, tmp_path / "own", fps=24)[1][0].remarks == ()
+    assert "3 times too fast" in find(folder, tmp_path / "other", fps=24)[1][0].remarks[0]
+
+
+def test_clip_of_a_variable_rate_is_sampled_by_time(folder):
+    times = "settb=1/1000,setpts='if(lt(N,5),N*50,250+(N-5)*200)'"
+    ffmpeg("-i", folder / "spin.mp4", "-vf", times, "-fps_mode", "vfr", "-enc_time_base", "1:1000", folder / "a.mkv")
+    (folder / "a.txt").write_text("V*")
+    found = find(folder)[0][0]
+    assert found.fps == 8 and found.frames[:9] == (0, 2, 5, 5, 6, 6, 7, 8, 8)
+    assert found.seconds[:4] == pytest.approx((0, 0.1, 0.25, 0.25), abs=1e-3)
+    assert "64x64 @ 5 to 20 fps, 10 frames -> 64x64 @ 8 fps, " in clip_report([found], [])
+    assert "the rate varies between 5 and 20 fps: sampled by time" in found.remarks
+
+
+def test_every_nth_frame_is_of_those_shown(folder, monkeypatch):
+    listed = ListedClip(folder / "spin.mp4", ("a V* spin",), (), frame_step=3)
+    config = Config(train_data=TrainData(path=str(folder), width=64, height=64, n_sample_frames=4, fps=24))
+    found = make_clip(listed, "exemplar", config, 16, look_at_clips([listed.path], None)[listed.path])
+    assert found.frames == (0, 3, 6, 9) and found.fps == pytest.approx(8 / 3) and found.remarks == ()
 
 
 def test_enlarged_clip_is_remarked_on(tmp_path):
@@ -342,6 +393,26 @@ def test_report_has_a_line_for_every_clip(folder, tmp_path):
         "1 regularization clip",
         '  a_dog_running.mp4: 64x64 @ 8 fps, 5 frames -> 64x64 @ 8 fps, 5 frames, 2 windows, "a dog running"',
     ]
+
+
+def test_report_of_one_file_of_each_kind_fits_one_screen(folder):
+    source = ["-i", folder / "spin.mp4"]
+    for name, arguments in {
+            "anamorphic.mp4": ["-vf", "setsar=4/3"], "b.avi": ["-c:v", "mpeg4", "-bf", 2], "broadcast.ts": [],
+            "camera.mpg": ["-r", 25, "-c:v", "mpeg2video", "-vf", "interlace", "-flags", "+ilme+ildct"], "cut.mp4": ["-ss", 0.5, "-c", "copy"],
+            "hdr.mp4": ["-c:v", "libx265", "-x265-params", "log-level=none", "-color_trc", "arib-std-b67"],
+            "hevc.mkv": ["-c:v", "libx265", "-x265-params", "log-level=none"], "screen.webm": [], "sticker.gif": [],
+            "sticker.webp": [], "sticker.apng": ["-f", "apng"], "old.wmv": []}.items():
+        before = arguments[:2] if "-ss" in arguments else []
+        ffmpeg(*before, *source, *arguments[len(before):], folder / name)
+    ffmpeg("-display_rotation", 90, *source, "-c", "copy", folder / "phone.mov")
+    lines = clip_report(*find(folder, fallback_prompt=["V*"], n_sample_frames=2)).splitlines()
+    assert len(lines) <= 24 and max(map(len, lines)) <= 120
+    for said in ("anamorphic.mp4: 85x64 @ 8 fps, 10 frames", "recorded at 64x64, with pixels that are 4/3 as wide as high",
+                 "interlaced: its comb lines are removed", "4 more frames are recorded, which players do not show",
+                 "HDR (HLG): mapped to the ordinary range", "sticker.webp: 64x64 @ 8 fps, 10 frames",
+                 "phone.mov: 64x64 @ 8 fps"):
+        assert any(said in line for line in lines), (said, lines)
 
 
 def test_report_has_what_is_odd_below_the_clip(folder):
