@@ -88,7 +88,7 @@ def regions_of_crop(displayed: tuple[float, float], size: tuple[int, int]) -> np
 # ---------------------------------------------------------------------------------------- what a player shows
 
 class Unclear(Exception):
-    """What a player shows is unclear: time goes back within the file, or no frame can be decoded."""
+    """What a player shows is unclear: the frames of a file have no order in time, or there are none."""
 
 
 @dataclass(frozen=True)
@@ -139,16 +139,15 @@ def shown(path: Path) -> Shown:
                "-pix_fmt", "rgb24", "-"]
     process = subprocess.run(command, capture_output=True)
     said = process.stderr.decode(errors="replace")
-    lines = re.findall(r" n: *\d+ pts: *(\S+) .*?duration: *(\S+) .*? sar:(\d+)/(\d+) s:(\d+)x(\d+)", said)
+    lines = re.findall(r" n: *\d+ pts: *(-?\d+) .*?duration: *(\S+) .*? sar:(\d+)/(\d+) s:(\d+)x(\d+)", said)
     if not lines:
         raise Unclear("ffmpeg shows nothing of the file")
     unit = Fraction(*map(int, re.search(r"config in time_base: (\d+)/(\d+)", said).groups()))
     times = [int(line[0]) * unit for line in lines]
     across, down, width, height = map(int, lines[0][2:])
     frames = np.frombuffer(process.stdout, np.uint8).reshape(-1, height, width, 3)
-    if times != sorted(set(times)):
-        raise Unclear("time goes back within the file")
-    assert len(frames) == len(times), path
+    if len(frames) != len(times) or times != sorted(set(times)):
+        raise Unclear("time goes back within the file, or is not given")
     last = int(lines[-1][1]) * unit if lines[-1][1].isdigit() else 0
     gaps = np.array([float(gap) for gap in (*map(operator.sub, times[1:], times), last)])
     if path.suffix in PICTURES:
