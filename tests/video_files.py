@@ -45,7 +45,8 @@ def numbers_shown(frames: np.ndarray) -> list[int]:
     return numbers
 
 
-def write_source(path: Path, num_frames: int, fps: float = 24, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:
+def write_source(path: Path, num_frames: int, fps: float = 24,
+                 size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:
     """Write numbered frames without loss (FFV1), to make other files from."""
     pixels = numbered_frames(num_frames, *size).tobytes()
     ffmpeg("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}", "-r", fps, "-i", "-",

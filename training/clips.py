@@ -8,7 +8,7 @@ import numpy as np
 from training.config import Config
 from training.data_folders import ListedClip, list_folder
 from training.looking import look_at_clips
-from utils.containers import is_image
+from utils.containers import is_image, is_text
 from utils.errors import UserError, attempt
 from utils.prompts import names_motion, with_token
 from utils.video import SAME_PICTURE, VideoInfo, read_metadata, sampled_fps, sampled_frames, trained_size
@@ -88,6 +88,8 @@ def make_clip(listed: ListedClip, role: str, config: Config, stride: int,
     if isinstance(found, UserError):
         raise found
     (digest, info), data, path = found, config.train_data, listed.path
+    if not all(is_text(caption) for caption in listed.captions):
+        raise UserError(f"{path}: its name, which would be its caption, is no text. Rename it.")
     window = 1 if is_image(path) or data.train_weights == "spatial" else data.n_sample_frames
     frames, fps = sampled_frames(info, data.fps), sampled_fps(info, data.fps)
     if listed.frame_step:
@@ -131,15 +133,15 @@ def caption_remarks(captions: tuple[str, ...], role: str, token: str) -> list[st
 def count_frozen(info: VideoInfo, frames: tuple[int, ...]) -> int:
     """Count the frames that show the same picture as the one before, of those in `frames`.
 
-    The sum of all changes between two frames is never less than their difference, so none is counted that shows
-    something else.
+    The sum of all changes between two frames is never less than their difference, so no frame that shows
+    something else is counted.
     """
     changed = np.cumsum(info.changes)
     return sum(changed[b] - changed[a] < SAME_PICTURE for a, b in zip(frames, frames[1:]))
 
 
 def is_own_video(path: Path) -> bool:
-    """Say whether this program rendered the video: a base's own frames are at the rate that the base knows."""
+    """Say whether this program rendered the video, whose rate is then the one that its base knows."""
     return {"prompt", "base"} <= set(read_metadata(path))
 
 
@@ -147,8 +149,9 @@ def _mark_repeats(exemplars: list[Clip], regularization: list[Clip]) -> tuple[li
     """Add a remark to every clip whose file is the same as an exemplar before it."""
     names, marked = {}, []
     for clip in (*exemplars, *regularization):
-        same = names.get(clip.digest)
-        marked.append(replace(clip, remarks=(*clip.remarks, f"the same file as the exemplar {same}")) if same else clip)
+        if same := names.get(clip.digest):
+            clip = replace(clip, remarks=(*clip.remarks, f"the same file as the exemplar {same}"))
+        marked.append(clip)
         if len(marked) <= len(exemplars):
             names.setdefault(clip.digest, clip.path.name)
     return marked[:len(exemplars)], marked[len(exemplars):]

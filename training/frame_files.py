@@ -25,8 +25,8 @@ def write_frames(exemplars: list[Clip], regularization: list[Clip], folder: Path
                  progress: Callable[[list], Iterable] = iter) -> None:
     """Write the frames and the sheet of every clip. `progress` wraps the clips.
 
-    Regularization clips go to FOLDER/regularization if one of them is named like an exemplar. Raises UserError
-    if something else stands where frames are to be written.
+    Regularization clips go to FOLDER/regularization if one of them is named like an exemplar. Raises
+    UserError if something else stands where frames are to be written.
     """
     names = [{clip.path.name.casefold() for clip in clips} for clips in (exemplars, regularization)]
     other = folder / "regularization" if names[0] & names[1] else folder
@@ -42,7 +42,8 @@ def write_frames(exemplars: list[Clip], regularization: list[Clip], folder: Path
 
 def write_clip_frames(clip: Clip, target: Path) -> None:
     """Write the frames of a clip to the folder `target`, and its sheet beside that."""
-    shown = set(np.linspace(0, len(clip.frames) - 1, min(ON_SHEET, len(clip.frames))).round().astype(int).tolist())
+    num_shown = min(ON_SHEET, len(clip.frames))
+    shown = set(np.linspace(0, len(clip.frames) - 1, num_shown).round().astype(int).tolist())
     width = SHEET_WIDTH // COLUMNS
     height, number, on_sheet = max(1, width * clip.size[1] // clip.size[0]), 0, []
     with replacing_folder(target) as partial:

@@ -39,7 +39,8 @@ def look_at_clips(paths: list[Path], cache_dir: Path | None,
 def _look(path: Path, cache_dir: Path | None) -> tuple[str, VideoInfo] | UserError:
     try:
         digest = file_digest(path)
-        entry = cache_dir and cache_dir / f"{digest_of({'kind': 'clip', 'version': VERSION, 'clip': digest})}.json"
+        key = digest_of({"kind": "clip", "version": VERSION, "clip": digest})
+        entry = cache_dir and cache_dir / f"{key}.json"
         info = entry and _read_entry(entry)
         if not info:
             info = probe(path)

@@ -71,8 +71,8 @@ def _checked_plan(config: Config, folder: Path | None, problems: list[str]) -> P
     if num_elements:
         selected = attempt(lambda: select_tunable(num_elements, config.trainable_modules), {}, problems)
     strides = attempt(lambda: pixel_strides(folder) if folder else TYPICAL_STRIDES, TYPICAL_STRIDES, problems)
-    exemplars, regularization = attempt(lambda: find_clips(config, strides[1], cache_dir(config), looking_bar),
-                                        ([], []), problems)
+    exemplars, regularization = attempt(
+        lambda: find_clips(config, strides[1], cache_dir(config), looking_bar), ([], []), problems)
     prompts = attempt(lambda: sample_prompts(config), [], problems)
     problems = problems + check_sizes(config, strides) + check_packages(config) + check_launch(config)
     num_steps = config.validation_data.num_inference_steps

@@ -12,7 +12,7 @@ EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
 def is_clip(path: Path) -> bool:
-    """Say whether the file is one of moving pictures, by its suffix; of .png and .webp the content decides."""
+    """Say whether the file holds moving pictures, by its suffix; of .png and .webp the content decides."""
     suffix = path.suffix.lower()
     return suffix in VIDEO_SUFFIXES or suffix in IMAGE_SUFFIXES and is_animated(path)
 
@@ -33,6 +33,11 @@ def is_animated(path: Path) -> bool:
         return bool(head[20] & 2) if len(head) > 20 else False
     # an animated PNG has the chunk acTL before its first pixels, which lie in IDAT
     return head[:4] == b"\x89PNG" and b"acTL" in head.partition(b"IDAT")[0]
+
+
+def is_text(name: Path | str) -> bool:
+    """Say whether the name of a file is text: Linux takes any bytes."""
+    return str(name) == str(name).encode(errors="replace").decode()
 
 
 def is_picture_file(path: Path) -> bool:

@@ -1,6 +1,6 @@
 """Asking decoders, processes of their own: what crashes or hangs one is named, and this process lives on.
 
-A decoder is started when one is needed and none is free, so there are as many as threads that ask at once, up to
+A decoder is started when one is needed and none is free: there are as many as threads that ask at once, up to
 MAX_DECODERS. They serve as long as they live, and end when this process does.
 """
 
@@ -51,7 +51,7 @@ def decode(path: Path, indices: list[int]) -> np.ndarray:
 
 @contextmanager
 def _decoder(path: Path) -> Iterator[subprocess.Popen]:
-    """Give a decoder to this thread alone: the one that has the file open, else any free one, else a new one."""
+    """Give this thread a decoder: the one that has the file open, else any free one, else a new one."""
     name = os.path.abspath(path)
     with _turns:
         with _lock:

@@ -18,7 +18,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from utils.containers import IMAGE_SUFFIXES, is_picture_file   # noqa: F401 (IMAGE_SUFFIXES for others)
+from utils.containers import IMAGE_SUFFIXES, is_picture_file  # noqa: F401 (IMAGE_SUFFIXES for others)
 from utils.errors import UserError
 from utils.films import Packet, broken, decoded, open_video, read_film
 from utils.looking import check_whole, is_plain, look
@@ -31,8 +31,8 @@ DECORD_WIDTH = 80   # pixels: decord stumbles over the rows of narrower frames
 def serve() -> None:
     """Answer requests {"path", "wanted", "seconds"} until there are no more.
 
-    `wanted`: "look", "comment", or a list of frames. A process that does not get on for `seconds` ends itself,
-    whatever the libraries are at.
+    `wanted`: "look", "comment", or a list of frames. A process that does not get on for `seconds` ends
+    itself, whatever the libraries are at.
     """
     answers = os.fdopen(os.dup(1), "wb")
     null = open(os.devnull, "w")
@@ -65,7 +65,8 @@ def deadline(seconds: float, file) -> Callable[[], None]:
     return postpone
 
 
-def answer(path: Path, wanted: str | list[int], keep_alive: Callable[[], None]) -> tuple[dict, np.ndarray | None]:
+def answer(path: Path, wanted: str | list[int],
+           keep_alive: Callable[[], None]) -> tuple[dict, np.ndarray | None]:
     """Return what is to be said about a file, and its frames if any are wanted."""
     try:
         if wanted == "look":
@@ -108,7 +109,7 @@ def complaint() -> str:
 
 
 def pick(path: Path, indices: list[int], keep_alive: Callable[[], None]) -> np.ndarray:
-    """Return the frames at `indices` (f h w c). Frames are decoded in order, on from the last one asked for."""
+    """Return the frames at `indices` (f h w c), decoding in order from the last one asked for."""
     check_whole(path)
     reading, wanted, pixels = opened(path, *identity(path)), sorted(set(indices)), {}
     if wanted[0] < reading["number"]:
@@ -133,7 +134,7 @@ def identity(path: Path) -> tuple[int, int, int]:
 
 @functools.lru_cache(maxsize=1)
 def opened(path: Path, *_: int) -> dict:
-    """Return a file being read: its `frames`, as `read_film` yields them, and the `number` of the last one."""
+    """Return a file being read: its `frames`, as `read_film` yields them, and the last one's `number`."""
     if is_picture_file(path):
         frames = (lambda pixels=pixels: pixels for pixels, _, _ in read_pictures(path))
     else:
@@ -146,7 +147,7 @@ def suits_decord(path: Path) -> bool:
     container, stream = open_video(path)
     with container:
         if stream.codec_context.name != "h264" or not container.format.name.startswith(DECORD_FORMATS) \
-                or stream.codec_context.width < DECORD_WIDTH:
+                or stream.codec_context.width < DECORD_WIDTH or not is_text(path):
             return False
         packets = []
         first = next(decoded(container, stream, path, packets))
@@ -155,7 +156,7 @@ def suits_decord(path: Path) -> bool:
 
 
 def read_with_decord(path: Path) -> Iterator[Callable[[], np.ndarray]]:
-    """Yield like `read_film`, for a plain file. decord never seeks here: where it does, frames get mixed up."""
+    """Yield like `read_film`, for a plain file. decord mixes frames up where it seeks, so it never does."""
     # by default decord retries the end of a damaged file 10,240 times
     os.environ.setdefault("DECORD_EOF_RETRY_MAX", "128")
     import decord

@@ -1,7 +1,7 @@
 """Video files, decoded from their first frame on by PyAV (FFmpeg): the frames that players show, in RGB.
 
-Frames are shown upright, with the aspect that is displayed, without comb lines, in full range; HDR is mapped to
-the ordinary range, and transparent parts lie on white. Pixels are uint8 (h w c).
+Frames are shown upright, with the aspect that is displayed, without comb lines, in full range. HDR is mapped
+to the ordinary range, and transparent parts lie on white. Pixels are uint8 (h w c).
 """
 
 import os
@@ -13,13 +13,14 @@ from pathlib import Path
 import av
 import numpy as np
 
+from utils.containers import is_text
 from utils.errors import UserError
 from utils.pictures import composite
 from utils.tone_mapping import HDR, lookup_table
 
 # only formats that hold a video themselves: a playlist would open other files
-FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,asf,flv,live_flv,ogg,gif,apng,ivf,nut,mxf,dv,"
-           "rm,h264,hevc,m4v,mpegvideo,obu,av1,mjpeg")
+FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,asf,flv,live_flv,ogg,gif,apng,ivf,nut,mxf,"
+           "dv,rm,h264,hevc,m4v,mpegvideo,obu,av1,mjpeg")
 MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 FULL_RANGE = 2
 HD = (1280, 720)       # from this width or height on, an untagged video is BT.709, as players take it
@@ -48,7 +49,8 @@ def open_video(path: Path) -> tuple[av.container.InputContainer, av.VideoStream]
     Raises UserError if it has none.
     """
     try:
-        container = av.open(f"file:{path}", metadata_errors="replace",
+        # PyAV takes only names that are text
+        container = av.open(f"file:{path}" if is_text(path) else open(path, "rb"), metadata_errors="replace",
                             options={"format_whitelist": FORMATS, "protocol_whitelist": "file"})
         streams = video_streams(container)
         if not streams:
@@ -219,16 +221,16 @@ def upright(pixels: np.ndarray, turn: np.ndarray) -> np.ndarray:
 
 
 def difference(before: list[np.ndarray], planes: list[np.ndarray]) -> float:
-    """Return how much two frames differ: an upper bound of the mean absolute difference, in RGB levels of 255.
+    """Return how much two frames differ: a bound of the mean absolute difference, in RGB levels of 255.
 
-    Of frames that are clearly not the same, it returns only the part that shows so: from every 16th line.
+    Where every 16th line shows that two frames are clearly not the same, the rest is not looked at.
     """
     if [plane.shape for plane in before] != [plane.shape for plane in planes]:
         return 255.0
     for lines in (slice(None, None, 16), slice(None)):
         # a level of luma or chroma, in limited range, is at most 1.2 levels of the mean of R, G and B
-        found = 1.2 * sum(float((np.maximum(a[lines], b[lines]) - np.minimum(a[lines], b[lines])).sum()) / a.size
-                          for a, b in zip(before, planes))
+        pairs = [(a[lines], b[lines], a.size) for a, b in zip(before, planes)]
+        found = 1.2 * sum(int((np.maximum(a, b) - np.minimum(a, b)).sum()) / size for a, b, size in pairs)
         if found > CLEARLY:
             break
     return found

@@ -96,8 +96,8 @@ def look_at_film(path: Path, keep_alive) -> dict:
             seen["corrupt"] += frame.is_corrupt
             keep_alive()
         if pixel_aspect(stream) != 1:
-            notes.append(f"recorded at {stream.codec_context.width}x{stream.codec_context.height}, with pixels "
-                         f"that are {pixel_aspect(stream)} as wide as high")
+            notes.append(f"recorded at {first.width}x{first.height}, with pixels that are "
+                         f"{pixel_aspect(stream)} as wide as high")
         notes += ["interlaced: its comb lines are removed"] * bool(seen["interlaced"])
         notes += [f"HDR ({hdr}): mapped to the ordinary range"] * bool(hdr)
         notes += ["transparent: shown on white"] * transparent
@@ -118,9 +118,9 @@ def look_at_film(path: Path, keep_alive) -> dict:
 
 
 def in_order(stamps: list[int | None], packets: list[Packet]) -> list[int | None]:
-    """Return the timestamps of frames, or if one is missing or goes back the times at which they are to be decoded.
+    """Return the timestamps of frames; if one is missing or goes back, the times to decode the packets.
 
-    AVI has no other times. They are sure where every packet is one frame.
+    AVI has no other times. They are right where every packet is one frame.
     """
     times = sorted(packet.dts for packet in packets if packet.dts is not None)
     if all(a is not None and b is not None and a <= b for a, b in zip(stamps, stamps[1:])):
@@ -148,15 +148,16 @@ def timeline_facts(stamps: list[int | None], last_duration: int | None, tick: Fr
 
 
 def is_plain(frame: av.VideoFrame, stream: av.VideoStream, packets: list[Packet]) -> bool:
-    """Say whether any reader that goes from frame to frame reads a file rightly, by its first frame and packets.
+    """Say whether any reader that goes from frame to frame reads a file rightly.
 
-    Its rate is constant, every recorded frame is shown, its pixels are square, opaque and upright, in 4:2:0 and
-    the colours of standard definition.
+    Its rate is constant, every recorded frame is shown, its pixels are square, opaque and upright, in 4:2:0
+    and the colours of standard definition.
     """
     times = sorted(packet.pts for packet in packets if packet.pts is not None)
     steps = [b - a for a, b in zip(times, times[1:])]
     return (len(times) == len(packets) and not any(packet.is_discard for packet in packets)
-            and max(steps, default=1) - min(steps, default=1) <= 1 and len(video_streams(stream.container)) == 1
+            and max(steps, default=1) - min(steps, default=1) <= 1
+            and len(video_streams(stream.container)) == 1
             and pixel_aspect(stream) == 1 and stream.metadata.get("alpha_mode") != "1"
             and frame.format.name == "yuv420p" and matrix(frame) == "bt601" and not is_full_range(frame)
             and not frame.interlaced_frame and frame.color_trc not in HDR

@@ -42,18 +42,19 @@ def own_rate(times: Sequence[int], usual: int, tick: Fraction, rounding: int, va
              declared: Sequence[Fraction]) -> Fraction:
     """Return the frames per second of a video: the mean, or if it `varies`, those of the median frame.
 
-    How long the last frame is held is not asked. Distances may be off by `rounding` ticks: then a declared rate
-    that lies within the rounding is taken.
+    How long the last frame is held is not asked. Distances may be off by `rounding` ticks: then a declared
+    rate that lies within the rounding is taken.
     """
-    steps = [b - a for a, b in zip(times, times[1:]) if not varies or abs(b - a - usual) <= rounding] or [usual]
-    mean = Fraction(sum(steps) or usual, len(steps)) * tick
-    tolerance = Fraction(min(rounding, 1), sum(steps) or usual)
+    steps = [b - a for a, b in zip(times, times[1:])]
+    steps = [step for step in steps if not varies or abs(step - usual) <= rounding] or [usual]
+    mean = Fraction(sum(steps), len(steps)) * tick
+    tolerance = Fraction(min(rounding, 1), sum(steps))
     return next((rate for rate in declared if abs(mean * rate - 1) <= tolerance), 1 / mean)
 
 
 def range_of_rates(times: Sequence[int], usual: int, tick: Fraction,
                    rounding: int) -> tuple[float, float] | None:
-    """Return the lowest and the highest rate if the rate varies by more than `rounding`, in ticks, else None."""
+    """Return the lowest and the highest rate; None if they differ by no more than `rounding`, in ticks."""
     steps = [b - a for a, b in zip(times, times[1:])]
     if all(abs(step - usual) <= max(rounding, VARIES * usual) for step in steps):
         return None

@@ -20,7 +20,7 @@ LUMA_BT2020 = np.array([0.2627, 0.6780, 0.0593])
 
 @functools.cache
 def lookup_table(transfer: int):
-    """Return a .cube file, which has a name, from BT.2020 signals to BT.709 signals; it ends with the process."""
+    """Return a .cube file, open until the process ends, from BT.2020 signals to BT.709 signals."""
     axis = np.linspace(0, 1, POINTS)
     blue, green, red = np.meshgrid(axis, axis, axis, indexing="ij")   # red changes fastest
     signal = np.stack([red, green, blue], axis=-1).reshape(-1, 3)
@@ -47,7 +47,8 @@ def pq_light(signal: np.ndarray) -> np.ndarray:
 
 def hlg_light(signal: np.ndarray) -> np.ndarray:
     """Return nits on a display of 1,000 nits. Source: BT.2100, table 5."""
-    scene = np.where(signal <= 0.5, signal ** 2 / 3, (np.exp((signal - 0.55991073) / 0.17883277) + 0.28466892) / 12)
+    bright = (np.exp((signal - 0.55991073) / 0.17883277) + 0.28466892) / 12
+    scene = np.where(signal <= 0.5, signal ** 2 / 3, bright)
     return PEAK * (scene @ LUMA_BT2020)[:, None].clip(1e-9) ** 0.2 * scene
 
 

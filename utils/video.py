@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.containers import VIDEO_SUFFIXES   # noqa: F401 (for others)
+from utils.containers import VIDEO_SUFFIXES  # noqa: F401 (for others)
 from utils.decoder import comment, decode, look
 from utils.errors import UserError
 from utils.files import free_space, replacing
@@ -35,8 +35,8 @@ class VideoInfo:
     end: float = field(default=0, compare=False)                # when the last frame goes, in seconds
     tick: float = field(default=0, compare=False)               # to how many seconds the file rounds time
     changes: tuple[float, ...] = field(default=(), compare=False, repr=False)
-    # of each frame against the one before: at least the mean absolute difference, of 255
-    rates: tuple[float, float] | None = field(default=None, compare=False)   # lowest and highest, if it varies
+    # how much each frame differs from the one before, as utils/films.py's `difference` measures it
+    rates: tuple[float, float] | None = field(default=None, compare=False)   # lowest, highest, if it varies
     notes: tuple[str, ...] = field(default=(), compare=False)   # what is odd
     damage: str = field(default="", compare=False)              # what the decoder found wrong
     is_plain: bool = field(default=True, compare=False)         # any reader reads it alike, frame by frame

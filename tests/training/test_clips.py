@@ -234,8 +234,8 @@ def test_slow_clips_that_a_base_rendered_itself_are_at_its_own_speed(folder, tmp
 
 
 def test_clip_of_a_variable_rate_is_sampled_by_time(folder):
-    times = "settb=1/1000,setpts='if(lt(N,5),N*50,250+(N-5)*200)'"
-    ffmpeg("-i", folder / "spin.mp4", "-vf", times, "-fps_mode", "vfr", "-enc_time_base", "1:1000", folder / "a.mkv")
+    ffmpeg("-i", folder / "spin.mp4", "-vf", "settb=1/1000,setpts='if(lt(N,5),N*50,250+(N-5)*200)'",
+           "-fps_mode", "vfr", "-enc_time_base", "1:1000", folder / "a.mkv")
     (folder / "a.txt").write_text("V*")
     found = find(folder)[0][0]
     assert found.fps == 8 and found.frames[:9] == (0, 2, 5, 5, 6, 6, 7, 8, 8)
@@ -379,6 +379,16 @@ def test_index_that_is_not_json_is_reported_with_the_clips(folder):
     assert "text.json: is not JSON" in problems[0] and "none.mp4: is empty" in problems[1]
 
 
+# --------------------------------------------------------------------------------------------- cached latents
+
+def test_plain_clips_keep_the_latents_of_earlier_versions(folder):
+    """Those of an odd file, or of frames that decord found by seeking, may be of wrong frames."""
+    ffmpeg("-i", folder / "spin.mp4", "-vf", "setsar=4/3", folder / "wide.mp4")
+    write_clip(folder / "fast.mp4", 31, fps=24)
+    found = {clip.path.name: clip.is_read_as_ever for clip in find(folder, fallback_prompt=["V*"])[0]}
+    assert found == {"spin.mp4": True, "wide.mp4": False, "fast.mp4": False}
+
+
 # ------------------------------------------------------------------------------------------------- the report
 
 def test_report_has_a_line_for_every_clip(folder, tmp_path):
@@ -396,20 +406,22 @@ def test_report_has_a_line_for_every_clip(folder, tmp_path):
 
 
 def test_report_of_one_file_of_each_kind_fits_one_screen(folder):
-    source = ["-i", folder / "spin.mp4"]
+    source, hevc = ["-i", folder / "spin.mp4"], ["-c:v", "libx265", "-x265-params", "log-level=none"]
     for name, arguments in {
             "anamorphic.mp4": ["-vf", "setsar=4/3"], "b.avi": ["-c:v", "mpeg4", "-bf", 2], "broadcast.ts": [],
-            "camera.mpg": ["-r", 25, "-c:v", "mpeg2video", "-vf", "interlace", "-flags", "+ilme+ildct"], "cut.mp4": ["-ss", 0.5, "-c", "copy"],
-            "hdr.mp4": ["-c:v", "libx265", "-x265-params", "log-level=none", "-color_trc", "arib-std-b67"],
-            "hevc.mkv": ["-c:v", "libx265", "-x265-params", "log-level=none"], "screen.webm": [], "sticker.gif": [],
+            "camera.mpg": ["-r", 25, "-c:v", "mpeg2video", "-vf", "interlace", "-flags", "+ilme+ildct"],
+            "cut.mp4": ["-ss", 0.5, "-c", "copy"],
+            "hdr.mp4": [*hevc, "-vf", "setparams=color_trc=arib-std-b67"],
+            "hevc.mkv": hevc, "screen.webm": [], "sticker.gif": [],
             "sticker.webp": [], "sticker.apng": ["-f", "apng"], "old.wmv": []}.items():
         before = arguments[:2] if "-ss" in arguments else []
         ffmpeg(*before, *source, *arguments[len(before):], folder / name)
     ffmpeg("-display_rotation", 90, *source, "-c", "copy", folder / "phone.mov")
     lines = clip_report(*find(folder, fallback_prompt=["V*"], n_sample_frames=2)).splitlines()
     assert len(lines) <= 24 and max(map(len, lines)) <= 120
-    for said in ("anamorphic.mp4: 85x64 @ 8 fps, 10 frames", "recorded at 64x64, with pixels that are 4/3 as wide as high",
-                 "interlaced: its comb lines are removed", "4 more frames are recorded, which players do not show",
+    for said in ("anamorphic.mp4: 85x64 @ 8 fps, 10 frames", "interlaced: its comb lines are removed",
+                 "recorded at 64x64, with pixels that are 4/3 as wide as high",
+                 "4 more frames are recorded, which players do not show",
                  "HDR (HLG): mapped to the ordinary range", "sticker.webp: 64x64 @ 8 fps, 10 frames",
                  "phone.mov: 64x64 @ 8 fps"):
         assert any(said in line for line in lines), (said, lines)

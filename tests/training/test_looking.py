@@ -36,8 +36,8 @@ def test_what_was_found_is_kept_by_content(clip, tmp_path, decoded):
 
 
 @pytest.mark.parametrize("damage", [
-    lambda text: text[:40], lambda text: text.replace('"num_frames": 5', '"num_frames": 4'), lambda text: "[]",
-    lambda text: "{}", lambda text: json.dumps({"found": {"fps": 8}, "digest": ""})])
+    lambda text: text[:40], lambda text: text.replace('"num_frames": 5', '"num_frames": 4'),
+    lambda text: "[]", lambda text: "{}", lambda text: json.dumps({"found": {"fps": 8}, "digest": ""})])
 def test_damaged_entry_is_made_again(clip, tmp_path, decoded, damage):
     look_at_clips([clip], tmp_path / "cache")
     (entry,) = (tmp_path / "cache").iterdir()

@@ -257,7 +257,8 @@ def test_written_video_is_what_browsers_play(tmp_path):
     assert b"yuv420p" in described.stderr
 
 
-@pytest.mark.parametrize("width, height, name", [(1280, 720, "bt709"), (96, 64, "smpte170m"), (320, 320, "smpte170m")])
+@pytest.mark.parametrize("width, height, name", [(1280, 720, "bt709"), (96, 64, "smpte170m"),
+                                                 (320, 320, "smpte170m")])
 def test_written_video_has_the_colours_of_its_frames(tmp_path, width, height, name):
     """A player takes 720 lines for BT.709: written otherwise and untagged, a red was off by 31 levels."""
     frames = np.zeros((2, height, width, 3), np.uint8)
@@ -268,7 +269,8 @@ def test_written_video_has_the_colours_of_its_frames(tmp_path, width, height, na
     write_video(tmp_path / "a.mp4", frames, 8, {})
     read = read_frames(tmp_path / "a.mp4", [1])[0, height // 2, columns].astype(int)
     assert np.abs(read - colours).max() <= 3
-    described = subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-i", str(tmp_path / "a.mp4")], capture_output=True)
+    described = subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-i", str(tmp_path / "a.mp4")],
+                               capture_output=True)
     said = re.search(r"yuv420p\((.*?)\)", described.stderr.decode())[1]
     assert said.startswith(f"tv, {name}") and "unknown" not in said
 
