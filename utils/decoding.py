@@ -18,7 +18,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from utils.containers import IMAGE_SUFFIXES, is_picture_file  # noqa: F401 (IMAGE_SUFFIXES for others)
+from utils.containers import IMAGE_SUFFIXES, is_picture_file, is_text  # noqa: F401 (IMAGE_SUFFIXES for others)
 from utils.errors import UserError
 from utils.films import Packet, broken, decoded, open_video, read_film
 from utils.looking import check_whole, is_plain, look
