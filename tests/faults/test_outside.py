@@ -35,7 +35,8 @@ def calls(path: Path):
 
 
 def test_nothing_that_runs_or_unpickles_what_it_is_given_is_called():
-    found = [f"{path}: {name}" for path in product_files() for name, _ in calls(path) if name in FORBIDDEN]
+    found = [f"{path}: {name}" for path in product_files() for name, words in calls(path)
+             if name in FORBIDDEN and (name, words.get("allow_pickle")) != ("np.load", "False")]
     assert found == []
 
 

@@ -230,8 +230,8 @@ def test_slow_clips_that_a_base_rendered_itself_are_at_its_own_speed(folder, tmp
     write_video(make_folder(tmp_path / "own") / "a_cat.mp4", draw_frames(10, 64, 64), 8,
                 {"prompt": "a cat", "seed": 1, "base": "a base"})
     write_clip(tmp_path / "other" / "a_dog.mp4", 10, seed=3)
-    assert find(folder, tmp_path / "own", fps=24)[1][0].remarks == ()
-    assert "3 times too fast" in find(folder, tmp_path / "other", fps=24)[1][0].remarks[0]
+    own, other = (find(folder, tmp_path / name, fps=24)[1][0].remarks for name in ("own", "other"))
+    assert "too fast" not in str(own) and "3 times too fast" in str(other)
 
 
 def test_clip_of_a_variable_rate_is_sampled_by_time(folder):
