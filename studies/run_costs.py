@@ -96,7 +96,7 @@ def many_clips(training: Training, clip: Clip, num: int, folder: Path) -> tuple[
     """Return `num` clips like `clip`, each with a cache of its own in `folder`, and the inputs that read
     it."""
     clips = [replace(clip, path=Path(f"{index:04}.mp4")) for index in range(num)]
-    latent_paths = {each.path: folder / f"{each.path.stem}.safetensors" for each in clips}
+    latent_paths = {each: folder / f"{each.path.stem}.safetensors" for each in clips}
     shape = (len(clip.frames), training.base.unet.config.in_channels,
              *(side // training.plan.strides[0] for side in reversed(clip.size)))
     for path in latent_paths.values():
