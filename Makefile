@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
+# processes that run tests, of one thread each
+JOBS ?= 2
 RUN = $$(ls -td results/dance-*/ | head -n 1)
 
 .PHONY: demo test clean
@@ -14,7 +16,7 @@ demo: $(VENV)/installed
 	$(PY) evaluate_motion.py -v outputs/dance --exemplars data/puppets/exemplars --motion dance
 
 test: $(VENV)/installed-dev
-	$(PY) -m pytest -q -rs $(TESTS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -rs -n $(JOBS) --dist loadfile $(TESTS)
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)

@@ -29,9 +29,11 @@ ONLY_IN = {   # module -> where it may be imported
 }
 # package -> module, where the names differ
 MODULE_OF = {"pillow": "PIL", "imageio-ffmpeg": "imageio_ffmpeg", "eva-decord": "decord", "pyyaml": "yaml",
-             "scenedetect-headless": "scenedetect", "opencv-python-headless": "cv2"}
+             "scenedetect-headless": "scenedetect", "opencv-python-headless": "cv2",
+             "pytest-xdist": "xdist"}
 OPTIONAL = {"bitsandbytes", "compel"}   # asked for by a key or a prompt; a message says how to install it
 INDIRECT = {"tensorboard", "wandb"}  # through accelerate
+RUNNERS = {"xdist"}                  # by an option of pytest
 
 
 def python_files() -> list[Path]:
@@ -165,7 +167,7 @@ def test_every_import_is_required():
 
 def test_every_requirement_is_imported():
     assert set(required("requirements.txt")) - set(third_party()) == set()
-    assert set(required("requirements-dev.txt")) - set(third_party()) == set()
+    assert set(required("requirements-dev.txt")) - set(third_party()) - RUNNERS == set()
 
 
 def test_every_requirement_is_pinned():

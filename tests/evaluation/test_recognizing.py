@@ -158,7 +158,7 @@ def test_a_video_processor_without_torchvision_is_one_clear_line(tmp_path):
     (load_clip, BUNDLED / "motion", "is a VideoMAEForVideoClassification, not a CLIPModel. Name"),
     (load_motion_recognizer, ROOT / "data", "a transformers model cannot be loaded from it"),
     (load_clip, "no/such/folder", "does not exist. Name a transformers folder or a hub id."),
-], ids=lambda value: getattr(value, "name", str(value)[-20:]))
+])
 def test_what_is_no_recognizer_is_one_clear_line(load, folder, words):
     with pytest.raises(UserError) as error:
         load(str(folder))
