@@ -176,7 +176,9 @@ def by_codec() -> Iterator[Kind]:
                 yield Kind(
                     codec, f"{codec}_{index}.{suffix}", (f"{{source}} {common} {options}",),
                     sizes[0] if codec in ("av1", "h263") else rng.choice(sizes), rng.choice((30, 48, 75)),
-                    "24" if codec in ("gif", "h263") else "25" if suffix == "mxf" else rng.choice(rates))
+                    # pictures: ffmpeg rounds their delays, which adds up to more than a moment allows for
+                    "24" if codec in ("gif", "webp", "apng", "h263") else
+                    "25" if suffix == "mxf" else rng.choice(rates))
     for name, options in RARE_CODECS.items():
         yield Kind("rare codecs", f"rare_{name}", (f"{{source}} {options}",))
     for name, options in REMUXED.items():
