@@ -157,8 +157,6 @@ def suits_decord(path: Path) -> bool:
 
 def read_with_decord(path: Path) -> Iterator[Callable[[], np.ndarray]]:
     """Yield like `read_film`, for a plain file. decord mixes frames up where it seeks, so it never does."""
-    # by default decord retries the end of a damaged file 10,240 times
-    os.environ.setdefault("DECORD_EOF_RETRY_MAX", "128")
     import decord
 
     decord.logging.set_level(decord.logging.ERROR)

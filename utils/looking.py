@@ -82,6 +82,7 @@ def look_at_film(path: Path, keep_alive) -> dict:
     """Look at what FFmpeg reads."""
     container, stream = open_video(path)
     stamps, changes, packets, seen, before, duration, notes = [], [], [], Counter(), None, 0, []
+    decoding_stamps = []
     with container:
         for frame in decoded(container, stream, path, packets):
             if not stamps:
@@ -91,6 +92,7 @@ def look_at_film(path: Path, keep_alive) -> dict:
             changes.append(difference(before, planes) if before else 0.0)
             before, duration = planes, frame.duration
             stamps.append(frame.pts)
+            decoding_stamps.append(frame.dts)
             seen["interlaced"] += frame.interlaced_frame
             seen["sizes"] += (frame.width, frame.height) != (first.width, first.height)
             seen["corrupt"] += frame.is_corrupt
@@ -106,7 +108,13 @@ def look_at_film(path: Path, keep_alive) -> dict:
             notes.append(f"it has {num_others + 1} video streams, of which number {stream.index} is used")
         if num_discarded := sum(packet.is_discard for packet in packets):
             notes.append(f"{num_discarded} more frames are recorded, which players do not show")
-        stamps = in_order(stamps, packets)
+        known = [stamp for stamp in decoding_stamps if stamp is not None]
+        if goes_back(stamps) and len({b - a for a, b in zip(known, known[1:])}) == 1:
+            # AVI has no times but those of decoding. Frames that come out after the last packet have none
+            step = known[1] - known[0]
+            stamps = [known[0] + step * number for number in range(len(stamps))]
+            if container.format.name != "avi":
+                notes.append("its timestamps go back: frames are shown in the order in which they are decoded")
         declared = [stream.average_rate, stream.base_rate, stream.guessed_rate]
         facts = timeline_facts(stamps, duration, stream.time_base,
                                ROUNDING if stream.time_base <= LONGEST_TICK else 0, declared,
@@ -117,15 +125,9 @@ def look_at_film(path: Path, keep_alive) -> dict:
             "damage": damage}
 
 
-def in_order(stamps: list[int | None], packets: list[Packet]) -> list[int | None]:
-    """Return the timestamps of frames; if one is missing or goes back, the times to decode the packets.
-
-    AVI has no other times. They are right where every packet is one frame.
-    """
-    times = sorted(packet.dts for packet in packets if packet.dts is not None)
-    if all(a is not None and b is not None and a <= b for a, b in zip(stamps, stamps[1:])):
-        return stamps
-    return times if len(times) == len(packets) == len(stamps) else stamps
+def goes_back(stamps: list[int | None]) -> bool:
+    """Say whether every frame has a timestamp, and one is not later than the one before."""
+    return None not in stamps and any(a >= b for a, b in zip(stamps, stamps[1:]))
 
 
 def timeline_facts(stamps: list[int | None], last_duration: int | None, tick: Fraction, rounding: int,
