@@ -16,7 +16,7 @@ CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first
                   "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 LOCAL_ADDRESSES = ("file:", "blob:", "data:", "http://127.0.0.1:")
 sys.path.insert(0, str(ROOT))
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))   # a process for each core, by pytest-xdist
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))   # pytest-xdist has a process a core
 
 
 def draw_frames(num_frames: int, width: int, height: int, seed: int = 0) -> np.ndarray:

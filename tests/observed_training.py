@@ -1,4 +1,4 @@
-"""train_model.py, started by tests/utils/test_processes.py in several processes, with what each of them did noted.
+"""train_model.py in several processes, with what each of them did noted, for tests/utils/test_processes.py.
 
 Every process writes to $OBSERVED/rank_N.jsonl, before each pass, a hash of its noise and the number of blocks
 of memory that hold its gradients, and after each step a hash of its weights.
