@@ -12,7 +12,7 @@ from typing import Any
 
 from training.config import Config, TrainData
 from utils.captions import INDEX_NAME, CaptionIndex, captions_of, read_caption_index, read_text
-from utils.containers import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_clip, is_image
+from utils.containers import CLIPS_OF_A_FOLDER, IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_clip, is_image
 from utils.errors import UserError, attempt
 from utils.files import expanded_path
 from utils.prompts import clean_text
@@ -176,7 +176,8 @@ def _clip_paths(source: Source) -> list[Path]:
     if not is_folder:
         raise UserError(f"{key}: {path} does not exist. Name {wanted}.")
     if not paths:
-        raise UserError(f"{key}: {path} holds no clips ({', '.join(source.suffixes)}).")
+        kinds = ", ".join(source.suffixes) if source.suffixes == IMAGE_SUFFIXES else CLIPS_OF_A_FOLDER
+        raise UserError(f"{key}: {path} holds no clips ({kinds}). Put some into it, or name another folder.")
     if source.takes_one and len(paths) > 1:
         raise UserError(f"{key}: {path} holds {len(paths)} clips. Name one, or set dataset_types: [folder].")
     return paths

@@ -297,7 +297,7 @@ def no_classifier(folder: Path) -> None:
     (lambda folder: (folder / "bad.mp4").write_bytes(b"no video" * 99), [], "bad.mp4: is not a video"),
     (lambda folder: shutil.rmtree(folder), [], "does not exist"),
     (lambda folder: (shutil.rmtree(folder), folder.write_bytes(b"")), [],
-     "VIDEOS: {tmp}/videos is a file. Name a folder of videos"),
+     "--videos: {tmp}/videos is a file. Name a folder of videos"),
     (None, ["--exemplars", "{recognizer}/config.json"], "config.json is a file. Name the folder of clips"),
     (lambda folder: [path.unlink() for path in folder.iterdir()], [], "holds no videos"),
     (no_samples, [], "is a run without samples. Train with validation_steps='[...]', or render"),
