@@ -129,6 +129,15 @@ def test_everyday_prompts_are_compared_with_the_base(evaluate, videos, tmp_path)
     assert "1 of 2 videos of everyday prompts have no reference" in out
 
 
+def test_what_no_row_shows_is_not_explained(evaluate, videos, tmp_path):
+    base = shutil.copytree(videos, tmp_path / "base")
+    for path in videos.glob("*sks*.mp4"):
+        path.unlink()
+    code, out, err = evaluate(videos, "--reference-videos", base)
+    assert code == 0, err
+    assert "text alignment" in out and "without its motion" not in out and "distance" not in out
+
+
 def test_everyday_videos_alone_are_compared_with_the_base(evaluate, videos, tmp_path):
     base = shutil.copytree(videos, tmp_path / "base")
     only_everyday(videos)
