@@ -207,15 +207,7 @@ def report(videos: list[ShownVideo], groups: list, document: dict, args: argpars
     problems, labels, spacing = [], document["labels"], document["copying"]["spacing"]
     scores = {video.path: listed["scores"] for video, listed in zip(videos, document["videos"])}
     print(score_table(groups))
-    example = next((video for video in videos if video.shows_motion and video.text), videos[0])
-    print(f"\nA guess finds one motion of {len(labels)}: {1 / len(labels):.2f}. Text alignment is the cosine "
-          f"of frames and the prompt\nwithout its motion: \"{example.text}\" for \"{example.prompt}\".")
-    if spacing is None:
-        print(f"The exemplars show one scene, or scenes that look alike (less than {MIN_SPACING:g} apart, "
-              f"1 - cosine of frames), so nothing says how near is too near: no copies are told.")
-    else:
-        print(f"Exemplar distance 1 is how far exemplars of different scenes lie apart ({spacing:.3f}, 1 - "
-              f"cosine of frames); below {COPY_RATIO:g} a video is a copy.")
+    print(f"\n{explanation(videos, len(labels), spacing)}")
     for path, score in scores.items():
         if score.get("copy"):
             own = " (its prompt asks for that very scene)" if score["asks_for_exemplar"] else ""
@@ -230,6 +222,24 @@ def report(videos: list[ShownVideo], groups: list, document: dict, args: argpars
           f"open {(args.videos / 'video_lightbox.html').absolute().as_uri()}")
     if problems:
         raise UserError(*problems)
+
+
+def explanation(videos: list[ShownVideo], num_labels: int, spacing: float | None) -> str:
+    """Return how to read the table. `spacing`: how far exemplars of different scenes lie apart, None if they
+    show one scene."""
+    lines = [f"A guess finds one motion of {num_labels}: {1 / num_labels:.2f}."]
+    asking = [video for video in videos if video.shows_motion]
+    if example := next((video for video in asking if video.text), None):
+        lines.append(f"Text alignment is the cosine of frames and the prompt without its motion: "
+                     f"\"{example.text}\" for \"{example.prompt}\".")
+    if asking and spacing is None:
+        lines.append(f"The exemplars show one scene, or scenes that look alike (less than {MIN_SPACING:g} "
+                     f"apart, 1 - cosine of frames), so nothing says how near is too near: "
+                     f"no copies are told.")
+    elif asking:
+        lines.append(f"Exemplar distance 1 is how far exemplars of different scenes lie apart "
+                     f"({spacing:.3f}, 1 - cosine of frames); below {COPY_RATIO:g} a video is a copy.")
+    return "\n".join(lines)
 
 
 def chosen_step(choice: dict, run: Path, problems: list[str]) -> str:

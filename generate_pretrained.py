@@ -197,7 +197,8 @@ def find_model(given: str, moved_base: str | None) -> Source:
     if Path(given).is_dir():
         problems = check_base_folder(Path(given))
         if problems and not (Path(given) / "model_index.json").exists():
-            raise UserError(f"{given}: holds neither motion weights nor a diffusers pipeline.")
+            raise UserError(f"{given}: holds neither motion weights nor a diffusers pipeline. Name a run "
+                            f"folder, a motion.safetensors, a base or a hub id.")
         if problems:
             raise UserError(*problems)
     elif not is_hub_id(given) and given not in HUB_ALIASES:

@@ -17,7 +17,7 @@ from training.config import Config
 from training.config_loading import load_config
 from training.run_folder import CONFIG_NAME
 from utils.captions import captions_of, read_caption_index
-from utils.containers import VIDEO_SUFFIXES, is_clip
+from utils.containers import CLIPS_OF_A_FOLDER, is_clip
 from utils.errors import UserError, attempt
 from utils.video import VideoInfo, probe, read_metadata, sampled_frames
 
@@ -54,7 +54,7 @@ class Exemplar:
     frames: tuple[int, ...]     # indices of recorded frames, at the rate of the videos
 
 
-def find_videos(folder: Path, motion: MotionName, role: str = "VIDEOS") -> list[ShownVideo]:
+def find_videos(folder: Path, motion: MotionName, role: str = "--videos") -> list[ShownVideo]:
     """Return the videos of a folder in natural order, after decoding every frame; of a run only the samples.
 
     Raises UserError naming every video that is broken. `role`: what to call the folder in errors.
@@ -108,7 +108,8 @@ def find_exemplars(folder: Path, motion: MotionName, fps: float) -> list[Exempla
     paths = sorted(path for path in folder.iterdir()
                    if is_clip(path) and not path.name.startswith("."))
     if not paths:
-        raise UserError(f"--exemplars: {folder} holds no clips ({', '.join(VIDEO_SUFFIXES)}).")
+        raise UserError(f"--exemplars: {folder} holds no clips ({CLIPS_OF_A_FOLDER}). Name the folder of "
+                        f"clips the motion was learned from.")
     problems = []
     facts = attempt(lambda: _checked(paths), {}, problems)
     index = attempt(lambda: read_caption_index(folder), None, problems)

@@ -42,8 +42,12 @@ WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", 
 
 
 def is_hub_id(base: str) -> bool:
-    """Say whether `base` is to be looked up on the hub: it is no path here and has the form of an id."""
-    return not os.path.exists(base) and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", base) is not None
+    """Say whether `base` is to be looked up on the hub: it has the form of an id and is no path here.
+
+    `results/dance-TIME`, where the folder `results` exists, is a mistyped path.
+    """
+    has_form = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", base) is not None
+    return has_form and not os.path.exists(base) and not os.path.isdir(os.path.dirname(base))
 
 
 def find_base(base: str, download: bool = True) -> Path | None:
@@ -72,7 +76,8 @@ def check_base_folder(folder: Path) -> list[str]:
     """Return what keeps `folder` from being used as a base, a line each."""
     index_path = folder / INDEX_NAME
     if not index_path.is_file():
-        return [f"{folder}: has no {INDEX_NAME}, so it is not a diffusers pipeline folder."]
+        return [f"{folder}: has no {INDEX_NAME}, so it is not a diffusers pipeline folder. "
+                f"Name one, or a hub id."]
     if problems := _check_kind(index_path, str(folder)):
         return problems
     problems = []

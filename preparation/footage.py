@@ -54,7 +54,8 @@ def find_footage(inputs: Sequence[Path], output: Path) -> list[Path]:
                      and not any(part.startswith(".") for part in file.relative_to(path).parts)
                      and file.is_file() and not file.resolve().is_relative_to(inside)]
             if not below:
-                problems.append(f"{path}: holds no video ({', '.join(VIDEO_SUFFIXES)}).")
+                problems.append(f"{path}: holds no video ({', '.join(VIDEO_SUFFIXES)}). "
+                                f"Name a video, or a folder of videos.")
             found += below
         elif path.is_file():
             found.append(path)

@@ -12,7 +12,7 @@ from typing import Any
 
 from training.config import Config, TrainData
 from utils.captions import INDEX_NAME, CaptionIndex, captions_of, read_caption_index, read_text
-from utils.containers import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_clip, is_image
+from utils.containers import CLIPS_OF_A_FOLDER, IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_clip, is_image
 from utils.errors import UserError, attempt
 from utils.files import expanded_path
 from utils.prompts import clean_text
@@ -162,7 +162,9 @@ def _some(names: list[str]) -> str:
 
 def _clip_paths(source: Source) -> list[Path]:
     """Return the clips of a source in the order of their names. Raises UserError if there are none."""
-    key, path, wanted = source.key, Path(source.path), "a clip" if source.takes_one else "a folder of clips"
+    key, path, kinds, noun = source.key, Path(source.path), CLIPS_OF_A_FOLDER, "clips"
+    if source.suffixes == IMAGE_SUFFIXES:
+        kinds, noun = ", ".join(IMAGE_SUFFIXES), "pictures"
     try:
         is_file, is_folder = path.is_file(), path.is_dir()
         entries = sorted(path.iterdir()) if is_folder else []
@@ -174,9 +176,10 @@ def _clip_paths(source: Source) -> list[Path]:
     if is_file:
         return [path]
     if not is_folder:
-        raise UserError(f"{key}: {path} does not exist. Name {wanted}.")
+        raise UserError(f"{key}: {path} does not exist. "
+                        f"Name {'a clip' if source.takes_one else f'a folder of {noun}'}.")
     if not paths:
-        raise UserError(f"{key}: {path} holds no clips ({', '.join(source.suffixes)}).")
+        raise UserError(f"{key}: {path} holds no {noun} ({kinds}). Put some into it, or name another folder.")
     if source.takes_one and len(paths) > 1:
         raise UserError(f"{key}: {path} holds {len(paths)} clips. Name one, or set dataset_types: [folder].")
     return paths

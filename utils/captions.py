@@ -92,7 +92,7 @@ def captions_of(clip_path: Path, index: CaptionIndex, fallback: tuple[str, ...])
     if not captions:
         missing = f"{index.path.name} has no entry for it" if index.captions else "it has no caption"
         raise UserError(f"{clip_path}: {missing}. "
-                        f"Write {clip_path.stem}.txt beside it or give a fallback in the config.")
+                        f"Write {clip_path.stem}.txt beside it, or set train_data.fallback_prompt.")
     return captions
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".ogv", ".ts",
                   ".mts", ".m2ts", ".mpg", ".mpeg", ".gif", ".apng")
+CLIPS_OF_A_FOLDER = ", ".join(VIDEO_SUFFIXES) + ", animated .png, .webp"   # for messages
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")   # .png and .webp may also be animated
 PICTURES = (b"GIF8", b"\x89PNG", b"\xff\xd8\xff", b"BM")      # how files that Pillow reads begin; also WebP
 ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"styp", b"sidx",

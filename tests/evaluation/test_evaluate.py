@@ -129,6 +129,15 @@ def test_everyday_prompts_are_compared_with_the_base(evaluate, videos, tmp_path)
     assert "1 of 2 videos of everyday prompts have no reference" in out
 
 
+def test_what_no_row_shows_is_not_explained(evaluate, videos, tmp_path):
+    base = shutil.copytree(videos, tmp_path / "base")
+    for path in videos.glob("*sks*.mp4"):
+        path.unlink()
+    code, out, err = evaluate(videos, "--reference-videos", base)
+    assert code == 0, err
+    assert "text alignment" in out and "without its motion" not in out and "distance" not in out
+
+
 def test_everyday_videos_alone_are_compared_with_the_base(evaluate, videos, tmp_path):
     base = shutil.copytree(videos, tmp_path / "base")
     only_everyday(videos)
@@ -297,7 +306,7 @@ def no_classifier(folder: Path) -> None:
     (lambda folder: (folder / "bad.mp4").write_bytes(b"no video" * 99), [], "bad.mp4: is not a video"),
     (lambda folder: shutil.rmtree(folder), [], "does not exist"),
     (lambda folder: (shutil.rmtree(folder), folder.write_bytes(b"")), [],
-     "VIDEOS: {tmp}/videos is a file. Name a folder of videos"),
+     "--videos: {tmp}/videos is a file. Name a folder of videos"),
     (None, ["--exemplars", "{recognizer}/config.json"], "config.json is a file. Name the folder of clips"),
     (lambda folder: [path.unlink() for path in folder.iterdir()], [], "holds no videos"),
     (no_samples, [], "is a run without samples. Train with validation_steps='[...]', or render"),

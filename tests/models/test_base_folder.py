@@ -12,7 +12,14 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from models.base import load_base
-from models.base_folder import WEIGHTS, check_base_folder, choose_weights, files_to_download
+from models.base_folder import (
+    WEIGHTS,
+    check_base_folder,
+    choose_weights,
+    files_to_download,
+    find_base,
+    is_hub_id,
+)
 from utils.errors import UserError
 
 PUBLISHED_UNET = ["models.unet_3d_condition", "UNet3DConditionModel"]
@@ -165,3 +172,16 @@ def test_only_what_is_needed_is_downloaded():
         "tokenizer/vocab.json", "tokenizer/merges.txt", "scheduler/scheduler_config.json"]
     with pytest.raises(UserError, match="a/b: has the weights of its vae only as pickle"):
         files_to_download("a/b", [name for name in names if "fp16" not in name])
+
+
+def test_mistyped_path_is_not_asked_of_the_hub(tmp_path, monkeypatch):
+    (tmp_path / "results" / "dance-2026").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert not is_hub_id("results/dance-TIME") and is_hub_id("someone/base")
+    with pytest.raises(UserError, match="results/dance-TIME: does not exist. Name a diffusers folder"):
+        find_base("results/dance-TIME")
+
+
+def test_folder_that_is_no_base_is_told_what_to_name(tmp_path):
+    with pytest.raises(UserError, match="so it is not a diffusers pipeline folder. Name one, or a hub id"):
+        find_base(str(tmp_path))

@@ -276,6 +276,8 @@ def test_export_loads_in_stock_diffusers_and_equals_the_base_elsewhere(run, run_
 
 @pytest.mark.parametrize("arguments, words", [
     (["-p", "x", "-m", "nowhere"], "nowhere: does not exist"),
+    (["-p", "x", "-m", "{base}/../no_run"], "no_run: does not exist"),
+    (["-p", "x", "-m", "{base}/unet"], "holds neither motion weights nor a diffusers pipeline. Name a run"),
     (["-m", "{base}"], "-p/--prompt is missing"),
     (["-p", "x", "-m", "{base}", "-r", "65"], "must be multiples of 8"),
     (["-p", "x", "-m", "{base}", "-r", "64x"], "neither a number of pixels nor WIDTHxHEIGHT"),

@@ -300,7 +300,7 @@ def test_exemplar_without_a_caption_is_refused_even_if_its_name_says_something(f
     (folder / "spin.txt").unlink()
     assert problems_of(folder) == [
         f"{folder / 'spin.mp4'}: it has no caption. "
-        f"Write spin.txt beside it or give a fallback in the config."]
+        f"Write spin.txt beside it, or set train_data.fallback_prompt."]
 
 
 # ---------------------------------------------------------------------------------------------- what is wrong
@@ -321,7 +321,8 @@ def test_path_too_long_for_the_system_is_named():
 
 def test_empty_folder_is_named(tmp_path):
     assert problems_of(tmp_path) == [
-        f"train_data.path: {tmp_path} holds no clips ({', '.join(VIDEO_SUFFIXES)})."]
+        f"train_data.path: {tmp_path} holds no clips ({', '.join(VIDEO_SUFFIXES)}, animated .png, .webp). "
+        f"Put some into it, or name another folder."]
 
 
 def test_folder_of_other_files_is_named(tmp_path):

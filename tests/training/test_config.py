@@ -6,6 +6,7 @@ import typing
 
 import pytest
 
+from tests.conftest import ROOT
 from training.config import KEYS, Config, TrainData, ValidationData, is_due
 from training.config_loading import (
     config_yaml,
@@ -15,6 +16,7 @@ from training.config_loading import (
     parse_config,
     save_config,
 )
+from training.config_text import yaml_leaves
 from utils.errors import UserError
 
 # every key and value of the published implementation's default config (interface.md), apart from its paths
@@ -430,3 +432,9 @@ def test_samples_are_as_large_and_long_as_what_is_trained_on(tmp_path):
     assert (samples.width, samples.height, samples.num_frames) == (64, 48, 8)
     samples = load_config(tmp_path / "c.yaml", ["validation_data.width=96"])[0].validation_data
     assert (samples.width, samples.height) == (96, 48)
+
+
+def test_config_of_the_paper_has_every_key_but_those_of_other_data_sets():
+    text = (ROOT / "configs" / "zeroscope.yaml").read_text(encoding="utf-8")
+    named = {key for key, _ in yaml_leaves(text, "zeroscope.yaml")}
+    assert {name for name, key in KEYS.items() if "datasets" not in key.constraints} == named

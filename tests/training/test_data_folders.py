@@ -56,6 +56,14 @@ def test_prompt_of_the_single_video_goes_before_its_caption(tmp_path):
         assert (found.path, found.captions, found.frame_step, found.remarks) == (clip, (caption,), 3, ())
 
 
+def test_missing_pictures_are_called_pictures(tmp_path):
+    touch(tmp_path, "a.mp4")
+    assert problems_of(config_of("image", image_dir="nowhere")) == [
+        "train_data.image_dir: nowhere does not exist. Name a folder of pictures."]
+    (problem,) = problems_of(config_of("image", image_dir=tmp_path, single_img_prompt="a cat"))
+    assert f"{tmp_path} holds no pictures (.png, .jpg," in problem
+
+
 def test_single_video_without_caption_or_prompt_says_why(tmp_path):
     touch(tmp_path, "a.mp4", "a.txt")
     (problem,) = problems_of(config_of("single_video", single_video_path=tmp_path, use_caption=False))

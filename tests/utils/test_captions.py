@@ -119,7 +119,7 @@ def test_caption_that_is_a_folder_is_named(tmp_path):
 
 def test_clip_without_a_caption_is_told_where_to_put_one(tmp_path):
     with pytest.raises(UserError, match="spin.mp4: it has no caption. "
-                                        "Write spin.txt beside it or give a fallback"):
+                                        "Write spin.txt beside it, or set train_data.fallback_prompt."):
         captions_of(tmp_path / "spin.mp4", read_caption_index(tmp_path), ())
 
 
