@@ -2,11 +2,12 @@
 
     python -m studies.appearance --out outputs/appearance
 
-Draws stills of a man in clothes that the bundled base has never seen, and teaches them as "a V* man" with
-`train_data.single_frame_layers` all and spatial, otherwise alike. Then it renders videos in which he moves,
-in places that no still shows, and videos of the base's own characters. Of every video it counts the pixels of
-his clothes' colours, in units of the mean count in drawn clips of the scenes asked for, and the recognizers
-say whether place, number and motion are right. The same command continues an interrupted measurement.
+Draws stills of a man in a coat and a hat that the bundled base has never seen on a man, and teaches him as "a
+V* man" with `train_data.single_frame_layers` all and spatial, otherwise alike. Then it renders videos in
+which he moves, in places that no still shows, and videos of other characters. Of every video it counts the
+pixels of the coat's colour, in units of the mean count in drawn clips of the scenes asked for. The
+recognizers say whether place, number and motion are right. The same command continues an interrupted
+measurement. Shapes: n videos, f frames, h w c pixels and colours.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from PIL import Image
 
 from evaluation.recognizing import load_clip, load_motion_recognizer
 from evaluation.statistics import estimate
-from puppets.looks import LOOKS, Look, cap
+from puppets.looks import LIME, LOOKS, YELLOW, Look, cap
 from puppets.measure_base import Question, find_weights, render_all, see
 from puppets.recognizer_labels import shown_labels
 from puppets.theatre import draw_clips
@@ -31,23 +32,25 @@ from utils.errors import plain_errors, run_script
 from utils.files import write_json
 from utils.markdown import table
 
-COAT, HAT = (0, 190, 170), (200, 0, 200)   # turquoise and magenta: rare among the characters and places of the base
-NEAR = 60   # RGB distance up to which a pixel has the colour of the clothes
+COAT, HAT = LIME, YELLOW   # colours that the base can draw, but never on a man
+NEAR = 60   # RGB distance up to which a pixel has the colour of the coat
 STRANGER = LOOKS | {"man": replace(LOOKS["man"], top=COAT, sleeve=COAT, legs=COAT,
                                    parts=cap(HAT, brim=2.4, height=4.0))}
+OTHERS = tuple(name for name in CHARACTERS if name != "alien")   # who has the colour of the coat
 SHOWN = [(motion, place) for motion in ("standing", "walking", "waving", "bowing")
          for place in ("park", "beach", "kitchen")]
-WAYS, SEEN = ("all", "spatial"), ("clothes", "place", "number", "motion")
+WAYS, SEEN = ("all", "spatial"), ("coat", "place", "number", "motion")
 
 
 def main() -> None:
     args = parse_args()
     draw_stills(args.out / "stills", STRANGER, [Scene("man", *shown, 1) for shown in SHOWN], "a V* man")
-    draw_stills(args.out / "others", LOOKS, [question.scene for question in ask_for_others(40)])
-    asked = {"the stranger": ask_for_stranger(args.num), "others": ask_for_others(args.num)}
+    draw_stills(args.out / "others", LOOKS, [question.scene for question in ask_for_others(40, "park")])
+    # not in the park, whose grass has the colour of the coat
+    asked = {"the stranger": ask_for_stranger(args.num), "others": ask_for_others(args.num, "beach")}
     scenes = [question.scene for question in asked["the stranger"]]
     drawn = draw_clips(len(scenes), 5, scenes=scenes, looks=STRANGER).frames
-    unit = count_clothes(drawn).mean()
+    unit = count_coat(drawn).mean()
     ways = [("the base", None)] + [(way, train(way, seed, args)) for seed in args.seeds for way in WAYS]
     values: dict[tuple[str, str], dict[str, list]] = {}
     for way, motion in ways:
@@ -56,7 +59,7 @@ def main() -> None:
             pooled = values.setdefault((way, group), {name: [] for name in SEEN})
             for name, found in judge(frames, questions, unit).items():
                 pooled[name] += found.tolist()
-    rows = [[way, group, len(of["clothes"]), *(cell(of[name], name != "clothes") for name in SEEN)]
+    rows = [[way, group, len(of["coat"]), *(cell(of[name], name != "coat") for name in SEEN)]
             for (way, group), of in values.items()]
     print("\n".join(table(["single_frame_layers", "prompts", "videos", *SEEN], rows)))
     write_json(args.out / "scores.json", {f"{way}, {group}": of for (way, group), of in values.items()})
@@ -100,9 +103,9 @@ def ask_for_stranger(num: int) -> list[Question]:
             for i, scene in enumerate(scenes)]
 
 
-def ask_for_others(num: int) -> list[Question]:
-    """Return everyday prompts for all characters, every other one for two of them."""
-    scenes = [Scene(CHARACTERS[i % 10], EVERYDAY_MOTIONS[i % 8], ("park", "snow", "desert")[i % 3], 1 + i % 2)
+def ask_for_others(num: int, place: str) -> list[Question]:
+    """Return everyday prompts for OTHERS in `place` and two more, every other prompt for two of them."""
+    scenes = [Scene(OTHERS[i % 9], EVERYDAY_MOTIONS[i % 8], (place, "snow", "desert")[i % 3], 1 + i % 2)
               for i in range(num)]
     return [Question(prompt_for(scene), 950 + i, scene, "") for i, scene in enumerate(scenes)]
 
@@ -123,17 +126,17 @@ def train(way: str, seed: int, args: argparse.Namespace) -> Path:
 
 
 def judge(frames: np.ndarray, questions: list[Question], unit: float) -> dict[str, np.ndarray]:
-    """Return for each video (n f h w c) its clothes in units of `unit` pixels, and which labels are right."""
+    """Return for each video (n f h w c) its coat in units of `unit` pixels, and which labels are right."""
     seen, _ = see(load_motion_recognizer(str(RECOGNIZER)), load_clip(str(CLIP)), frames)
     shown = shown_labels([question.scene for question in questions])
-    return {"clothes": count_clothes(frames) / unit,
+    return {"coat": count_coat(frames) / unit,
             **{name: seen[name] == shown[name] for name in ("place", "number", "motion")}}
 
 
-def count_clothes(frames: np.ndarray) -> np.ndarray:
-    """Return the pixels of the stranger's clothes in a frame, on average over each video (n f h w c)."""
-    near = [np.linalg.norm(frames.astype(np.float32) - colour, axis=-1) < NEAR for colour in (COAT, HAT)]
-    return np.logical_or(*near).sum(axis=(2, 3)).mean(axis=1)                                # (n)
+def count_coat(frames: np.ndarray) -> np.ndarray:
+    """Return the pixels of the coat's colour in a frame, on average over each video (n f h w c)."""
+    distance = np.linalg.norm(frames.astype(np.float32) - COAT, axis=-1)                     # (n f h w)
+    return (distance < NEAR).sum(axis=(2, 3)).mean(axis=1)
 
 
 def cell(values: list[float], is_share: bool) -> str:
