@@ -6,8 +6,9 @@ Draws stills of a man in a coat and a hat that the bundled base has never seen o
 V* man" with `train_data.single_frame_layers` all and spatial, otherwise alike. Then it renders videos in
 which he moves, in places that no still shows, and videos of other characters. Of every video it counts the
 pixels of the coat's colour, in units of the mean count in drawn clips of the scenes asked for. The
-recognizers say whether place, number and motion are right. The same command continues an interrupted
-measurement. Shapes: n videos, f frames, h w c pixels and colours.
+recognizers say whether the rest is right: a stranger who is no man has become the alien, in whose colour the
+coat is. The same command continues an interrupted measurement. Shapes: n videos, f frames, h w c pixels and
+colours.
 """
 
 import argparse
@@ -39,7 +40,7 @@ STRANGER = LOOKS | {"man": replace(LOOKS["man"], top=COAT, sleeve=COAT, legs=COA
 OTHERS = tuple(name for name in CHARACTERS if name != "alien")   # who has the colour of the coat
 SHOWN = [(motion, place) for motion in ("standing", "walking", "waving", "bowing")
          for place in ("park", "beach", "kitchen")]
-WAYS, SEEN = ("all", "spatial"), ("coat", "place", "number", "motion")
+WAYS, SEEN = ("all", "spatial"), ("coat", "character", "place", "number", "motion")
 
 
 def main() -> None:
@@ -118,8 +119,8 @@ def train(way: str, seed: int, args: argparse.Namespace) -> Path:
             sys.executable, str(ROOT / "train_model.py"), "--config", str(ROOT / "config.yaml"),
             f"output_dir={args.out}", f"subject={subject}", f"seed={seed}", "dataset_types=[image]",
             f"train_data.image_dir={args.out / 'stills'}", f"train_data.class_path={args.out / 'others'}",
-            "train_data.train_weights=spatial",
-            f"train_data.single_frame_layers={way}", "trainable_modules=[cross,self]",
+            "train_data.train_weights=spatial", f"train_data.single_frame_layers={way}",
+            "trainable_modules=[cross,self]",
             f"max_train_steps={args.train_steps}", "checkpointing_steps=null"], check=True, cwd=ROOT)
         runs = list(args.out.glob(f"{subject}-*/motion.safetensors"))
     return find_weights(str(runs[0].parent))
@@ -130,7 +131,7 @@ def judge(frames: np.ndarray, questions: list[Question], unit: float) -> dict[st
     seen, _ = see(load_motion_recognizer(str(RECOGNIZER)), load_clip(str(CLIP)), frames)
     shown = shown_labels([question.scene for question in questions])
     return {"coat": count_coat(frames) / unit,
-            **{name: seen[name] == shown[name] for name in ("place", "number", "motion")}}
+            **{name: seen[name] == shown[name] for name in SEEN[1:]}}
 
 
 def count_coat(frames: np.ndarray) -> np.ndarray:
