@@ -21,6 +21,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from evaluation.recognizing import (
+    ImageTextModel,
+    MotionRecognizer,
     classify_motion,
     load_clip,
     load_motion_recognizer,
@@ -68,10 +70,7 @@ def main() -> None:
                         f"recognizer made by puppets/train_recognizers.py.")
     with enough_memory("Lower --batch-size."):
         frames = render_all(questions, motion, args)                                 # (n f h w c)
-    probabilities = classify_motion(recognizer, frames)                              # (n k)
-    seen = read_scenes(match_captions(clip, frames, scene_captions()))
-    order = [MOTIONS.index(label) for label in recognizer.labels]
-    seen["motion"] = np.array(order)[probabilities.argmax(1)]
+    seen, probabilities = see(recognizer, clip, frames)
     report(questions, seen, probabilities, recognizer.labels, args)
     if args.sheet:
         write_sheet(args.out / "sheet.png", frames[: args.sheet], questions, seen)
@@ -159,6 +158,16 @@ def render_all(questions: list[Question], motion: Path | None, args: argparse.Na
             write_tensors(path, {"frames": torch.from_numpy(render(base.pipeline, prompts, how))})
         videos.append(read_tensors(path)["frames"].numpy())
     return np.concatenate(videos)
+
+
+def see(recognizer: MotionRecognizer, clip: ImageTextModel,
+        frames: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return character, number, place and motion of videos (n f h w c) as indices (n), those of
+    `shown_labels`, and the probabilities (n k) of the recognizer's labels."""
+    probabilities = classify_motion(recognizer, frames)
+    seen = read_scenes(match_captions(clip, frames, scene_captions()))
+    order = np.array([MOTIONS.index(label) for label in recognizer.labels])
+    return seen | {"motion": order[probabilities.argmax(1)]}, probabilities
 
 
 def report(questions: list[Question], seen: dict[str, np.ndarray], probabilities: np.ndarray,

@@ -12,6 +12,7 @@ Shapes: n clips, f frames, h w pixels, c RGB.
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import numpy as np
 from puppets.backdrops import draw_backdrop
 from puppets.brush import Brush
 from puppets.drawing import draw_puppet
-from puppets.looks import LOOKS
+from puppets.looks import LOOKS, Look
 from puppets.motions import pose_puppets
 from puppets.world import (
     CHARACTERS,
@@ -58,7 +59,8 @@ class Clips:
 
 
 def draw_clips(num: int, seed: int, first: int = 0, num_frames: int = CLIP_FRAMES, fps: float = 8,
-               size: int = FRAME_SIZE, scenes: list[Scene] | None = None, chunk: int = 128) -> Clips:
+               size: int = FRAME_SIZE, scenes: list[Scene] | None = None, chunk: int = 128,
+               looks: Mapping[str, Look] = LOOKS) -> Clips:
     """Draw the `num` clips from number `first` on of a seed. Without `scenes` they are pretraining scenes."""
     frames, captions, shown = [], [], []
     for start in range(0, num, chunk):
@@ -66,7 +68,7 @@ def draw_clips(num: int, seed: int, first: int = 0, num_frames: int = CLIP_FRAME
         rngs = [np.random.default_rng((seed, first + i)) for i in indices]
         here = [draw_scene(rng) if scenes is None else scenes[i] for i, rng in zip(indices, rngs)]
         captions += [write_caption(scene, rng) for scene, rng in zip(here, rngs)]
-        frames.append(paint_scenes(here, rngs, num_frames, fps, size))
+        frames.append(paint_scenes(here, rngs, num_frames, fps, size, looks))
         shown += here
     return Clips(np.concatenate(frames), captions, shown)
 
@@ -78,7 +80,7 @@ def draw_composed_clips(num: int, seed: int, first: int = 0, num_frames: int = C
 
 
 def paint_scenes(scenes: list[Scene], rngs: list[np.random.Generator], num_frames: int, fps: float,
-           size: int) -> np.ndarray:
+                 size: int, looks: Mapping[str, Look] = LOOKS) -> np.ndarray:
     """Return the frames of scenes, uint8 (n f h w c). The generators decide positions, sizes and speeds."""
     staging = [draw_staging(scene, rng) for scene, rng in zip(scenes, rngs)]
     column = lambda name: np.array([s[name] for s in staging], dtype=np.float32)
@@ -101,7 +103,7 @@ def paint_scenes(scenes: list[Scene], rngs: list[np.random.Generator], num_frame
             cycles = column("phase")[rows, actor, None] + column("speed")[rows, None] * seconds       # (n f)
             middle = column("speed")[rows, None] * (seconds - seconds.mean())                          # (n f)
             pose = pose_puppets(motions[rows], cycles, middle, column("side")[rows])
-            look = LOOKS[character]
+            look = looks[character]
             scale = column("scale")[rows, None] * look.scale
             draw_puppet(look, Brush(canvas, rows, size), pose, scale, column("x")[rows, actor, None],
                         column("ground")[rows, None], column("skin")[rows], column("hair")[rows])

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from evaluation.recognizing import classify_motion, load_clip, load_motion_recognizer
+from evaluation.recognizing import load_clip, load_motion_recognizer
 from models.base import Base, decode_latents, load_base
 from puppets import world
-from puppets.measure_base import Question, ask
-from puppets.recognizer_labels import MOTIONS, match_captions, read_scenes, scene_captions, shown_labels
+from puppets.measure_base import Question, ask, see
+from puppets.recognizer_labels import shown_labels
 from rendering.samplers import SAMPLERS
 from rendering.sampling import Rendering, denoise
 from utils.commands import CLIP, RECOGNIZER, ROOT
@@ -81,11 +81,9 @@ def render_latents(base: Base, questions: list[Question], way: Rendering,
 def judge(vae, latents: torch.Tensor, questions: list[Question]) -> tuple[int, int]:
     """Return in how many videos the motion asked for is seen, and in how many the character."""
     frames = np.stack([decode_latents(vae, video.to(vae.device)) for video in latents])   # (n f h w c)
-    recognizer, shown = load_motion_recognizer(str(RECOGNIZER)), shown_labels([q.scene for q in questions])
-    seen = read_scenes(match_captions(load_clip(str(CLIP)), frames, scene_captions()))
-    order = np.array([MOTIONS.index(label) for label in recognizer.labels])
-    motions = order[classify_motion(recognizer, frames).argmax(1)]
-    return int((motions == shown["motion"]).sum()), int((seen["character"] == shown["character"]).sum())
+    seen, _ = see(load_motion_recognizer(str(RECOGNIZER)), load_clip(str(CLIP)), frames)
+    shown = shown_labels([question.scene for question in questions])
+    return tuple(int((seen[name] == shown[name]).sum()) for name in ("motion", "character"))
 
 
 if __name__ == "__main__":

@@ -61,6 +61,9 @@ class TrainData:
     sampling: str = setting("high-level", choices=("uniform", "high-level", "low-level"))
     # all: windows (temporal means the same); spatial: single frames, for appearance
     train_weights: str = setting("all", choices=("all", "spatial", "temporal"))
+    # the layers that a window of one frame goes through: all, or spatial: those along time are skipped, and
+    # must not train
+    single_frame_layers: str = setting("all", choices=("all", "spatial"))
     allow_short_clips: bool = False  # repeat the last frame of a clip that is shorter than a window
 
     # dataset_types: [single_video]

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from models.base_folder import find_base, num_timesteps, pixel_strides, tensor_sizes
 from models.tokens import unseen_captions
-from models.tunable import select_tunable, union
+from models.tunable import select_tunable, temporal_names, union
 from training.clips import Clip, find_clips
 from training.config import Config, num_due
 from training.footprint import Footprint, training_footprint
@@ -53,6 +53,11 @@ class Plan:
     def trained_names(self) -> list[str]:
         return union(self.selected)
 
+    @property
+    def skips_temporal_layers(self) -> bool:
+        """Say whether windows of a single frame skip the temporal layers."""
+        return self.config.train_data.single_frame_layers == "spatial"
+
 
 def make_plan(config: Config, download: bool = True, known_problems: Sequence[str] = (),
               run: Path | None = None, unknown_keys: Collection[str] = ()) -> Plan:
@@ -92,6 +97,7 @@ def _checked_plan(config: Config, folder: Path | None, problems: list[str],
     # without validation_steps too: the command printed at the end renders these prompts
     prompts = attempt(lambda: sample_prompts(config), [], problems if config.validation_steps else [])
     problems = problems + check_sizes(config, strides) + check_packages(config) + check_launch(config)
+    problems += check_single_frames(config, exemplars + regularization, selected)
     num_steps = config.validation_data.num_inference_steps
     if folder and num_steps > num_timesteps(folder):
         problems.append(f"validation_data.num_inference_steps is {num_steps}. This base takes at most "
@@ -132,6 +138,17 @@ def check_sizes(config: Config, strides: tuple[int, int]) -> list[str]:
         wanted.append(("train_data", config.train_data.width, config.train_data.height, coarsest))
     return [f"{section}: {width}x{height} pixels: both must be multiples of {multiple} for this base."
             for section, width, height, multiple in wanted if width % multiple or height % multiple]
+
+
+def check_single_frames(config: Config, clips: Iterable[Clip], selected: Mapping[str, list[str]]) -> list[str]:
+    """Return a problem if temporal layers are to train that single frames skip: they would get no
+    gradient."""
+    is_skipped = (config.train_data.single_frame_layers == "spatial"
+                  and any(clip.window == 1 for clip in clips))
+    if not is_skipped or not temporal_names(union(selected)):
+        return []
+    return ["train_data.single_frame_layers: spatial skips the temporal layers, and trainable_modules trains "
+            "them. Set trainable_modules: [cross, self], or single_frame_layers: all."]
 
 
 def check_packages(config: Config) -> list[str]:

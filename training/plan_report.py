@@ -41,6 +41,9 @@ def plan_report(plan: Plan) -> str:
     if plan.way:
         lines += memory_remark(plan) + device_remark(sum(plan.num_elements.values()))
         lines += frames_remark(plan.trained_names, clips)
+    if plan.selected and any(clip.window == 1 for clip in clips):
+        way = "skip the temporal layers" if plan.skips_temporal_layers else "go through the temporal layers too"
+        lines.append(f"single frames {way} (train_data.single_frame_layers)")
     prompts = [prompt.text for prompt in plan.prompts]
     if plan.num_left_out and config.validation_steps:
         lines.append(f"samples: the first {len(prompts)} of {len(prompts) + plan.num_left_out} prompts "

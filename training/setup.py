@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from models.base import Base, load_base, training_scheduler
 from models.recompute import recompute_activations
+from models.single_frames import skip_temporal_layers
 from training.config import Config
 from training.inputs import Inputs, encode_inputs
 from training.plan import Plan, cache_dir, fastest_way
@@ -55,6 +56,8 @@ def set_up(plan: Plan, accelerator, run: Path, base: Base | None = None) -> Trai
     apart, recompute = agreed_way(plan, accelerator)
     if recompute:
         recompute_activations(unet)
+    if plan.skips_temporal_layers:
+        skip_temporal_layers(unet)
     plain_forward = unet.forward   # prepare() wraps it in autocast
     optimizer = make_optimizer(config, trained, accelerator)
     if accelerator.num_processes > 1 and not accelerator.is_fsdp2:

@@ -195,6 +195,14 @@ def test_every_option_trains_and_matters(train, write_config, changes, baseline_
         assert_equal(baseline, changed)
 
 
+def test_single_frames_skip_temporal_layers_as_the_config_says(train, write_config):
+    first_losses = {read_log(train(write_config(
+        "train_data.train_weights=spatial", "trainable_modules=[cross,self]", "max_train_steps=1",
+        "checkpointing_steps=null", f"train_data.single_frame_layers={layers}")))[0]["loss"]
+        for layers in ("all", "spatial")}
+    assert len(first_losses) == 2
+
+
 def test_v_prediction_base_trains(train, write_config, other_base):
     run = train(write_config(f"pretrained_model_path={other_base}", "max_train_steps=2",
                              "checkpointing_steps=null"))

@@ -415,6 +415,23 @@ def test_temporal_layers_that_train_on_single_frames_are_said(config):
     assert words not in plan_report(make_plan(replace(single, trainable_modules=["cross", "self"])))
 
 
+def test_layers_of_single_frames_are_said(config):
+    assert "single frames" not in plan_report(make_plan(config))
+    spatial = with_data(replace(config, trainable_modules=["cross"]), train_weights="spatial")
+    for chosen, words in (("spatial", "single frames skip the temporal layers"),
+                          ("all", "single frames go through the temporal layers too")):
+        assert words in plan_report(make_plan(with_data(spatial, single_frame_layers=chosen)))
+
+
+@pytest.mark.parametrize("modules", [["cross", "temp_convs"], ["all"], ["transformer_in"]])
+def test_temporal_layers_cannot_train_on_single_frames_that_skip_them(config, modules):
+    config = with_data(replace(config, trainable_modules=modules), single_frame_layers="spatial")
+    make_plan(config)   # on windows of several frames they can
+    problems = problems_of(with_data(config, train_weights="spatial"))
+    assert len(problems) == 1 and "single_frame_layers: spatial skips the temporal layers" in problems[0]
+    assert "trainable_modules: [cross, self], or single_frame_layers: all" in problems[0]
+
+
 @pytest.mark.parametrize(("prompts", "is_said"), [
     (["a cat doing the V* dance"], True), (["a cat"], True), (["a V* dance", "a V* Spin"], False),
     (["a cat doing the sks spin"], False), ([], False)])

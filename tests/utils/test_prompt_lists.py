@@ -2,9 +2,12 @@
 
 import pytest
 
+from tests.conftest import ROOT
 from utils.errors import UserError
 from utils.prompt_lists import examine_prompts, parse_prompt_line, read_prompts
-from utils.prompts import MAX_SEED, Prompt
+from utils.prompts import MAX_SEED, MOTION_TOKEN, Prompt
+
+BUNDLED = sorted((ROOT / "data" / "prompts").iterdir())
 
 
 def read_table(tmp_path, content: str, seed: int = 0) -> list[Prompt]:
@@ -205,3 +208,29 @@ def test_number_before_a_comma_of_a_typed_prompt_is_no_seed_and_said():
     prompts, notes = examine_prompts("1,a cat|5,000 cranes", 3)
     assert prompts == [Prompt(3, "1,a cat"), Prompt(3, "5,000 cranes")]
     assert len(notes) == 1 and "'1,a cat': the number is part of the prompt" in notes[0]
+
+
+def lines_of(path) -> list[tuple[int | None, str]]:
+    return [parse_prompt_line(line) for line in path.read_text(encoding="utf-8").splitlines()
+            if not line.startswith("#")]
+
+
+@pytest.mark.parametrize("path", BUNDLED, ids=lambda path: path.stem)
+def test_bundled_list_has_seeds_and_names_the_motion(path):
+    lines = lines_of(path)
+    assert examine_prompts(str(path))[0] == [Prompt(*line) for line in lines]   # which also finds no repetition
+    names_motion = {MOTION_TOKEN in text for _, text in lines}
+    # the list of the demo ends with everyday prompts
+    expected = {"everyday": {False}, "puppet_dance": {True, False}}.get(path.stem, {True})
+    assert names_motion == expected
+
+
+def test_no_prompt_is_in_two_bundled_lists_with_one_seed():
+    lines = [line for path in BUNDLED for line in lines_of(path)]
+    assert len(set(lines)) == len(lines)
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/results.md"])
+def test_every_bundled_list_is_described(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert [path.name for path in BUNDLED if f"`{path.name}`" not in text] == []
