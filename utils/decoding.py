@@ -13,6 +13,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -156,19 +158,23 @@ def suits_decord(path: Path) -> bool:
 
 
 def read_with_decord(path: Path) -> Iterator[Callable[[], np.ndarray]]:
-    """Yield like `read_film`, for a plain file. decord mixes frames up where it seeks, so it never does."""
+    """Yield like `read_film`, for a plain file. decord mixes frames up where it seeks, so it never does.
+
+    Where decord gives up, `read_film` goes on: decord waits for its own threads only so many times, which on a
+    busy machine is too short for any file.
+    """
     # by default decord retries the end of a damaged file 10,240 times
     os.environ.setdefault("DECORD_EOF_RETRY_MAX", "128")
     import decord
 
     decord.logging.set_level(decord.logging.ERROR)
     number = 0
-    try:
+    with suppress(RuntimeError, StopIteration, decord.DECORDError):
         reader = decord.VideoReader(str(path), num_threads=2)
-        for number in range(len(reader)):
+        while number < len(reader):
             yield reader.next().asnumpy
-    except (RuntimeError, StopIteration, decord.DECORDError) as error:
-        raise broken(path, number) from error
+            number += 1
+    yield from islice(read_film(path), number, None)
 
 
 if __name__ == "__main__":
