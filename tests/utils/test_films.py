@@ -279,6 +279,14 @@ def test_photo_is_upright(tmp_path, orientation, turned):
     assert np.array_equal(read_frames(tmp_path / "a.png", [0])[0], turned(numbered_frames(1)[0]))
 
 
+def test_photo_of_a_phone_is_its_first_picture(tmp_path):
+    """Phones put a preview, a depth or a gain map behind the photo."""
+    photo, other = (Image.new("RGB", size, colour) for size, colour in (((64, 48), "red"), ((32, 24), "blue")))
+    photo.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[other], quality=95)
+    info, frame = probe(tmp_path / "a.jpg"), read_frames(tmp_path / "a.jpg", [0])[0]
+    assert info.num_frames == 1 and np.abs(frame - np.array([255, 0, 0])).max() < 4
+
+
 def test_picture_of_16_bits_keeps_its_greys(tmp_path):
     grey = np.linspace(0, 65535, 64 * 64).reshape(64, 64)
     Image.fromarray(grey.astype(np.uint16)).save(tmp_path / "a.png")
