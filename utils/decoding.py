@@ -160,8 +160,8 @@ def suits_decord(path: Path) -> bool:
 def read_with_decord(path: Path) -> Iterator[Callable[[], np.ndarray]]:
     """Yield like `read_film`, for a plain file. decord mixes frames up where it seeks, so it never does.
 
-    Where decord gives up, `read_film` goes on: decord waits for its own threads only so many times, which on a
-    busy machine is too short for any file.
+    Where decord gives up, `read_film` goes on. decord looks only so many times whether its threads have a
+    frame, and on a busy machine that is not enough, whatever the file.
     """
     # by default decord retries the end of a damaged file 10,240 times
     os.environ.setdefault("DECORD_EOF_RETRY_MAX", "128")

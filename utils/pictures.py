@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, ImageSequence
 
 from utils.errors import UserError
 
-ANIMATED = ("GIF", "PNG", "WEBP")   # photos of phones (MPO) hold more pictures too: previews, depth, gain maps
+ANIMATED = ("GIF", "PNG", "WEBP")   # not MPO, a photo of a phone that also holds a depth or gain map
 SHORTEST, INSTEAD = 11, 100   # milliseconds: what is shorter is shown for as long as the second
 
 

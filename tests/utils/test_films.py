@@ -281,7 +281,7 @@ def test_photo_is_upright(tmp_path, orientation, turned):
 
 def test_photo_of_a_phone_is_its_first_picture(tmp_path):
     """Phones put a preview, a depth or a gain map behind the photo."""
-    photo, other = (Image.new("RGB", size, colour) for size, colour in (((64, 48), "red"), ((32, 24), "blue")))
+    photo, other = Image.new("RGB", (64, 48), "red"), Image.new("RGB", (32, 24), "blue")
     photo.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[other], quality=95)
     info, frame = probe(tmp_path / "a.jpg"), read_frames(tmp_path / "a.jpg", [0])[0]
     assert info.num_frames == 1 and np.abs(frame - np.array([255, 0, 0])).max() < 4
