@@ -25,6 +25,7 @@ TOOK_TOO_LONG = 1   # the exit code of a decoder whose time was up
 
 _lock, _turns = threading.Lock(), threading.Semaphore(MAX_DECODERS)
 _free: list[tuple[str, subprocess.Popen]] = []   # decoders, each with the file it has open
+_busy: set[subprocess.Popen] = set()
 
 
 def look(path: Path) -> dict[str, Any]:
@@ -49,6 +50,12 @@ def decode(path: Path, indices: list[int]) -> np.ndarray:
         return frames
 
 
+def kill_busy_decoders() -> None:
+    """End all decoders that are at work: the files that they decode are answered by a UserError."""
+    for process in list(_busy):
+        process.kill()
+
+
 @contextmanager
 def _decoder(path: Path) -> Iterator[subprocess.Popen]:
     """Give this thread a decoder: the one that has the file open, else any free one, else a new one."""
@@ -60,9 +67,15 @@ def _decoder(path: Path) -> Iterator[subprocess.Popen]:
             if chosen:
                 _free.remove(chosen)
         process = chosen[1] if chosen else _start()
+        _busy.add(process)
         try:
             yield process
+        except (KeyboardInterrupt, MemoryError):
+            process.kill()   # the rest of its answer would be taken for the next one
+            process.wait()
+            raise
         finally:
+            _busy.remove(process)
             if process.poll() is None:
                 with _lock:
                     _free.append((name, process))

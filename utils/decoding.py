@@ -55,14 +55,19 @@ def serve() -> None:
 
 
 def deadline(seconds: float, file) -> Callable[[], None]:
-    """End this process in `seconds`, unless the function returned is called before: then so much later."""
+    """End this process in `seconds`, unless the function returned is called before: then so much later.
+
+    The function ends this process at once if the process that asked is gone.
+    """
     def postpone() -> None:
         nonlocal set_at
+        if os.getppid() != asker:
+            os._exit(1)
         if time.monotonic() - set_at > seconds / 4:   # a thread is started each time
             faulthandler.dump_traceback_later(seconds, exit=True, file=file)
             set_at = time.monotonic()
 
-    set_at = -float("inf")
+    asker, set_at = os.getppid(), -float("inf")
     postpone()
     return postpone
 
