@@ -45,7 +45,7 @@ def write_frames(exemplars: list[Clip], regularization: list[Clip], folder: Path
 
 
 def _folders(clips: list[Clip], folder: Path) -> list[tuple[Clip, Path]]:
-    """Return each clip and the folder of its frames. Clips of one name, as parts of a file are, get a number."""
+    """Return each clip and the folder of its frames; parts of one file are numbered."""
     folders, taken = [], set()
     for clip in clips:
         name, number = clip.path.name, 1

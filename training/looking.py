@@ -16,7 +16,7 @@ from utils.errors import UserError
 from utils.files import digest_of, file_digest, write_json
 from utils.video import VideoInfo, probe
 
-VERSION = 1   # raise when what is found in a file, or its meaning, changes
+VERSION = 2   # raise when what is found in a file, or its meaning, changes
 
 
 def look_at_clips(paths: list[Path], cache_dir: Path | None,

@@ -53,7 +53,8 @@ def test_parts_of_one_file_are_all_written(clips, tmp_path):
     (clip,), _ = clips
     parts = [replace(clip, frames=clip.frames[:5]), replace(clip, frames=clip.frames[5:])]
     write_frames(parts, [], tmp_path / "frames")
-    assert [len(list((tmp_path / "frames" / name).iterdir())) for name in ("spin.mp4", "spin (2).mp4")] == [5, 6]
+    written = [list((tmp_path / "frames" / name).iterdir()) for name in ("spin.mp4", "spin (2).mp4")]
+    assert [len(files) for files in written] == [5, 6]
 
 
 def test_nothing_else_is_replaced(clips, tmp_path):
