@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import draw_frames, write_clip
-from tests.video_files import ffmpeg
+from tests.filmed import ffmpeg
 from training.clips import clip_report, find_clips, make_clip
 from training.config import Config, TrainData
 from training.data_folders import ListedClip

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import write_clip
-from tests.video_files import ffmpeg, numbers_shown, write_source
+from tests.filmed import ffmpeg, numbers_on, write_source
 from training.clips import find_clips
 from training.config import Config, TrainData
 from training.frame_files import write_frames
@@ -36,7 +36,7 @@ def test_frames_are_those_trained_on(clips, tmp_path):
     assert [file.name for file in files] == [f"{k:05d}_{k / 8:.3f}.png" for k in range(11)]
     pictures = np.stack([np.asarray(Image.open(file)) for file in files])
     assert np.array_equal(pictures, read_frames(exemplars[0].path, exemplars[0].frames, exemplars[0].size))
-    assert numbers_shown(pictures) == list(range(0, 31, 3))
+    assert numbers_on(pictures) == list(range(0, 31, 3))
     height = 156 * pictures.shape[1] // pictures.shape[2]
     assert Image.open(tmp_path / "frames" / "spin.mp4.png").size == (1280, 2 * (height + 4))
 

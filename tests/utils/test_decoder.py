@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT, draw_frames, write_clip
-from tests.video_files import ffmpeg
+from tests.filmed import ffmpeg
 from utils import decoder
 from utils.errors import UserError
 from utils.video import probe, read_frames

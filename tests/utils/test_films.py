@@ -1,20 +1,14 @@
 """Films: of every kind of file, the frames that a player shows, when it shows them, in their colours."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.video_files import (
-    ffmpeg,
-    numbered_frames,
-    numbers_shown,
-    read_numbers,
-    shown_by_ffmpeg,
-    write_source,
-)
-from utils.video import probe, read_frames, sampled_fps, sampled_frames
+from tests.filmed import draw, ffmpeg, numbers_on, shown, write_source
+from utils.video import VideoInfo, probe, read_frames, sampled_fps, sampled_frames
 
 NUM_FRAMES = 48
 X265 = ["-c:v", "libx265", "-x265-params", "log-level=none:pools=1:open-gop=1:keyint=20"]
@@ -36,6 +30,12 @@ def make(source, tmp_path):
         ffmpeg(*before, "-i", source, *arguments, tmp_path / name)
         return tmp_path / name
     return make
+
+
+def read_numbers(path: Path, indices: Sequence[int] | None = None) -> tuple[VideoInfo, list[int | None]]:
+    """Return what is found in a file, and the numbers that its frames show: all, or those of `indices`."""
+    info = probe(path)
+    return info, numbers_on(read_frames(path, range(info.num_frames) if indices is None else indices))
 
 
 def taken(path: Path, fps: float) -> list[int]:
@@ -67,15 +67,15 @@ def test_lossless_cut_has_the_frames_that_a_player_shows(make, name, arguments):
     whole = make(f"whole{name}", *arguments, "-g", 20)
     path = make(f"cut{name}", "-t", 0.75, "-c", "copy", source=whole, before=("-ss", 1.1))
     info, numbers = read_numbers(path)
-    expected, seconds = shown_by_ffmpeg(path)
-    assert numbers == expected and info.seconds == pytest.approx(seconds, abs=1e-3)
+    player = shown(path)
+    assert numbers == player.codes and info.seconds == pytest.approx(player.seconds, abs=1e-3)
     if path.suffix != ".mkv":   # which has no edit lists
         assert numbers[0] > 20
         assert any("more frames are recorded, which players do not show" in note for note in info.notes)
 
 
 def test_other_video_streams_and_cover_pictures_are_passed_over(make, source, tmp_path):
-    Image.fromarray(numbered_frames(1)[0]).save(tmp_path / "cover.png")
+    Image.fromarray(draw(1)[0]).save(tmp_path / "cover.png")
     path = tmp_path / "many.mkv"
     ffmpeg("-i", source, "-f", "lavfi", "-i", "testsrc=s=640x360:d=2", "-map", 0, "-map", 1, path)
     info, numbers = read_numbers(path)
@@ -96,9 +96,9 @@ def test_sound_that_is_longer_adds_no_frames(make):
 def test_recording_cut_anywhere_is_read_from_its_first_whole_picture(make, tmp_path):
     content = make("a.ts", "-c:v", "libx264", "-g", 12).read_bytes()
     (tmp_path / "cut.ts").write_bytes(content[len(content) // 3 // 188 * 188:])
-    numbers, seconds = shown_by_ffmpeg(tmp_path / "cut.ts")
-    info, read = read_numbers(tmp_path / "cut.ts")
-    assert read == numbers and len(numbers) > 20 and info.seconds == pytest.approx(seconds, abs=1e-3)
+    player, (info, numbers) = shown(tmp_path / "cut.ts"), read_numbers(tmp_path / "cut.ts")
+    assert numbers == player.codes and len(numbers) > 20
+    assert info.seconds == pytest.approx(player.seconds, abs=1e-3)
 
 
 # ------------------------------------------------------------------------------------------------------ time
@@ -148,8 +148,8 @@ def test_timestamps_that_are_missing_are_said(make):
 @pytest.mark.parametrize("aspect, size", [("4/3", (320, 180)), ("3/4", (240, 240)), ("1", (240, 180))])
 def test_pixels_become_square(make, aspect, size):
     path = make("wide.mp4", "-vf", f"setsar={aspect}")
-    info, numbers = read_numbers(path)
-    assert (info.width, info.height) == size and numbers == list(range(NUM_FRAMES))
+    info = probe(path)
+    assert (info.width, info.height) == size and info.num_frames == NUM_FRAMES
     assert read_frames(path, [0]).shape[1:3] == size[::-1]
     assert bool(info.notes) == (aspect != "1")
 
@@ -162,7 +162,7 @@ def test_pixels_become_square(make, aspect, size):
     (("-display_vflip",), lambda frames: frames[:, ::-1])])
 def test_clip_is_upright(make, option, turned):
     path = make("phone.mp4", "-c", "copy", source=make("lying.mp4"), before=option)
-    upright = turned(numbered_frames(2)).astype(int)
+    upright = turned(draw(2)).astype(int)
     assert (probe(path).width, probe(path).height) == upright.shape[2:0:-1]
     assert np.abs(read_frames(path, [0, 1]) - upright).mean() < 4
 
@@ -249,7 +249,7 @@ def test_transparent_parts_are_white(tmp_path, name, arguments):
 # --------------------------------------------------------------------------------------------------- pictures
 
 def save_animation(path: Path, num_frames: int, milliseconds: int | list[int]) -> Path:
-    frames = [Image.fromarray(frame) for frame in numbered_frames(num_frames)]
+    frames = [Image.fromarray(frame) for frame in draw(num_frames)]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0,
                    **({"lossless": True} if path.suffix == ".webp" else {}))
     return path
@@ -275,8 +275,8 @@ def test_gif_without_delays_plays_as_in_browsers(tmp_path, delay):
 def test_photo_is_upright(tmp_path, orientation, turned):
     exif = Image.Exif()
     exif[274] = orientation
-    Image.fromarray(numbered_frames(1)[0]).save(tmp_path / "a.png", exif=exif)
-    assert np.array_equal(read_frames(tmp_path / "a.png", [0])[0], turned(numbered_frames(1)[0]))
+    Image.fromarray(draw(1)[0]).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(read_frames(tmp_path / "a.png", [0])[0], turned(draw(1)[0]))
 
 
 def test_photo_of_a_phone_is_its_first_picture(tmp_path):
@@ -306,4 +306,4 @@ def test_transparent_picture_lies_on_white(tmp_path, suffix):
 
 
 def test_numbers_are_read_as_they_are_drawn():
-    assert numbers_shown(numbered_frames(1000, 80, 60)) == list(range(1000))
+    assert numbers_on(draw(1000, 80, 60)) == list(range(1000))
