@@ -1,13 +1,16 @@
 """Films: of every kind of file, the frames that a player shows, when it shows them, in their colours."""
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.filmed import draw, ffmpeg, numbers_on, shown, write_source
+from utils.films import read_film
 from utils.video import VideoInfo, probe, read_frames, sampled_fps, sampled_frames
 
 NUM_FRAMES = 48
@@ -99,6 +102,25 @@ def test_recording_cut_anywhere_is_read_from_its_first_whole_picture(make, tmp_p
     player, (info, numbers) = shown(tmp_path / "cut.ts"), read_numbers(tmp_path / "cut.ts")
     assert numbers == player.codes and len(numbers) > 20
     assert info.seconds == pytest.approx(player.seconds, abs=1e-3)
+
+
+def test_no_frame_is_kept_once_it_is_read(source):
+    """A frame of 1080p is 3 MB, and Python frees reference cycles only now and then."""
+    gc.collect()
+    gc.disable()
+    try:
+        for get_pixels in read_film(source):
+            get_pixels()
+        assert sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects()) <= 3
+    finally:
+        gc.enable()
+
+
+def test_frame_of_another_size_is_scaled_to_the_first_ones(make, tmp_path):
+    parts = [make("a.ts", "-c:v", "libx264"), make("b.ts", "-c:v", "libx264", "-s", "120x90")]
+    (tmp_path / "both.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    last = probe(tmp_path / "both.ts").num_frames - 1
+    assert last > NUM_FRAMES and read_frames(tmp_path / "both.ts", [last]).shape[1:3] == (180, 240)
 
 
 # ------------------------------------------------------------------------------------------------------ time
