@@ -118,11 +118,6 @@ def frame_changes(frames: np.ndarray) -> list[float]:
             for before, after in zip(frames, frames[1:])]
 
 
-def frame_step(native_fps: float, fps: float) -> int:
-    """Return n such that every n-th recorded frame is closest to `fps` frames a second; at least 1."""
-    return max(1, round(native_fps / fps))
-
-
 def trained_size(width: int, height: int, target: tuple[int, int], stride: int,
                  bucket: bool) -> tuple[int, int]:
     """Return the (width, height) at which a clip of `width` x `height` pixels is trained.
