@@ -12,7 +12,7 @@ from training.looking import look_at_clips
 from utils.containers import is_image, is_text
 from utils.errors import UserError, attempt
 from utils.prompts import names_motion, with_token
-from utils.video import SAME_PICTURE, VideoInfo, read_metadata, sampled_fps, sampled_frames, trained_size
+from utils.video import SAME_PICTURE, VideoInfo, metadata_in, sampled_fps, sampled_frames, trained_size
 
 # keys that say whether a clip is long enough for a window
 LENGTH_KEYS = {"train_data.n_sample_frames", "train_data.fps", "train_data.frame_step"}
@@ -112,7 +112,7 @@ def make_clip(listed: ListedClip, role: str, config: Config, stride: int,
     if info.width < size[0] or info.height < size[1]:
         remarks.append("smaller than the trained size: it is enlarged")
     is_slow = fps < data.fps / 1.25 and not listed.frame_step and not is_image(path)
-    if is_slow and not (role == "regularization" and is_own_video(path)):
+    if is_slow and not (role == "regularization" and is_own_video(info)):
         remarks.append(f"recorded at {fps:.4g} fps, not {data.fps:.4g}: "
                        f"the motion is learned {data.fps / fps:.2g} times too fast")
     remarks += info.notes
@@ -165,9 +165,9 @@ def count_frozen(info: VideoInfo, frames: tuple[int, ...]) -> int:
     return sum(changed[b] - changed[a] < SAME_PICTURE for a, b in zip(frames, frames[1:]))
 
 
-def is_own_video(path: Path) -> bool:
+def is_own_video(info: VideoInfo) -> bool:
     """Say whether this program rendered the video, whose rate is then the one that its base knows."""
-    return {"prompt", "base"} <= set(read_metadata(path))
+    return {"prompt", "base"} <= set(metadata_in(info.comment))
 
 
 def _mark_repeats(exemplars: list[Clip], regularization: list[Clip]) -> tuple[list[Clip], list[Clip]]:

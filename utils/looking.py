@@ -114,7 +114,7 @@ def look_at_film(path: Path, keep_alive) -> dict:
         plain = not seen["interlaced"] and len(packets) == len(stamps) and is_plain(first, stream, packets)
     damage = f"{seen['corrupt']} frames are incomplete" if seen["corrupt"] else ""
     return {**facts, "width": size[0], "height": size[1], "changes": changes, "is_plain": plain,
-            "damage": damage}
+            "damage": damage, "comment": container.metadata.get("comment", "")}
 
 
 def in_order(stamps: list[int | None], packets: list[Packet]) -> list[int | None]:

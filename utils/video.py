@@ -39,7 +39,7 @@ class VideoInfo:
     notes: tuple[str, ...] = field(default=(), compare=False)   # what is odd
     damage: str = field(default="", compare=False)              # what the decoder found wrong
     is_plain: bool = field(default=True, compare=False)         # any reader reads it alike, frame by frame
-
+    comment: str = field(default="", compare=False, repr=False)   # the file's comment field
 
     @staticmethod
     def from_facts(facts: dict) -> "VideoInfo":
@@ -182,8 +182,16 @@ def colour_options(height: int) -> list[str]:
 def read_metadata(path: Path) -> dict:
     """Return what `write_video` stored in the file's comment field; empty if it did not write the file."""
     try:
-        metadata = json.loads(comment(Path(path)))
-    except (UserError, ValueError):
+        return metadata_in(comment(Path(path)))
+    except UserError:
+        return {}
+
+
+def metadata_in(text: str) -> dict:
+    """Return what `write_video` stored, of the text of a comment field; empty if it did not write the text."""
+    try:
+        metadata = json.loads(text)
+    except ValueError:
         return {}
     return metadata if isinstance(metadata, dict) else {}
 
