@@ -226,13 +226,13 @@ def colours_of(path: Path, columns: np.ndarray) -> np.ndarray:
     return frame[frame.shape[0] // 2, columns].astype(int)
 
 
-@pytest.mark.parametrize("size, matrix, tag, levels", [
-    ((320, 180), "bt601", "smpte170m", "tv"), ((320, 180), "bt601", None, "tv"),
-    ((320, 180), "bt709", "bt709", "tv"), ((320, 180), "bt601", "smpte170m", "pc"),
-    ((1280, 720), "bt709", None, "tv"), ((1280, 720), "bt709", "bt709", "tv"),
-    ((1280, 720), "bt601", "smpte170m", "tv"), ((320, 180), "bt2020", "bt2020nc", "tv"),
-    ((720, 1280), "bt709", None, "tv")])
-@pytest.mark.parametrize("pixels", ["yuv420p", "yuv420p10le"])
+@pytest.mark.parametrize("size, matrix, tag, levels, pixels", [
+    ((320, 180), "bt601", "smpte170m", "tv", "yuv420p"), ((320, 180), "bt601", None, "tv", "yuv420p"),
+    ((320, 180), "bt709", "bt709", "tv", "yuv420p10le"), ((320, 180), "bt601", "smpte170m", "pc", "yuv420p"),
+    ((1280, 720), "bt709", None, "tv", "yuv420p10le"), ((720, 1280), "bt709", None, "tv", "yuv420p"),
+    ((1280, 720), "bt601", "smpte170m", "tv", "yuv420p"),
+    ((320, 180), "bt2020", "bt2020nc", "tv", "yuv420p10le"),
+    ((320, 180), "bt601", "smpte170m", "pc", "yuv420p10le")])
 def test_colours_are_those_that_were_recorded(tmp_path, size, matrix, tag, levels, pixels):
     columns = write_colours(
         tmp_path / "a.mkv", size, "-vf", f"scale=out_color_matrix={matrix}:out_range={levels},"
