@@ -376,7 +376,8 @@ def by_recorder() -> Iterator[Kind]:
                num_frames=150)
     for suffix in ("mp4", "mkv"):   # the first frames refer to one that is lost
         yield Kind("recorders", f"lost_keyframe.{suffix}", (
-            f"{{source}} {X264} -pix_fmt yuv420p -g 20 -bf 2", "-i {0} -c copy -bsf:v noise=drop='eq(n\\,0)'"))
+            f"{{source}} {X264} -pix_fmt yuv420p -g 20 -bf 2",
+            "-i {0} -c copy -bsf:v noise=drop='eq(n\\,0)'"))
     yield Kind("recorders", "slides.mkv", (f"{{source}} {COMMON['mkv']}",), num_frames=6, rate="1/3")
     yield Kind("recorders", "repeated.mp4", (f"{{source}} {COMMON['mp4']}", "-stream_loop 2 -i {0} -c copy"))
     yield Kind("recorders", "dv_ntsc.avi", (

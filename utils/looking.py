@@ -81,7 +81,8 @@ def look_at_pictures(path: Path, keep_alive) -> dict:
 def look_at_film(path: Path, keep_alive) -> dict:
     """Look at what FFmpeg reads."""
     container, stream = open_video(path)
-    stamps, changes, packets, seen, before, duration, notes = [], [], [], Counter(), None, 0, []
+    stamps, decoded_at, changes, packets, notes = [], [], [], [], []
+    seen, before, duration = Counter(), None, 0
     with container:
         for frame in decoded(container, stream, path, packets):
             if not stamps:
@@ -91,6 +92,7 @@ def look_at_film(path: Path, keep_alive) -> dict:
             changes.append(difference(before, planes) if before else 0.0)
             before, duration = planes, frame.duration
             stamps.append(frame.pts)
+            decoded_at.append(frame.dts)
             seen["interlaced"] += frame.interlaced_frame
             seen["sizes"] += (frame.width, frame.height) != (first.width, first.height)
             seen["corrupt"] += frame.is_corrupt
@@ -106,7 +108,7 @@ def look_at_film(path: Path, keep_alive) -> dict:
             notes.append(f"it has {num_others + 1} video streams, of which number {stream.index} is used")
         if num_discarded := sum(packet.is_discard for packet in packets):
             notes.append(f"{num_discarded} more frames are recorded, which players do not show")
-        stamps = in_order(stamps, packets)
+        stamps = in_order(stamps, decoded_at)
         declared = [stream.average_rate, stream.base_rate, stream.guessed_rate]
         facts = timeline_facts(stamps, duration, stream.time_base,
                                ROUNDING if stream.time_base <= LONGEST_TICK else 0, declared,
@@ -117,15 +119,20 @@ def look_at_film(path: Path, keep_alive) -> dict:
             "damage": damage, "comment": container.metadata.get("comment", "")}
 
 
-def in_order(stamps: list[int | None], packets: list[Packet]) -> list[int | None]:
-    """Return the timestamps of frames; if one is missing or goes back, the times to decode the packets.
+def in_order(stamps: list[int | None], decoded_at: list[int | None]) -> list[int | None]:
+    """Return the timestamps of frames; if one is missing or goes back, the times of decoding, as ffmpeg does.
 
-    AVI has no other times. They are right where every packet is one frame.
+    AVI has no other times. A decoder holds frames back and gives no time with the last ones: they follow at
+    the usual distance.
     """
-    times = sorted(packet.dts for packet in packets if packet.dts is not None)
-    if all(a is not None and b is not None and a <= b for a, b in zip(stamps, stamps[1:])):
+    times = [time for time in decoded_at if time is not None]
+    held_back = len(stamps) - len(times)
+    if None not in stamps and stamps == sorted(stamps) or not times:
         return stamps
-    return times if len(times) == len(packets) == len(stamps) else stamps
+    if decoded_at[:len(times)] != times or any(a >= b for a, b in zip(times, times[1:])):
+        return stamps
+    usual = usual_step(times, 1)
+    return times + [times[-1] + usual * number for number in range(1, held_back + 1)]
 
 
 def timeline_facts(stamps: list[int | None], last_duration: int | None, tick: Fraction, rounding: int,

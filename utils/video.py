@@ -188,7 +188,7 @@ def read_metadata(path: Path) -> dict:
 
 
 def metadata_in(text: str) -> dict:
-    """Return what `write_video` stored, of the text of a comment field; empty if it did not write the text."""
+    """Return what `write_video` stored, given a comment field; empty if `write_video` did not write it."""
     try:
         metadata = json.loads(text)
     except ValueError:

@@ -138,6 +138,14 @@ def test_variable_rate_is_sampled_by_time(make, suffix):
         assert taken(path, fps) == [int(np.searchsorted(seconds, t + rounding, "right")) - 1 for t in moments]
 
 
+def test_encoder_that_begins_late_holds_no_frame(make):
+    """Xvid writes nothing for the first frames: the first packet is decoded at 0 and shown three ticks later."""
+    path = make("late.avi", "-c:v", "libxvid", "-bf", 2)
+    player, (info, numbers) = shown(path), read_numbers(path)
+    assert numbers == player.codes and info.rates is None
+    assert info.seconds == pytest.approx(player.seconds, abs=1e-3)
+
+
 def test_rate_that_only_jitters_is_the_recorded_one(make):
     path = make("phone.mp4", "-vf", "settb=1/90000,setpts='N*3000+mod(N*7919,200)'", "-fps_mode", "vfr",
                 "-enc_time_base", "1:90000")
