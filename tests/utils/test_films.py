@@ -139,7 +139,7 @@ def test_variable_rate_is_sampled_by_time(make, suffix):
 
 
 def test_encoder_that_begins_late_holds_no_frame(make):
-    """Xvid writes nothing for the first frames: the first packet is decoded at 0 and shown three ticks later."""
+    """Xvid writes nothing for the first frames: the first packet is decoded at 0 and shown at 3."""
     path = make("late.avi", "-c:v", "libxvid", "-bf", 2)
     player, (info, numbers) = shown(path), read_numbers(path)
     assert numbers == player.codes and info.rates is None
