@@ -35,12 +35,11 @@ class Packet:
     """What a container says of a frame before it is decoded; times are in its ticks."""
 
     pts: int | None    # when it is shown
-    dts: int | None    # when it is to be decoded
     is_discard: bool   # it is decoded for others' sake, and not shown
 
     @staticmethod
     def of(packet: av.Packet) -> "Packet":
-        return Packet(packet.pts, packet.dts, packet.is_discard)
+        return Packet(packet.pts, packet.is_discard)
 
 
 def open_video(path: Path) -> tuple[av.container.InputContainer, av.VideoStream]:

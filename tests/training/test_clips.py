@@ -408,6 +408,13 @@ def test_report_has_a_line_for_every_clip(folder, tmp_path):
     ]
 
 
+def test_picture_has_no_rate_in_the_report(tmp_path):
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    data = TrainData(image_dir=str(tmp_path), width=64, height=48, fallback_prompt=["V*"])
+    clips = find_clips(Config(train_data=data, dataset_types=["image"]), 16)
+    assert clip_report(*clips).splitlines()[1] == '  a.png: 64x48, 1 frame -> 64x48, 1 frame, 1 window, "sks"'
+
+
 def test_report_of_one_file_of_each_kind_fits_one_screen(folder):
     source, hevc = ["-i", folder / "spin.mp4"], ["-c:v", "libx265", "-x265-params", "log-level=none"]
     for name, arguments in {
