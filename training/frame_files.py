@@ -1,8 +1,9 @@
 """Every frame that would be trained on, as a picture file: what to look at first when a result is odd.
 
     FOLDER/{clip}/{number}_{seconds}.png   numbers from 00000 in the order of training, at the trained size;
-                                           seconds on the clip's own timeline
-    FOLDER/{clip}.png                      a sheet of up to 96 of them
+                                           seconds on the clip's own timeline; a second clip of one name,
+                                           as another part of a file is, has the number (2)
+    FOLDER/{clip}.png                      a sheet of up to 96 of its frames
 """
 
 import re
