@@ -70,7 +70,7 @@ def write_clip_frames(clip: Clip, target: Path) -> None:
     width = SHEET_WIDTH // COLUMNS - GAP
     height, number, on_sheet = max(1, width * clip.size[1] // clip.size[0]), 0, []
     with replacing_folder(target) as partial:
-        for frames in iter_frames(clip.path, clip.frames, clip.size):
+        for frames in iter_frames(clip.path, clip.frames, clip.size, is_plain=clip.info.is_plain):
             for frame in frames:
                 picture = Image.fromarray(frame)
                 picture.save(partial / f"{number:05d}_{clip.seconds[number]:.3f}.png", compress_level=1)

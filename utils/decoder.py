@@ -40,10 +40,13 @@ def comment(path: Path) -> str:
         return _ask(process, path, "comment")["comment"]
 
 
-def decode(path: Path, indices: list[int]) -> np.ndarray:
-    """Return the frames at `indices`, uint8 (f h w c). Raises UserError if one cannot be decoded."""
+def decode(path: Path, indices: list[int], is_plain: bool = False) -> np.ndarray:
+    """Return the frames at `indices`, uint8 (f h w c). Raises UserError if one cannot be decoded.
+
+    `is_plain`: as in the file's VideoInfo; then decord may read it.
+    """
     with _decoder(path) as process:
-        facts = _ask(process, path, indices)
+        facts = _ask(process, path, {"indices": indices, "is_plain": is_plain})
         frames = np.empty(facts["shape"], np.uint8)
         if process.stdout.readinto(frames.reshape(-1).data) != frames.nbytes:
             raise _lost(process, path)
@@ -88,7 +91,7 @@ def _start() -> subprocess.Popen:
         stderr=subprocess.DEVNULL, start_new_session=True)
 
 
-def _ask(process: subprocess.Popen, path: Path, wanted: str | list[int]) -> dict[str, Any]:
+def _ask(process: subprocess.Popen, path: Path, wanted: str | dict) -> dict[str, Any]:
     request = {"path": os.path.abspath(path), "wanted": wanted, "seconds": SECONDS}
     try:
         process.stdin.write(json.dumps(request).encode() + b"\n")

@@ -113,7 +113,8 @@ def look_at_film(path: Path, keep_alive) -> dict:
         facts = timeline_facts(stamps, duration, stream.time_base,
                                ROUNDING if stream.time_base <= LONGEST_TICK else 0, declared,
                                container.format.name in TIME_STARTS_ANEW, notes)
-        plain = not seen["interlaced"] and len(packets) == len(stamps) and is_plain(first, stream, packets)
+        plain = not (seen["interlaced"] or seen["sizes"]) and len(packets) == len(stamps) \
+            and is_plain(first, stream, packets)
     damage = f"{seen['corrupt']} frames are incomplete" if seen["corrupt"] else ""
     return {**facts, "width": size[0], "height": size[1], "changes": changes, "is_plain": plain,
             "damage": damage, "comment": container.metadata.get("comment", "")}

@@ -87,11 +87,15 @@ def read_frames(path: Path, indices: Sequence[int], size: tuple[int, int] | None
 
 
 def iter_frames(
-    path: Path, indices: Sequence[int], size: tuple[int, int] | None = None, chunk: int = 16
+    path: Path, indices: Sequence[int], size: tuple[int, int] | None = None, chunk: int = 16,
+    is_plain: bool = False
 ) -> Iterator[np.ndarray]:
-    """Yield the frames of `read_frames` in pieces of `chunk`, so a long clip is never whole in memory."""
+    """Yield the frames of `read_frames` in pieces of `chunk`, so a long clip is never whole in memory.
+
+    `is_plain`: as in the file's VideoInfo; then decord may read it.
+    """
     for first in range(0, len(indices), chunk):
-        pixels = decode(Path(path), list(indices[first : first + chunk]))
+        pixels = decode(Path(path), list(indices[first : first + chunk]), is_plain)
         yield pixels if size is None else np.stack([resize_and_crop(frame, size) for frame in pixels])
 
 

@@ -117,10 +117,11 @@ def test_file_that_changes_is_opened_anew(clip, tmp_path):
 
 def test_file_that_decord_gives_up_is_read_all_the_same(clip, monkeypatch):
     """decord waits for its own threads only so many times, so it gives up any file on a busy machine."""
+    assert probe(clip).is_plain
     before = read_frames(clip, range(5))
     monkeypatch.setattr(decoder, "_free", [])
     monkeypatch.setenv("DECORD_EOF_RETRY_MAX", "0")
-    assert np.array_equal(read_frames(clip, range(5)), before)
+    assert np.array_equal(decoder.decode(clip, list(range(5)), is_plain=True), before)
 
 
 @pytest.mark.parametrize("width", [64, 96])   # below 80 pixels another decoder is used

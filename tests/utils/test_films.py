@@ -214,6 +214,20 @@ def test_interlaced_clip_has_no_comb_lines(tmp_path):
     assert comb(frames) < comb(recorded) / 5 and np.abs(frames.astype(int) - recorded).mean() < 3
 
 
+def test_clip_whose_first_frames_are_not_interlaced_has_no_comb_lines(tmp_path):
+    for name, options in (("a.ts", ["-x264-params", "fake-interlaced=1"]),
+                          ("b.ts", ["-flags", "+ilme+ildct", "-x264-params", "tff=1"])):
+        ffmpeg("-f", "lavfi", "-i", "testsrc2=s=160x120:r=25:d=0.5", *options, "-c:v", "libx264",
+               "-pix_fmt", "yuv420p", tmp_path / name)
+    (tmp_path / "both.ts").write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    path = tmp_path / "both.mp4"
+    ffmpeg("-i", tmp_path / "both.ts", "-c", "copy", path)
+    info = probe(path)
+    assert "interlaced: its comb lines are removed" in info.notes and not info.is_plain
+    *_, last = (get_pixels() for get_pixels in read_film(path))
+    assert np.array_equal(read_frames(path, [info.num_frames - 1])[0], last)
+
+
 COLOURS = [(200, 60, 30), (30, 160, 60), (40, 60, 190), (235, 235, 235), (16, 16, 16), (120, 120, 120),
            (200, 200, 40)]
 
