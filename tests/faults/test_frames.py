@@ -23,7 +23,7 @@ from tests.reliability import IS_FULL, Report, count, numbers
 from training.clips import Clip, find_clips
 from training.config import Config, TrainData
 from utils.errors import UserError
-from utils.video import read_frames
+from utils.video import iter_frames, read_frames
 
 RATES = range(3, 61)
 TOLERANCE = 12   # levels of 255, between the colours of two decoders
@@ -55,7 +55,7 @@ def find(path: Path, fps: float) -> Clip:
 
 def faults(kind: Kind, clip: Clip, fps: float, player: Shown) -> list[str]:
     """Say what is wrong with the frames of `clip`, sampled at `fps`."""
-    codes, patches = trained_on(clip.path, clip.frames, clip.size, player.size)
+    codes, patches = trained_on(clip.path, clip.frames, clip.size, player.size, clip.info.is_plain)
     if len(codes) != len(clip.frames):
         return [f"{len(codes)} frames are read of {len(clip.frames)}"]
     if player.codes.count(None) > 0.1 * len(player.codes):
@@ -74,9 +74,10 @@ def faults(kind: Kind, clip: Clip, fps: float, player: Shown) -> list[str]:
 
 @functools.lru_cache(maxsize=64)   # every rate above a clip's own takes the same frames
 def trained_on(path: Path, frames: tuple[int, ...], size: tuple[int, int],
-               displayed: tuple[float, float]) -> tuple[list[int | None], np.ndarray]:
-    """Return what is on the frames at the trained `size`, as `look` does."""
-    return look(read_frames(path, frames, size), regions_of_crop(displayed, size))
+               displayed: tuple[float, float], is_plain: bool) -> tuple[list[int | None], np.ndarray]:
+    """Return what is on the frames at the trained `size`, as `look` does, read as training reads them."""
+    pixels = np.concatenate(list(iter_frames(path, frames, size, is_plain=is_plain)))
+    return look(pixels, regions_of_crop(displayed, size))
 
 
 def mismatches(samples: Samples, way: tuple[list[set[int]], int], fps: float, player: Shown,
