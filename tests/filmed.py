@@ -18,8 +18,9 @@ import numpy as np
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 PATCHES = np.array([(200, 40, 40), (40, 160, 40), (50, 70, 210), (128, 128, 128), (255, 255, 255)])
 HIDDEN = (255, 0, 255)   # the colour of the last patch where it is transparent
-PICTURES = (".gif", ".webp", ".apng")
+PICTURES = (".gif", ".webp", ".apng", ".png")
 SHORTEST, INSTEAD = 0.011, 0.1   # seconds: browsers show a picture of less than the first for the second
+WIDTH, HEIGHT = 240, 180
 EXACT = 1e-6             # seconds, for what floats do to a moment
 BITS = 5                 # per row of bars; two rows make a number, and two more repeat it inverted
 SQUARE = 0.8             # side of the square that has bars and patches, as a part of the frame's shorter side
@@ -43,7 +44,7 @@ def regions(width: float, height: float) -> np.ndarray:
     return np.array(boxes) * side + (left, top, left, top)
 
 
-def draw(num_frames: int, width: int, height: int, alpha: bool = False) -> np.ndarray:
+def draw(num_frames: int, width: int = WIDTH, height: int = HEIGHT, alpha: bool = False) -> np.ndarray:
     """Return frames 0, 1, ... (f h w c) with their number, uint8, RGB or RGBA with a transparent patch."""
     y, x = np.mgrid[:height, :width]
     background = np.stack([60 + 60 * x / width, 60 + 60 * y / height, np.full(x.shape, 90), x * 0 + 255], -1)
@@ -76,6 +77,24 @@ def look(frames: np.ndarray, boxes: np.ndarray) -> tuple[list[int | None], np.nd
     values = (is_white[:, 0] << np.arange(2 * BITS)).sum(axis=1)
     return [int(value) if good else None for value, good in zip(values, readable)], \
         means[:, 4 * (BITS + 2) :]
+
+
+def numbers_on(frames: np.ndarray) -> list[int | None]:
+    """Return the number that each frame (h w c), whole and not stretched, shows; None where unreadable."""
+    return look(frames, regions(frames.shape[2], frames.shape[1]))[0]
+
+
+def ffmpeg(*arguments: object, input: bytes | None = None) -> bytes:
+    """Run the bundled ffmpeg and return what it writes to stdout."""
+    command = [FFMPEG, "-v", "error", "-y", *map(str, arguments)]
+    return subprocess.run(command, check=True, input=input, stdout=subprocess.PIPE).stdout
+
+
+def write_source(path: Path, num_frames: int) -> Path:
+    """Write filmed frames of 24 fps without loss (FFV1), to make other files from."""
+    ffmpeg("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{WIDTH}x{HEIGHT}", "-r", 24, "-i", "-",
+           "-c:v", "ffv1", "-pix_fmt", "yuv420p", path, input=draw(num_frames).tobytes())
+    return path
 
 
 def regions_of_crop(displayed: tuple[float, float], size: tuple[int, int]) -> np.ndarray:

@@ -344,6 +344,7 @@ def by_container() -> Iterator[Kind]:
                           ("m2ts.m2ts", f"{COMMON['ts']} -mpegts_m2ts_mode 1"), ("dvd.vob", COMMON["mpg"]),
                           ("frames.y4m", "-pix_fmt yuv420p")):
         yield Kind("ways of writing", name, (f"{{source}} {options}",))
+    yield from by_recorder()
     for suffix in ("ts", "mpg"):
         yield Kind("concatenated", f"concat.{suffix}", (
             f"{{source}} {COMMON[suffix]}", f"{{source}} -ss 1 {COMMON[suffix]} -output_ts_offset 2",
@@ -354,6 +355,36 @@ def by_container() -> Iterator[Kind]:
             if (name, suffix) != ("sizes", "mkv"):   # no decoder would know of the second size
                 yield Kind("concatenated", f"two_{name}.{suffix}", (
                     first, f"{{source}} {second} {COMMON[suffix]}", "-f concat -safe 0 -i {list} -c copy"))
+
+
+def by_recorder() -> Iterator[Kind]:
+    """Files as phones, screen recorders and streams leave them."""
+    phone = "settb=1/600,setpts='20*N+floor(7*sin(N*5))+floor(N/10)*3'"   # shutter times follow the light
+    yield Kind("recorders", "phone.mov", (
+        f"{{source}} -vf \"transpose=2,{phone}\" -fps_mode passthrough -enc_time_base filter "
+        f"{X265} -x265-params {QUIET}:keyint=30 -pix_fmt yuv420p10le -tag:v hvc1 -video_track_timescale 600",
+        "-display_rotation 270 -i {0} -f lavfi -i sine=r=48000:d=2 -map 0 -map 1 -c:v copy"))
+    yield Kind("recorders", "screen.webm", (   # frames only where something moves, one keyframe, no durations
+        f"{{source}} -vf \"settb=1/1000,setpts='N*33+floor(N/12)*700'\" -fps_mode passthrough "
+        f"-enc_time_base filter {VP8} -g 3000 -live 1",))
+    with_sound = f"{{source}} -f lavfi -i sine=r=48000:d=4 {COMMON['mp4']} -c:a aac"
+    for suffix in ("mp4", "mkv", "ts"):
+        for name, delayed in (("picture", "-itsoffset 0.8 -i {0} -i {0} -map 0:v -map 1:a -c copy"),
+                              ("sound", "-i {0} -itsoffset 1 -i {0} -map 0:v -map 1:a -c copy")):
+            yield Kind("recorders", f"late_{name}.{suffix}", (with_sound, delayed))
+    one_keyframe = f"{{source}} {X264} -pix_fmt yuv420p -x264-params keyint=infinite:scenecut=0:bframes=3"
+    yield Kind("recorders", "one_keyframe.mp4", (one_keyframe,), num_frames=150)
+    yield Kind("recorders", "cut_far_from_keyframe.mp4", (one_keyframe, "-ss 5 -i {0} -t 1 -c copy"),
+               num_frames=150)
+    for suffix in ("mp4", "mkv"):   # the first frames refer to one that is lost
+        yield Kind("recorders", f"lost_keyframe.{suffix}", (
+            f"{{source}} {X264} -pix_fmt yuv420p -g 20 -bf 2",
+            "-i {0} -c copy -bsf:v noise=drop='eq(n\\,0)'"))
+    yield Kind("recorders", "slides.mkv", (f"{{source}} {COMMON['mkv']}",), num_frames=6, rate="1/3")
+    yield Kind("recorders", "repeated.mp4", (f"{{source}} {COMMON['mp4']}", "-stream_loop 2 -i {0} -c copy"))
+    yield Kind("recorders", "dv_ntsc.avi", (
+        "{source} -vf scale=720:480,setdar=4/3 -pix_fmt yuv411p -c:v dvvideo",), (160, 120), 12, "30000/1001")
+    yield Kind("recorders", "animated.png", ("{source} -f apng -plays 0 -pred mixed",))
 
 
 def main() -> None:

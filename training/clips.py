@@ -12,7 +12,7 @@ from training.looking import look_at_clips
 from utils.containers import is_image, is_text
 from utils.errors import UserError, attempt
 from utils.prompts import names_motion, with_token
-from utils.video import SAME_PICTURE, VideoInfo, read_metadata, sampled_fps, sampled_frames, trained_size
+from utils.video import SAME_PICTURE, VideoInfo, metadata_in, sampled_fps, sampled_frames, trained_size
 
 # keys that say whether a clip is long enough for a window
 LENGTH_KEYS = {"train_data.n_sample_frames", "train_data.fps", "train_data.frame_step"}
@@ -77,15 +77,14 @@ def clip_report(exemplars: list[Clip], regularization: list[Clip]) -> str:
     """Return the table a user reads before training: one line per clip, every clip accounted for."""
     lines = []
     for role, clips in (("exemplar", exemplars), ("regularization", regularization)):
-        lines.append(f"{len(clips)} {role} clip{'s' if len(clips) != 1 else ''}")
+        lines.append(_count(len(clips), f"{role} clip"))
         for clip in clips:
-            rates = [f"{rate:.4g}" for rate in clip.info.rates or [clip.info.fps]]
-            native = (f"{clip.info.width}x{clip.info.height} @ {' to '.join(rates)} fps, "
-                      f"{clip.info.num_frames} frames")
-            trained = f"{clip.size[0]}x{clip.size[1]} @ {clip.fps:.4g} fps, {len(clip.frames)} frames"
+            info = clip.info
+            native = _described((info.width, info.height), info.rates or (info.fps,), info.num_frames)
+            trained = _described(clip.size, (clip.fps,), len(clip.frames))
             more = f" (+{len(clip.captions) - 1} more)" if len(clip.captions) > 1 else ""
-            lines.append(f"  {clip.path.name}: {native} -> {trained}, {clip.num_windows} "
-                         f"window{'s' if clip.num_windows != 1 else ''}, \"{clip.captions[0]}\"{more}")
+            lines.append(f"  {clip.path.name}: {native} -> {trained}, {_count(clip.num_windows, 'window')}, "
+                         f"\"{clip.captions[0]}\"{more}")
             lines += [f"    note: {remark}" for remark in clip.remarks]
     return "\n".join(lines)
 
@@ -112,7 +111,7 @@ def make_clip(listed: ListedClip, role: str, config: Config, stride: int,
     if info.width < size[0] or info.height < size[1]:
         remarks.append("smaller than the trained size: it is enlarged")
     is_slow = fps < data.fps / 1.25 and not listed.frame_step and not is_image(path)
-    if is_slow and not (role == "regularization" and is_own_video(path)):
+    if is_slow and not (role == "regularization" and is_own_video(info)):
         remarks.append(f"recorded at {fps:.4g} fps, not {data.fps:.4g}: "
                        f"the motion is learned {data.fps / fps:.2g} times too fast")
     remarks += info.notes
@@ -165,9 +164,9 @@ def count_frozen(info: VideoInfo, frames: tuple[int, ...]) -> int:
     return sum(changed[b] - changed[a] < SAME_PICTURE for a, b in zip(frames, frames[1:]))
 
 
-def is_own_video(path: Path) -> bool:
+def is_own_video(info: VideoInfo) -> bool:
     """Say whether this program rendered the video, whose rate is then the one that its base knows."""
-    return {"prompt", "base"} <= set(read_metadata(path))
+    return {"prompt", "base"} <= set(metadata_in(info.comment))
 
 
 def _mark_repeats(exemplars: list[Clip], regularization: list[Clip]) -> tuple[list[Clip], list[Clip]]:
@@ -180,6 +179,12 @@ def _mark_repeats(exemplars: list[Clip], regularization: list[Clip]) -> tuple[li
         if len(marked) <= len(exemplars):
             names.setdefault(clip.digest, clip.path.name)
     return marked[:len(exemplars)], marked[len(exemplars):]
+
+
+def _described(size: tuple[int, int], rates: tuple[float, ...], num_frames: int) -> str:
+    """Return size, rates and number of frames for a person to read; a picture has no rate."""
+    rate = f" @ {' to '.join(f'{rate:.4g}' for rate in rates)} fps" if num_frames > 1 else ""
+    return f"{size[0]}x{size[1]}{rate}, {_count(num_frames, 'frame')}"
 
 
 def _count(number: int, noun: str) -> str:

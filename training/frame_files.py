@@ -1,8 +1,9 @@
 """Every frame that would be trained on, as a picture file: what to look at first when a result is odd.
 
     FOLDER/{clip}/{number}_{seconds}.png   numbers from 00000 in the order of training, at the trained size;
-                                           seconds on the clip's own timeline
-    FOLDER/{clip}.png                      a sheet of up to 96 of them
+                                           seconds on the clip's own timeline; a second clip of one name,
+                                           as another part of a file is, has the number (2)
+    FOLDER/{clip}.png                      a sheet of up to 96 of its frames
 """
 
 import re
@@ -19,6 +20,7 @@ from utils.video import iter_frames
 
 FRAME_NAME = re.compile(r"\d{5,}_\d+\.\d{3}\.png")
 ON_SHEET, COLUMNS, SHEET_WIDTH = 96, 8, 1280   # frames, frames a row, pixels
+GAP = 4                                        # pixels between frames
 
 
 def write_frames(exemplars: list[Clip], regularization: list[Clip], folder: Path,
@@ -30,24 +32,45 @@ def write_frames(exemplars: list[Clip], regularization: list[Clip], folder: Path
     """
     names = [{clip.path.name.casefold() for clip in clips} for clips in (exemplars, regularization)]
     other = folder / "regularization" if names[0] & names[1] else folder
-    targets = [(clip, folder / clip.path.name) for clip in exemplars] \
-        + [(clip, other / clip.path.name) for clip in regularization]
-    problems = [f"--frames: {target} is there already, and is no folder of frames. Name another folder."
-                for _, target in targets if target.exists() and not _is_ours(target)]
+    targets = _folders(exemplars, folder) + _folders(regularization, other)
+    problems = []
+    for _, target in targets:
+        found = target if target.exists() else sheet_of(target)
+        if found.exists() and not _is_ours(found):
+            problems.append(f"--frames: {found} is there already, and does not hold frames of a clip. "
+                            f"Name another folder.")
     if problems:
         raise UserError(*problems)
     for clip, target in progress(targets):
         write_clip_frames(clip, target)
 
 
+def _folders(clips: list[Clip], folder: Path) -> list[tuple[Clip, Path]]:
+    """Return each clip and the folder of its frames; parts of one file are numbered."""
+    folders, taken = [], set()
+    for clip in clips:
+        name, number = clip.path.name, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{clip.path.stem} ({number}){clip.path.suffix}"
+        taken.add(name.casefold())
+        folders.append((clip, folder / name))
+    return folders
+
+
+def sheet_of(target: Path) -> Path:
+    """Return the file of the sheet that belongs to a folder of frames."""
+    return target.with_name(f"{target.name}.png")
+
+
 def write_clip_frames(clip: Clip, target: Path) -> None:
     """Write the frames of a clip to the folder `target`, and its sheet beside that."""
     num_shown = min(ON_SHEET, len(clip.frames))
     shown = set(np.linspace(0, len(clip.frames) - 1, num_shown).round().astype(int).tolist())
-    width = SHEET_WIDTH // COLUMNS
+    width = SHEET_WIDTH // COLUMNS - GAP
     height, number, on_sheet = max(1, width * clip.size[1] // clip.size[0]), 0, []
     with replacing_folder(target) as partial:
-        for frames in iter_frames(clip.path, clip.frames, clip.size):
+        for frames in iter_frames(clip.path, clip.frames, clip.size, is_plain=clip.info.is_plain):
             for frame in frames:
                 picture = Image.fromarray(frame)
                 picture.save(partial / f"{number:05d}_{clip.seconds[number]:.3f}.png", compress_level=1)
@@ -57,10 +80,10 @@ def write_clip_frames(clip: Clip, target: Path) -> None:
                                                stroke_width=1, stroke_fill="black")
                     on_sheet.append(small)
                 number += 1
-    sheet = Image.new("RGB", (SHEET_WIDTH, -(-len(on_sheet) // COLUMNS) * height))
+    sheet = Image.new("RGB", (SHEET_WIDTH, -(-len(on_sheet) // COLUMNS) * (height + GAP)))
     for place, small in enumerate(on_sheet):
-        sheet.paste(small, (place % COLUMNS * width, place // COLUMNS * height))
-    with replacing(target.with_name(f"{target.name}.png")) as partial:
+        sheet.paste(small, (place % COLUMNS * (width + GAP), place // COLUMNS * (height + GAP)))
+    with replacing(sheet_of(target)) as partial:
         sheet.save(partial)
 
 

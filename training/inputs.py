@@ -29,7 +29,7 @@ from utils.tensor_files import read_metadata, read_rows, read_tensors, write_ten
 from utils.video import iter_frames
 
 VERSION = 1   # raise it when the meaning of the cached tensors changes
-READER = 2    # raise it when a file that is not plain is read into other pixels than before
+READER = 3    # raise it when a file that is not plain is read into other pixels than before
 CAPTIONS_IN_MEMORY = 256   # embeddings, of 315 kB each with ZeroScope: 81 MB
 
 
@@ -66,7 +66,8 @@ def encode_inputs(base: Base, clips: list[Clip], cache_dir: Path,
 
 def encode_clip(pipeline: DiffusionPipeline, clip: Clip) -> dict[str, Tensor]:
     """Return mean and std (f c h w) of every trained frame of a clip."""
-    parts = [encode_frames(pipeline.vae, frames) for frames in iter_frames(clip.path, clip.frames, clip.size)]
+    pieces = iter_frames(clip.path, clip.frames, clip.size, is_plain=clip.info.is_plain)
+    parts = [encode_frames(pipeline.vae, frames) for frames in pieces]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

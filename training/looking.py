@@ -4,18 +4,19 @@ A file that was looked at before, under whatever name, is not decoded again.
 """
 
 import json
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from utils.decoder import MAX_DECODERS
+from utils.decoder import MAX_DECODERS, kill_busy_decoders
 from utils.errors import UserError
 from utils.files import digest_of, file_digest, write_json
 from utils.video import VideoInfo, probe
 
-VERSION = 1   # raise when what is found in a file, or its meaning, changes
+VERSION = 2   # raise when what is found in a file, or its meaning, changes
 
 
 def look_at_clips(paths: list[Path], cache_dir: Path | None,
@@ -31,8 +32,11 @@ def look_at_clips(paths: list[Path], cache_dir: Path | None,
         try:
             for job in progress(as_completed(jobs), len(jobs)):
                 found[jobs[job]] = job.result()
-        finally:   # Ctrl-C does not wait for all that are left
-            pool.shutdown(cancel_futures=True)
+        finally:   # Ctrl-C waits for no clip
+            pool.shutdown(wait=False, cancel_futures=True)
+            while any(job.running() for job in jobs):
+                kill_busy_decoders()
+                time.sleep(0.05)
     return found
 
 

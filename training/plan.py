@@ -140,7 +140,8 @@ def check_sizes(config: Config, strides: tuple[int, int]) -> list[str]:
             for section, width, height, multiple in wanted if width % multiple or height % multiple]
 
 
-def check_single_frames(config: Config, clips: Iterable[Clip], selected: Mapping[str, list[str]]) -> list[str]:
+def check_single_frames(config: Config, clips: Iterable[Clip],
+                        selected: Mapping[str, list[str]]) -> list[str]:
     """Return a problem if temporal layers are to train that single frames skip: they would get no
     gradient."""
     is_skipped = (config.train_data.single_frame_layers == "spatial"

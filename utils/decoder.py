@@ -25,6 +25,7 @@ TOOK_TOO_LONG = 1   # the exit code of a decoder whose time was up
 
 _lock, _turns = threading.Lock(), threading.Semaphore(MAX_DECODERS)
 _free: list[tuple[str, subprocess.Popen]] = []   # decoders, each with the file it has open
+_busy: set[subprocess.Popen] = set()
 
 
 def look(path: Path) -> dict[str, Any]:
@@ -39,14 +40,23 @@ def comment(path: Path) -> str:
         return _ask(process, path, "comment")["comment"]
 
 
-def decode(path: Path, indices: list[int]) -> np.ndarray:
-    """Return the frames at `indices`, uint8 (f h w c). Raises UserError if one cannot be decoded."""
+def decode(path: Path, indices: list[int], is_plain: bool = False) -> np.ndarray:
+    """Return the frames at `indices`, uint8 (f h w c). Raises UserError if one cannot be decoded.
+
+    `is_plain`: as in the file's VideoInfo; then decord may read it.
+    """
     with _decoder(path) as process:
-        facts = _ask(process, path, indices)
+        facts = _ask(process, path, {"indices": indices, "is_plain": is_plain})
         frames = np.empty(facts["shape"], np.uint8)
         if process.stdout.readinto(frames.reshape(-1).data) != frames.nbytes:
             raise _lost(process, path)
         return frames
+
+
+def kill_busy_decoders() -> None:
+    """End all decoders that are at work: the files that they decode are answered by a UserError."""
+    for process in list(_busy):
+        process.kill()
 
 
 @contextmanager
@@ -60,9 +70,15 @@ def _decoder(path: Path) -> Iterator[subprocess.Popen]:
             if chosen:
                 _free.remove(chosen)
         process = chosen[1] if chosen else _start()
+        _busy.add(process)
         try:
             yield process
+        except (KeyboardInterrupt, MemoryError):
+            process.kill()   # the rest of its answer would be taken for the next one
+            process.wait()
+            raise
         finally:
+            _busy.remove(process)
             if process.poll() is None:
                 with _lock:
                     _free.append((name, process))
@@ -75,7 +91,7 @@ def _start() -> subprocess.Popen:
         stderr=subprocess.DEVNULL, start_new_session=True)
 
 
-def _ask(process: subprocess.Popen, path: Path, wanted: str | list[int]) -> dict[str, Any]:
+def _ask(process: subprocess.Popen, path: Path, wanted: str | dict) -> dict[str, Any]:
     request = {"path": os.path.abspath(path), "wanted": wanted, "seconds": SECONDS}
     try:
         process.stdin.write(json.dumps(request).encode() + b"\n")

@@ -13,6 +13,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -20,8 +22,8 @@ import numpy as np
 
 from utils.containers import is_picture_file, is_text
 from utils.errors import UserError
-from utils.films import Packet, broken, decoded, open_video, read_film
-from utils.looking import check_whole, is_plain, look
+from utils.films import broken, open_video, read_film
+from utils.looking import check_whole, look
 from utils.pictures import read_pictures
 
 DECORD_FORMATS = ("mov", "matroska")
@@ -31,8 +33,8 @@ DECORD_WIDTH = 80   # pixels: decord stumbles over the rows of narrower frames
 def serve() -> None:
     """Answer requests {"path", "wanted", "seconds"} until there are no more.
 
-    `wanted`: "look", "comment", or a list of frames. A process that does not get on for `seconds` ends
-    itself, whatever the libraries are at.
+    `wanted`: "look", "comment", or {"indices", "is_plain"} for frames. A process that does not get on for
+    `seconds` ends itself, whatever the libraries are at.
     """
     answers = os.fdopen(os.dup(1), "wb")
     null = open(os.devnull, "w")
@@ -53,19 +55,24 @@ def serve() -> None:
 
 
 def deadline(seconds: float, file) -> Callable[[], None]:
-    """End this process in `seconds`, unless the function returned is called before: then so much later."""
+    """End this process in `seconds`, unless the function returned is called before: then so much later.
+
+    The function ends this process at once if the process that asked is gone.
+    """
     def postpone() -> None:
         nonlocal set_at
+        if os.getppid() != asker:
+            os._exit(1)
         if time.monotonic() - set_at > seconds / 4:   # a thread is started each time
             faulthandler.dump_traceback_later(seconds, exit=True, file=file)
             set_at = time.monotonic()
 
-    set_at = -float("inf")
+    asker, set_at = os.getppid(), -float("inf")
     postpone()
     return postpone
 
 
-def answer(path: Path, wanted: str | list[int],
+def answer(path: Path, wanted: str | dict,
            keep_alive: Callable[[], None]) -> tuple[dict, np.ndarray | None]:
     """Return what is to be said about a file, and its frames if any are wanted."""
     try:
@@ -75,7 +82,7 @@ def answer(path: Path, wanted: str | list[int],
             return {**facts, "damage": complaint() or facts.get("damage", "")}, None
         if wanted == "comment":
             return {"comment": comment(path)}, None
-        frames = pick(path, wanted, keep_alive)
+        frames = pick(path, wanted["indices"], wanted["is_plain"], keep_alive)
         return {"shape": frames.shape}, frames
     except UserError as error:
         return {"error": str(error)}, None
@@ -108,13 +115,13 @@ def complaint() -> str:
     return re.sub(r"^\[[^]]*\] *", "", printed[0])[:100].rstrip(". ") if printed else ""
 
 
-def pick(path: Path, indices: list[int], keep_alive: Callable[[], None]) -> np.ndarray:
+def pick(path: Path, indices: list[int], is_plain: bool, keep_alive: Callable[[], None]) -> np.ndarray:
     """Return the frames at `indices` (f h w c), decoding in order from the last one asked for."""
     check_whole(path)
-    reading, wanted, pixels = opened(path, *identity(path)), sorted(set(indices)), {}
+    reading, wanted, pixels = opened(path, is_plain, *identity(path)), sorted(set(indices)), {}
     if wanted[0] < reading["number"]:
         opened.cache_clear()
-        reading = opened(path, *identity(path))
+        reading = opened(path, is_plain, *identity(path))
     for number in wanted:
         while reading["number"] < number:
             reading["get_pixels"] = next(reading["frames"], None)
@@ -133,40 +140,39 @@ def identity(path: Path) -> tuple[int, int, int]:
 
 
 @functools.lru_cache(maxsize=1)
-def opened(path: Path, *_: int) -> dict:
+def opened(path: Path, is_plain: bool, *_: int) -> dict:
     """Return a file being read: its `frames`, as `read_film` yields them, and the last one's `number`."""
     if is_picture_file(path):
         frames = (lambda pixels=pixels: pixels for pixels, _, _ in read_pictures(path))
     else:
-        frames = read_with_decord(path) if suits_decord(path) else read_film(path)
+        frames = read_with_decord(path) if is_plain and suits_decord(path) else read_film(path)
     return {"frames": frames, "number": -1, "get_pixels": None}
 
 
 def suits_decord(path: Path) -> bool:
-    """Say whether decord is sure to read a file rightly: plain H.264 in mp4, mov or mkv, not too narrow."""
+    """Say whether decord is sure to read a plain file rightly: H.264 in mp4, mov or mkv, not too narrow."""
     container, stream = open_video(path)
     with container:
-        if stream.codec_context.name != "h264" or not container.format.name.startswith(DECORD_FORMATS) \
-                or stream.codec_context.width < DECORD_WIDTH or not is_text(path):
-            return False
-        packets = []
-        first = next(decoded(container, stream, path, packets))
-        packets += [Packet.of(packet) for packet in container.demux(stream) if packet.size]
-        return is_plain(first, stream, packets)
+        return stream.codec_context.name == "h264" and container.format.name.startswith(DECORD_FORMATS) \
+            and stream.codec_context.width >= DECORD_WIDTH and is_text(path)
 
 
 def read_with_decord(path: Path) -> Iterator[Callable[[], np.ndarray]]:
-    """Yield like `read_film`, for a plain file. decord mixes frames up where it seeks, so it never does."""
+    """Yield like `read_film`, for a plain file. decord mixes frames up where it seeks, so it never does.
+
+    Where decord gives up, `read_film` goes on. decord looks only so many times whether its threads have a
+    frame, and on a busy machine that is not enough, whatever the file.
+    """
     import decord
 
     decord.logging.set_level(decord.logging.ERROR)
     number = 0
-    try:
+    with suppress(RuntimeError, StopIteration, decord.DECORDError):
         reader = decord.VideoReader(str(path), num_threads=2)
-        for number in range(len(reader)):
+        while number < len(reader):
             yield reader.next().asnumpy
-    except (RuntimeError, StopIteration, decord.DECORDError) as error:
-        raise broken(path, number) from error
+            number += 1
+    yield from islice(read_film(path), number, None)
 
 
 if __name__ == "__main__":

@@ -35,12 +35,11 @@ class Packet:
     """What a container says of a frame before it is decoded; times are in its ticks."""
 
     pts: int | None    # when it is shown
-    dts: int | None    # when it is to be decoded
     is_discard: bool   # it is decoded for others' sake, and not shown
 
     @staticmethod
     def of(packet: av.Packet) -> "Packet":
-        return Packet(packet.pts, packet.dts, packet.is_discard)
+        return Packet(packet.pts, packet.is_discard)
 
 
 def open_video(path: Path) -> tuple[av.container.InputContainer, av.VideoStream]:
@@ -109,8 +108,9 @@ def read_film(path: Path) -> Iterator[Callable[[], np.ndarray]]:
     """Yield, for every frame that a player shows, a function that returns its pixels (h w c)."""
     container, stream = open_video(path)
     with container:
-        to_pixels = converter(stream)
+        to_pixels = None
         for frame in deinterlaced(decoded(container, stream, path)):
+            to_pixels = to_pixels or converter(frame, stream)
             yield lambda frame=frame: to_pixels(frame)
 
 
@@ -149,20 +149,20 @@ def filtering(template: av.VideoFrame, *filters: tuple[str, dict[str, str]]) -> 
     return push
 
 
-def converter(stream: av.VideoStream) -> Callable[[av.VideoFrame], np.ndarray]:
-    """Return a function from a frame to its pixels (h w c), all of the first frame's size."""
-    graphs, size = {}, []
+def converter(first: av.VideoFrame, stream: av.VideoStream) -> Callable[[av.VideoFrame], np.ndarray]:
+    """Return a function from a frame to its pixels (h w c), all of the first frame's size and orientation."""
+    graphs, size = {}, recorded_size(first, stream)
+    turn = orientation(first)   # once: a frame that is asked lives on until Python looks for reference cycles
 
     def to_pixels(frame: av.VideoFrame) -> np.ndarray:
-        size[:] = size or [recorded_size(frame, stream)]
         colours = (frame.colorspace, frame.color_range, frame.color_trc)
         key = (frame.width, frame.height, frame.format.name, *colours)
         if key not in graphs:
-            graphs[key] = filtering(frame, *to_rgb(frame, size[0]))
+            graphs[key] = filtering(frame, *to_rgb(frame, size))
         pixels = graphs[key](frame)[0].to_ndarray()
         if pixels.shape[2] == 4:
             pixels, _ = composite(pixels)
-        return upright(pixels, orientation(frame))
+        return upright(pixels, turn)
 
     return to_pixels
 

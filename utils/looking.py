@@ -81,8 +81,8 @@ def look_at_pictures(path: Path, keep_alive) -> dict:
 def look_at_film(path: Path, keep_alive) -> dict:
     """Look at what FFmpeg reads."""
     container, stream = open_video(path)
-    stamps, changes, packets, seen, before, duration, notes = [], [], [], Counter(), None, 0, []
-    decoding_stamps = []
+    stamps, decoded_at, changes, packets, notes = [], [], [], [], []
+    seen, before, duration = Counter(), None, 0
     with container:
         for frame in decoded(container, stream, path, packets):
             if not stamps:
@@ -92,7 +92,7 @@ def look_at_film(path: Path, keep_alive) -> dict:
             changes.append(difference(before, planes) if before else 0.0)
             before, duration = planes, frame.duration
             stamps.append(frame.pts)
-            decoding_stamps.append(frame.dts)
+            decoded_at.append(frame.dts)
             seen["interlaced"] += frame.interlaced_frame
             seen["sizes"] += (frame.width, frame.height) != (first.width, first.height)
             seen["corrupt"] += frame.is_corrupt
@@ -108,26 +108,32 @@ def look_at_film(path: Path, keep_alive) -> dict:
             notes.append(f"it has {num_others + 1} video streams, of which number {stream.index} is used")
         if num_discarded := sum(packet.is_discard for packet in packets):
             notes.append(f"{num_discarded} more frames are recorded, which players do not show")
-        known = [stamp for stamp in decoding_stamps if stamp is not None]
-        if goes_back(stamps) and len({b - a for a, b in zip(known, known[1:])}) == 1:
-            # AVI has no times but those of decoding. Frames that come out after the last packet have none
-            step = known[1] - known[0]
-            stamps = [known[0] + step * number for number in range(len(stamps))]
-            if container.format.name != "avi":
-                notes.append("its timestamps go back: frames are shown in the order in which they are decoded")
+        stamps = in_order(stamps, decoded_at)
         declared = [stream.average_rate, stream.base_rate, stream.guessed_rate]
         facts = timeline_facts(stamps, duration, stream.time_base,
                                ROUNDING if stream.time_base <= LONGEST_TICK else 0, declared,
                                container.format.name in TIME_STARTS_ANEW, notes)
-        plain = not seen["interlaced"] and len(packets) == len(stamps) and is_plain(first, stream, packets)
+        plain = not (seen["interlaced"] or seen["sizes"]) and len(packets) == len(stamps) \
+            and is_plain(first, stream, packets)
     damage = f"{seen['corrupt']} frames are incomplete" if seen["corrupt"] else ""
     return {**facts, "width": size[0], "height": size[1], "changes": changes, "is_plain": plain,
-            "damage": damage}
+            "damage": damage, "comment": container.metadata.get("comment", "")}
 
 
-def goes_back(stamps: list[int | None]) -> bool:
-    """Say whether every frame has a timestamp, and one is not later than the one before."""
-    return None not in stamps and any(a >= b for a, b in zip(stamps, stamps[1:]))
+def in_order(stamps: list[int | None], decoded_at: list[int | None]) -> list[int | None]:
+    """Return the timestamps of frames; if one is missing or goes back, the times of decoding, as ffmpeg does.
+
+    AVI has no other times. A decoder holds frames back and gives no time with the last ones: they follow at
+    the usual distance.
+    """
+    times = [time for time in decoded_at if time is not None]
+    held_back = len(stamps) - len(times)
+    if None not in stamps and stamps == sorted(stamps) or not times:
+        return stamps
+    if decoded_at[:len(times)] != times or any(a >= b for a, b in zip(times, times[1:])):
+        return stamps
+    usual = usual_step(times, 1)
+    return times + [times[-1] + usual * number for number in range(1, held_back + 1)]
 
 
 def timeline_facts(stamps: list[int | None], last_duration: int | None, tick: Fraction, rounding: int,

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps, ImageSequence
 
 from utils.errors import UserError
 
+ANIMATED = ("GIF", "PNG", "WEBP")   # not MPO, a photo of a phone that also holds a depth or gain map
 SHORTEST, INSTEAD = 11, 100   # milliseconds: what is shorter is shown for as long as the second
 
 
@@ -19,7 +20,8 @@ def read_pictures(path: Path) -> Iterator[tuple[np.ndarray, float, bool]]:
     """Yield every picture, how many milliseconds it is shown, and whether some of it is transparent."""
     try:
         with Image.open(path) as image:
-            for number, frame in enumerate(ImageSequence.Iterator(image)):
+            frames = ImageSequence.Iterator(image) if image.format in ANIMATED else [image]
+            for number, frame in enumerate(frames):
                 # a PNG may have a default picture that is no part of its animation
                 if number == 0 and getattr(image, "default_image", False) and image.n_frames > 1:
                     continue

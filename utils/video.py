@@ -39,7 +39,7 @@ class VideoInfo:
     notes: tuple[str, ...] = field(default=(), compare=False)   # what is odd
     damage: str = field(default="", compare=False)              # what the decoder found wrong
     is_plain: bool = field(default=True, compare=False)         # any reader reads it alike, frame by frame
-
+    comment: str = field(default="", compare=False, repr=False)   # the file's comment field
 
     @staticmethod
     def from_facts(facts: dict) -> "VideoInfo":
@@ -87,11 +87,15 @@ def read_frames(path: Path, indices: Sequence[int], size: tuple[int, int] | None
 
 
 def iter_frames(
-    path: Path, indices: Sequence[int], size: tuple[int, int] | None = None, chunk: int = 16
+    path: Path, indices: Sequence[int], size: tuple[int, int] | None = None, chunk: int = 16,
+    is_plain: bool = False
 ) -> Iterator[np.ndarray]:
-    """Yield the frames of `read_frames` in pieces of `chunk`, so a long clip is never whole in memory."""
+    """Yield the frames of `read_frames` in pieces of `chunk`, so a long clip is never whole in memory.
+
+    `is_plain`: as in the file's VideoInfo; then decord may read it.
+    """
     for first in range(0, len(indices), chunk):
-        pixels = decode(Path(path), list(indices[first : first + chunk]))
+        pixels = decode(Path(path), list(indices[first : first + chunk]), is_plain)
         yield pixels if size is None else np.stack([resize_and_crop(frame, size) for frame in pixels])
 
 
@@ -116,11 +120,6 @@ def frame_changes(frames: np.ndarray) -> list[float]:
     # pair by pair, because all frames as integers would take twice the memory
     return [float(np.abs(after.astype(np.int16) - before).mean())
             for before, after in zip(frames, frames[1:])]
-
-
-def frame_step(native_fps: float, fps: float) -> int:
-    """Return n such that every n-th recorded frame is closest to `fps` frames a second; at least 1."""
-    return max(1, round(native_fps / fps))
 
 
 def trained_size(width: int, height: int, target: tuple[int, int], stride: int,
@@ -187,8 +186,16 @@ def colour_options(height: int) -> list[str]:
 def read_metadata(path: Path) -> dict:
     """Return what `write_video` stored in the file's comment field; empty if it did not write the file."""
     try:
-        metadata = json.loads(comment(Path(path)))
-    except (UserError, ValueError):
+        return metadata_in(comment(Path(path)))
+    except UserError:
+        return {}
+
+
+def metadata_in(text: str) -> dict:
+    """Return what `write_video` stored, given a comment field; empty if `write_video` did not write it."""
+    try:
+        metadata = json.loads(text)
+    except ValueError:
         return {}
     return metadata if isinstance(metadata, dict) else {}
 

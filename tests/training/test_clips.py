@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import draw_frames, write_clip
-from tests.video_files import ffmpeg
+from tests.filmed import ffmpeg
 from training.clips import clip_report, find_clips, make_clip
 from training.config import Config, TrainData
 from training.data_folders import ListedClip
@@ -407,6 +407,13 @@ def test_report_has_a_line_for_every_clip(folder, tmp_path):
         '  a_dog_running.mp4: 64x64 @ 8 fps, 5 frames -> 64x64 @ 8 fps, 5 frames, 2 windows, "a dog running"',
         "    note: the caption is the file name, for want of another: a_dog_running.mp4",
     ]
+
+
+def test_picture_has_no_rate_in_the_report(tmp_path):
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    data = TrainData(image_dir=str(tmp_path), width=64, height=48, fallback_prompt=["V*"])
+    clips = find_clips(Config(train_data=data, dataset_types=["image"]), 16)
+    assert clip_report(*clips).splitlines()[1] == '  a.png: 64x48, 1 frame -> 64x48, 1 frame, 1 window, "sks"'
 
 
 def test_report_of_one_file_of_each_kind_fits_one_screen(folder):

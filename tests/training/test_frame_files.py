@@ -1,13 +1,14 @@
 """--dry-run --frames DIR: the files are the frames that would be trained on."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.conftest import write_clip
-from tests.video_files import ffmpeg, numbers_shown, write_source
+from tests.filmed import ffmpeg, numbers_on, write_source
 from training.clips import find_clips
 from training.config import Config, TrainData
 from training.frame_files import write_frames
@@ -35,9 +36,9 @@ def test_frames_are_those_trained_on(clips, tmp_path):
     assert [file.name for file in files] == [f"{k:05d}_{k / 8:.3f}.png" for k in range(11)]
     pictures = np.stack([np.asarray(Image.open(file)) for file in files])
     assert np.array_equal(pictures, read_frames(exemplars[0].path, exemplars[0].frames, exemplars[0].size))
-    assert numbers_shown(pictures) == list(range(0, 31, 3))
-    height = 160 * pictures.shape[1] // pictures.shape[2]
-    assert Image.open(tmp_path / "frames" / "spin.mp4.png").size == (1280, 2 * height)
+    assert numbers_on(pictures) == list(range(0, 31, 3))
+    height = 156 * pictures.shape[1] // pictures.shape[2]
+    assert Image.open(tmp_path / "frames" / "spin.mp4.png").size == (1280, 2 * (height + 4))
 
 
 def test_clips_of_one_name_do_not_collide(clips, tmp_path):
@@ -47,9 +48,22 @@ def test_clips_of_one_name_do_not_collide(clips, tmp_path):
         assert sorted(folder.as_posix() for folder in folders) == ["regularization/spin.mp4", "spin.mp4"]
 
 
+def test_parts_of_one_file_are_all_written(clips, tmp_path):
+    """A JSON data set names a clip once for each frame_index that has captions."""
+    (clip,), _ = clips
+    parts = [replace(clip, frames=clip.frames[:5]), replace(clip, frames=clip.frames[5:])]
+    write_frames(parts, [], tmp_path / "frames")
+    written = [list((tmp_path / "frames" / name).iterdir()) for name in ("spin.mp4", "spin (2).mp4")]
+    assert [len(files) for files in written] == [5, 6]
+
+
 def test_nothing_else_is_replaced(clips, tmp_path):
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "spin.mp4.png").write_text("a picture of somebody's")
+    with pytest.raises(UserError, match=r"--frames: .*spin.mp4.png is there already"):
+        write_frames(*clips, tmp_path / "frames")
     before = (tmp_path / "clips" / "spin.mp4").read_bytes()
-    with pytest.raises(UserError, match=r"--frames: .*spin.mp4 is there already, and is no folder of"):
+    with pytest.raises(UserError, match=r"--frames: .*spin.mp4 is there already, and does not hold"):
         write_frames(*clips, tmp_path / "clips")
     assert (tmp_path / "clips" / "spin.mp4").read_bytes() == before
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT, draw_frames, write_clip
+from tests.filmed import ffmpeg
 from utils import decoder
 from utils.errors import UserError
 from utils.video import probe, read_frames
@@ -79,11 +80,48 @@ def test_decoder_ends_with_a_process_that_is_killed(clip):
     assert wait_until(lambda: not is_alive(pid))
 
 
+@pytest.fixture(scope="module")
+def long_clip(tmp_path_factory) -> Path:
+    """90,000 frames of 512x512, which take minutes to decode and 2 MB."""
+    folder = tmp_path_factory.mktemp("long")
+    ffmpeg("-f", "lavfi", "-i", "color=s=512x512:r=30:d=10", "-preset", "ultrafast", folder / "a.mkv")
+    ffmpeg("-stream_loop", 300, "-i", folder / "a.mkv", "-c", "copy", folder / "long.mkv")
+    return folder / "long.mkv"
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+def test_no_decoder_goes_on_with_a_long_clip_once_the_program_is_stopped(long_clip, stop):
+    code = ("import sys; from pathlib import Path; from training.looking import look_at_clips\n"
+            "look_at_clips([Path(sys.argv[1])], None)")
+    process = subprocess.Popen([sys.executable, "-c", code, long_clip], cwd=ROOT, stderr=subprocess.DEVNULL)
+
+    def decoders() -> list[str]:
+        return subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True,
+                              text=True).stdout.split()
+    assert wait_until(decoders)
+    time.sleep(1)   # until it decodes
+    (pid,) = map(int, decoders())
+    process.send_signal(stop)
+    try:
+        assert process.wait(10) != 0 and wait_until(lambda: not is_alive(pid), seconds=10)
+    finally:
+        process.kill()
+
+
 def test_file_that_changes_is_opened_anew(clip, tmp_path):
     path = write_clip(tmp_path / "a.mp4", num_frames=5, width=96, height=64)
     assert probe(path).num_frames == 5
     write_clip(path, num_frames=7, width=96, height=64)
     assert probe(path).num_frames == 7
+
+
+def test_file_that_decord_gives_up_is_read_all_the_same(clip, monkeypatch):
+    """decord waits for its own threads only so many times, so it gives up any file on a busy machine."""
+    assert probe(clip).is_plain
+    before = read_frames(clip, range(5))
+    monkeypatch.setattr(decoder, "_free", [])
+    monkeypatch.setenv("DECORD_EOF_RETRY_MAX", "0")
+    assert np.array_equal(decoder.decode(clip, list(range(5)), is_plain=True), before)
 
 
 @pytest.mark.parametrize("width", [64, 96])   # below 80 pixels another decoder is used

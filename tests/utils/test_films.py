@@ -1,20 +1,17 @@
 """Films: of every kind of file, the frames that a player shows, when it shows them, in their colours."""
 
+import gc
+from collections.abc import Sequence
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.video_files import (
-    ffmpeg,
-    numbered_frames,
-    numbers_shown,
-    read_numbers,
-    shown_by_ffmpeg,
-    write_source,
-)
-from utils.video import probe, read_frames, sampled_fps, sampled_frames
+from tests.filmed import draw, ffmpeg, numbers_on, shown, write_source
+from utils.films import read_film
+from utils.video import VideoInfo, probe, read_frames, sampled_fps, sampled_frames
 
 NUM_FRAMES = 48
 X265 = ["-c:v", "libx265", "-x265-params", "log-level=none:pools=1:open-gop=1:keyint=20"]
@@ -36,6 +33,12 @@ def make(source, tmp_path):
         ffmpeg(*before, "-i", source, *arguments, tmp_path / name)
         return tmp_path / name
     return make
+
+
+def read_numbers(path: Path, indices: Sequence[int] | None = None) -> tuple[VideoInfo, list[int | None]]:
+    """Return what is found in a file, and the numbers that its frames show: all, or those of `indices`."""
+    info = probe(path)
+    return info, numbers_on(read_frames(path, range(info.num_frames) if indices is None else indices))
 
 
 def taken(path: Path, fps: float) -> list[int]:
@@ -67,15 +70,15 @@ def test_lossless_cut_has_the_frames_that_a_player_shows(make, name, arguments):
     whole = make(f"whole{name}", *arguments, "-g", 20)
     path = make(f"cut{name}", "-t", 0.75, "-c", "copy", source=whole, before=("-ss", 1.1))
     info, numbers = read_numbers(path)
-    expected, seconds = shown_by_ffmpeg(path)
-    assert numbers == expected and info.seconds == pytest.approx(seconds, abs=1e-3)
+    player = shown(path)
+    assert numbers == player.codes and info.seconds == pytest.approx(player.seconds, abs=1e-3)
     if path.suffix != ".mkv":   # which has no edit lists
         assert numbers[0] > 20
         assert any("more frames are recorded, which players do not show" in note for note in info.notes)
 
 
 def test_other_video_streams_and_cover_pictures_are_passed_over(make, source, tmp_path):
-    Image.fromarray(numbered_frames(1)[0]).save(tmp_path / "cover.png")
+    Image.fromarray(draw(1)[0]).save(tmp_path / "cover.png")
     path = tmp_path / "many.mkv"
     ffmpeg("-i", source, "-f", "lavfi", "-i", "testsrc=s=640x360:d=2", "-map", 0, "-map", 1, path)
     info, numbers = read_numbers(path)
@@ -96,9 +99,28 @@ def test_sound_that_is_longer_adds_no_frames(make):
 def test_recording_cut_anywhere_is_read_from_its_first_whole_picture(make, tmp_path):
     content = make("a.ts", "-c:v", "libx264", "-g", 12).read_bytes()
     (tmp_path / "cut.ts").write_bytes(content[len(content) // 3 // 188 * 188:])
-    numbers, seconds = shown_by_ffmpeg(tmp_path / "cut.ts")
-    info, read = read_numbers(tmp_path / "cut.ts")
-    assert read == numbers and len(numbers) > 20 and info.seconds == pytest.approx(seconds, abs=1e-3)
+    player, (info, numbers) = shown(tmp_path / "cut.ts"), read_numbers(tmp_path / "cut.ts")
+    assert numbers == player.codes and len(numbers) > 20
+    assert info.seconds == pytest.approx(player.seconds, abs=1e-3)
+
+
+def test_no_frame_is_kept_once_it_is_read(source):
+    """A frame of 1080p is 3 MB, and Python frees reference cycles only now and then."""
+    gc.collect()
+    gc.disable()
+    try:
+        for get_pixels in read_film(source):
+            get_pixels()
+        assert sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects()) <= 3
+    finally:
+        gc.enable()
+
+
+def test_frame_of_another_size_is_scaled_to_the_first_ones(make, tmp_path):
+    parts = [make("a.ts", "-c:v", "libx264"), make("b.ts", "-c:v", "libx264", "-s", "120x90")]
+    (tmp_path / "both.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    last = probe(tmp_path / "both.ts").num_frames - 1
+    assert last > NUM_FRAMES and read_frames(tmp_path / "both.ts", [last]).shape[1:3] == (180, 240)
 
 
 # ------------------------------------------------------------------------------------------------------ time
@@ -114,6 +136,14 @@ def test_variable_rate_is_sampled_by_time(make, suffix):
     for fps in (6, 8, 20, 60):
         moments = np.arange(0, info.end - rounding, 1 / fps)
         assert taken(path, fps) == [int(np.searchsorted(seconds, t + rounding, "right")) - 1 for t in moments]
+
+
+def test_encoder_that_begins_late_holds_no_frame(make):
+    """Xvid writes nothing for the first frames: the first packet is decoded at 0 and shown at 3."""
+    path = make("late.avi", "-c:v", "libxvid", "-bf", 2)
+    player, (info, numbers) = shown(path), read_numbers(path)
+    assert numbers == player.codes and info.rates is None
+    assert info.seconds == pytest.approx(player.seconds, abs=1e-3)
 
 
 def test_rate_that_only_jitters_is_the_recorded_one(make):
@@ -148,8 +178,8 @@ def test_timestamps_that_are_missing_are_said(make):
 @pytest.mark.parametrize("aspect, size", [("4/3", (320, 180)), ("3/4", (240, 240)), ("1", (240, 180))])
 def test_pixels_become_square(make, aspect, size):
     path = make("wide.mp4", "-vf", f"setsar={aspect}")
-    info, numbers = read_numbers(path)
-    assert (info.width, info.height) == size and numbers == list(range(NUM_FRAMES))
+    info = probe(path)
+    assert (info.width, info.height) == size and info.num_frames == NUM_FRAMES
     assert read_frames(path, [0]).shape[1:3] == size[::-1]
     assert bool(info.notes) == (aspect != "1")
 
@@ -162,7 +192,7 @@ def test_pixels_become_square(make, aspect, size):
     (("-display_vflip",), lambda frames: frames[:, ::-1])])
 def test_clip_is_upright(make, option, turned):
     path = make("phone.mp4", "-c", "copy", source=make("lying.mp4"), before=option)
-    upright = turned(numbered_frames(2)).astype(int)
+    upright = turned(draw(2)).astype(int)
     assert (probe(path).width, probe(path).height) == upright.shape[2:0:-1]
     assert np.abs(read_frames(path, [0, 1]) - upright).mean() < 4
 
@@ -182,6 +212,20 @@ def test_interlaced_clip_has_no_comb_lines(tmp_path):
     assert "interlaced: its comb lines are removed" in probe(path).notes
     assert probe(path).num_frames == len(recorded) == 25
     assert comb(frames) < comb(recorded) / 5 and np.abs(frames.astype(int) - recorded).mean() < 3
+
+
+def test_clip_whose_first_frames_are_not_interlaced_has_no_comb_lines(tmp_path):
+    for name, options in (("a.ts", ["-x264-params", "fake-interlaced=1"]),
+                          ("b.ts", ["-flags", "+ilme+ildct", "-x264-params", "tff=1"])):
+        ffmpeg("-f", "lavfi", "-i", "testsrc2=s=160x120:r=25:d=0.5", *options, "-c:v", "libx264",
+               "-pix_fmt", "yuv420p", tmp_path / name)
+    (tmp_path / "both.ts").write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    path = tmp_path / "both.mp4"
+    ffmpeg("-i", tmp_path / "both.ts", "-c", "copy", path)
+    info = probe(path)
+    assert "interlaced: its comb lines are removed" in info.notes and not info.is_plain
+    *_, last = (get_pixels() for get_pixels in read_film(path))
+    assert np.array_equal(read_frames(path, [info.num_frames - 1])[0], last)
 
 
 COLOURS = [(200, 60, 30), (30, 160, 60), (40, 60, 190), (235, 235, 235), (16, 16, 16), (120, 120, 120),
@@ -204,13 +248,13 @@ def colours_of(path: Path, columns: np.ndarray) -> np.ndarray:
     return frame[frame.shape[0] // 2, columns].astype(int)
 
 
-@pytest.mark.parametrize("size, matrix, tag, levels", [
-    ((320, 180), "bt601", "smpte170m", "tv"), ((320, 180), "bt601", None, "tv"),
-    ((320, 180), "bt709", "bt709", "tv"), ((320, 180), "bt601", "smpte170m", "pc"),
-    ((1280, 720), "bt709", None, "tv"), ((1280, 720), "bt709", "bt709", "tv"),
-    ((1280, 720), "bt601", "smpte170m", "tv"), ((320, 180), "bt2020", "bt2020nc", "tv"),
-    ((720, 1280), "bt709", None, "tv")])
-@pytest.mark.parametrize("pixels", ["yuv420p", "yuv420p10le"])
+@pytest.mark.parametrize("size, matrix, tag, levels, pixels", [
+    ((320, 180), "bt601", "smpte170m", "tv", "yuv420p"), ((320, 180), "bt601", None, "tv", "yuv420p"),
+    ((320, 180), "bt709", "bt709", "tv", "yuv420p10le"), ((320, 180), "bt601", "smpte170m", "pc", "yuv420p"),
+    ((1280, 720), "bt709", None, "tv", "yuv420p10le"), ((720, 1280), "bt709", None, "tv", "yuv420p"),
+    ((1280, 720), "bt601", "smpte170m", "tv", "yuv420p"),
+    ((320, 180), "bt2020", "bt2020nc", "tv", "yuv420p10le"),
+    ((320, 180), "bt601", "smpte170m", "pc", "yuv420p10le")])
 def test_colours_are_those_that_were_recorded(tmp_path, size, matrix, tag, levels, pixels):
     columns = write_colours(
         tmp_path / "a.mkv", size, "-vf", f"scale=out_color_matrix={matrix}:out_range={levels},"
@@ -249,7 +293,7 @@ def test_transparent_parts_are_white(tmp_path, name, arguments):
 # --------------------------------------------------------------------------------------------------- pictures
 
 def save_animation(path: Path, num_frames: int, milliseconds: int | list[int]) -> Path:
-    frames = [Image.fromarray(frame) for frame in numbered_frames(num_frames)]
+    frames = [Image.fromarray(frame) for frame in draw(num_frames)]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0,
                    **({"lossless": True} if path.suffix == ".webp" else {}))
     return path
@@ -275,8 +319,16 @@ def test_gif_without_delays_plays_as_in_browsers(tmp_path, delay):
 def test_photo_is_upright(tmp_path, orientation, turned):
     exif = Image.Exif()
     exif[274] = orientation
-    Image.fromarray(numbered_frames(1)[0]).save(tmp_path / "a.png", exif=exif)
-    assert np.array_equal(read_frames(tmp_path / "a.png", [0])[0], turned(numbered_frames(1)[0]))
+    Image.fromarray(draw(1)[0]).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(read_frames(tmp_path / "a.png", [0])[0], turned(draw(1)[0]))
+
+
+def test_photo_of_a_phone_is_its_first_picture(tmp_path):
+    """Phones put a preview, a depth or a gain map behind the photo."""
+    photo, other = Image.new("RGB", (64, 48), "red"), Image.new("RGB", (32, 24), "blue")
+    photo.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[other], quality=95)
+    info, frame = probe(tmp_path / "a.jpg"), read_frames(tmp_path / "a.jpg", [0])[0]
+    assert info.num_frames == 1 and np.abs(frame - np.array([255, 0, 0])).max() < 4
 
 
 def test_picture_of_16_bits_keeps_its_greys(tmp_path):
@@ -298,4 +350,4 @@ def test_transparent_picture_lies_on_white(tmp_path, suffix):
 
 
 def test_numbers_are_read_as_they_are_drawn():
-    assert numbers_shown(numbered_frames(1000, 80, 60)) == list(range(1000))
+    assert numbers_on(draw(1000, 80, 60)) == list(range(1000))
