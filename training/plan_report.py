@@ -4,6 +4,7 @@ mistake.
 Each function that warns returns lines, and none where there is nothing to say.
 """
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -37,13 +38,13 @@ def plan_report(plan: Plan) -> str:
         lines.append(selection_report(plan.selected, plan.num_elements))
     lines += [f"note: a caption is too long for the text encoder, not seen: \"{words}\""
               for words in plan.unseen.values()]
-    lines.append(machine_line(plan))
+    lines += [machine_line(plan), *busy_remark()]
     if plan.way:
         lines += memory_remark(plan) + device_remark(sum(plan.num_elements.values()))
         lines += frames_remark(plan.trained_names, clips)
     if plan.selected and any(clip.window == 1 for clip in clips):
-        way = "skip the temporal layers" if plan.skips_temporal_layers else "go through the temporal layers too"
-        lines.append(f"single frames {way} (train_data.single_frame_layers)")
+        way = "skip" if plan.skips_temporal_layers else "go through"
+        lines.append(f"single frames {way} the temporal layers (train_data.single_frame_layers)")
     prompts = [prompt.text for prompt in plan.prompts]
     if plan.num_left_out and config.validation_steps:
         lines.append(f"samples: the first {len(prompts)} of {len(prompts) + plan.num_left_out} prompts "
@@ -74,6 +75,18 @@ def machine_line(plan: Plan) -> str:
     seconds = sorted(seconds, key=float)
     shown = f"; a window shows {' to '.join(dict.fromkeys([seconds[0], seconds[-1]]))} s" if seconds else ""
     return f"on {device_name()}, {format_bytes(free_memory())} free: {', '.join(how)}{shown}"
+
+
+def busy_remark() -> list[str]:
+    """Warn of a CPU that other programs keep busy: threads that wait for one that is not running slow a step
+    down many times (docs/performance.md)."""
+    num_cores = os.cpu_count() or 1
+    num_busy = round(os.getloadavg()[0]) if hasattr(os, "getloadavg") else 0   # Windows does not say
+    if has_gpu() or num_cores == 1 or not num_busy or "OMP_NUM_THREADS" in os.environ:
+        return []
+    return [f"note: other programs keep {min(num_busy, num_cores)} of {num_cores} cores busy: "
+            f"OMP_NUM_THREADS={max(1, num_cores - num_busy)} in front of the command may be several times "
+            f"faster"]
 
 
 def memory_remark(plan: Plan) -> list[str]:

@@ -26,7 +26,7 @@ from training.plan import (
     sample_prompts,
     step_footprint,
 )
-from training.plan_report import estimate_report, plan_report
+from training.plan_report import busy_remark, estimate_report, plan_report
 from utils.errors import UserError
 
 HUB_ID = "nobody/a-base-that-is-not-here"
@@ -402,6 +402,18 @@ def test_step_that_does_not_fit_is_said(config, monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(),
                     reason="this machine has a GPU")
+@pytest.mark.parametrize("load, threads, words", [
+    (0.3, None, ""), (2.2, "2", ""), (1.1, None, "1 of 4 cores busy: OMP_NUM_THREADS=3 "),
+    (9.0, None, "4 of 4 cores busy: OMP_NUM_THREADS=1 ")])
+def test_busy_cores_are_remarked_on(monkeypatch, load, threads, words):
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0, 0))
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if threads:
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    assert words in "".join(busy_remark()) and bool(words) == bool(busy_remark())
+
+
 def test_large_base_on_a_cpu_is_said(config, monkeypatch):
     assert "train on a CPU" not in plan_report(make_plan(config))
     monkeypatch.setattr("training.plan_report.MOST_ON_CPU", 1000)
@@ -419,7 +431,7 @@ def test_layers_of_single_frames_are_said(config):
     assert "single frames" not in plan_report(make_plan(config))
     spatial = with_data(replace(config, trainable_modules=["cross"]), train_weights="spatial")
     for chosen, words in (("spatial", "single frames skip the temporal layers"),
-                          ("all", "single frames go through the temporal layers too")):
+                          ("all", "single frames go through the temporal layers")):
         assert words in plan_report(make_plan(with_data(spatial, single_frame_layers=chosen)))
 
 
