@@ -37,7 +37,8 @@ def test_files_that_a_document_names_exist(document):
     # a path with a folder of this repository in front, or the bare name of a Python file
     named = set(re.findall(r"(?<![\w./-])[\w-]+(?:/[\w.-]+)*\.(?:py|html|yaml|txt|md)\b", text))
     tops = {name.split("/")[0] for name in files if "/" in name}
-    paths = [name for name in named if name.split("/")[0] in tops or name.endswith(".py")]
+    paths = [name for name in named if (name.split("/")[0] in tops or name.endswith(".py"))
+             and not Path(name).stem.isupper()]   # LIST.txt stands for any list
     beside, bare = f"{document.parent}/", {Path(name).name for name in files}
     assert [path for path in paths if path not in files and f"tests/{path}" not in files
             and beside + path not in files and not ("/" not in path and path in bare)] == []
