@@ -46,15 +46,15 @@ def pieces(script, tmp_path_factory):
         patch.setattr(base_training, "NORMALIZING_FRAMES", 16)
         patch.setattr(script, "PSNR_CLIPS", 2)
         patch.setattr(teachability, "NUM_CLIPS", 3)
-        for minutes in (0.8, 1.2):
+        for minutes in (0.5, 0.7):
             clock = Ticking()
             patch.setattr(script, "time", clock)
             patch.setattr(base_training, "time", clock)
             patch.setattr(sys, "argv", [
                 "pretrain_base", "--work-dir", str(work_dir), "--minutes", str(minutes),
-                "--total-minutes", "2", "--workers", "1", "--shard-clips", "4", "--batch-size", "2",
+                "--total-minutes", "1.2", "--workers", "1", "--shard-clips", "4", "--batch-size", "2",
                 "--frames-batch", "2",
-                "--mixed-precision", "no", "--num-measured", "0", "--check-clips", "20"])
+                "--mixed-precision", "no", "--num-measured", "0", "--check-clips", "10"])
             script.main()
             left.append({stage: training_run.load_saved(work_dir / f"{stage}.pt")
                          for stage in script.STAGE_ENDS if (work_dir / f"{stage}.pt").exists()})
