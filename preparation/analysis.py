@@ -65,7 +65,7 @@ def analyse(path: Path, cache: Path) -> Analysis:
         measured = _measure(path, info)
         with replacing(kept) as partial, open(partial, "wb") as file:
             np.savez(file, **measured)
-    with np.load(kept, allow_pickle=False) as stored:
+    with np.load(kept, allow_pickle=False) as stored:   # arrays only: a pickle in the cache is refused
         arrays = {name: stored[name] for name in stored.files}
     ends = np.cumsum(arrays.pop("still_sizes"))
     pixels = arrays.pop("still_bytes").tobytes()
