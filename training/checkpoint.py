@@ -117,7 +117,8 @@ def run_state(training: Training) -> dict:
 
 def describe_clips(plan: Plan) -> dict[str, list]:
     """Return {role/name: [digest, captions]} for all clips."""
-    roles = {"exemplar": plan.exemplars, "regularization": plan.regularization}
+    roles = {"exemplar": plan.exemplars, "regularization": plan.regularization,
+             **{f"held-out {role}": clips for role, clips in plan.held_out.items()}}
     return {f"{role}/{clip.path.name}": [clip.digest, list(clip.captions)]
             for role, clips in roles.items() for clip in clips}
 

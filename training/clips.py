@@ -1,6 +1,6 @@
 """The clips of a run: finding them, checking them, and reporting every one before anything slow starts."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -73,11 +73,14 @@ def find_clips(config: Config, stride: int, cache_dir: Path | None = None,
     return _mark_repeats(clips["exemplar"], clips["regularization"])
 
 
-def clip_report(exemplars: list[Clip], regularization: list[Clip]) -> str:
+def clip_report(exemplars: list[Clip], regularization: list[Clip],
+                held_out: Mapping[str, list[Clip]] | None = None) -> str:
     """Return the table a user reads before training: one line per clip, every clip accounted for."""
-    lines = []
-    for role, clips in (("exemplar", exemplars), ("regularization", regularization)):
-        lines.append(_count(len(clips), f"{role} clip"))
+    lines, parts = [], [("exemplar", exemplars, ""), ("regularization", regularization, "")]
+    parts += [(role, clips, ", held out: never trained on, only measured")
+              for role, clips in (held_out or {}).items() if clips]
+    for role, clips, remark in parts:
+        lines.append(_count(len(clips), f"{role} clip") + remark)
         for clip in clips:
             info = clip.info
             native = _described((info.width, info.height), info.rates or (info.fps,), info.num_frames)

@@ -15,6 +15,7 @@ from models.tunable import select_tunable, temporal_names, union
 from training.clips import Clip, find_clips
 from training.config import Config, num_due
 from training.footprint import Footprint, training_footprint
+from training.held_out import set_apart
 from training.run_folder import checkpoints
 from utils.devices import free_memory, resolve_precision
 from utils.errors import UserError, attempt
@@ -37,6 +38,7 @@ class Plan:
     base_folder: Path | None          # None in a dry run, for a hub id that is not downloaded yet
     exemplars: list[Clip]
     regularization: list[Clip]
+    held_out: dict[str, list[Clip]]   # role -> clips that never train, whose loss is measured
     prompts: list[Prompt]             # rendered at validation_steps
     num_left_out: int                 # prompts of the config beyond validation_data.max_prompts
     unseen: dict[str, str]            # caption -> its words that the text encoder does not see
@@ -48,6 +50,11 @@ class Plan:
     # recompute: the backward pass computes activations again instead of keeping them.
     footprints: dict[tuple[bool, bool], Footprint]
     way: tuple[bool, bool] | None     # the fastest that fits into the memory free when the plan was made
+
+    @property
+    def clips(self) -> list[Clip]:
+        """All clips that are encoded: those that train, and those that are held out."""
+        return self.exemplars + self.regularization + [clip for held in self.held_out.values() for clip in held]
 
     @property
     def trained_names(self) -> list[str]:
@@ -93,6 +100,8 @@ def _checked_plan(config: Config, folder: Path | None, problems: list[str],
         lambda: find_clips(config, strides[1], cache_dir(config), looking_bar, unknown_keys),
         ([], []), problems)
     captions = [caption for clip in exemplars + regularization for caption in clip.captions]
+    exemplars, regularization, held_out = attempt(
+        lambda: set_apart(config, exemplars, regularization), (exemplars, regularization, {}), problems)
     unseen = attempt(lambda: unseen_captions(folder, captions) if folder else {}, {}, problems)
     # without validation_steps too: the command printed at the end renders these prompts
     prompts = attempt(lambda: sample_prompts(config), [], problems if config.validation_steps else [])
@@ -107,8 +116,8 @@ def _checked_plan(config: Config, folder: Path | None, problems: list[str],
     if problems:
         raise UserError(*dict.fromkeys(problems))
     most = config.validation_data.max_prompts
-    return Plan(config, folder, exemplars, regularization, prompts[:most], len(prompts[most:]), unseen,
-                selected, num_elements, strides, footprints={}, way=None)
+    return Plan(config, folder, exemplars, regularization, held_out, prompts[:most], len(prompts[most:]),
+                unseen, selected, num_elements, strides, footprints={}, way=None)
 
 
 def cache_dir(config: Config) -> Path:
@@ -201,7 +210,7 @@ def disk_needs(plan: Plan, num_written: int = 0) -> tuple[int, int]:
         return 0, 0
     cell = plan.strides[0]
     latent_values = 4 * sum(len(clip.frames) * (clip.size[0] // cell) * (clip.size[1] // cell)
-                            for clip in plan.exemplars + plan.regularization)
+                            for clip in plan.clips)
     num_trained = sum(plan.num_elements[name] for name in plan.trained_names)
     motion = num_trained * {"fp16": 2, "fp32": 4}[plan.config.motion_dtype]
     num_checkpoints = num_due(plan.config.checkpointing_steps, plan.config.max_train_steps)

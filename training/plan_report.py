@@ -23,7 +23,7 @@ MOST_ON_CPU = 100_000_000   # parameters; eight times as many as the bundled bas
 def plan_report(plan: Plan) -> str:
     """Return the clips, what trains, where and how it is computed, and warnings."""
     config, clips = plan.config, plan.exemplars + plan.regularization
-    lines = [clip_report(plan.exemplars, plan.regularization)]
+    lines = [clip_report(plan.exemplars, plan.regularization, plan.held_out)]
     if not config.prior_preservation:
         lines.append("prior_preservation is off: training without regularization")
     elif not plan.regularization:

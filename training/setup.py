@@ -107,7 +107,7 @@ def cache_inputs(plan: Plan, base: Base, accelerator) -> Inputs:
     for encoder in encoders:
         encoder.to(accelerator.device)
     with accelerator.main_process_first():   # the other processes then find every file in the cache
-        inputs = encode_inputs(base, plan.exemplars + plan.regularization, cache_dir(plan.config),
+        inputs = encode_inputs(base, plan.clips, cache_dir(plan.config),
                                lambda jobs: tqdm(jobs, desc="encoding clips and captions", dynamic_ncols=True,
                                                  disable=not jobs or not accelerator.is_main_process))
     for encoder in encoders:
