@@ -51,7 +51,7 @@ class TrainData:
     path: str | None = setting(None, is_path=True)        # folder of exemplar clips, or one file
     class_path: str | None = setting(None, is_path=True)  # folder of regularization clips; null: none
     width: int = setting(384, above=0)                    # pixels; with use_bucketing only the area counts
-    height: int = setting(384, above=0)                   # pixels
+    height: int = setting(384, above=0)                   # pixels, as width
     n_sample_frames: int = setting(16, above=0)           # frames per training window
     fps: float = setting(24, above=0)  # frames per second; clips that were recorded faster are subsampled
     use_bucketing: bool = True         # keep each clip's aspect ratio; false: centre-crop to width x height

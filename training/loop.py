@@ -28,7 +28,7 @@ from training.run_folder import (
     remove_old_checkpoints,
     rewind_log,
 )
-from training.run_page import RunPage, watched
+from training.run_page import PAGE_NAME, RunPage, watched
 from training.setup import Training, set_up
 from training.sharding import all_whole
 from training.step import optimizer_step
@@ -52,6 +52,7 @@ def train(plan: Plan, accelerator, run: Path) -> Path:
 
     bar = tqdm(range(start, config.max_train_steps), initial=start, total=config.max_train_steps,
                desc="training", disable=not accelerator.is_main_process, dynamic_ncols=True)
+    accelerator.print(f"watch it: {(run / PAGE_NAME).absolute().as_uri()}")
     with watched(plan, run, start, accelerator.is_main_process) as page:
         with stop_signals() as stop:
             if start == 0 and plan.held_out:

@@ -159,7 +159,7 @@ def read_page(run: Path) -> dict[str, Any]:
 def show_scores(run: Path, scores: dict[str, Any]) -> Path | None:
     """Put the scores of a run's samples on its page, and return its path; None if the run has no page.
 
-    `scores`: {step, reason, panels: [{title, curves: [{label, better, points: [step, mean, low, high]}]}]}.
+    `scores`: {step, reason, panels: [{title, is_share, curves: [{label, points: [step, mean, low, high]}]}]}.
     """
     content = read_page(run)
     if not content:
