@@ -59,7 +59,7 @@ class RunPage:
         write_page(self.run / PAGE_NAME, PAGE_NAME, {
             "title": self.run.name, **page_state(self, state, reason), "runs": [
                 curves_of(self.run.name, self.curves, self.held_out)],
-            "samples": list_samples(self.run), "clips": self.clips, "scores": self.scores,
+            "samples": list_samples(self.run, self.config.placeholder_token), "clips": self.clips, "scores": self.scores,
             "config": shown_config(self.config)})
         self.written = time.monotonic()
         self.took = self.written - began
@@ -104,13 +104,16 @@ def curves_of(name: str, curves: Curves, held_out: Curves) -> dict[str, Any]:
             "turn": turning_point(columns["step"], columns.get(HELD_OUT[0], []))}
 
 
-def list_samples(run: Path) -> list[dict[str, Any]]:
-    """Return [{step, folder, videos: [{file, prompt, seed}]}], with the steps in order."""
+def list_samples(run: Path, token: str) -> list[dict[str, Any]]:
+    """Return [{step, folder, videos: [{file, prompt, seed}]}], with the steps in order.
+
+    `token`: the word that replaced V*, which is shown as V* again.
+    """
     sets = {}
     for video in list_videos(run / "samples") if (run / "samples").is_dir() else ():
         folder, _, name = video["file"].rpartition("/")
         if folder.startswith("step_") and folder[5:].isdecimal():
-            entry = {"file": quote(name), "prompt": video["prompt"], "seed": video["seed"]}
+            entry = {"file": quote(name), "prompt": as_written(video["prompt"], token), "seed": video["seed"]}
             sets.setdefault((int(folder[5:]), folder), []).append(entry)
     listed = [{"step": step, "folder": f"samples/{quote(folder)}", "videos": videos}
               for (step, folder), videos in sorted(sets.items())]
@@ -134,10 +137,15 @@ def describe_clip(clip: Clip, run: Path, token: str) -> dict[str, Any]:
         url = quote(Path(os.path.relpath(clip.path.resolve(), run.resolve())).as_posix())
     except ValueError:   # on another drive
         url = clip.path.resolve().as_uri()
-    captions = [re.sub(rf"(?<!\w){re.escape(token)}(?!\w)", MOTION_TOKEN, text) for text in clip.captions]
+    captions = [as_written(caption, token) for caption in clip.captions]
     return {"name": clip.path.name, "url": url, "captions": captions, "size": list(clip.size),
             "frames": len(clip.frames), "fps": round(clip.fps, 3), "window": clip.window,
             "windows": clip.num_windows, "remarks": list(clip.remarks)}
+
+
+def as_written(text: str, token: str) -> str:
+    """Return a caption or prompt with V* in the place of the word that replaced it."""
+    return re.sub(rf"(?<!\w){re.escape(token)}(?!\w)", MOTION_TOKEN, text)
 
 
 def shown_config(config: Config) -> dict[str, str]:
@@ -164,5 +172,6 @@ def show_scores(run: Path, scores: dict[str, Any]) -> Path | None:
     content = read_page(run)
     if not content:
         return None
-    write_page(run / PAGE_NAME, PAGE_NAME, {**content, "scores": scores, "samples": list_samples(run)})
+    samples = list_samples(run, content["config"]["placeholder_token"])
+    write_page(run / PAGE_NAME, PAGE_NAME, {**content, "scores": scores, "samples": samples})
     return run / PAGE_NAME

@@ -120,7 +120,7 @@ def test_page_of_a_finished_run_shows_curves_samples_and_clips(open_page, held_o
 @pytest.mark.browser
 def test_markup_in_prompts_and_captions_is_harmless(open_page, held_out_run, tmp_path):
     page = open_page(held_out_run / PAGE_NAME)
-    assert MARKUP.replace("V*", "sks") in page.inner_text("#samples .caption")
+    assert MARKUP in page.inner_text("#samples .caption")
     assert page.evaluate("window.pwned ?? null") is None
     assert page.evaluate("document.querySelectorAll('main b').length") == page.evaluate(
         "document.querySelectorAll('figcaption b, .legend b').length")
@@ -247,7 +247,7 @@ def test_sets_of_samples_are_few_with_the_first_and_the_last(tmp_path):
         folder = tmp_path / "samples" / f"step_{step:05d}"
         folder.mkdir(parents=True)
         (folder / "a 100% cat_seed7.mp4").touch()
-    listed = list_samples(tmp_path)
+    listed = list_samples(tmp_path, "sks")
     assert len(listed) == 24 and [listed[0]["step"], listed[-1]["step"]] == [0, 990]
     assert listed[0]["videos"] == [{"file": "a%20100%25%20cat_seed7.mp4", "prompt": "a 100% cat", "seed": 7}]
 
