@@ -56,7 +56,8 @@ def config_help(word: str = "") -> str:
             section = now
             lines.append(f"\n{section}: {described[section]}\n" if section else "")
         lines.append(f"{key.name}={written(key.default)}")
-        lines += textwrap.wrap(f"{described[key.name]}{values_of(key, described[key.name])}", WIDTH, initial_indent="    ",
+        meaning = described[key.name]
+        lines += textwrap.wrap(meaning + values_of(key, meaning), WIDTH, initial_indent="    ",
                                subsequent_indent="    ")
     return "\n".join(lines).strip("\n")
 

@@ -34,10 +34,12 @@ EXEMPLARS, REGULARIZATION = (ROOT / "data" / "puppets" / name for name in ("exem
 NONE = "none"
 # what fits into so many GB with a base of ZeroScope's size (the README's table): side in pixels, frames of a
 # window, whether activations are recomputed, whether the optimizer must be the 8-bit one
-FITS = ((44, 384, 16, False, False), (16, 384, 16, True, False), (12, 384, 16, True, True), (0, 256, 8, True, True))
+FITS = ((44, 384, 16, False, False), (16, 384, 16, True, False), (12, 384, 16, True, True),
+        (0, 256, 8, True, True))
 # of a base as small as the bundled one, as in config.yaml
-SMALL_BASE = {"max_train_steps": 440, "train_batch_size": 4, "learning_rate": 1.5e-3, "lr_scheduler": "cosine",
-              "gradient_checkpointing": False, "checkpointing_steps": 220, "validation_steps": 220}
+SMALL_BASE = {"max_train_steps": 440, "train_batch_size": 4, "learning_rate": 1.5e-3,
+              "lr_scheduler": "cosine", "gradient_checkpointing": False, "checkpointing_steps": 220,
+              "validation_steps": 220}
 SMALL_SAMPLES = {"num_inference_steps": 15, "guidance_scale": 4.0, "batch_size": 4}
 
 
@@ -93,7 +95,8 @@ def ask() -> Answers:
 
 
 def answer(question: str, default: str, check: Callable[[str], Any]) -> Any:
-    """Return what `check` makes of the answer; what is wrong with it is said, and the question asked again."""
+    """Return what `check` makes of the answer. What is wrong with it is said, and the question is asked
+    again."""
     while True:
         try:
             given = input(f"{question} [{default}]: ").strip() or default
@@ -116,7 +119,8 @@ def config_text(answers: Answers) -> str:
         indent = "  " * bool(section)
         for key, value in values.items():
             meaning = described[f"{section}.{key}" if section else key]
-            lines += textwrap.wrap(meaning, 100, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+            mark = f"{indent}# "
+            lines += textwrap.wrap(meaning, 100, initial_indent=mark, subsequent_indent=mark)
             lines.append(f"{indent}{key}: {json.dumps(literal(value), ensure_ascii=False)}")   # JSON is YAML
         lines.append("")
     return "\n".join(lines)
@@ -149,7 +153,8 @@ def sample_prompts(exemplars: list[Clip]) -> list[str]:
     """Return prompts that call the motion as the captions do: one as captioned, and one of a robot."""
     captions = [re.sub(rf"(?<!\w){Config.placeholder_token}(?!\w)", MOTION_TOKEN, caption)
                 for clip in exemplars for caption in clip.captions]
-    captions = [caption for caption in captions if MOTION_TOKEN in caption] or [f"a person doing the {MOTION_TOKEN}"]
+    captions = [caption for caption in captions if MOTION_TOKEN in caption]
+    captions = captions or [f"a person doing the {MOTION_TOKEN}"]
     doing = re.search(r"\bdoing\b.*", captions[0])
     return list(dict.fromkeys([captions[0], *([f"a robot {doing[0]}"] if doing else [])]))
 

@@ -54,7 +54,8 @@ class Plan:
     @property
     def clips(self) -> list[Clip]:
         """All clips that are encoded: those that train, and those that are held out."""
-        return self.exemplars + self.regularization + [clip for held in self.held_out.values() for clip in held]
+        held_out = [clip for clips in self.held_out.values() for clip in clips]
+        return self.exemplars + self.regularization + held_out
 
     @property
     def trained_names(self) -> list[str]:

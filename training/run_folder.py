@@ -103,11 +103,11 @@ def is_finished(run: Path) -> bool:
 def _check_trains_further(run: Path, config: Config) -> None:
     """Raise UserError unless `config` asks a finished run for more steps, and it has kept what they need."""
     if config.max_train_steps <= load_config(run / CONFIG_NAME)[0].max_train_steps:
-        raise UserError(f"{run}: has finished; its result is {run / MOTION_NAME}. Nothing to resume. To train "
-                        f"it further, add a larger max_train_steps.")
+        raise UserError(f"{run}: has finished; its result is {run / MOTION_NAME}. Nothing to resume. To "
+                        f"train it further, add a larger max_train_steps.")
     if not checkpoints(run):
-        raise UserError(f"{run}: has finished and kept no checkpoint, so it cannot train further. Start a new "
-                        f"run without --resume.")
+        raise UserError(f"{run}: has finished and kept no checkpoint, so it cannot train further. Start a "
+                        f"new run without --resume.")
 
 
 def stretch_note(run: Path, config: Config) -> list[str]:
@@ -115,8 +115,8 @@ def stretch_note(run: Path, config: Config) -> list[str]:
     before = load_config(run / CONFIG_NAME)[0].max_train_steps
     if config.lr_scheduler not in STRETCHED or config.max_train_steps <= before:
         return []
-    return [f"lr_scheduler: {config.lr_scheduler} is stretched from {before} to {config.max_train_steps} steps: "
-            f"from here on the learning rate is that of the longer schedule, as if it had been so from the start"]
+    return [f"lr_scheduler: {config.lr_scheduler} is stretched from {before} to {config.max_train_steps} "
+            f"steps: from here on the learning rate is that of the longer schedule"]
 
 
 def _check_is_newest(checkpoint: Path) -> None:

@@ -1,4 +1,4 @@
-"""run.html in the folder of a run: what it has done so far, in one page that a browser shows without a network.
+"""run.html in the folder of a run: what it has done so far, in one page that needs no network.
 
 The page is utils/run.html with a JSON block in it. It is written anew while the run goes on, and loads itself
 again. What the run folder does not say itself (the clips, the scores) is kept in the block.
@@ -54,13 +54,14 @@ class RunPage:
             self.write()
 
     def write(self, state: str = "running", reason: str = "") -> None:
-        """Write the page. `state`: running, stopped or finished. `reason`: why it stopped, if not asked to."""
+        """Write the page. `state`: running, stopped or finished. `reason`: why it stopped, unless it was
+        asked to."""
         began = time.monotonic()
         write_page(self.run / PAGE_NAME, PAGE_NAME, {
-            "title": self.run.name, **page_state(self, state, reason), "runs": [
-                curves_of(self.run.name, self.curves, self.held_out)],
-            "samples": list_samples(self.run, self.config.placeholder_token), "clips": self.clips, "scores": self.scores,
-            "config": shown_config(self.config)})
+            "title": self.run.name, **page_state(self, state, reason),
+            "runs": [curves_of(self.run.name, self.curves, self.held_out)],
+            "samples": list_samples(self.run, self.config.placeholder_token), "clips": self.clips,
+            "scores": self.scores, "config": shown_config(self.config)})
         self.written = time.monotonic()
         self.took = self.written - began
 
@@ -88,7 +89,8 @@ def watched(plan: Plan, run: Path, start: int, is_writer: bool) -> Iterator[RunP
 def page_state(page: RunPage, state: str, reason: str) -> dict[str, Any]:
     """Return where the run stands, when it will be through, and how to go on."""
     num_done, last = page.step - page.start, page.config.max_train_steps
-    seconds = (time.monotonic() - page.began) / num_done if num_done else None   # with samples and checkpoints
+    # with samples and checkpoints
+    seconds = (time.monotonic() - page.began) / num_done if num_done else None
     shortest, longest = SECONDS_TO_RELOAD
     return {"state": state, "reason": reason, "step": page.step, "max_train_steps": last,
             "written": round(time.time()), "seconds_a_step": seconds and float(f"{seconds:.3g}"),
@@ -150,7 +152,8 @@ def as_written(text: str, token: str) -> str:
 
 def shown_config(config: Config) -> dict[str, str]:
     """Return {key: value as it is written}, without what only says where this run goes on."""
-    return {key: written(value) for key, value in flat_config(config).items() if key != "resume_from_checkpoint"}
+    return {key: written(value) for key, value in flat_config(config).items()
+            if key != "resume_from_checkpoint"}
 
 
 def read_page(run: Path) -> dict[str, Any]:

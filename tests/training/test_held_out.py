@@ -1,4 +1,4 @@
-"""Clips held out of training: which they are, that they never train, and that measuring them disturbs nothing."""
+"""Clips held out of training: which they are, that they never train, that measuring disturbs nothing."""
 
 import json
 from dataclasses import replace
@@ -60,8 +60,8 @@ def test_at_least_one_regularization_clip_stays():
 
 @pytest.mark.parametrize("held_out", [3, 4])
 def test_no_exemplar_left_is_said(held_out):
-    with pytest.raises(UserError, match=f"train_data.held_out is {held_out}, and of 3 exemplar files none would "
-                                        "be left to train on. Hold out at most 2."):
+    with pytest.raises(UserError, match=f"train_data.held_out is {held_out}, and of 3 exemplar files none "
+                                        "would be left to train on. Hold out at most 2."):
         set_apart(config_of(held_out), clips_named(*"abc"), [])
 
 
@@ -118,8 +118,8 @@ def test_loss_of_held_out_clips_is_logged_from_step_0_on(measured_run):
         assert len(set(losses)) == 3 and all(0.01 < loss < 3 for loss in losses)
 
 
-def test_measuring_leaves_the_weights_as_they_are_without_it(measured_run, run_main, write_config, clip_folders,
-                                                             tmp_path):
+def test_measuring_leaves_the_weights_as_they_are_without_it(measured_run, run_main, write_config,
+                                                             clip_folders, tmp_path):
     """Bit for bit: a run on the same clips that measures nothing."""
     import shutil
 
@@ -154,7 +154,8 @@ def test_resumed_run_measures_the_same(measured_run, run_main, tmp_path):
 
 
 def test_resume_with_another_number_is_refused(measured_run, run_main):
-    code, _, err = run_main("train_model", "--resume", measured_run, "train_data.held_out=2", "max_train_steps=9")
+    code, _, err = run_main("train_model", "--resume", measured_run, "train_data.held_out=2",
+                            "max_train_steps=9")
     assert code == 2 and "train_data.held_out was 1, is 2" in err
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import ROOT, write_clip
 from training.config_loading import load_config
-from training.new_config import motion_word, sample_prompts
+from training.new_config import ZEROSCOPE, motion_word, sample_prompts
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def asked(run_main, monkeypatch, tmp_path):
 
 
 def test_answers_become_a_config_that_passes_a_dry_run(asked, run_main, tiny_base, clip_folders, tmp_path):
-    code, out, err = asked(str(tiny_base), str(clip_folders[0]), str(clip_folders[1]), "24 GB", str(tmp_path / "runs"))
+    code, out, err = asked(str(tiny_base), *map(str, clip_folders), "24 GB", str(tmp_path / "runs"))
     assert code == 0, err
     assert [f"{number} of 5." in out for number in range(1, 6)] == [True] * 5
     config, notes = load_config(tmp_path / "my.yaml")
@@ -43,16 +43,16 @@ def test_defaults_teach_the_bundled_base_without_a_gpu(asked, tmp_path, monkeypa
     assert code == 0, err
     config, _ = load_config(tmp_path / "my.yaml")
     demo, _ = load_config(ROOT / "config.yaml")
-    for key in ("pretrained_model_path", "max_train_steps", "learning_rate", "lr_scheduler", "train_batch_size",
-                "subject", "gradient_checkpointing"):
+    for key in ("pretrained_model_path", "max_train_steps", "learning_rate", "lr_scheduler", "subject",
+                "train_batch_size", "gradient_checkpointing"):
         assert getattr(config, key) == getattr(demo, key), key
     assert config.train_data == demo.train_data
 
 
 def test_wrong_answer_is_said_and_asked_again(asked, tiny_base, clip_folders, tmp_path):
     (tmp_path / "empty").mkdir()
-    code, out, err = asked("/nowhere", str(tiny_base), str(tmp_path / "empty"), str(clip_folders[0]), "none", "much",
-                           "24", str(tmp_path / "runs"))
+    code, out, err = asked("/nowhere", str(tiny_base), str(tmp_path / "empty"), str(clip_folders[0]), "none",
+                           "much", "24", str(tmp_path / "runs"))
     assert code == 0, err
     for words in ("/nowhere: does not exist", f"{tmp_path / 'empty'}", "'much' is not a number of GB"):
         assert words in out
@@ -84,7 +84,7 @@ def test_file_that_exists_is_not_overwritten(asked, tmp_path):
     ("80", 384, 10, False), ("16", 384, 10, True), ("8", 256, 8, True)])
 def test_memory_chooses_size_and_frames(asked, clip_folders, tmp_path, memory, side, frames, recompute):
     """Of a base that is not on this machine; the shortest clip has 10 frames at the rate of the slowest."""
-    code, _, err = asked("cerspense/zeroscope_v2_576w", str(clip_folders[0]), "none", memory, str(tmp_path / "runs"))
+    code, _, err = asked(ZEROSCOPE, str(clip_folders[0]), "none", memory, str(tmp_path / "runs"))
     assert code == 0, err
     config, _ = load_config(tmp_path / "my.yaml")
     data = config.train_data
@@ -107,7 +107,7 @@ def test_8bit_adam_is_taken_where_it_is_needed_and_there(asked, clip_folders, tm
     code, out, err = asked("", str(clip_folders[0]), "", "", str(tmp_path / "runs"))
     assert code == 0, err
     config, _ = load_config(tmp_path / "my.yaml")
-    assert config.use_8bit_adam and config.pretrained_model_path == "cerspense/zeroscope_v2_576w" and "[13]" in out
+    assert config.use_8bit_adam and config.pretrained_model_path == ZEROSCOPE and "[13]" in out
 
 
 def test_captions_without_the_motion_still_give_a_prompt(tmp_path, asked, tiny_base):
@@ -118,9 +118,9 @@ def test_captions_without_the_motion_still_give_a_prompt(tmp_path, asked, tiny_b
     assert config.validation_data.prompt == ["a person doing the V*", "a robot doing the V*"]
 
 
-def test_words_of_the_motion_come_from_the_captions(clip_folders):
+def test_words_of_the_motion_come_from_the_captions():
     from types import SimpleNamespace
 
-    clips = [SimpleNamespace(captions=("a cat sleeping",)), SimpleNamespace(captions=("a cat doing the sks twirl",))]
+    clips = [SimpleNamespace(captions=(text,)) for text in ("a cat sleeping", "a cat doing the sks twirl")]
     assert motion_word(clips) == "twirl" and motion_word(clips[:1]) == ""
     assert sample_prompts(clips) == ["a cat doing the V* twirl", "a robot doing the V* twirl"]

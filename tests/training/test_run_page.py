@@ -32,8 +32,17 @@ def held_out_run(tmp_path_factory, save_small_config):
 
 
 def entry(step: int, loss: float = 0.5) -> dict:
-    return {"step": step, "loss": loss, "exemplar": loss, "regularization": None, "grad_norm": 0.1, "lr": 1e-3,
-            "seconds": 0.25}
+    return {"step": step, "loss": loss, "exemplar": loss, "regularization": None, "grad_norm": 0.1,
+            "lr": 1e-3, "seconds": 0.25}
+
+
+def texts(page, selector: str) -> list[str]:
+    return page.eval_on_selector_all(selector, "all => all.map(one => one.textContent)")
+
+
+def wait_for_videos(page, selector: str) -> None:
+    page.wait_for_function("which => [...document.querySelectorAll(which)].every(one => one.readyState)",
+                           arg=selector)
 
 
 class PlanStub:
@@ -45,7 +54,7 @@ class PlanStub:
         self.held_out = {}
 
 
-# ---------------------------------------------------------------------------------------------------- in a browser
+# -------------------------------------------------------------------------------------------- in a browser
 
 @pytest.mark.browser
 def test_page_of_a_run_that_goes_on_loads_itself_again_where_it_was(open_page, tmp_path, monkeypatch):
@@ -99,20 +108,19 @@ def test_page_is_read_during_a_run_and_after_it(open_page, run_main, write_confi
 def test_page_of_a_finished_run_shows_curves_samples_and_clips(open_page, held_out_run, width):
     page = open_page(held_out_run / PAGE_NAME, viewport={"width": width, "height": 900})
     assert page.inner_text("#state") == "finished" and page.inner_text("#title") == held_out_run.name
-    titles = page.eval_on_selector_all("#charts figcaption b", "all => all.map(one => one.textContent)")
-    assert titles == ["Loss", "Held-out loss", "Learning rate", "Gradient norm", "Seconds a step"]
-    drawn = page.eval_on_selector_all("#charts svg path.curve", "all => all.map(one => one.getAttribute('d'))")
+    assert texts(page, "#charts figcaption b") == [
+        "Loss", "Held-out loss", "Learning rate", "Gradient norm", "Seconds a step"]
+    drawn = page.eval_on_selector_all("#charts path.curve", "all => all.map(one => one.getAttribute('d'))")
     assert len(drawn) == 7 and all(re.fullmatch(r"M[\d. ]+(L[\d. ]+)+", path) for path in drawn)
-    axis = page.eval_on_selector_all("#charts svg text", "all => all.map(one => one.textContent)")
-    assert axis.count("step") == 5
+    assert texts(page, "#charts svg text").count("step") == 5
     page.locator("#samples").scroll_into_view_if_needed()
-    page.wait_for_function("() => [...document.querySelectorAll('#samples video')].every(one => one.readyState)")
+    wait_for_videos(page, "#samples video")
     assert page.eval_on_selector_all("#samples video", "all => all.map(one => one.videoWidth)") == [64, 64]
     assert page.inner_text("#samples .pair") == "step 0 (base)\nstep 2"
-    page.wait_for_function("() => [...document.querySelectorAll('#clips details[open] video')].every(one => one.readyState)")
-    heads = page.eval_on_selector_all("#clips summary", "all => all.map(one => one.textContent)")
-    assert heads == ["2 exemplars", "1 regularization clip", "1 exemplar held out: never trained on",
-                     "1 regularization clip held out: never trained on"]
+    wait_for_videos(page, "#clips details[open] video")
+    assert texts(page, "#clips summary") == [
+        "2 exemplars", "1 regularization clip", "1 exemplar held out: never trained on",
+        "1 regularization clip held out: never trained on"]
     assert "doing the V* spin" in page.inner_text("#clips")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
@@ -159,10 +167,10 @@ def test_turning_point_and_scores_are_marked(open_page, held_out_run, tmp_path):
         [0, 0.1, 0.0, 0.2], [2, 0.7, None, None]]}]}
     assert show_scores(run, {"step": 2, "reason": "motion 0.70 is the best", "panels": [panel]})
     page = open_page(run / PAGE_NAME)
-    marks = page.eval_on_selector_all("svg text.mark", "all => all.map(one => one.textContent)")
-    assert marks == ["turns up after 8", "to use"]
+    assert texts(page, "svg text.mark") == ["turns up after 8", "to use"]
     assert "Step to use: 2; motion 0.70 is the best" in page.inner_text("#step-to-use")
-    assert page.inner_text("#state") == "stopped after step 2" and "--resume" in page.inner_text("#message code")
+    assert page.inner_text("#state") == "stopped after step 2"
+    assert "--resume" in page.inner_text("#message code")
     # a run that goes on keeps its scores
     RunPage(PlanStub(max_train_steps=20), run, 2).write()
     assert read_page(run)["scores"]["step"] == 2
@@ -170,20 +178,22 @@ def test_turning_point_and_scores_are_marked(open_page, held_out_run, tmp_path):
 
 @pytest.mark.browser
 def test_runs_are_compared_on_one_page(open_page, held_out_run, baseline_run, run_main, tmp_path):
-    runs = [shutil.copytree(run, tmp_path / name) for run, name in ((held_out_run, "one"), (baseline_run, "two"))]
+    runs = [shutil.copytree(run, tmp_path / name)
+            for run, name in ((held_out_run, "one"), (baseline_run, "two"))]
     code, out, err = run_main("train_model", "--compare", *runs)
     assert code == 0 and out.strip() == f"open {(tmp_path / COMPARISON_NAME).as_uri()}", err
     page = open_page(tmp_path / COMPARISON_NAME, viewport={"width": 360, "height": 900})
-    assert page.eval_on_selector_all("#charts figure:first-child .legend span span, #charts figure:first-child .legend > span",
-                                     "all => all.map(one => one.textContent.split(' ')[0])")[:2] == ["one", "two"]
-    rows = page.eval_on_selector_all("#differences tr", "all => all.map(row => [...row.cells].map(one => one.textContent))")
+    legend = texts(page, "#charts figure:first-child .legend > span")
+    assert [text.split()[0] for text in legend[:2]] == ["one", "two"]
+    rows = page.eval_on_selector_all("#differences tr",
+                                     "all => all.map(row => [...row.cells].map(one => one.textContent))")
     assert rows[0] == ["", "one", "two"]
     assert ["max_train_steps", "2", "4"] in rows and ["train_data.held_out", "1", "0"] in rows
     assert not [row for row in rows[1:] if row[1] == row[2]]
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-# ------------------------------------------------------------------------------------------------------ without one
+# ----------------------------------------------------------------------------------------------- without one
 
 def test_comparison_names_every_folder_that_is_none(run_main, baseline_run, tmp_path):
     code, _, err = run_main("train_model", "--compare", baseline_run, tmp_path / "a", tmp_path / "b")
@@ -223,7 +233,7 @@ def test_values_that_are_not_finite_are_left_out():
 
 
 def test_held_out_loss_of_step_0_is_a_point():
-    curves = Curves(HELD_OUT, [{"step": 0, "held_out_exemplar": 1.0}, entry(1), {**entry(2), **{HELD_OUT[0]: 0.5}}])
+    curves = Curves(HELD_OUT, [{"step": 0, HELD_OUT[0]: 1.0}, entry(1), {**entry(2), HELD_OUT[0]: 0.5}])
     assert curves.columns() == {"step": [0, 2], "held_out_exemplar": [1.0, 0.5]}
 
 
@@ -270,7 +280,12 @@ def test_pages_cost_at_most_a_hundredth_of_the_time_between_samples(tmp_path, mo
     page, written = RunPage(PlanStub(), tmp_path, 0), []
     page.write()
     page.took = 0.5
-    monkeypatch.setattr(page, "write", lambda: written.append((page.step, setattr(page, "written", clock[0]))[0]))
+
+    def write():
+        written.append(page.step)
+        page.written = clock[0]
+
+    monkeypatch.setattr(page, "write", write)
     for step in range(1, 201):
         clock[0] += 1
         page.add(entry(step))
