@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from evaluation import score_report, scores, summary
-from rendering.gallery import list_videos
+from rendering.gallery import list_videos, write_page
 from tests.conftest import ROOT, draw_frames, write_clip
 from tests.recognizers import LABELS, make_clip, make_recognizer
+from training.run_page import read_page
 from utils.video import write_video
 
 EXEMPLARS = ROOT / "data" / "puppets" / "exemplars"
@@ -187,6 +188,21 @@ def test_run_has_a_column_a_step_a_plot_and_a_step_to_use(evaluate, run):
     assert measures_of(run, 0)["kept_top1"]["num"] == 0
     assert "step to use: " in out and document["step"]["reason"] in out
     assert (run / "scores.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_page_of_the_run_shows_the_scores_by_step(evaluate, run):
+    write_page(run / "run.html", "run.html", {"title": run.name, "config": {"placeholder_token": "sks"}})
+    code, out, err = evaluate(run)
+    assert code == 0 and f"the run: {(run / 'run.html').as_uri()}" in out, err
+    content = read_page(run)
+    assert content["scores"]["step"] == scores_of(run)["step"]["step"] and content["title"] == run.name
+    panels = {panel["title"]: panel["curves"] for panel in content["scores"]["panels"]}
+    found = measures_of(run, 1)["motion_probability"]["mean"]
+    motion = [curve["points"] for curves in panels.values() for curve in curves
+              if curve["label"] == "probability"]
+    assert [point[0] for point in motion[0]] == [0, 100, 200] and motion[0][1][1] == pytest.approx(found, abs=1e-4)
+    assert [each["step"] for each in content["samples"]] == [0, 100, 200]
+    assert evaluate(run / "samples")[0] == 0   # the same page
 
 
 def test_what_was_measured_is_written_before_damaged_weights_are_named(evaluate, run):
