@@ -17,6 +17,7 @@ from models.base_folder import tensor_sizes
 from models.fast import use_fast_forms
 from models.recompute import recompute_activations
 from models.tunable import select_tunable, union
+from models.zeroscope import ZEROSCOPE
 from training import footprint
 from training.footprint import (
     NUM_TOKENS,
@@ -67,7 +68,8 @@ def test_count_of_what_is_kept_is_within_five_per_cent(tiny_base, groups, precis
     config = json.loads((tiny_base / "unet" / "config.json").read_text())
     sizes = {name: size for name, size in tensor_sizes(tiny_base, "unet").items() if name in names}
     value = DTYPES[precision].itemsize
-    blocks = list(unet_blocks(config, set(names), *SHAPE[:2], SHAPE[2:], value, on_cpu=True))
+    blocks = list(unet_blocks(ZEROSCOPE.layers(config), set(names), *SHAPE[:2], SHAPE[2:], value,
+                              on_cpu=True))
     counted = sum(kept_of_blocks(blocks, sizes, value, recompute))
     assert counted == pytest.approx(kept_bytes(unet, precision), rel=0.05)
 
@@ -123,7 +125,8 @@ def largest_sum_of_a_step(settings: dict, shape: tuple, precision: str, recomput
             predicted.float().square().mean().backward()
     sizes = {name: parameter.numel() for name, parameter in trained.items()}
     value = DTYPES[precision].itemsize
-    blocks = list(unet_blocks(unet.config, set(names), *shape[:2], shape[2:], value, on_cpu=True))
+    blocks = list(unet_blocks(ZEROSCOPE.layers(unet.config), set(names), *shape[:2], shape[2:], value,
+                              on_cpu=True))
     return sum(peak_of_step(blocks, sizes, value, recompute)), taken.largest
 
 
@@ -148,7 +151,7 @@ def test_peak_of_a_step_on_zeroscope_is_within_five_per_cent():
 def test_every_trained_tensor_belongs_to_a_block(tiny_base):
     config = json.loads((tiny_base / "unet" / "config.json").read_text())
     names = union(select_tunable(tensor_sizes(tiny_base, "unet"), ["cross", "temporal", "temp_convs"]))
-    blocks = unet_blocks(config, set(names), *SHAPE[:2], SHAPE[2:], 4, on_cpu=True)
+    blocks = unet_blocks(ZEROSCOPE.layers(config), set(names), *SHAPE[:2], SHAPE[2:], 4, on_cpu=True)
     prefixes = tuple(block.name for block in blocks)
     assert [name for name in names if not name.startswith(prefixes)] == []
 
