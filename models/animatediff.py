@@ -50,7 +50,8 @@ def layers(config: Mapping[str, Any]) -> Iterator[Layer]:
     heads = config.get("num_attention_heads") or config["attention_head_dim"]
 
     def attending(name: str, index: int, level: int, c: int) -> Layer:
-        return Layer("spatial", f"{name}.attentions.{index}.", level, c, heads=heads)
+        return Layer("spatial", f"{name}.attentions.{index}.", level, c, heads=heads,
+                     has_convolutions=not config.get("use_linear_projection"))
 
     def moving(name: str, index: int, level: int, c: int) -> Layer:
         return Layer("temporal", f"{name}.motion_modules.{index}.", level, c, inner=c,

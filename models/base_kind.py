@@ -25,6 +25,7 @@ class Layer:
     entering: int = 0           # channels, of a resnet
     inner: int = 0              # channels inside a transformer along time
     heads: int = 0              # of a transformer
+    has_convolutions: bool = False   # a transformer whose projections are convolutions, not linear
     is_alone: bool = False      # a transformer whose attention is recomputed by itself
 
 

@@ -141,7 +141,7 @@ def unet_blocks(layers: Iterable[Layer], trained: set[str], batch_size: int, num
         elif layer.form == "temporal_convolution":
             yield sizes.temporal_convolution(layer.name, n, c)
         elif layer.form == "spatial":
-            yield sizes.spatial(layer.name, n, c, layer.heads, height * width)
+            yield sizes.spatial(layer.name, n, c, layer.heads, height * width, layer.has_convolutions)
         elif layer.form == "temporal":
             yield sizes.temporal(layer.name, n, c, layer.inner, layer.heads, layer.is_alone)
         elif layer.form == "resampling":
@@ -177,12 +177,13 @@ class _Layers:
         activation = n * c * self.s
         return Block(name, activation, 3 * activation, 2 * activation, is_recomputed=False)
 
-    def spatial(self, name: str, n: int, c: int, heads: int, per_frame: int) -> Block:
+    def spatial(self, name: str, n: int, c: int, heads: int, per_frame: int,
+                has_convolutions: bool) -> Block:
         block = f"{name}transformer_blocks.0."
         attention = (self._attention(f"{block}attn1.", c, heads, per_frame)
                      + self._attention(f"{block}attn2.", c, heads, NUM_TOKENS, is_text=True))
         text = 2 * self.batch_size * NUM_TOKENS * c * self.s
-        inside = n * self._transformer(name, c, c, attention) + text
+        inside = n * self._transformer(name, c, c, attention, has_convolutions) + text
         return Block(name, n * c * self.s, inside, self._under_way(block, n, c))
 
     def temporal(self, name: str, n: int, c: int, i: int, heads: int, is_alone: bool = False) -> Block:
@@ -199,11 +200,14 @@ class _Layers:
         the norm does."""
         return self.s if self.on_cpu else self.s + 2 * self.g
 
-    def _transformer(self, name: str, c: int, i: int, attention: int) -> int:
+    def _transformer(self, name: str, c: int, i: int, attention: int, has_convolutions: bool = False) -> int:
         """Bytes per cell: its norm, both projections, its attention and its feed-forward layer."""
         keeps_input, block = self._linear(name), f"{name}transformer_blocks.0."
-        return (c * self.g + keeps_input("proj_in") * c * self.s + attention + self._feed_forward(block, i)
-                + keeps_input("proj_out") * i * self.s)
+        # a convolution keeps its input also where its weight is frozen
+        keeps = {projection: has_convolutions or keeps_input(projection)
+                 for projection in ("proj_in", "proj_out")}
+        return (c * self.g + keeps["proj_in"] * c * self.s + attention + self._feed_forward(block, i)
+                + keeps["proj_out"] * i * self.s)
 
     def _under_way(self, block: str, n: int, i: int) -> int:
         channels = GRADIENT_CHANNELS - FREED_CHANNELS * self._linear(f"{block}ff.net.")("2")
