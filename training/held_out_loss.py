@@ -8,6 +8,7 @@ Shapes: t timesteps, c latent channels, f frames, h w latent cells, n tokens, d 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -47,13 +48,13 @@ def held_out_loss(training: Training, role: str, clip: Clip) -> Tensor:
                                SKEW[config.train_data.sampling])                           # (t)
     offset = config.offset_noise_strength if config.use_offset_noise else 0.0
     noise = sample_noise((NUM_TIMESTEPS, *latents.shape[1:]), generator, offset)           # (t c f h w)
-    losses = []
+    predict, losses = partial(training.base.kind.predict, training.unet), []
     # a batch no larger than that of a step, so that it fits into memory
     for some, of_some in zip(timesteps.split(config.train_batch_size), noise.split(config.train_batch_size)):
         batch = latents.expand(len(some), *latents.shape[1:]), of_some, some, \
             prompt_embeds.expand(len(some), *prompt_embeds.shape[1:])
         batch = [to_device(tensor.contiguous(), training.accelerator.device) for tensor in batch]
-        losses.append(clip_losses(training.unet, training.scheduler, *batch))
+        losses.append(clip_losses(predict, training.scheduler, *batch))
     return torch.cat(losses).mean()
 
 

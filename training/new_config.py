@@ -21,7 +21,8 @@ from training.config import Config, TrainData
 from training.config_help import meanings
 from training.config_loading import parse_config
 from training.config_text import literal
-from training.plan import TYPICAL_STRIDES, looking_bar, make_plan
+from training.looking import looking_bar
+from training.plan import TYPICAL_STRIDES, make_plan
 from training.plan_report import MOST_ON_CPU
 from utils.commands import ROOT, path_from_here, script_command
 from utils.devices import has_gpu
