@@ -8,23 +8,21 @@ Each prompt becomes FOLDER/{prompt}_seed{seed}.mp4; open video_lightbox.html in 
 """
 
 import argparse
-import math
-import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 # torch and diffusers are imported in the functions that use them: --help and wrong arguments should not wait
 # for them
 from rendering.samplers import DEFAULT_SAMPLER, SAMPLERS
-from training.config import Config
-from training.config_loading import parse_config
+from training.sources import Source, find_model
+from utils.arguments import finite, positive, resolution, seed
 from utils.captions import read_caption_index
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import check_writable, expanded, expanded_path, file_digest, write_json
 from utils.processes import LONGEST_WAIT, is_first_process
 from utils.prompt_lists import examine_prompts
 from utils.prompt_weights import check_weights
-from utils.prompts import MAX_SEED, Prompt, is_text, with_token
+from utils.prompts import Prompt, is_text, with_token
 
 MAX_FPS = 1000
 DEFAULT_SEED, DEFAULT_NUM_FRAMES, DEFAULT_FPS = 0, 16, 8.0
@@ -62,23 +60,6 @@ def main() -> None:
     prompts = [replace(prompt, text=with_token(prompt.text, source.placeholder_token)) for prompt in prompts]
     with enough_memory("Lower --batch-size, --res or --duration."):
         generate(source, prompts, size, fps, args)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the weights come from, and what they say about how to render with them."""
-
-    base: str                     # diffusers folder or hub id
-    motion: Path | None           # motion weights; None: the base as it is
-    config: Config | None         # they were trained with
-    fps: float | None             # frames per second at which the motion was learned
-    placeholder_token: str
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """Width and height in pixels of the samples of the training run."""
-        wanted = self.config and self.config.validation_data
-        return (wanted.width, wanted.height) if wanted else None
 
 
 def parse_args() -> argparse.Namespace:
@@ -119,48 +100,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def seed(text: str) -> int | None:
-    """Parse --seed; None stands for random."""
-    if text == "random":
-        return None
-    if not text.isascii() or not text.isdigit() or int(text) > MAX_SEED:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number of 0 or above nor random")
-    return int(text)
-
-
-def resolution(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,5})(?:[xX](\d{1,5}))?", text)
-    if not match or not int(match[1]) or match[2] and not int(match[2]):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of pixels nor WIDTHxHEIGHT")
-    return int(match[1]), int(match[2] or match[1])
-
-
-def finite(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
-    return number
-
-
-def positive(kind: type, most: float = math.inf):
-    """Return a parser of numbers of a kind, above zero and at most `most`."""
-    def parse(text: str):
-        try:
-            number = kind(text)
-        except ValueError:
-            number = 0
-        if not 0 < number < math.inf:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number above zero")
-        if number > most:
-            raise argparse.ArgumentTypeError(f"{text!r} is above {most:g}")
-        return number
-
-    return parse
-
-
 def check_arguments(args: argparse.Namespace) -> list[str]:
     """Return what is wrong with the arguments together."""
     if args.export:
@@ -175,36 +114,6 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
     attempt(lambda: check_weights(args.negative_prompt), None, problems)
     attempt(lambda: read_caption_index(args.output_dir), None, problems)   # it is added to
     return problems
-
-
-def find_model(given: str, moved_base: str | None) -> Source:
-    """Return what `given`, of -m, names; `moved_base` is where the base of a motion lies now, if it moved.
-
-    Raises UserError if it is neither motion weights nor a base.
-    """
-    from models.base_folder import HUB_ALIASES, check_base_folder, is_hub_id
-    from models.motion_weights import read_motion_info
-    from training.run_folder import find_motion
-
-    motion = find_motion(given)
-    if motion and motion.suffix != ".safetensors":
-        raise UserError(f"{given}: is not a motion.safetensors. Name a run folder, or the file of that name "
-                        f"in it.")
-    if motion:
-        info = read_motion_info(motion)
-        config, _ = parse_config(info.config, f"the config in {motion}")
-        return Source(moved_base or info.base, motion, config, info.fps, info.placeholder_token)
-    if Path(given).is_dir():
-        problems = check_base_folder(Path(given))
-        if problems and not (Path(given) / "model_index.json").exists():
-            raise UserError(f"{given}: holds neither motion weights nor a diffusers pipeline. Name a run "
-                            f"folder, a motion.safetensors, a base or a hub id.")
-        if problems:
-            raise UserError(*problems)
-    elif not is_hub_id(given) and given not in HUB_ALIASES:
-        raise UserError(f"{given}: does not exist. Name a run folder, a motion.safetensors, a base or a hub "
-                        f"id.")
-    return Source(given, None, None, None, Config.placeholder_token)
 
 
 def precision(args: argparse.Namespace, source: Source) -> str:
