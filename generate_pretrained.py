@@ -8,21 +8,20 @@ Each prompt becomes FOLDER/{prompt}_seed{seed}.mp4; open video_lightbox.html in 
 """
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 # torch and diffusers are imported in the functions that use them: --help and wrong arguments should not wait
 # for them
 from rendering.samplers import DEFAULT_SAMPLER, SAMPLERS
-from training.sources import Source, find_model
+from training.sources import Source, find_source, named_model
 from utils.arguments import finite, positive, resolution, seed
 from utils.captions import read_caption_index
 from utils.errors import UserError, attempt, plain_errors, run_script
-from utils.files import check_writable, expanded, expanded_path, file_digest, write_json
+from utils.files import check_writable, expanded, expanded_path, write_json
 from utils.processes import LONGEST_WAIT, is_first_process
 from utils.prompt_lists import examine_prompts
 from utils.prompt_weights import check_weights
-from utils.prompts import Prompt, is_text, with_token
+from utils.prompts import Prompt, is_text, with_tokens
 
 MAX_FPS = 1000
 DEFAULT_SEED, DEFAULT_NUM_FRAMES, DEFAULT_FPS = 0, 16, 8.0
@@ -34,16 +33,18 @@ def main() -> None:
     prompts, notes = [], []
     if args.prompt is not None:
         prompts, notes = attempt(lambda: examine_prompts(args.prompt, args.seed), ([], []), problems)
-    source = attempt(lambda: find_model(args.model, args.base), None, problems)
+    source = attempt(lambda: find_source(args.model, args.base, args.strength, args.share_tokens),
+                     None, problems)
     if problems:
         raise UserError(*dict.fromkeys(problems))
 
     from models.base import enough_memory
     from models.base_folder import find_base, native_size, num_timesteps, pixel_strides
 
+    prompts = with_tokens(prompts, source.placeholder_token)
     folder = attempt(lambda: find_base(source.base), None, problems)
     if problems:
-        moved = " If it has moved, say where with --base." if source.motion and not args.base else ""
+        moved = " If it has moved, say where with --base." if source.motions and not args.base else ""
         raise UserError(*(problem + moved for problem in problems))
     size = args.res or source.size or native_size(source.base, folder)
     fps = args.fps or source.fps or DEFAULT_FPS
@@ -57,7 +58,6 @@ def main() -> None:
         return
     for note in notes:
         say(note)
-    prompts = [replace(prompt, text=with_token(prompt.text, source.placeholder_token)) for prompt in prompts]
     with enough_memory("Lower --batch-size, --res or --duration."):
         generate(source, prompts, size, fps, args)
 
@@ -66,9 +66,9 @@ def parse_args() -> argparse.Namespace:
     parser = plain_errors(argparse.ArgumentParser(
         description="Render prompts with a learned motion, or with a base as it is."))
     add = parser.add_argument
-    add("-m", "--model", required=True, type=expanded,
+    add("-m", "--model", required=True, type=named_model, action="append", metavar="MODEL[:STRENGTH]",
         help="run folder, checkpoint folder, motion.safetensors, diffusers folder, or hub id "
-             "(zs: cerspense/zeroscope_v2_576w)")
+             "(zs: cerspense/zeroscope_v2_576w); several motions, each with its own strength, add up")
     add("-b", "--base", type=expanded,
         help="the base that a motion was trained on, if it is not where it was then")
     add("-p", "--prompt",
@@ -89,7 +89,10 @@ def parse_args() -> argparse.Namespace:
     add("--fps", type=positive(float, MAX_FPS),
         help=f"frames per second of the files (default: the rate the motion was learned at; of a base "
              f"{DEFAULT_FPS:g})")
-    add("--strength", type=finite, default=1.0, help="1: as learned, 0: the base; also between and beyond")
+    add("--strength", type=finite, default=1.0,
+        help="of motions without one of their own: 1: as learned, 0: the base; also between and beyond")
+    add("--share-tokens", action="store_true",
+        help="combine motions that were taught the same word; it then asks for all of them")
     add("--batch-size", type=positive(int), default=1, help="videos rendered at once (default: 1)")
     add("--precision", choices=("no", "fp16", "bf16"),
         help="default: that of the training, where this device has it")
@@ -128,19 +131,15 @@ def precision(args: argparse.Namespace, source: Source) -> str:
     return computed_in
 
 
-def load(source: Source, strength: float):
-    """Return the base, in float32 on the CPU, with the motion applied, and what to write into its videos."""
+def load(source: Source):
+    """Return the base, in float32 on the CPU, with the motions applied, and what to write into its videos."""
     from models.base import load_base
-    from models.motion_weights import apply_motion
+    from models.motion_weights import apply_motions
 
     base = load_base(source.base)
-    made_with = {"base": source.base, "base_fingerprint": base.fingerprint,
-                 "placeholder_token": source.placeholder_token}
-    if source.motion:
-        info = apply_motion(base.unet, base.fingerprint, source.motion, strength)
-        made_with |= {"motion": str(source.motion), "motion_digest": file_digest(source.motion),
-                      "step": info.step, "strength": strength}
-    return base, made_with
+    apply_motions(base.unet, base.fingerprint, [(motion.path, motion.strength) for motion in source.motions])
+    return base, {"base": source.base, "base_fingerprint": base.fingerprint,
+                  "placeholder_token": source.placeholder_token, **source.record()}
 
 
 def export(source: Source, args: argparse.Namespace) -> None:
@@ -149,7 +148,7 @@ def export(source: Source, args: argparse.Namespace) -> None:
     from models.base import export_base
     from utils.files import replacing_folder
 
-    base, made_with = load(source, args.strength)
+    base, made_with = load(source)
     with replacing_folder(args.export) as partial:
         export_base(base, partial)
         write_json(partial / "customized_motion.json", made_with)   # what this is; diffusers ignores it
@@ -174,7 +173,7 @@ def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], fps: 
         f"at {fps:g} frames per second")
 
     computed_in = precision(args, source)
-    base, made_with = load(source, args.strength)
+    base, made_with = load(source)
     state = PartialState(timeout=LONGEST_WAIT)
     base.pipeline.to(state.device, DTYPES[computed_in])
     # `accelerate launch` shares the prompts out
