@@ -19,6 +19,7 @@ from training.run_folder import CONFIG_NAME
 from utils.captions import captions_of, read_caption_index
 from utils.containers import CLIPS_OF_A_FOLDER, is_clip
 from utils.errors import UserError, attempt
+from utils.prompts import tokens_in
 from utils.video import VideoInfo, probe, read_metadata, sampled_frames
 
 STEP_FOLDER = re.compile(r"(?:.*/)?step_0*(\d+)/[^/]*")
@@ -118,7 +119,7 @@ def find_exemplars(folder: Path, motion: MotionName, fps: float) -> list[Exempla
     captions = {path: captions_of(path, index, (path.name,))[0] for path in paths}
     # the same caption for all of them says nothing about their scenes
     scenes = captions if len(set(captions.values())) > 1 else {path: path.name for path in paths}
-    patterns = motion.patterns(Config.placeholder_token.split())
+    patterns = motion.patterns(tokens_in(Config.placeholder_token))
     return [Exemplar(path, scenes[path], without_motion(captions[path], patterns),
                      sampled_frames(facts[path], fps)) for path in paths]
 
@@ -132,7 +133,7 @@ def identifiers_of(folder: Path, records: Iterable[dict]) -> set[str]:
         if samples.name == "samples" and (samples.parent / CONFIG_NAME).is_file():
             tokens.append(load_config(samples.parent / CONFIG_NAME)[0].placeholder_token)
             break
-    return {word for words in (*tokens, Config.placeholder_token) for word in words.split()}
+    return {word for words in (*tokens, Config.placeholder_token) for word in tokens_in(words)}
 
 
 def match_references(videos: list[ShownVideo], references: list[ShownVideo]) -> dict[ShownVideo, ShownVideo]:

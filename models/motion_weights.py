@@ -87,8 +87,8 @@ def apply_motion(unet: nn.Module, base_fingerprint: str, path: Path, strength: f
 
 def apply_motions(unet: nn.Module, base_fingerprint: str,
                   motions: Sequence[tuple[Path, float]]) -> list[MotionInfo]:
-    """Set the tensors of `unet` to base + the sum of strength * (tuned - base) over `motions`, pairs of a file
-    and its strength; return the descriptions of the files.
+    """Set the tensors of `unet` to base + the sum of strength * (tuned - base) over `motions`, which are
+    pairs of a file and its strength. Return the descriptions of the files.
 
     The order of `motions` changes nothing, to the last bit. Raises UserError with the problems of all files,
     and leaves `unet` as it was, if one of them does not fit, as for `apply_motion`.
@@ -113,7 +113,10 @@ def apply_motions(unet: nn.Module, base_fingerprint: str,
 
 def read_fitting(path: Path, parameters: Mapping[str, Tensor],
                  base_fingerprint: str) -> tuple[MotionInfo, dict[str, Tensor]]:
-    """Return the description and the tuned tensors of a file. Raises UserError if they do not fit the base."""
+    """Return the description and the tuned tensors of a file. Raises UserError if they do not fit the base.
+
+    A place for files of another format: what it returns are whole tensors of the base with their change.
+    """
     info = read_motion_info(path)
     tuned = read_tensors(path, may_lack_digest=read_metadata(path)["format"] == OLD_FORMAT)
     if info.base_fingerprint != base_fingerprint:

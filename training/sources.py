@@ -16,7 +16,7 @@ from training.config import Config
 from training.config_loading import parse_config
 from utils.errors import UserError, attempt
 from utils.files import expanded, file_digest
-from utils.prompts import SPARE_TOKENS, with_spare_tokens
+from utils.prompts import SPARE_TOKENS, tokens_in, with_spare_tokens
 
 if TYPE_CHECKING:
     from models.motion_weights import MotionInfo
@@ -45,7 +45,7 @@ class Source:
 
     base: str                     # diffusers folder or hub id
     motions: tuple[Motion, ...]   # their changes add up; none: the base as it is
-    placeholder_token: str        # the words that V*, V2*, ... become
+    placeholder_token: str        # what V*, V2*, ... become
 
     @property
     def leading(self) -> Motion | None:
@@ -166,14 +166,14 @@ def combined_tokens(motions: Sequence[Motion], share: bool) -> str:
     """
     taken: dict[str, Motion] = {}
     for motion in motions:
-        for token in motion.info.placeholder_token.split():
+        for token in tokens_in(motion.info.placeholder_token):
             other = taken.setdefault(token, motion)
             if other.info.config != motion.info.config and not share:   # two steps of one run mean the same
                 raise UserError(
                     f"{other.path} and {motion.path}: both were taught the word {token!r}, so no prompt can "
                     f"ask for one of them alone. Train one of them again with another placeholder_token, or "
                     f"let them share the word with --share-tokens.")
-    return " ".join(taken)
+    return ",".join(taken)
 
 
 def _has_moved(config: Config) -> bool:

@@ -1,7 +1,7 @@
 """Prompts: their text, the motion identifiers in it, and names for the rendered files.
 
 V* stands for the first motion, V2* for the second, and so on. A base sees a word in the place of each, its
-placeholder token. The tokens of several motions are kept as one text with spaces between them: "sks zwx".
+placeholder token. The tokens of several motions are kept as one text with commas between them: "sks,zwx".
 """
 
 import hashlib
@@ -47,11 +47,11 @@ def clean_text(text: str) -> str:
 
 
 def with_token(text: str, placeholder_token: str) -> str:
-    """Return `text` with the motion identifiers V*, V2*, ... written as the words of `placeholder_token`.
+    """Return `text` with the motion identifiers V*, V2*, ... written as the tokens in `placeholder_token`.
 
-    Raises UserError if `text` asks for more motions than it has words.
+    Raises UserError if `text` asks for more motions than it has tokens.
     """
-    tokens = placeholder_token.split()
+    tokens = tokens_in(placeholder_token)
 
     def token(found: re.Match) -> str:
         number = int(found[1] or 1)
@@ -62,6 +62,11 @@ def with_token(text: str, placeholder_token: str) -> str:
         return tokens[number - 1]
 
     return IDENTIFIER.sub(token, text)
+
+
+def tokens_in(placeholder_token: str) -> list[str]:
+    """Return the token of each motion in turn."""
+    return placeholder_token.split(",")
 
 
 def with_tokens(prompts: Sequence[Prompt], placeholder_token: str) -> list[Prompt]:
@@ -81,22 +86,22 @@ def identifier(number: int) -> str:
 
 
 def names_motion(text: str, placeholder_token: str) -> bool:
-    """Say whether `text` mentions a motion, as V*, V2*, ... or as a word of `placeholder_token`, which stands
-    by itself."""
-    return IDENTIFIER.search(text) is not None or re.search(token_pattern(placeholder_token), text) is not None
+    """Say whether `text` mentions a motion, as V*, V2*, ... or as a token in `placeholder_token`, a word of its
+    own."""
+    return bool(IDENTIFIER.search(text) or re.search(token_pattern(placeholder_token), text))
 
 
 def token_pattern(placeholder_token: str) -> str:
-    """Return a regular expression for any word of `placeholder_token` that stands by itself."""
-    return rf"(?<!\w)(?:{'|'.join(map(re.escape, placeholder_token.split()))})(?!\w)"
+    """Return a regular expression for any token in `placeholder_token` that stands by itself."""
+    return rf"(?<!\w)(?:{'|'.join(map(re.escape, tokens_in(placeholder_token)))})(?!\w)"
 
 
 def with_spare_tokens(placeholder_token: str, num_motions: int) -> str:
     """Return `placeholder_token` with spare words added until `num_motions` have one, as far as there are
     any."""
-    tokens = placeholder_token.split()
+    tokens = tokens_in(placeholder_token)
     spare = [token for token in SPARE_TOKENS if token not in tokens]
-    return " ".join([*tokens, *spare[:max(0, num_motions - len(tokens))]])
+    return ",".join([*tokens, *spare[:max(0, num_motions - len(tokens))]])
 
 
 def file_names(prompts: Iterable[Prompt], folder: Path) -> dict[str, Prompt]:
