@@ -25,8 +25,8 @@ def folders(tmp_path_factory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def config(folders, tmp_path_factory, save_small_config) -> Path:
     return save_small_config(
-        tmp_path_factory.mktemp("config"), f"train_data.path=[{folders[0]},{folders[1]}]", "max_train_steps=2",
-        "train_data.class_path=null", "validation_steps=2", "validation_data.before_training=false",
+        tmp_path_factory.mktemp("config"), f"train_data.path=[{folders[0]},{folders[1]}]",
+        "max_train_steps=2", "train_data.class_path=null", "validation_steps=2", "validation_data.before_training=false",
         "validation_data.prompt=a dog doing the V2* jump after the V* dance")
 
 
@@ -46,7 +46,8 @@ def test_clips_of_the_same_name_are_both_checked_when_a_run_goes_on(config):
 
 
 def test_folder_whose_motion_no_caption_names_is_noted(config, folders, run_main):
-    code, out, _ = run_main("train_model", "--config", config, "--dry-run", "placeholder_token=[sks, zwx, ohwx]")
+    code, out, _ = run_main("train_model", "--config", config, "--dry-run",
+                            "placeholder_token=[sks, zwx, ohwx]")
     assert code == 0
     assert "V3* (ohwx) in 0 exemplars\nnote: no caption names V3*, so nothing is learned by that name" in out
 
