@@ -2,7 +2,9 @@
 
     python generate_pretrained.py -m RUN -o FOLDER -p data/prompts/PROMPTS.txt
     python generate_pretrained.py -m RUN -o FOLDER -p "a robot doing the V* dance|two cats doing it" -s random
+    python generate_pretrained.py -m RUN:0.8 -m ANOTHER_RUN -o FOLDER -p "a V2* man doing the V* dance"
     python generate_pretrained.py -m RUN --export DIR
+    python generate_pretrained.py -m RUN --push-to-hub USER/NAME
 
 Each prompt becomes FOLDER/{prompt}_seed{seed}.mp4; open video_lightbox.html in FOLDER to see them.
 """
@@ -14,7 +16,7 @@ from pathlib import Path
 # for them
 from rendering.samplers import DEFAULT_SAMPLER, SAMPLERS
 from training.sources import Source, find_source, named_model
-from utils.arguments import finite, positive, resolution, seed
+from utils.arguments import finite, positive, repository, resolution, seed
 from utils.captions import read_caption_index
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import check_writable, expanded, expanded_path, write_json
@@ -33,15 +35,18 @@ def main() -> None:
     prompts, notes = [], []
     if args.prompt is not None:
         prompts, notes = attempt(lambda: examine_prompts(args.prompt, args.seed), ([], []), problems)
-    source = attempt(lambda: find_source(args.model, args.base, args.strength, args.share_tokens),
-                     None, problems)
+    source = attempt(lambda: find_source(args.model, args.base, args.strength, args.share_tokens,
+                                         may_download=not problems), None, problems)
     if problems:
         raise UserError(*dict.fromkeys(problems))
+    if args.push_to_hub:
+        push(source, args.push_to_hub)
+        return
+    prompts = with_tokens(prompts, source.placeholder_token)
 
     from models.base import enough_memory
     from models.base_folder import find_base, native_size, num_timesteps, pixel_strides
 
-    prompts = with_tokens(prompts, source.placeholder_token)
     folder = attempt(lambda: find_base(source.base), None, problems)
     if problems:
         moved = " If it has moved, say where with --base." if source.motions and not args.base else ""
@@ -100,11 +105,15 @@ def parse_args() -> argparse.Namespace:
         help="replace videos of the same name that were made in another way")
     add("--export", type=expanded_path, metavar="DIR",
         help="write a full diffusers pipeline folder instead of videos")
+    add("--push-to-hub", type=repository, metavar="USER/NAME",
+        help="upload the motion to the Hugging Face hub, with a model card, instead of rendering videos")
     return parser.parse_args()
 
 
 def check_arguments(args: argparse.Namespace) -> list[str]:
     """Return what is wrong with the arguments together."""
+    if args.push_to_hub:
+        return []
     if args.export:
         if args.export.exists() and (not args.export.is_dir() or any(args.export.iterdir())):
             return [f"{args.export}: is there already and not an empty folder. Name a new one."]
@@ -117,6 +126,18 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
     attempt(lambda: check_weights(args.negative_prompt), None, problems)
     attempt(lambda: read_caption_index(args.output_dir), None, problems)   # it is added to
     return problems
+
+
+def push(source: Source, name: str) -> None:
+    """Upload the one motion of `source`."""
+    from training.publishing import publish
+    from utils.hub import check_upload
+
+    if len(source.motions) != 1 or source.motions[0].strength != 1:
+        raise UserError("--push-to-hub uploads one motion as it was learned: name one run or one "
+                        "motion.safetensors with -m, without a strength.")
+    check_upload(name)
+    print(f"uploaded: {publish(source.motions[0].path, name)}\nuse it with -m {name}")
 
 
 def precision(args: argparse.Namespace, source: Source) -> str:

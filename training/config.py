@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from utils.hub import REPO_NAME
 from utils.prompts import MAX_SEED
 
 DATASET_TYPES = ("folder", "single_video", "image", "json")
@@ -180,6 +181,8 @@ class Config:
     resume_from_checkpoint: str | None = setting(None, is_path=True)
     # what the frozen encoders return is kept here; null: output_dir/cache
     cached_latent_dir: str | None = setting(None, is_path=True)
+    # USER/NAME on the Hugging Face hub, to which motion.safetensors goes at the end, with a model card
+    push_to_hub: str | None = setting(None, pattern=(REPO_NAME, "It has the form USER/NAME."))
     # through accelerate; log.jsonl is always written
     report_to: str | None = setting(None, choices=("tensorboard", "wandb"))
 

@@ -15,7 +15,7 @@ from training.plan import Plan, disk_needs, fits, sample_fps, uses_fsdp
 from utils.containers import is_image
 from utils.devices import device_name, free_memory, has_gpu, precision_name
 from utils.files import format_bytes, free_bytes
-from utils.prompts import MOTION_TOKEN, identifier, token_pattern, tokens_in
+from utils.prompts import MOTION_TOKEN, token_pattern, with_identifiers
 
 MOST_ON_CPU = 100_000_000   # parameters; eight times as many as the bundled base has
 
@@ -122,7 +122,7 @@ def prompt_remark(exemplars: Sequence[Clip], prompts: Sequence[str], token: str)
 
     `token`: the tokens that replace V*, V2*, ... in captions and prompts.
     """
-    named, tokens = token_pattern(token), tokens_in(token)
+    named = token_pattern(token)
 
     def names(texts: Iterable[str]) -> list[str]:   # of the motion: the words behind V*
         found = [word for text in texts for word in re.findall(rf"{named}\s+(\w+)", text)]
@@ -133,7 +133,6 @@ def prompt_remark(exemplars: Sequence[Clip], prompts: Sequence[str], token: str)
     if not prompts or not taught or set(taught) & set(names(prompts)):
         return []
     caption = next(caption for caption in captions if names([caption]))
-    wrong, right = (re.sub(named, lambda word: identifier(1 + tokens.index(word[0])), text)
-                    for text in (prompts[0], caption))
+    wrong, right = (with_identifiers(text, token) for text in (prompts[0], caption))
     return [f"note: the captions teach \"{MOTION_TOKEN} {taught[0]}\", and no sample prompt asks for it, "
             f"such as \"{wrong}\": set validation_data.prompt=\"{right}\", or name a file of prompts"]

@@ -25,7 +25,7 @@ CONFIG_NAME, LOG_NAME, MOTION_NAME = "config.yaml", "log.jsonl", "motion.safeten
 FREE_TO_CHANGE = (
     "output_dir", "checkpointing_steps", "validation_steps", "validation_data.", "report_to",
     "cached_latent_dir", "resume_from_checkpoint", "motion_dtype", "gradient_checkpointing",
-    "keep_checkpoints",
+    "keep_checkpoints", "push_to_hub",
     # clips and base may have moved: whether they are the same ones is checked by their content
     "pretrained_model_path", "train_data.path", "train_data.class_path", "train_data.single_video_path",
     "train_data.image_dir", "train_data.json_path", "train_data.video_dir",

@@ -33,10 +33,16 @@ class NamedModel(NamedTuple):
 class Motion:
     """A file of motion weights, and how strongly it is applied."""
 
+    named: str       # what -m says
     path: Path
     strength: float
     info: "MotionInfo"
     config: Config   # that it was trained with
+
+    @property
+    def shown(self) -> str:
+        """What a video says it was made with: the file, or the name of its repository on the hub."""
+        return str(self.path) if os.path.exists(self.named) else self.named
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ class Source:
     def record(self) -> dict[str, Any]:
         """Return what videos and exported folders say of the motions: of several, lists in an order that does
         not depend on the order of -m."""
-        facts = [{"motion": str(motion.path), "motion_digest": file_digest(motion.path),
+        facts = [{"motion": motion.shown, "motion_digest": file_digest(motion.path),
                   "step": motion.info.step, "strength": motion.strength} for motion in self.motions]
         facts.sort(key=lambda fact: (fact["motion_digest"], fact["strength"]))
         if len(facts) < 2:
@@ -98,16 +104,17 @@ def named_model(text: str) -> NamedModel:
 
 
 def find_source(named: Sequence[NamedModel], moved_base: str | None, strength: float = 1.0,
-                share_tokens: bool = False) -> Source:
+                share_tokens: bool = False, may_download: bool = True) -> Source:
     """Return what all -m together name. `moved_base`: where the base of the motions lies now, if it moved.
     `strength`: of motions without one of their own. `share_tokens`: several motions may have the same token.
+    `may_download`: whether the hub is asked for what is not on this machine.
 
     Raises UserError with a line for each that is neither motion weights nor a base, and for motions that
     cannot be combined.
     """
     problems, motions, bases = [], [], []
     for one in named:
-        motion = attempt(lambda one=one: find_motion_of(one, strength), None, problems)
+        motion = attempt(lambda one=one: find_motion_of(one, strength, may_download), None, problems)
         motions += [motion] if motion else []
         bases += [one] if motion is None else []
     if problems:
@@ -127,7 +134,7 @@ def find_source(named: Sequence[NamedModel], moved_base: str | None, strength: f
     return Source(moved_base or motions[0].info.base, tuple(motions), combined_tokens(motions, share_tokens))
 
 
-def find_motion_of(named: NamedModel, default_strength: float) -> Motion | None:
+def find_motion_of(named: NamedModel, default_strength: float, may_download: bool) -> Motion | None:
     """Return the motion that an -m names; None if it names a base.
 
     Raises UserError if it is neither motion weights nor a base.
@@ -138,13 +145,16 @@ def find_motion_of(named: NamedModel, default_strength: float) -> Motion | None:
 
     given = named.model
     path = find_motion(given)
+    if path is None and is_hub_id(given):
+        path = find_on_hub(given, may_download)
     if path and path.suffix != ".safetensors":
         raise UserError(f"{given}: is not a motion.safetensors. Name a run folder, or the file of that name "
                         f"in it.")
     if path:
         info = read_motion_info(path)
         config, _ = parse_config(info.config, f"the config in {path}")
-        return Motion(path, default_strength if named.strength is None else named.strength, info, config)
+        strength = default_strength if named.strength is None else named.strength
+        return Motion(given, path, strength, info, config)
     if Path(given).is_dir():
         problems = check_base_folder(Path(given))
         if problems and not (Path(given) / "model_index.json").exists():
@@ -156,6 +166,18 @@ def find_motion_of(named: NamedModel, default_strength: float) -> Motion | None:
         raise UserError(f"{given}: does not exist. Name a run folder, a motion.safetensors, a base or a hub "
                         f"id.")
     return None
+
+
+def find_on_hub(name: str, may_download: bool) -> Path | None:
+    """Return the motion weights of the repository `name`, downloaded if need be; None if it has none, and
+    is a base. Raises UserError if there is no such repository, or it cannot be reached."""
+    from models.base_folder import find_base
+    from training.run_folder import MOTION_NAME
+    from utils.hub import download
+
+    if not may_download or attempt(lambda: find_base(name, download=False), None, []):
+        return None   # a base that is here already is not asked after
+    return download(name, MOTION_NAME)
 
 
 def combined_tokens(motions: Sequence[Motion], share: bool) -> str:

@@ -4,6 +4,7 @@ import argparse
 import math
 import re
 
+from utils.hub import REPO_NAME
 from utils.prompts import MAX_SEED
 
 
@@ -21,6 +22,12 @@ def resolution(text: str) -> tuple[int, int]:
     if not match or not int(match[1]) or match[2] and not int(match[2]):
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number of pixels nor WIDTHxHEIGHT")
     return int(match[1]), int(match[2] or match[1])
+
+
+def repository(text: str) -> str:
+    if not re.fullmatch(REPO_NAME, text):
+        raise argparse.ArgumentTypeError(f"{text!r} has not the form USER/NAME")
+    return text
 
 
 def finite(text: str) -> float:

@@ -85,9 +85,15 @@ def identifier(number: int) -> str:
     return MOTION_TOKEN if number == 1 else f"V{number}*"
 
 
+def with_identifiers(text: str, placeholder_token: str) -> str:
+    """Return `text` with the tokens written as V*, V2*, ...: the reverse of `with_token`."""
+    tokens = tokens_in(placeholder_token)
+    return re.sub(token_pattern(placeholder_token), lambda word: identifier(1 + tokens.index(word[0])), text)
+
+
 def names_motion(text: str, placeholder_token: str) -> bool:
-    """Say whether `text` mentions a motion, as V*, V2*, ... or as a token in `placeholder_token`, a word of its
-    own."""
+    """Say whether `text` mentions a motion, as V*, V2*, ... or as a token in `placeholder_token`, which is a
+    word of its own."""
     return bool(IDENTIFIER.search(text) or re.search(token_pattern(placeholder_token), text))
 
 
