@@ -18,7 +18,7 @@ from models.tunable import select_tunable, union
 from utils.devices import DTYPES
 from utils.errors import UserError, attempt
 from utils.files import file_digest
-from utils.tensor_files import iter_tensors, read_metadata, read_tensors, write_tensors
+from utils.tensor_files import iter_tensors, read_digest, read_metadata, read_tensors, write_tensors
 
 FORMAT = "motion-weights-2"
 OLD_FORMAT = "motion-weights-1"   # written before files carried a digest
@@ -98,10 +98,14 @@ def apply_motions(unet: nn.Module, base_fingerprint: str,
             for path, _ in motions]
     if problems:
         raise UserError(*problems)
-    # sums of three or more depend on their order in the last bit, so the files are sorted by their content
-    order = sorted(range(len(motions)), key=lambda index: (file_digest(motions[index][0]), motions[index][1]))
+
+    def content(index: int) -> tuple[str, float]:
+        path, strength = motions[index]
+        return read_digest(path) or file_digest(path), strength   # old files carry no digest
+
     changes: dict[str, list[tuple[float, Tensor]]] = {}
-    for index in order:
+    # sums of three or more depend on their order in the last bit, so the files are sorted by their content
+    for index in sorted(range(len(motions)), key=content):
         strength, (_, tuned) = motions[index][1], read[index]
         for name, tensor in tuned.items():
             changes.setdefault(name, []).extend([(strength, tensor)] * (strength != 0))

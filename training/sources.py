@@ -16,7 +16,7 @@ from training.config import Config
 from training.config_loading import parse_config
 from utils.errors import UserError, attempt
 from utils.files import expanded, file_digest
-from utils.prompts import SPARE_TOKENS, tokens_in, with_spare_tokens
+from utils.prompts import tokens_in
 
 if TYPE_CHECKING:
     from models.motion_weights import MotionInfo
@@ -107,7 +107,8 @@ def find_source(named: Sequence[NamedModel], moved_base: str | None, strength: f
                 share_tokens: bool = False, may_download: bool = True) -> Source:
     """Return what all -m together name. `moved_base`: where the base of the motions lies now, if it moved.
     `strength`: of motions without one of their own. `share_tokens`: several motions may have the same token.
-    `may_download`: whether the hub is asked for what is not on this machine.
+    `may_download`: whether the hub is asked for what is not on this machine. Otherwise names on the hub pass
+    unchecked, for callers that stop anyway because something else is wrong.
 
     Raises UserError with a line for each that is neither motion weights nor a base, and for motions that
     cannot be combined.
@@ -119,11 +120,10 @@ def find_source(named: Sequence[NamedModel], moved_base: str | None, strength: f
         bases += [one] if motion is None else []
     if problems:
         raise UserError(*problems)
-    if not motions and len(bases) == 1:
-        if bases[0].strength is not None:
+    if bases and (len(named) == 1 or not may_download):
+        if may_download and bases[0].strength is not None:
             raise UserError(f"-m {bases[0].model}:{bases[0].strength:g}: is a base, which has no strength.")
-        tokens = with_spare_tokens(Config.placeholder_token, 1 + len(SPARE_TOKENS))
-        return Source(bases[0].model, (), tokens)
+        return Source(bases[0].model, (), Config.placeholder_token)
     if bases:
         raise UserError(f"-m {bases[0].model}: is a base, and several -m combine motions. The motions say "
                         f"what their base is; if it has moved, say where with --base.")

@@ -183,3 +183,9 @@ def test_path_with_a_colon_in_it_is_not_cut(folder, tmp_path):
     assert named_model(str(odd)) == (str(odd), None)
     assert named_model(f"{odd}:0.3") == (str(odd), 0.3)
     assert named_model(f"{odd}/missing") == (f"{odd}/missing", None)
+
+
+def test_name_on_the_hub_is_not_taken_for_a_base_when_something_else_is_wrong(folder, run_main, tmp_path):
+    code, _, err = run_main("generate_pretrained", "-m", folder / "dance", "-m", "jo/jump:0.5",
+                            "-p", "a\x07cat", "-o", tmp_path / "out")
+    assert code == 2 and "has control characters" in err and len(err.strip().splitlines()) == 1
