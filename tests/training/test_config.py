@@ -219,6 +219,7 @@ def test_what_must_be_above_zero_is_refused_at_zero_and_below(key, value):
     ("placeholder_token: two words", "placeholder_token is 'two words'. It must be one word, or one "),
     ("subject: a/b", "subject is 'a/b'. It names a folder"),
     ("subject: ..", "subject is '..'"),
+    ("push_to_hub: dance", "push_to_hub is 'dance'. It has the form USER/NAME."),
     ("report_to: mlflow", "report_to is 'mlflow'. It can be tensorboard, wandb."),
 ])
 def test_impossible_value_is_named(text, words):
