@@ -26,7 +26,7 @@ from utils.prompt_weights import check_weights
 from utils.prompts import Prompt, is_text, with_tokens
 
 MAX_FPS = 1000
-DEFAULT_SEED, DEFAULT_NUM_FRAMES, DEFAULT_FPS = 0, 16, 8.0
+DEFAULT_SEED, DEFAULT_FPS = 0, 8.0
 
 
 def main() -> None:
@@ -35,8 +35,8 @@ def main() -> None:
     prompts, notes = [], []
     if args.prompt is not None:
         prompts, notes = attempt(lambda: examine_prompts(args.prompt, args.seed), ([], []), problems)
-    source = attempt(lambda: find_source(args.model, args.base, args.strength, args.share_tokens,
-                                         may_download=not problems), None, problems)
+    source = attempt(lambda: find_source(args.model, args.base, args.adapter, args.strength,
+                                         args.share_tokens, may_download=not problems), None, problems)
     if problems:
         raise UserError(*dict.fromkeys(problems))
     if args.push_to_hub:
@@ -44,27 +44,30 @@ def main() -> None:
         return
     prompts = with_tokens(prompts, source.placeholder_token)
 
+    from models import base_folder
     from models.base import enough_memory
-    from models.base_folder import find_base, native_size, num_timesteps, pixel_strides
 
-    folder = attempt(lambda: find_base(source.base), None, problems)
+    folder = attempt(lambda: base_folder.find_base(source.base, adapter=source.adapter), None, problems)
     if problems:
         moved = " If it has moved, say where with --base." if source.motions and not args.base else ""
         raise UserError(*(problem + moved for problem in problems))
-    size = args.res or source.size or native_size(source.base, folder)
+    adapter = base_folder.find_adapter(source.adapter, folder)   # its problems name --adapter
+    size = args.res or source.size or base_folder.native_size(source.base, folder)
     fps = args.fps or source.fps or DEFAULT_FPS
-    if args.steps > num_timesteps(folder):
-        raise UserError(f"--steps {args.steps}: this base takes at most {num_timesteps(folder)}.")
-    if any(side % pixel_strides(folder)[0] for side in size):
-        raise UserError(f"--res {size[0]}x{size[1]}: both must be multiples of {pixel_strides(folder)[0]} "
-                        f"for this base.")
+    if args.steps > (most := base_folder.num_timesteps(folder)):
+        raise UserError(f"--steps {args.steps}: this base takes at most {most}.")
+    if any(side % (stride := base_folder.pixel_strides(folder)[0]) for side in size):
+        raise UserError(f"--res {size[0]}x{size[1]}: both must be multiples of {stride} for this base.")
     if args.export:
         export(source, args)
         return
+    num_frames = args.duration or source.num_frames
+    if (most := base_folder.most_frames(folder, adapter)) and num_frames > most:
+        raise UserError(f"--duration {num_frames}: this base takes at most {most} frames.")
     for note in notes:
         say(note)
     with enough_memory("Lower --batch-size, --res or --duration."):
-        generate(source, prompts, size, fps, args)
+        generate(source, prompts, size, num_frames, fps, args)
 
 
 def parse_args() -> argparse.Namespace:
@@ -76,6 +79,8 @@ def parse_args() -> argparse.Namespace:
              "(zs: cerspense/zeroscope_v2_576w); several motions, each with its own strength, add up")
     add("-b", "--base", type=expanded,
         help="the base that a motion was trained on, if it is not where it was then")
+    add("--adapter", type=expanded,
+        help="the motion adapter of an image model: a diffusers folder or hub id (default: as trained)")
     add("-p", "--prompt",
         help="a .txt or .csv file of `seed,prompt` lines, one prompt, or several joined by |")
     add("-o", "--output-dir", type=expanded_path, default=Path("outputs"),
@@ -157,7 +162,7 @@ def load(source: Source):
     from models.base import load_base
     from models.motion_weights import apply_motions
 
-    base = load_base(source.base)
+    base = load_base(source.base, adapter=source.adapter)
     apply_motions(base.unet, base.fingerprint, [(motion.path, motion.strength) for motion in source.motions])
     return base, {"base": source.base, "base_fingerprint": base.fingerprint,
                   "placeholder_token": source.placeholder_token, **source.record()}
@@ -176,7 +181,7 @@ def export(source: Source, args: argparse.Namespace) -> None:
     print(f"exported: {args.export}\nload it with\n  DiffusionPipeline.from_pretrained({str(args.export)!r})")
 
 
-def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], fps: float,
+def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], num_frames: int, fps: float,
              args: argparse.Namespace) -> None:
     """Render all prompts into the output folder."""
     from accelerate import PartialState
@@ -186,8 +191,6 @@ def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], fps: 
     from rendering.video_folder import render_to_folder
     from utils.devices import DTYPES
 
-    trained = source.config and source.config.validation_data
-    num_frames = args.duration or (trained.num_frames if trained else DEFAULT_NUM_FRAMES)
     how = Rendering(*size, num_frames, args.steps, args.guidance_scale, args.negative_prompt,
                     args.sampler)
     say(f"{len(prompts)} video{'s' * (len(prompts) != 1)} of {num_frames} frames, {size[0]}x{size[1]}, "

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from models.base_folder import weight_files
 from models.tunable import select_tunable, union
 from utils.devices import DTYPES
 from utils.errors import UserError, attempt
@@ -140,14 +139,14 @@ def _summed(before: Tensor, summands: Sequence[tuple[float, Tensor]]) -> Tensor:
     return before + sum(changes[1:], changes[0]) if changes else before
 
 
-def movement(base_folder: Path, tensors: Mapping[str, Tensor],
+def movement(unet_files: list[Path], tensors: Mapping[str, Tensor],
              selected: Mapping[str, list[str]]) -> dict[str, float]:
     """Return for each group how far training has moved it: norm of the change / norm in the base.
 
-    The base's tensors are read from its files one at a time.
+    The base's tensors are read from the files of its UNet one at a time.
     """
     changes, norms = {}, {}
-    for name, before in iter_tensors(weight_files(base_folder / "unet"), tensors):
+    for name, before in iter_tensors(unet_files, tensors):
         before = before.double()
         changes[name] = (tensors[name].detach().cpu().double() - before).square().sum().item()
         norms[name] = before.square().sum().item()

@@ -21,6 +21,8 @@ from utils.prompts import tokens_in
 if TYPE_CHECKING:
     from models.motion_weights import MotionInfo
 
+DEFAULT_NUM_FRAMES = 16   # of a video of a base
+
 
 class NamedModel(NamedTuple):
     """One -m."""
@@ -50,6 +52,7 @@ class Source:
     """Where the weights come from, and what they say about how to render with them."""
 
     base: str                     # diffusers folder or hub id
+    adapter: str | None           # the same of its motion adapter, where the base is an image model
     motions: tuple[Motion, ...]   # their changes add up; none: the base as it is
     placeholder_token: str        # what V*, V2*, ... become
 
@@ -75,6 +78,11 @@ class Source:
         """Width and height in pixels of the samples of the training run."""
         wanted = self.config and self.config.validation_data
         return (wanted.width, wanted.height) if wanted else None
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the samples of the training run."""
+        return self.config.validation_data.num_frames if self.config else DEFAULT_NUM_FRAMES
 
     def record(self) -> dict[str, Any]:
         """Return what videos and exported folders say of the motions: of several, lists in an order that does
@@ -103,9 +111,10 @@ def named_model(text: str) -> NamedModel:
     return NamedModel(model, number)
 
 
-def find_source(named: Sequence[NamedModel], moved_base: str | None, strength: float = 1.0,
-                share_tokens: bool = False, may_download: bool = True) -> Source:
-    """Return what all -m together name. `moved_base`: where the base of the motions lies now, if it moved.
+def find_source(named: Sequence[NamedModel], moved_base: str | None = None, adapter: str | None = None,
+                strength: float = 1.0, share_tokens: bool = False, may_download: bool = True) -> Source:
+    """Return what all -m together name. `moved_base` and `adapter`: where the base of the motions and its
+    motion adapter lie now, if they moved; `adapter` can also be that of an image model.
     `strength`: of motions without one of their own. `share_tokens`: several motions may have the same token.
     `may_download`: whether the hub is asked for what is not on this machine. Otherwise names on the hub pass
     unchecked, for callers that stop anyway because something else is wrong.
@@ -113,9 +122,11 @@ def find_source(named: Sequence[NamedModel], moved_base: str | None, strength: f
     Raises UserError with a line for each that is neither motion weights nor a base, and for motions that
     cannot be combined.
     """
+    from models.base_folder import has_own_motion
+
     problems, motions, bases = [], [], []
     for one in named:
-        motion = attempt(lambda one=one: find_motion_of(one, strength, may_download), None, problems)
+        motion = attempt(lambda one=one: find_motion_of(one, adapter, strength, may_download), None, problems)
         motions += [motion] if motion else []
         bases += [one] if motion is None else []
     if problems:
@@ -123,7 +134,7 @@ def find_source(named: Sequence[NamedModel], moved_base: str | None, strength: f
     if bases and (len(named) == 1 or not may_download):
         if may_download and bases[0].strength is not None:
             raise UserError(f"-m {bases[0].model}:{bases[0].strength:g}: is a base, which has no strength.")
-        return Source(bases[0].model, (), Config.placeholder_token)
+        return Source(bases[0].model, adapter, (), Config.placeholder_token)
     if bases:
         raise UserError(f"-m {bases[0].model}: is a base, and several -m combine motions. The motions say "
                         f"what their base is; if it has moved, say where with --base.")
@@ -131,11 +142,15 @@ def find_source(named: Sequence[NamedModel], moved_base: str | None, strength: f
         if other.info.base_fingerprint != motions[0].info.base_fingerprint:
             raise UserError(f"{motions[0].path} was trained on {motions[0].info.base}, and {other.path} on "
                             f"{other.info.base}, which has other weights. Combine motions of one base.")
-    return Source(moved_base or motions[0].info.base, tuple(motions), combined_tokens(motions, share_tokens))
+    if not adapter and not (moved_base and has_own_motion(moved_base)):
+        adapter = motions[0].config.motion_adapter_path
+    return Source(moved_base or motions[0].info.base, adapter, tuple(motions),
+                  combined_tokens(motions, share_tokens))
 
 
-def find_motion_of(named: NamedModel, default_strength: float, may_download: bool) -> Motion | None:
-    """Return the motion that an -m names; None if it names a base.
+def find_motion_of(named: NamedModel, adapter: str | None, default_strength: float,
+                   may_download: bool) -> Motion | None:
+    """Return the motion that an -m names; None if it names a base. `adapter` is that of an image model.
 
     Raises UserError if it is neither motion weights nor a base.
     """
@@ -146,7 +161,7 @@ def find_motion_of(named: NamedModel, default_strength: float, may_download: boo
     given = named.model
     path = find_motion(given)
     if path is None and is_hub_id(given):
-        path = find_on_hub(given, may_download)
+        path = find_on_hub(given, adapter, may_download)
     if path and path.suffix != ".safetensors":
         raise UserError(f"{given}: is not a motion.safetensors. Name a run folder, or the file of that name "
                         f"in it.")
@@ -156,7 +171,7 @@ def find_motion_of(named: NamedModel, default_strength: float, may_download: boo
         strength = default_strength if named.strength is None else named.strength
         return Motion(given, path, strength, info, config)
     if Path(given).is_dir():
-        problems = check_base_folder(Path(given))
+        problems = check_base_folder(Path(given), has_adapter=adapter is not None)
         if problems and not (Path(given) / "model_index.json").exists():
             raise UserError(f"{given}: holds neither motion weights nor a diffusers pipeline. Name a run "
                             f"folder, a motion.safetensors, a base or a hub id.")
@@ -168,14 +183,14 @@ def find_motion_of(named: NamedModel, default_strength: float, may_download: boo
     return None
 
 
-def find_on_hub(name: str, may_download: bool) -> Path | None:
+def find_on_hub(name: str, adapter: str | None, may_download: bool) -> Path | None:
     """Return the motion weights of the repository `name`, downloaded if need be; None if it has none, and
     is a base. Raises UserError if there is no such repository, or it cannot be reached."""
     from models.base_folder import find_base
     from training.run_folder import MOTION_NAME
     from utils.hub import download
 
-    if not may_download or attempt(lambda: find_base(name, download=False), None, []):
+    if not may_download or attempt(lambda: find_base(name, download=False, adapter=adapter), None, []):
         return None   # a base that is here already is not asked after
     return download(name, MOTION_NAME)
 
