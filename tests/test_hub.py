@@ -8,12 +8,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import huggingface_hub
 import imageio.v3 as imageio
 import pytest
+import torch
 import yaml
 from huggingface_hub import constants
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from models.base import load_base
 from models.motion_weights import read_motion_info
 from tests.conftest import run_script_here
 from tests.hub_server import TOKEN, Hub
@@ -154,9 +157,27 @@ def test_card_of_a_base_on_the_hub_names_it_and_shows_scores(finished_run):
     scores = {"motion_probability": {"mean": 0.8125, "low": 0.7, "high": 0.9, "num": 12},
               "copies": {"mean": None, "low": None, "high": None, "num": 0}}
     card = model_card("jo/dance", info, config, [], scores)
-    assert yaml.safe_load(card.split("---\n")[1])["base_model"] == "cerspense/zeroscope_v2_576w"
+    assert yaml.safe_load(card.split("---\n")[1])["base_model"] == ["cerspense/zeroscope_v2_576w"]
     assert "| motion_probability | 0.812 (0.7 to 0.9) | 12 |" in card and "copies" not in card
     assert "a person doing the V* motion" in card and "## Samples" not in card
+
+
+def test_lines_for_diffusers_load_the_motion_of_an_image_model(finished_run, animatediff, monkeypatch,
+                                                               tmp_path):
+    _, images, adapter = animatediff
+    base = load_base(str(images), adapter=str(adapter))
+    names = [name for name, _ in base.unet.named_parameters() if "motion_modules" in name]
+    save_file({name: torch.full_like(base.unet.state_dict()[name], 0.01) for name in names},
+              tmp_path / "motion.safetensors")
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda name, file: tmp_path / file)
+    info = replace(read_motion_info(finished_run / "motion.safetensors"), base=str(images))
+    config, _ = load_config(finished_run / "config.yaml", [f"motion_adapter_path={adapter}"])
+    card = model_card("jo/dance", info, config, [], {})
+    found = {}
+    exec(re.search(r"```python\n(.*?)```", card, re.DOTALL)[1], found)
+    assert len(found["frames"]) == 4 and found["pipe"].scheduler.config.beta_schedule == "linear"
+    state = found["pipe"].unet.state_dict()
+    assert all((tensor == 0.01).all() == (name in names) for name, tensor in state.items())
 
 
 def test_motion_here_goes_before_a_name_on_the_hub(finished_run, run_main, tmp_path, monkeypatch):

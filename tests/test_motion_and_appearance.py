@@ -14,8 +14,8 @@ from utils.video import probe, read_frames
 
 BASE, EXEMPLARS = ROOT / "models" / "puppet-theatre", ROOT / "data" / "puppets" / "exemplars"
 COMMON = [f"pretrained_model_path={BASE}", "max_train_steps=1", "learning_rate=1e-3",
-          "checkpointing_steps=[]", "validation_steps=null", "prior_preservation=false", "motion_dtype=fp32", "train_data.width=64",
-          "train_data.height=64"]
+          "checkpointing_steps=[]", "validation_steps=null", "prior_preservation=false", "motion_dtype=fp32",
+          "train_data.width=64", "train_data.height=64"]
 
 
 def learn(folder: Path, *changes: str) -> Path:

@@ -30,7 +30,7 @@ def model_card(name: str, info: MotionInfo, config: Config, samples: Sequence[Pr
     `samples`: the prompts of the videos in the grid, in its order. `scores`: the measures of scores.json.
     """
     prompt = example_prompt(info, samples)
-    parts = [front_matter(info), f"# {name.split('/')[1]}", summary(info), "## Use it",
+    parts = [front_matter(info, config), f"# {name.split('/')[1]}", summary(info), "## Use it",
              in_this_program(name, info, prompt), in_diffusers(name, info, config, prompt)]
     if samples:
         rows = [(number, prompt.text.replace("|", "\\|"), prompt.seed)
@@ -49,12 +49,13 @@ def model_card(name: str, info: MotionInfo, config: Config, samples: Sequence[Pr
     return "\n\n".join(parts) + "\n"
 
 
-def front_matter(info: MotionInfo) -> str:
+def front_matter(info: MotionInfo, config: Config) -> str:
     """Return the block of YAML that the hub reads. A base that is a folder has no name there."""
     from huggingface_hub import ModelCardData
 
-    data = ModelCardData(base_model=info.base if is_hub_id(info.base) else None, library_name="diffusers",
-                         pipeline_tag="text-to-video", tags=list(TAGS))
+    bases = [base for base in (info.base, config.motion_adapter_path) if base and is_hub_id(base)]
+    data = ModelCardData(base_model=bases or None, library_name="diffusers", pipeline_tag="text-to-video",
+                         tags=list(TAGS))
     return f"---\n{data.to_yaml()}\n---"
 
 
@@ -80,17 +81,29 @@ def in_diffusers(name: str, info: MotionInfo, config: Config, prompt: str) -> st
     return f"""In diffusers:
 
 ```python
-from diffusers import DiffusionPipeline
 from huggingface_hub import hf_hub_download
 from safetensors.torch import load_file
-
-pipe = DiffusionPipeline.from_pretrained({info.base!r})
+{loading(info.base, config.motion_adapter_path)}
 motion = load_file(hf_hub_download({name!r}, "{MOTION_NAME}"))
 pipe.unet.load_state_dict(motion, strict=False)
 frames = pipe({prompt!r}, num_frames={shown.num_frames},
               width={shown.width}, height={shown.height},
               num_inference_steps={shown.num_inference_steps}).frames[0]
 ```"""
+
+
+def loading(base: str, adapter: str | None) -> str:
+    """Return the lines that load the base in diffusers."""
+    if adapter is None:
+        return f"""from diffusers import DiffusionPipeline
+
+pipe = DiffusionPipeline.from_pretrained({base!r})"""
+    return f"""from diffusers import AnimateDiffPipeline, DDIMScheduler, MotionAdapter
+
+adapter = MotionAdapter.from_pretrained({adapter!r})
+pipe = AnimateDiffPipeline.from_pretrained({base!r}, motion_adapter=adapter)
+pipe.scheduler = DDIMScheduler.from_config(
+    pipe.scheduler.config, beta_schedule="linear", timestep_spacing="linspace", clip_sample=False)"""
 
 
 def example_prompt(info: MotionInfo, samples: Sequence[Prompt]) -> str:

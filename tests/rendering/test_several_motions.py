@@ -189,3 +189,14 @@ def test_name_on_the_hub_is_not_taken_for_a_base_when_something_else_is_wrong(fo
     code, _, err = run_main("generate_pretrained", "-m", folder / "dance", "-m", "jo/jump:0.5",
                             "-p", "a\x07cat", "-o", tmp_path / "out")
     assert code == 2 and "has control characters" in err and len(err.strip().splitlines()) == 1
+
+
+def test_motions_of_an_image_model_are_combined(animatediff, run_main, tmp_path):
+    _, images, adapter = animatediff
+    base = load_base(str(images), adapter=str(adapter))
+    for name, token, seed in (("dance", "sks", 1), ("jump", "zwx", 2)):
+        write_motion(tmp_path / name / "motion.safetensors", base, token, ["temporal"], seed)
+    code, _, err = run_main("generate_pretrained", "-m", tmp_path / "dance", "-m", f"{tmp_path / 'jump'}:0.5",
+                            "--adapter", adapter, "-o", tmp_path / "out", "--steps", "1", "-p", "a V2* cat")
+    assert code == 0, err
+    assert sorted(read_metadata(tmp_path / "out" / "a_zwx_cat_seed0.mp4")["strength"]) == [0.5, 1.0]
