@@ -23,6 +23,7 @@ from training.run_folder import CONFIG_NAME, create_run, find_run, hold_run, str
 from utils.commands import script_command
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import expanded
+from utils.hub import check_upload
 from utils.processes import LONGEST_WAIT, is_first_process, num_processes
 
 
@@ -43,6 +44,8 @@ def main() -> None:
     if wanted_run and not problems:
         run = attempt(lambda: find_run(config, wanted_run), None, problems)
         notes += stretch_note(run, config) if run else []
+    if config.push_to_hub and not problems:
+        attempt(lambda: check_upload(config.push_to_hub), None, problems)
     plan = make_plan(config, download=not (args.dry_run or problems), known_problems=problems, run=run,
                      unknown_keys=unknown)
     if is_first_process():
@@ -68,6 +71,8 @@ def main() -> None:
                        "true, or set use_8bit_adam: true."):
         motion_path = train(plan, accelerator, run)
     accelerator.print(f"learned: {motion_path}\nsee it with\n  {next_command(config, run)}")
+    if config.push_to_hub and accelerator.is_main_process:
+        push(motion_path, config.push_to_hub)
 
 
 def parse_args() -> argparse.Namespace:
@@ -158,6 +163,18 @@ def start(config: Config, run: Path | None):
     if config.report_to:
         accelerator.init_trackers(config.subject, config={"subject": config.subject, "run": run.name})
     return accelerator, run
+
+
+def push(motion_path: Path, name: str) -> None:
+    """Upload the result. Raises UserError with the command that uploads it later."""
+    from training.publishing import publish
+
+    try:
+        print(f"uploaded: {publish(motion_path, name)}")
+    except UserError as error:
+        later = script_command("generate_pretrained.py", "-m", motion_path.parent, "--push-to-hub", name)
+        raise UserError(*error.problems, f"The result is whole: {motion_path}. Upload it later with: "
+                                         f"{later}") from None
 
 
 def next_command(config: Config, run: Path) -> str:

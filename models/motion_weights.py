@@ -6,7 +6,7 @@ trained. Applying it checks everything first, and changes the network only when 
 
 import json
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from models.tunable import select_tunable, union
 from utils.devices import DTYPES
-from utils.errors import UserError
-from utils.tensor_files import iter_tensors, read_metadata, read_tensors, write_tensors
+from utils.errors import UserError, attempt
+from utils.files import file_digest
+from utils.tensor_files import iter_tensors, read_digest, read_metadata, read_tensors, write_tensors
 
 FORMAT = "motion-weights-2"
 OLD_FORMAT = "motion-weights-1"   # written before files carried a digest
@@ -80,21 +81,62 @@ def apply_motion(unet: nn.Module, base_fingerprint: str, path: Path, strength: f
     Raises UserError, and leaves `unet` as it was, if the file was trained on another base, lacks tensors of
     its groups, or has a tensor of another shape or a value that is not finite.
     """
+    return apply_motions(unet, base_fingerprint, [(path, strength)])[0]
+
+
+def apply_motions(unet: nn.Module, base_fingerprint: str,
+                  motions: Sequence[tuple[Path, float]]) -> list[MotionInfo]:
+    """Set the tensors of `unet` to base + the sum of strength * (tuned - base) over `motions`, which are
+    pairs of a file and its strength. Return the descriptions of the files.
+
+    The order of `motions` changes nothing, to the last bit. Raises UserError with the problems of all files,
+    and leaves `unet` as it was, if one of them does not fit, as for `apply_motion`.
+    """
+    problems, parameters = [], dict(unet.named_parameters())
+    read = [attempt(lambda path=path: read_fitting(path, parameters, base_fingerprint), None, problems)
+            for path, _ in motions]
+    if problems:
+        raise UserError(*problems)
+
+    def content(index: int) -> tuple[str, float]:
+        path, strength = motions[index]
+        return read_digest(path) or file_digest(path), strength   # old files carry no digest
+
+    changes: dict[str, list[tuple[float, Tensor]]] = {}
+    # sums of three or more depend on their order in the last bit, so the files are sorted by their content
+    for index in sorted(range(len(motions)), key=content):
+        strength, (_, tuned) = motions[index][1], read[index]
+        for name, tensor in tuned.items():
+            changes.setdefault(name, []).extend([(strength, tensor)] * (strength != 0))
+    for name, summands in changes.items():
+        parameter = parameters[name].data
+        parameter.copy_(_summed(parameter, summands))
+    return [info for info, _ in read]
+
+
+def read_fitting(path: Path, parameters: Mapping[str, Tensor],
+                 base_fingerprint: str) -> tuple[MotionInfo, dict[str, Tensor]]:
+    """Return the description and the tuned tensors of a file. Raises UserError if they do not fit the base.
+
+    A place for files of another format: what it returns are whole tensors of the base with their change.
+    """
     info = read_motion_info(path)
     tuned = read_tensors(path, may_lack_digest=read_metadata(path)["format"] == OLD_FORMAT)
     if info.base_fingerprint != base_fingerprint:
         raise UserError(f"{path}: was trained on {info.base}, and this base has other weights. "
                         f"Use the base it was trained on.")
-    parameters = dict(unet.named_parameters())
     problems = _misfits(path, tuned, parameters, info.groups)
     if problems:
         raise UserError(*problems)
-    for name, tensor in tuned.items():
-        parameter = parameters[name].data
-        tensor = tensor.to(parameter.dtype)
-        # strength 1 gives the tuned tensor itself, because base + (tuned - base) would round
-        parameter.copy_(tensor if strength == 1 else parameter + strength * (tensor - parameter))
-    return info
+    return info, tuned
+
+
+def _summed(before: Tensor, summands: Sequence[tuple[float, Tensor]]) -> Tensor:
+    """Return `before` + the sum of strength * (tuned - before), added in the order of `summands`."""
+    if len(summands) == 1 and summands[0][0] == 1:
+        return summands[0][1].to(before.dtype)   # before + (tuned - before) would round
+    changes = [strength * (tuned.to(before.dtype) - before) for strength, tuned in summands]
+    return before + sum(changes[1:], changes[0]) if changes else before
 
 
 def movement(unet_files: list[Path], tensors: Mapping[str, Tensor],

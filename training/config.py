@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from utils.hub import REPO_NAME
 from utils.prompts import MAX_SEED
 
 DATASET_TYPES = ("folder", "single_video", "image", "json")
@@ -33,7 +34,9 @@ def setting(default: Any, **constraints: Any) -> Any:
     choices: the values of the key, or, for a list, of its entries.
     above, least, below, most: the number must be above, at least, below, at most this.
     pattern: a regular expression that the whole text must match, and the sentence to say if it does not.
-    holds: what a key of type Any or list holds: "names", "texts", "steps" or "data" (of a JSON file).
+    holds: what a key of type Any or list holds: "names", "texts", "paths", "steps" or "data" (of a
+        JSON file).
+    is_words: the value is one word or several; a list of them becomes one text with commas.
     needed: the sentence to say if the key is empty.
     is_path: ~ and environment variables are expanded.
     as_trained: the key of train_data whose value replaces null.
@@ -48,7 +51,9 @@ def setting(default: Any, **constraints: Any) -> Any:
 class TrainData:
     """The clips, and how training windows are cut from them."""
 
-    path: str | None = setting(None, is_path=True)        # folder of exemplar clips, or one file
+    # folder of exemplar clips, or one file. Several motions are learned from a list of folders, whose
+    # captions say V* for the first motion, V2* for the second
+    path: Any = setting(None, is_path=True, holds="paths")
     class_path: str | None = setting(None, is_path=True)  # folder of regularization clips; null: none
     width: int = setting(384, above=0)                    # pixels; with use_bucketing only the area counts
     height: int = setting(384, above=0)                   # pixels, as width
@@ -124,8 +129,11 @@ class Config:
     # name of the run: output_dir/{subject}-{time}
     subject: str = setting("best", pattern=(r"[^/.\0-][^/\0]*",
                                             "It names a folder: no slashes, no leading dot or dash."))
-    # what V* in captions and prompts becomes; its embedding is not trained
-    placeholder_token: str = setting("sks", pattern=(r"\S+", "It must be one word."))
+    # what V* in captions and prompts becomes; its embedding is not trained. Of several motions, a word each
+    # for V*, V2*, ...: [sks, zwx]. Where train_data.path lists more folders, spare words are added.
+    placeholder_token: str = setting(
+        "sks", is_words=True,
+        pattern=(r"[^\s,]+(,[^\s,]+)*", "It must be one word, or one for each motion: [sks, zwx]."))
     # where exemplars come from; several types are trained on together
     dataset_types: list[str] = setting(["folder"], holds="names", choices=DATASET_TYPES,
                                        needed=f"Name at least one of {', '.join(DATASET_TYPES)}.")
@@ -185,6 +193,8 @@ class Config:
     resume_from_checkpoint: str | None = setting(None, is_path=True)
     # what the frozen encoders return is kept here; null: output_dir/cache
     cached_latent_dir: str | None = setting(None, is_path=True)
+    # USER/NAME on the Hugging Face hub, to which motion.safetensors goes at the end, with a model card
+    push_to_hub: str | None = setting(None, pattern=(REPO_NAME, "It has the form USER/NAME."))
     # a tracker, through accelerate; log.jsonl is always written
     report_to: str | None = setting(None, choices=("tensorboard", "wandb"))
 
@@ -210,7 +220,7 @@ class Key:
     @property
     def is_text_list(self) -> bool:
         """Say whether the key holds a list of texts, which can also be given as one text."""
-        return self.constraints.get("holds") in ("names", "texts")
+        return self.constraints.get("holds") in ("names", "texts", "paths")
 
     def fault(self, value: Any) -> str:
         """Return what is wrong with a value of the right type by the constraints of the key, or nothing."""

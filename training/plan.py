@@ -32,7 +32,7 @@ from utils.files import check_writable, format_bytes, free_bytes
 from utils.processes import num_processes
 from utils.prompt_lists import read_prompts
 from utils.prompt_weights import check_weights
-from utils.prompts import Prompt, with_token
+from utils.prompts import Prompt, with_tokens
 
 OPTIONAL_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
 USABLE_SHARE = 0.85   # of the free memory: allocators leave gaps, and kernels need workspace
@@ -151,7 +151,7 @@ def sample_prompts(config: Config) -> list[Prompt]:
     check_weights(config.validation_data.negative_prompt)
     prompts = [prompt for given in config.validation_data.prompt or ()
                for prompt in read_prompts(given, seed=config.seed)]
-    return [replace(prompt, text=with_token(prompt.text, config.placeholder_token)) for prompt in prompts]
+    return with_tokens(prompts, config.placeholder_token)
 
 
 def check_sizes(config: Config, strides: tuple[int, int]) -> list[str]:

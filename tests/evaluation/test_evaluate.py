@@ -119,6 +119,16 @@ def test_a_motion_with_another_name_than_its_label_is_left_out_by_its_phrase(eva
         videos, motion="jumping")[1]
 
 
+def test_words_of_several_motions_are_left_out(evaluate, videos):
+    for path in videos.glob("*dance*"):
+        path.unlink()
+    write_video(videos / "a_cat_doing_the_zwx_dance_seed1.mp4", draw_frames(6, 64, 64), 8,
+                {"motion": ["a", "b"], "strength": [1.0, 1.0], "placeholder_token": "sks,zwx"})
+    code, _, err = evaluate(videos)
+    assert code == 0, err
+    assert [video["text"] for video in scores_of(videos)["videos"] if video["asks_for_motion"]] == ["a cat"]
+
+
 def test_everyday_prompts_are_compared_with_the_base(evaluate, videos, tmp_path):
     base = shutil.copytree(videos, tmp_path / "base")
     (base / "a_cat_asleep_seed1.mp4").rename(base / "a_cat_asleep_seed9.mp4")
@@ -170,7 +180,8 @@ def test_reference_run_without_step_0_is_refused(evaluate, videos, run):
 
 @pytest.mark.parametrize("made_with, code", [
     ({"motion": "results/dance"}, 2), ({"motion": "results/dance", "strength": 0.5}, 2),
-    ({"motion": "results/dance", "strength": 0.0}, 0), ({"motion": None}, 0)])
+    ({"motion": "results/dance", "strength": 0.0}, 0), ({"motion": None}, 0),
+    ({"motion": ["a", "b"], "strength": [0.0, 0.5]}, 2), ({"motion": ["a", "b"], "strength": [0.0, 0.0]}, 0)])
 def test_reference_rendered_with_a_tuned_motion_is_refused(evaluate, videos, tmp_path, made_with, code):
     write_video(tmp_path / "base" / "a_man_waving_seed1.mp4", draw_frames(6, 64, 64), 8, made_with)
     found, _, err = evaluate(videos, "--reference-videos", tmp_path / "base")
