@@ -7,6 +7,7 @@ code.
 """
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -123,15 +124,15 @@ def pipeline_index(folder: Path) -> dict[str, Any]:
     return {"_class_name": PIPELINE, **versions, **{part: list(names) for part, names in parts.items()}}
 
 
+def tensor_shapes(folder: Path, part: str) -> dict[str, tuple[int, ...]]:
+    """Return {name: shape} of a part's tensors, read from the headers of its files."""
+    return {name: shape for path in weight_files(folder / part)
+            for name, (shape, _) in read_shapes(path).items()}
+
+
 def tensor_sizes(folder: Path, part: str) -> dict[str, int]:
-    """Return {name: number of elements} of a part's tensors, read from the headers of its files."""
-    sizes = {}
-    for path in weight_files(folder / part):
-        for name, (shape, _) in read_shapes(path).items():
-            sizes[name] = 1
-            for side in shape:
-                sizes[name] *= side
-    return sizes
+    """Return {name: number of elements} of a part's tensors."""
+    return {name: math.prod(shape) for name, shape in tensor_shapes(folder, part).items()}
 
 
 def pixel_strides(folder: Path) -> tuple[int, int]:

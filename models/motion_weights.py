@@ -1,7 +1,8 @@
 """The file that a run produces: the trained tensors, and a description that says how to use them.
 
 It is a safetensors file with the description in the header's metadata. It holds only the tensors that
-trained. Applying it checks everything first, and changes the network only when everything fits.
+trained: whole weights, or the matrices of low-rank updates (models/lora_files.py). Applying it checks
+everything first, and changes the network only when everything fits.
 """
 
 import json
@@ -14,6 +15,14 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from models.base_folder import weight_files
+from models.lora_files import (
+    Lora,
+    described,
+    description,
+    file_tensors,
+    lora_misfits,
+    squared_changes,
+)
 from models.tunable import select_tunable, union
 from utils.devices import DTYPES
 from utils.errors import UserError
@@ -21,8 +30,9 @@ from utils.tensor_files import iter_tensors, read_metadata, read_tensors, write_
 
 FORMAT = "motion-weights-2"
 OLD_FORMAT = "motion-weights-1"   # written before files carried a digest
+LORA_FORMAT = "motion-lora-1"     # the tensors are matrices of low-rank updates
 STORED_DTYPES = {"fp16": DTYPES["fp16"], "fp32": DTYPES["no"]}   # by motion_dtype
-LIBRARIES = ("torch", "diffusers", "transformers", "accelerate")
+LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft")
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,7 @@ class MotionInfo:
     fps: float               # frames per second at which the motion was learned
     config: str              # the resolved training config, YAML
     versions: dict[str, str]
+    lora: Lora | None = None   # of low-rank updates; None: the file holds whole weights
 
 
 def library_versions() -> dict[str, str]:
@@ -57,26 +68,32 @@ def save_motion(path: Path, tensors: Mapping[str, Tensor], info: MotionInfo, dty
         raise UserError(f"{path}: {len(broken)} tensors have values that are not finite, the first "
                         f"{broken[0]}. Nothing was written. Try a lower learning_rate.")
     fields = {name: value if isinstance(value, str) else json.dumps(value)
-              for name, value in vars(info).items()}
-    write_tensors(path, tensors, {"format": FORMAT, **fields}, STORED_DTYPES[dtype])
+              for name, value in vars(info).items() if name != "lora"}
+    if info.lora:
+        tensors = file_tensors(tensors)
+        fields |= description(info.lora, tensors)
+    file_format = LORA_FORMAT if info.lora else FORMAT
+    write_tensors(path, tensors, {"format": file_format, **fields}, STORED_DTYPES[dtype])
 
 
 def read_motion_info(path: Path) -> MotionInfo:
     """Return the description in a file of motion weights. Raises UserError if it is another kind of file."""
     metadata = read_metadata(path)
-    if metadata.get("format") not in (FORMAT, OLD_FORMAT):
-        raise UserError(f"{path}: holds no motion weights of this program ({FORMAT}). "
+    if metadata.get("format") not in (FORMAT, OLD_FORMAT, LORA_FORMAT):
+        raise UserError(f"{path}: holds no motion weights of this program ({FORMAT}, {LORA_FORMAT}). "
                         f"Give a run folder, a checkpoint folder or a motion.safetensors.")
     try:
-        fields = {name: metadata[name] for name in MotionInfo.__dataclass_fields__}
+        fields = {name: metadata[name] for name in MotionInfo.__dataclass_fields__ if name != "lora"}
         parsed = {name: json.loads(fields[name]) for name in ("groups", "step", "fps", "versions")}
-        return MotionInfo(**{**fields, **parsed})
+        lora = described(metadata) if metadata["format"] == LORA_FORMAT else None
+        return MotionInfo(**{**fields, **parsed}, lora=lora)
     except (KeyError, ValueError) as error:
         raise UserError(f"{path}: its description is damaged ({error}). Copy the file again.") from None
 
 
 def apply_motion(unet: nn.Module, base_fingerprint: str, path: Path, strength: float = 1.0) -> MotionInfo:
-    """Set the tuned tensors of `unet` to base + strength * (tuned - base), and return the file's description.
+    """Set the tuned tensors of `unet` to base + strength * (tuned - base), or add low-rank updates times
+    `strength`, and return the file's description.
 
     Raises UserError, and leaves `unet` as it was, if the file was trained on another base, lacks tensors of
     its groups, or has a tensor of another shape or a value that is not finite.
@@ -87,9 +104,16 @@ def apply_motion(unet: nn.Module, base_fingerprint: str, path: Path, strength: f
         raise UserError(f"{path}: was trained on {info.base}, and this base has other weights. "
                         f"Use the base it was trained on.")
     parameters = dict(unet.named_parameters())
-    problems = _misfits(path, tuned, parameters, info.groups)
+    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    problems = lora_misfits(path, tuned, info.lora, shapes, info.groups) if info.lora else \
+        _misfits(path, tuned, parameters, info.groups)
     if problems:
         raise UserError(*problems)
+    if info.lora:
+        from models.lora import apply_lora  # imports diffusers, for which a dry run should not wait
+
+        apply_lora(unet, tuned, info.lora, strength, "motion")
+        return info
     for name, tensor in tuned.items():
         parameter = parameters[name].data
         tensor = tensor.to(parameter.dtype)
@@ -98,21 +122,23 @@ def apply_motion(unet: nn.Module, base_fingerprint: str, path: Path, strength: f
     return info
 
 
-def movement(base_folder: Path, tensors: Mapping[str, Tensor],
-             selected: Mapping[str, list[str]]) -> dict[str, float]:
+def movement(base_folder: Path, tensors: Mapping[str, Tensor], selected: Mapping[str, list[str]],
+             lora: Lora | None = None) -> dict[str, float]:
     """Return for each group how far training has moved it: norm of the change / norm in the base.
 
-    The base's tensors are read from its files one at a time.
+    `tensors`: the trained weights, or the matrices of `lora`. The base's tensors are read from its files one
+    at a time.
     """
-    changes, norms = {}, {}
-    for name, before in iter_tensors(weight_files(base_folder / "unet"), tensors):
+    changes, norms = squared_changes(tensors, lora.scale) if lora else {}, {}
+    for name, before in iter_tensors(weight_files(base_folder / "unet"), union(selected)):
         before = before.double()
-        changes[name] = (tensors[name].detach().cpu().double() - before).square().sum().item()
         norms[name] = before.square().sum().item()
+        if not lora:
+            changes[name] = (tensors[name].detach().cpu().double() - before).square().sum().item()
 
     def relative(names: Iterable[str]) -> float:
         names = list(names)
-        return (sum(changes[name] for name in names) / max(sum(norms[name] for name in names), 1e-30)) ** 0.5
+        return (sum(changes.get(name, 0) for name in names) / max(sum(norms[name] for name in names), 1e-30)) ** 0.5
 
     return {group: relative(names) for group, names in selected.items()}
 

@@ -11,6 +11,7 @@ transformer, s bytes per value in the compute precision, g bytes per value that 
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,23 +67,25 @@ class Block:
     keeps_casts: bool = True    # whether autograd keeps trained weights in the compute precision
 
 
-def training_footprint(folder: Path, sizes: Mapping[str, int], trained: Sequence[str], batch_size: int,
+def training_footprint(folder: Path, sizes: Mapping[str, int], trained: Mapping[str, int], batch_size: int,
                        num_frames: int, cells: tuple[int, int], precision: str, recompute: bool,
-                       use_8bit_adam: bool, on_cpu: bool, gradients_stay: bool = False) -> Footprint:
+                       use_8bit_adam: bool, on_cpu: bool, gradients_stay: bool = False,
+                       rank: int = 0) -> Footprint:
     """Estimate the memory of a training step on windows of `num_frames` of `cells` (h, w) latent cells.
 
-    `sizes`: the number of elements of every tensor of the UNet in `folder`. `gradients_stay`: the gradients
-    of all trained weights exist from the start of the step, because several passes add to them.
+    `sizes`: the number of elements of every tensor of the UNet in `folder`. `trained`: the number of values
+    that train for each weight that changes: its own, or with a `rank` those of its low-rank update, whose
+    dropout is not counted. `gradients_stay`: the gradients of all trained weights exist from the start of the
+    step, because several passes add to them.
     """
     config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
-    trained_sizes = {name: sizes[name] for name in trained}
-    num_trained, value = sum(trained_sizes.values()), DTYPES[precision].itemsize
-    blocks = list(unet_blocks(config, set(trained), batch_size, num_frames, cells, value, on_cpu))
-    activations, gradients = peak_of_step(blocks, trained_sizes, value, recompute, gradients_stay)
+    num_trained, value = sum(trained.values()), DTYPES[precision].itemsize
+    blocks = list(unet_blocks(config, set(trained), batch_size, num_frames, cells, value, on_cpu, rank))
+    activations, gradients = peak_of_step(blocks, trained, value, recompute, gradients_stay)
     if gradients + activations < num_trained * 4:   # then the peak is the optimizer's step
         activations, gradients = 0, num_trained * 4
     return Footprint(
-        frozen_weights=(sum(sizes.values()) - num_trained) * value,
+        frozen_weights=(sum(sizes.values()) - (0 if rank else num_trained)) * value,
         trained_weights=num_trained * 4,
         optimizer=num_trained * (2 if use_8bit_adam else 8),
         gradients=gradients, activations=activations,
@@ -130,11 +133,13 @@ def _casts(block: Block, num_weights: int, value: int) -> int:
 
 
 def unet_blocks(config: dict, trained: set[str], batch_size: int, num_frames: int, cells: tuple[int, int],
-                value: int, on_cpu: bool) -> Iterator[Block]:
-    """Yield the blocks of a UNet3DConditionModel in the order in which they run."""
+                value: int, on_cpu: bool, rank: int = 0) -> Iterator[Block]:
+    """Yield the blocks of a UNet3DConditionModel in the order in which they run. `rank`: of low-rank updates
+    of the weights `trained`; 0: these weights train themselves."""
     widths, per_level = config["block_out_channels"], config["layers_per_block"]
     head_width = config.get("num_attention_heads") or config["attention_head_dim"]
-    layers = _Layers(trained, batch_size, num_frames, value, 4 if not on_cpu and value < 4 else value, on_cpu)
+    layers = _Layers(trained, batch_size, num_frames, value, 4 if not on_cpu and value < 4 else value, on_cpu,
+                     rank)
     height, width = cells
 
     def num_cells() -> int:
@@ -183,14 +188,16 @@ class _Layers:
     s: int
     g: int
     on_cpu: bool
+    rank: int
 
     def resnet(self, name: str, n: int, c_in: int, c_out: int) -> Block:
         shortcut = c_in * self.s if c_in != c_out and self.g > self.s else 0
-        return Block(name, n * c_in * self.s, n * ((c_in + c_out) * self._per_norm() + shortcut),
+        return Block(name, n * c_in * self.s,
+                     n * ((c_in + c_out) * self._per_norm() + shortcut + self._low_rank(name)),
                      5 * n * max(c_in, c_out) * self.s, keeps_casts=not self.on_cpu)
 
     def temporal_convolution(self, name: str, n: int, c: int) -> Block:
-        return Block(name, n * c * self.s, 4 * n * c * self._per_norm(), 5 * n * c * self.s,
+        return Block(name, n * c * self.s, n * (4 * c * self._per_norm() + self._low_rank(name)), 5 * n * c * self.s,
                      keeps_casts=not self.on_cpu)
 
     def resampling(self, name: str, n: int, c: int) -> Block:
@@ -201,7 +208,7 @@ class _Layers:
         attention = (self._attention(f"{block}attn1.", c, heads, per_frame)
                      + self._attention(f"{block}attn2.", c, heads, NUM_TOKENS, is_text=True))
         text = 2 * self.batch_size * NUM_TOKENS * c * self.s
-        inside = n * self._transformer(name, c, c, attention) + text
+        inside = n * (self._transformer(name, c, c, attention) + self._low_rank(name, r"attn2\.to_[kv]")) + text
         return Block(name, n * c * self.s, inside, self._under_way(block, n, c))
 
     def temporal(self, name: str, n: int, c: int, i: int, heads: int, is_alone: bool = False) -> Block:
@@ -210,13 +217,20 @@ class _Layers:
         attention = sum(self._attention(f"{block}{each}.", i, heads, self.num_frames)
                         for each in ("attn1", "attn2"))
         alone = n * (attention - 2 * i * self.g) if is_alone else 0   # without the two inputs
-        return Block(name, n * c * self.s, n * self._transformer(name, c, i, attention),
+        return Block(name, n * c * self.s, n * (self._transformer(name, c, i, attention) + self._low_rank(name)),
                      self._under_way(block, n, i), recomputed_alone=alone)
 
     def _per_norm(self) -> int:
         """Bytes per channel of a norm, an activation and a convolution: each keeps its input, on a CPU only
         the norm does."""
         return self.s if self.on_cpu else self.s + 2 * self.g
+
+    def _low_rank(self, name: str, unless: str = "$^") -> int:
+        """Bytes per cell that lie between the two matrices of low-rank updates, which are computed again on a
+        CPU behind a norm or a gate. `unless`: layers that see a text, whose tokens are few."""
+        recomputed = r"\.(ff|resnets|temp_convs)\." if self.on_cpu else "$^"
+        return self.rank * self.s * sum(
+            weight.startswith(name) and not re.search(f"{recomputed}|{unless}", weight) for weight in self.trained)
 
     def _transformer(self, name: str, c: int, i: int, attention: int) -> int:
         """Bytes per cell: its norm, both projections, its attention and its feed-forward layer."""

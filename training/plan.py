@@ -1,6 +1,7 @@
 """A checked training run: everything that can be wrong is found here, before a weight is loaded."""
 
 import importlib.util
+import math
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from models.base_folder import find_base, num_timesteps, pixel_strides, tensor_sizes
+from models.base_folder import find_base, num_timesteps, pixel_strides, tensor_shapes
+from models.lora_files import Lora, check_lora, num_low_rank
 from models.tokens import unseen_captions
 from models.tunable import select_tunable, temporal_names, union
 from training.clips import Clip, find_clips
@@ -41,7 +43,7 @@ class Plan:
     num_left_out: int                 # prompts of the config beyond validation_data.max_prompts
     unseen: dict[str, str]            # caption -> its words that the text encoder does not see
     selected: dict[str, list[str]]    # group -> names of the tensors it trains
-    num_elements: dict[str, int]      # of every tensor of the UNet
+    shapes: dict[str, tuple[int, ...]]   # of every tensor of the UNet
     strides: tuple[int, int]          # pixels per latent cell, and per cell of the UNet's coarsest level
     # the ways to take a step, fastest first, as (apart, recompute), and the memory each takes. apart:
     # exemplars and regularization go through the network one after the other, which halves the activations.
@@ -50,13 +52,37 @@ class Plan:
     way: tuple[bool, bool] | None     # the fastest that fits into the memory free when the plan was made
 
     @property
+    def num_elements(self) -> dict[str, int]:
+        """The number of elements of every tensor of the UNet."""
+        return {name: math.prod(shape) for name, shape in self.shapes.items()}
+
+    @property
     def trained_names(self) -> list[str]:
         return union(self.selected)
+
+    @property
+    def lora(self) -> Lora | None:
+        """The settings of low-rank updates; None where the weights themselves train."""
+        return lora_of(self.config)
+
+    @property
+    def num_trained(self) -> dict[str, int]:
+        """How many values train for each weight that changes: its own, or those of its low-rank update."""
+        if self.lora:
+            return num_low_rank(self.shapes, self.trained_names, self.lora.rank)
+        return {name: math.prod(self.shapes[name]) for name in self.trained_names}
 
     @property
     def skips_temporal_layers(self) -> bool:
         """Say whether windows of a single frame skip the temporal layers."""
         return self.config.train_data.single_frame_layers == "spatial"
+
+
+def lora_of(config: Config) -> Lora | None:
+    """Return the settings of low-rank updates; None where the weights themselves train."""
+    if not config.lora_rank:
+        return None
+    return Lora(config.lora_rank, config.lora_alpha or config.lora_rank, config.lora_dropout)
 
 
 def make_plan(config: Config, download: bool = True, known_problems: Sequence[str] = (),
@@ -84,10 +110,10 @@ def make_plan(config: Config, download: bool = True, known_problems: Sequence[st
 def _checked_plan(config: Config, folder: Path | None, problems: list[str],
                   unknown_keys: Collection[str]) -> Plan:
     """Return the plan for a base in `folder`. Raises UserError with `problems` and all others it finds."""
-    num_elements = attempt(lambda: tensor_sizes(folder, "unet") if folder else {}, {}, problems)
+    shapes = attempt(lambda: tensor_shapes(folder, "unet") if folder else {}, {}, problems)
     selected = {}
-    if num_elements:
-        selected = attempt(lambda: select_tunable(num_elements, config.trainable_modules), {}, problems)
+    if shapes:
+        selected = attempt(lambda: select_tunable(shapes, config.trainable_modules), {}, problems)
     strides = attempt(lambda: pixel_strides(folder) if folder else TYPICAL_STRIDES, TYPICAL_STRIDES, problems)
     exemplars, regularization = attempt(
         lambda: find_clips(config, strides[1], cache_dir(config), looking_bar, unknown_keys),
@@ -98,6 +124,7 @@ def _checked_plan(config: Config, folder: Path | None, problems: list[str],
     prompts = attempt(lambda: sample_prompts(config), [], problems if config.validation_steps else [])
     problems = problems + check_sizes(config, strides) + check_packages(config) + check_launch(config)
     problems += check_single_frames(config, exemplars + regularization, selected)
+    problems += check_lora(shapes, selected) if config.lora_rank else []
     num_steps = config.validation_data.num_inference_steps
     if folder and num_steps > num_timesteps(folder):
         problems.append(f"validation_data.num_inference_steps is {num_steps}. This base takes at most "
@@ -108,7 +135,7 @@ def _checked_plan(config: Config, folder: Path | None, problems: list[str],
         raise UserError(*dict.fromkeys(problems))
     most = config.validation_data.max_prompts
     return Plan(config, folder, exemplars, regularization, prompts[:most], len(prompts[most:]), unseen,
-                selected, num_elements, strides, footprints={}, way=None)
+                selected, shapes, strides, footprints={}, way=None)
 
 
 def cache_dir(config: Config) -> Path:
@@ -197,19 +224,23 @@ def disk_needs(plan: Plan, num_written: int = 0) -> tuple[int, int]:
 
     `num_written`: the number of checkpoints that are on disk already.
     """
-    if not plan.num_elements:
+    if not plan.shapes:
         return 0, 0
     cell = plan.strides[0]
     latent_values = 4 * sum(len(clip.frames) * (clip.size[0] // cell) * (clip.size[1] // cell)
                             for clip in plan.exemplars + plan.regularization)
-    num_trained = sum(plan.num_elements[name] for name in plan.trained_names)
-    motion = num_trained * {"fp16": 2, "fp32": 4}[plan.config.motion_dtype]
+    num_trained, motion = sum(plan.num_trained.values()), motion_bytes(plan)
     num_checkpoints = num_due(plan.config.checkpointing_steps, plan.config.max_train_steps)
     if plan.config.keep_checkpoints:   # an old one is removed when the new one is whole
         num_checkpoints = min(num_checkpoints, plan.config.keep_checkpoints + 1)
     num_checkpoints = max(0, num_checkpoints - num_written)
     # a checkpoint: weights and the two moments of Adam in float32, and the motion weights
     return latent_values * 2 * 4, num_checkpoints * (num_trained * 12 + motion) + motion
+
+
+def motion_bytes(plan: Plan) -> int:
+    """Return the bytes of the tensors in motion.safetensors."""
+    return sum(plan.num_trained.values()) * {"fp16": 2, "fp32": 4}[plan.config.motion_dtype]
 
 
 def check_disk(plan: Plan, num_written: int = 0) -> list[str]:
@@ -251,9 +282,10 @@ def step_footprint(plan: Plan, apart: bool, recompute: bool) -> Footprint:
     gradients_stay = apart or config.gradient_accumulation_steps > 1 or num_processes() > 1
     num_frames = 1 if config.train_data.train_weights == "spatial" else largest.window
     return training_footprint(
-        plan.base_folder, plan.num_elements, plan.trained_names, batch_size, num_frames,
+        plan.base_folder, plan.num_elements, plan.num_trained, batch_size, num_frames,
         (largest.size[1] // plan.strides[0], largest.size[0] // plan.strides[0]), config.mixed_precision,
-        recompute, config.use_8bit_adam, on_cpu=not torch.cuda.is_available(), gradients_stay=gradients_stay)
+        recompute, config.use_8bit_adam, on_cpu=not torch.cuda.is_available(), gradients_stay=gradients_stay,
+        rank=config.lora_rank)
 
 
 def fastest_way(footprints: Mapping[tuple[bool, bool], Footprint]) -> tuple[bool, bool] | None:

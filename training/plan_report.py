@@ -11,7 +11,7 @@ from pathlib import Path
 
 from models.tunable import selection_report, temporal_names
 from training.clips import Clip, clip_report
-from training.plan import Plan, disk_needs, fits, sample_fps, uses_fsdp
+from training.plan import Plan, disk_needs, fits, motion_bytes, sample_fps, uses_fsdp
 from utils.containers import is_image
 from utils.devices import device_name, free_memory, has_gpu, precision_name
 from utils.files import format_bytes, free_bytes
@@ -36,6 +36,7 @@ def plan_report(plan: Plan) -> str:
                      f"{sample_fps(plan):.4g}")
     if plan.selected:
         lines.append(selection_report(plan.selected, plan.num_elements))
+        lines += lora_report(plan)
     lines += [f"note: a caption is too long for the text encoder, not seen: \"{words}\""
               for words in plan.unseen.values()]
     lines += [machine_line(plan), *busy_remark()]
@@ -50,6 +51,16 @@ def plan_report(plan: Plan) -> str:
         lines.append(f"samples: the first {len(prompts)} of {len(prompts) + plan.num_left_out} prompts "
                      f"(validation_data.max_prompts)")
     return "\n".join(lines + prompt_remark(plan.exemplars, prompts, config.placeholder_token))
+
+
+def lora_report(plan: Plan) -> list[str]:
+    """Return what low-rank updates change in these groups, and the size of the file they make."""
+    if not plan.lora:
+        return []
+    layers, rank = plan.num_trained, plan.lora.rank
+    return [f"  as low-rank updates: rank {rank}, alpha {plan.lora.alpha:g}, of {len(layers)} layers, "
+            f"{sum(layers.values()):,} values; the other {len(plan.trained_names) - len(layers)} tensors stay",
+            f"  motion.safetensors: {format_bytes(motion_bytes(plan))} in {plan.config.motion_dtype}"]
 
 
 def estimate_report(plan: Plan) -> str:

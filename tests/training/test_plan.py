@@ -519,7 +519,7 @@ def test_memory_estimate_counts_what_trains(config):
     total = sum(plan.num_elements.values())
 
     def estimate(*others, **more) -> Footprint:
-        return training_footprint(plan.base_folder, plan.num_elements, plan.trained_names, 1, 4, (8, 8),
+        return training_footprint(plan.base_folder, plan.num_elements, plan.num_trained, 1, 4, (8, 8),
                                   *others, **more)
 
     half = estimate("bf16", False, False, True)
