@@ -35,6 +35,7 @@ from models.base_folder import (
     weight_variant,
 )
 from models.fast import use_fast_forms
+from models.lora import merge_loras
 from utils.errors import UserError
 from utils.files import copy_whole, digest_of, file_digest, replacing
 from utils.tensor_files import DTYPE_NAMES, read_shapes
@@ -177,11 +178,12 @@ def encode_prompt(pipeline: DiffusionPipeline, prompt: str) -> torch.Tensor:
 
 
 def export_base(base: Base, folder: Path) -> None:
-    """Write a pipeline folder that stock diffusers loads: the UNet as it is now, each tensor in the precision
-    it has in the base's files, and with it copies of the base's other files.
+    """Write a pipeline folder that stock diffusers loads: the UNet as it is now, with low-rank updates
+    merged, each tensor in the precision it has in the base's files, and copies of the base's other files.
 
     Copies, because what a library writes may have other names in it than other versions of it read.
     """
+    merge_loras(base.unet)
     stored_dtypes = {name: dtype for dtype, name in DTYPE_NAMES.items()}
     stored = {name: dtype for path in weight_files(base.folder / "unet")
               for name, (_, dtype) in read_shapes(path).items()}

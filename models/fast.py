@@ -152,8 +152,8 @@ def _feed_forward(layer: FeedForward):
         return _keeping_input(widen_and_project, hidden_states)                             # (b n d)
 
     def widen_and_project(hidden_states: Tensor) -> Tensor:
-        # a projection to twice the width, gated; dropout, and a projection. Read at each call, because low-rank
-        # updates replace the projections.
+        # a projection to twice the width, gated; dropout, and a projection. Read at each call, because
+        # low-rank updates replace the projections.
         gated, *after = layer.net
         hidden_states, gate = gated.proj(hidden_states).chunk(2, dim=-1)
         hidden_states = hidden_states * functional.gelu(gate)

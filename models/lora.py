@@ -6,6 +6,7 @@ as diffusers' own when it loads the file. See models/lora_files.py for the matri
 """
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 
 import torch
@@ -21,7 +22,8 @@ TRAINED_ADAPTER = "motion"
 
 def add_trainable_lora(unet: nn.Module, names: list[str], lora: Lora,
                        generator_for: Callable[[str], torch.Generator]) -> dict[str, nn.Parameter]:
-    """Freeze `unet`, give the layers of the weights `names` low-rank updates, and return all matrices by name.
+    """Freeze `unet`, give the layers of the weights `names` low-rank updates, and return their matrices by
+    name.
 
     A is drawn by `generator_for(layer)` as peft draws it, and B is zero, so that the network starts as the
     base. Nothing else is drawn.
@@ -76,6 +78,8 @@ def base_shapes(unet: nn.Module) -> dict[str, tuple[int, ...]]:
 def _add_layers(unet: nn.Module, matrices: Mapping[str, Tensor], lora: Lora, adapter: str) -> None:
     layers = sorted({key.partition(".lora_")[0] for key in matrices})
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=layers)
-    # low_cpu_mem_usage: peft then draws no values of its own, which would be replaced at once
-    inject_adapter_in_model(config, unet, adapter, state_dict=dict(matrices), low_cpu_mem_usage=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")   # of another file, which is meant
+        # low_cpu_mem_usage: peft then draws no values of its own, which would be replaced at once
+        inject_adapter_in_model(config, unet, adapter, state_dict=dict(matrices), low_cpu_mem_usage=True)
     set_peft_model_state_dict(unet, dict(matrices), adapter, low_cpu_mem_usage=True)

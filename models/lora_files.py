@@ -59,8 +59,8 @@ def num_low_rank(shapes: Shapes, names: Iterable[str], rank: int) -> dict[str, i
 
 def check_lora(shapes: Shapes, selected: Mapping[str, list[str]]) -> list[str]:
     """Return the groups that have no layer for low-rank updates, a line each."""
-    return [f"lora_rank: {group!r} of trainable_modules has no Linear layer and no convolution, so nothing of "
-            f"it would train. Leave {group!r} out, or set lora_rank: 0."
+    return [f"lora_rank: {group!r} of trainable_modules has no Linear layer and no convolution, so nothing "
+            f"of it would train. Leave {group!r} out, or set lora_rank: 0."
             for group, names in selected.items() if not lora_weights(shapes, names)]
 
 
@@ -114,8 +114,8 @@ def lora_misfits(path: Path, tensors: Mapping[str, Tensor], lora: Lora, shapes: 
         tensor, shape = tensors[key], expected[key]
         rank = tensor.shape[key.endswith(".lora_B.weight")] if tensor.ndim > 1 else None
         if tensor.ndim == len(shape) and rank != lora.rank:
-            problems.append(f"{path}: {key} is of rank {rank}, and its description says {lora.rank}. Copy the "
-                            f"file again.")
+            problems.append(f"{path}: {key} is of rank {rank}, and its description says {lora.rank}. Copy "
+                            f"the file again.")
         elif tensor.shape != shape:
             problems.append(f"{path}: {key} has shape {tuple(tensor.shape)}, and this base needs {shape}.")
         elif not tensor.is_floating_point() or not tensor.isfinite().all():

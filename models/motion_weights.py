@@ -98,28 +98,35 @@ def apply_motion(unet: nn.Module, base_fingerprint: str, path: Path, strength: f
     Raises UserError, and leaves `unet` as it was, if the file was trained on another base, lacks tensors of
     its groups, or has a tensor of another shape or a value that is not finite.
     """
-    info = read_motion_info(path)
-    tuned = read_tensors(path, may_lack_digest=read_metadata(path)["format"] == OLD_FORMAT)
-    if info.base_fingerprint != base_fingerprint:
-        raise UserError(f"{path}: was trained on {info.base}, and this base has other weights. "
-                        f"Use the base it was trained on.")
-    parameters = dict(unet.named_parameters())
-    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
-    problems = lora_misfits(path, tuned, info.lora, shapes, info.groups) if info.lora else \
-        _misfits(path, tuned, parameters, info.groups)
-    if problems:
-        raise UserError(*problems)
+    info, tuned = read_fitting(path, dict(unet.named_parameters()), base_fingerprint)
     if info.lora:
         from models.lora import apply_lora  # imports diffusers, for which a dry run should not wait
 
-        apply_lora(unet, tuned, info.lora, strength, "motion")
+        apply_lora(unet, tuned, info.lora, strength, adapter="motion")
         return info
+    parameters = dict(unet.named_parameters())
     for name, tensor in tuned.items():
         parameter = parameters[name].data
         tensor = tensor.to(parameter.dtype)
         # strength 1 gives the tuned tensor itself, because base + (tuned - base) would round
         parameter.copy_(tensor if strength == 1 else parameter + strength * (tensor - parameter))
     return info
+
+
+def read_fitting(path: Path, parameters: Mapping[str, Tensor],
+                 base_fingerprint: str) -> tuple[MotionInfo, dict[str, Tensor]]:
+    """Return the description and the tensors of a file. Raises UserError if they do not fit the base."""
+    info = read_motion_info(path)
+    tuned = read_tensors(path, may_lack_digest=read_metadata(path)["format"] == OLD_FORMAT)
+    if info.base_fingerprint != base_fingerprint:
+        raise UserError(f"{path}: was trained on {info.base}, and this base has other weights. "
+                        f"Use the base it was trained on.")
+    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    problems = lora_misfits(path, tuned, info.lora, shapes, info.groups) if info.lora else \
+        _misfits(path, tuned, parameters, info.groups)
+    if problems:
+        raise UserError(*problems)
+    return info, tuned
 
 
 def movement(base_folder: Path, tensors: Mapping[str, Tensor], selected: Mapping[str, list[str]],
@@ -137,8 +144,9 @@ def movement(base_folder: Path, tensors: Mapping[str, Tensor], selected: Mapping
             changes[name] = (tensors[name].detach().cpu().double() - before).square().sum().item()
 
     def relative(names: Iterable[str]) -> float:
-        names = list(names)
-        return (sum(changes.get(name, 0) for name in names) / max(sum(norms[name] for name in names), 1e-30)) ** 0.5
+        names = list(names)   # low-rank updates leave some of them as they are
+        changed, norm = sum(changes.get(name, 0) for name in names), sum(norms[name] for name in names)
+        return (changed / max(norm, 1e-30)) ** 0.5
 
     return {group: relative(names) for group, names in selected.items()}
 

@@ -197,7 +197,8 @@ class _Layers:
                      5 * n * max(c_in, c_out) * self.s, keeps_casts=not self.on_cpu)
 
     def temporal_convolution(self, name: str, n: int, c: int) -> Block:
-        return Block(name, n * c * self.s, n * (4 * c * self._per_norm() + self._low_rank(name)), 5 * n * c * self.s,
+        return Block(name, n * c * self.s, n * (4 * c * self._per_norm() + self._low_rank(name)),
+                     5 * n * c * self.s,
                      keeps_casts=not self.on_cpu)
 
     def resampling(self, name: str, n: int, c: int) -> Block:
@@ -208,7 +209,8 @@ class _Layers:
         attention = (self._attention(f"{block}attn1.", c, heads, per_frame)
                      + self._attention(f"{block}attn2.", c, heads, NUM_TOKENS, is_text=True))
         text = 2 * self.batch_size * NUM_TOKENS * c * self.s
-        inside = n * (self._transformer(name, c, c, attention) + self._low_rank(name, r"attn2\.to_[kv]")) + text
+        between = self._low_rank(name, unless=r"attn2\.to_[kv]")
+        inside = n * (self._transformer(name, c, c, attention) + between) + text
         return Block(name, n * c * self.s, inside, self._under_way(block, n, c))
 
     def temporal(self, name: str, n: int, c: int, i: int, heads: int, is_alone: bool = False) -> Block:
@@ -217,8 +219,8 @@ class _Layers:
         attention = sum(self._attention(f"{block}{each}.", i, heads, self.num_frames)
                         for each in ("attn1", "attn2"))
         alone = n * (attention - 2 * i * self.g) if is_alone else 0   # without the two inputs
-        return Block(name, n * c * self.s, n * (self._transformer(name, c, i, attention) + self._low_rank(name)),
-                     self._under_way(block, n, i), recomputed_alone=alone)
+        inside = n * (self._transformer(name, c, i, attention) + self._low_rank(name))
+        return Block(name, n * c * self.s, inside, self._under_way(block, n, i), recomputed_alone=alone)
 
     def _per_norm(self) -> int:
         """Bytes per channel of a norm, an activation and a convolution: each keeps its input, on a CPU only
@@ -228,9 +230,9 @@ class _Layers:
     def _low_rank(self, name: str, unless: str = "$^") -> int:
         """Bytes per cell that lie between the two matrices of low-rank updates, which are computed again on a
         CPU behind a norm or a gate. `unless`: layers that see a text, whose tokens are few."""
-        recomputed = r"\.(ff|resnets|temp_convs)\." if self.on_cpu else "$^"
+        left_out = rf"\.(ff|resnets|temp_convs)\.|{unless}" if self.on_cpu else unless
         return self.rank * self.s * sum(
-            weight.startswith(name) and not re.search(f"{recomputed}|{unless}", weight) for weight in self.trained)
+            weight.startswith(name) and not re.search(left_out, weight) for weight in self.trained)
 
     def _transformer(self, name: str, c: int, i: int, attention: int) -> int:
         """Bytes per cell: its norm, both projections, its attention and its feed-forward layer."""

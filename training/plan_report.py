@@ -57,9 +57,10 @@ def lora_report(plan: Plan) -> list[str]:
     """Return what low-rank updates change in these groups, and the size of the file they make."""
     if not plan.lora:
         return []
-    layers, rank = plan.num_trained, plan.lora.rank
-    return [f"  as low-rank updates: rank {rank}, alpha {plan.lora.alpha:g}, of {len(layers)} layers, "
-            f"{sum(layers.values()):,} values; the other {len(plan.trained_names) - len(layers)} tensors stay",
+    lora, layers = plan.lora, plan.num_trained
+    num_others = len(plan.trained_names) - len(layers)
+    return [f"  as low-rank updates: rank {lora.rank}, alpha {lora.alpha:g}, of {len(layers)} layers, "
+            f"{sum(layers.values()):,} values; the other {num_others} tensors stay",
             f"  motion.safetensors: {format_bytes(motion_bytes(plan))} in {plan.config.motion_dtype}"]
 
 

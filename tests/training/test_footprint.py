@@ -15,6 +15,8 @@ from models import fast
 from models.base import load_base
 from models.base_folder import tensor_sizes
 from models.fast import use_fast_forms
+from models.lora import add_trainable_lora, base_shapes
+from models.lora_files import Lora, num_low_rank
 from models.recompute import recompute_activations
 from models.tunable import select_tunable, union
 from training import footprint
@@ -68,6 +70,25 @@ def test_count_of_what_is_kept_is_within_five_per_cent(tiny_base, groups, precis
     sizes = {name: size for name, size in tensor_sizes(tiny_base, "unet").items() if name in names}
     value = DTYPES[precision].itemsize
     blocks = list(unet_blocks(config, set(names), *SHAPE[:2], SHAPE[2:], value, on_cpu=True))
+    counted = sum(kept_of_blocks(blocks, sizes, value, recompute))
+    assert counted == pytest.approx(kept_bytes(unet, precision), rel=0.05)
+
+
+@pytest.mark.parametrize("groups", [["cross", "temporal", "temp_convs"], ["all"]])
+@pytest.mark.parametrize("precision, recompute", [("no", False), ("no", True), ("bf16", False)])
+def test_count_of_what_low_rank_updates_keep_is_within_five_per_cent(tiny_base, groups, precision, recompute):
+    unet, rank = load_base(str(tiny_base)).unet.train(), 16
+    names, shapes = union(select_tunable(base_shapes(unet), groups)), base_shapes(unet)
+    add_trainable_lora(unet, names, Lora(rank, rank), lambda _: torch.Generator())
+    for module in unet.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    hold_frozen_weights_in(unet, DTYPES[precision])
+    if recompute:
+        recompute_activations(unet)
+    config = json.loads((tiny_base / "unet" / "config.json").read_text())
+    sizes, value = num_low_rank(shapes, names, rank), DTYPES[precision].itemsize
+    blocks = list(unet_blocks(config, set(sizes), *SHAPE[:2], SHAPE[2:], value, True, rank))
     counted = sum(kept_of_blocks(blocks, sizes, value, recompute))
     assert counted == pytest.approx(kept_bytes(unet, precision), rel=0.05)
 
