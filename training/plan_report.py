@@ -17,6 +17,7 @@ from utils.devices import device_name, free_memory, has_gpu, precision_name
 from utils.files import format_bytes, free_bytes
 from utils.prompts import MOTION_TOKEN
 
+SLOW_FOR_LORA = 2e-5   # a learning rate below which low-rank updates hardly move
 MOST_ON_CPU = 100_000_000   # parameters; eight times as many as the bundled base has
 
 
@@ -59,9 +60,13 @@ def lora_report(plan: Plan) -> list[str]:
         return []
     lora, layers = plan.lora, plan.num_trained
     num_others = len(plan.trained_names) - len(layers)
-    return [f"  as low-rank updates: rank {lora.rank}, alpha {lora.alpha:g}, of {len(layers)} layers, "
-            f"{sum(layers.values()):,} values; the other {num_others} tensors stay",
-            f"  motion.safetensors: {format_bytes(motion_bytes(plan))} in {plan.config.motion_dtype}"]
+    lines = [f"  as low-rank updates: rank {lora.rank}, alpha {lora.alpha:g}, of {len(layers)} layers, "
+             f"{sum(layers.values()):,} values; the other {num_others} tensors stay",
+             f"  motion.safetensors: {format_bytes(motion_bytes(plan))} in {plan.config.motion_dtype}"]
+    if plan.config.learning_rate < SLOW_FOR_LORA:
+        lines.append(f"note: learning_rate {plan.config.learning_rate:g} is that of whole weights; low-rank "
+                     f"updates take larger steps, about 1e-4")
+    return lines
 
 
 def estimate_report(plan: Plan) -> str:

@@ -131,6 +131,15 @@ def test_report_says_what_trains_and_the_size_of_the_file(lora_run, run_main, wr
     assert f"trained weights {number * 4 / 1e3:.3g} kB, optimizer {number * 8 / 1e3:.3g} kB" in out
 
 
+def test_settings_without_effect_and_small_steps_are_said(run_main, write_config):
+    def report(*changes):
+        return run_main("train_model", "--config", write_config(*changes), "--dry-run")[1]
+
+    assert "lora_alpha has no effect with lora_rank: 0, which trains whole weights." in report("lora_alpha=8")
+    assert "note: learning_rate 5e-06 is that of whole weights" in report("lora_rank=4", "learning_rate=5e-6")
+    assert "no effect" not in report(*LORA) and "note: learning_rate" not in report(*LORA)
+
+
 def test_groups_without_such_layers_are_an_error_before_anything_is_loaded(run_main, write_config):
     config = write_config(*LORA, "trainable_modules=[cross,norm1]")
     code, _, err = run_main("train_model", "--config", config)
