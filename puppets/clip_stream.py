@@ -29,7 +29,7 @@ from puppets.tokenizer import tokenize
 SEEDS = {"everyday": 6312, "composed": 6314}    # of clips of everyday motions, of motions named by parts
 KINDS = ("everyday", "composed", "composed")    # one clip of three shows an everyday motion
 NUM_CAPTIONS = 4                                # wordings of each clip
-NUM_WAITING = 4                                 # shards in the queue, drawn and not yet taken
+QUEUE_LENGTH = 4                                # shards drawn and not yet taken
 EMPTY_CAPTIONS = 0.1                            # share of training examples without a caption, for guidance
 
 
@@ -37,17 +37,20 @@ class ClipStream:
     """Processes that draw clips, and the clips that have arrived from them.
 
     `num_drawn` counts the shards taken so far, by this run and by the one it goes on from: drawing goes on
-    behind them. `num_kept` limits how many clips are kept as latents: newer ones replace the oldest.
+    behind them. `num_kept` limits how many clips are kept as latents, `num_waiting` how many wait as frames:
+    newer clips replace the oldest. All clips drawn while the autoencoder trains should fit into `num_waiting`,
+    because the UNet then begins with them.
     """
 
     def __init__(self, tokenizer_dir: Path, num_workers: int, shard_clips: int, num_kept: int,
-                 device: torch.device, num_drawn: int = 0):
+                 num_waiting: int, device: torch.device, num_drawn: int = 0):
         context = get_context("spawn")
         self.device, self.num_kept, self.num_drawn = device, num_kept, num_drawn
-        self.frames: deque[tuple[Tensor, Tensor]] = deque(maxlen=16)   # shards for the autoencoder
+        # shards that are not encoded yet
+        self.frames: deque[tuple[Tensor, Tensor]] = deque(maxlen=max(1, num_waiting // shard_clips))
         self.latents: Tensor | None = None
         self.num_encoded = 0
-        self._queue = context.Queue(NUM_WAITING)
+        self._queue = context.Queue(QUEUE_LENGTH)
         self._workers = [
             context.Process(target=_draw_for_ever, daemon=True,
                             args=(self._queue, tokenizer_dir, shard_clips, num_drawn + rank, num_workers))

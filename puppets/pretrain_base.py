@@ -36,9 +36,11 @@ from puppets.tokenizer import build_tokenizer, save_tokenizer
 from utils.errors import plain_errors, run_script
 
 PSNR_SEED, PSNR_CLIPS = 4966, 64   # clips that the autoencoder is measured on
-SIZES = {                # per device: clips and frames in a batch, clips in a shard, clips kept as latents
-    "cuda": (384, 512, 512, 400_000),
-    "cpu": (32, 32, 64, 100_000),
+SIZES = {   # per device; a clip takes 6 kB as latents and 98 kB as frames
+    "cuda": {"batch_size": 384, "frames_batch": 512, "shard_clips": 128, "check_clips": 300_000,
+             "kept_as_latents": 400_000, "kept_as_frames": 80_000},
+    "cpu": {"batch_size": 32, "frames_batch": 32, "shard_clips": 32, "check_clips": 50_000,
+            "kept_as_latents": 100_000, "kept_as_frames": 8_000},
 }
 
 
@@ -53,11 +55,13 @@ def parse_args() -> argparse.Namespace:
     add("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes that draw clips")
     add("--batch-size", type=int, help="clips a step of the UNet (default: 384 on a GPU, 32 on a CPU)")
     add("--frames-batch", type=int, help="frames a step of the autoencoder (default: 512; 32)")
-    add("--shard-clips", type=int, help="clips that a process draws at once (default: 512; 64)")
+    add("--shard-clips", type=int, help="clips that a process draws at once (default: 128; 32)")
     add("--learning-rate", type=float, default=1.5e-3, help="of the UNet, at its highest (default: 1.5e-3)")
     add("--motion-weight", type=float, default=3.0,
         help="how much more cells count in which something moves; 0: all count the same (default: 3)")
-    add("--check-clips", type=int, default=50_000, help="clips between checks of teachability")
+    add("--check-clips", type=int, help="clips between checks of teachability (default: 300,000; 50,000)")
+    add("--kept-as-latents", type=int, help="clips to learn from at any time (default: 400,000; 100,000)")
+    add("--kept-as-frames", type=int, help="clips that wait for the autoencoder (default: 80,000; 8,000)")
     add("--checkpoint-steps", type=int, default=300)
     add("--num-measured", type=int, default=256, help="videos at the end; 0: do not measure (default: 256)")
     add("--mixed-precision", choices=["no", "bf16"], default="bf16")
@@ -74,17 +78,16 @@ def main() -> None:
     args.export_dir = args.export_dir or args.work_dir / "base"
     args.work_dir.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(mixed_precision=args.mixed_precision)
-    batch, frames_batch, shard, num_kept = SIZES["cuda" if accelerator.device.type == "cuda" else "cpu"]
-    args.batch_size, args.frames_batch = args.batch_size or batch, args.frames_batch or frames_batch
-    args.shard_clips = args.shard_clips or shard
+    for name, size in SIZES["cuda" if accelerator.device.type == "cuda" else "cpu"].items():
+        setattr(args, name, getattr(args, name) or size)
     stages = [args.work_dir / f"{stage}.pt" for stage in STAGE_ENDS]
     facts = [training_run.saved_facts(path) for path in stages if path.exists()]
     clock = Clock(args, began, max((fact.get("elapsed", 0.0) for fact in facts), default=0.0))
 
     tokenizer = build_tokenizer(base_words())
     save_tokenizer(tokenizer, base_words(), args.work_dir / "tokenizer")
-    clips = ClipStream(args.work_dir / "tokenizer", args.workers, args.shard_clips, num_kept,
-                       accelerator.device,
+    clips = ClipStream(args.work_dir / "tokenizer", args.workers, args.shard_clips,
+                       args.kept_as_latents, args.kept_as_frames, accelerator.device,
                        num_drawn=max((fact.get("shards", 0) for fact in facts), default=0))
     try:
         vae, noise = train_autoencoder(accelerator, args, clock, clips)

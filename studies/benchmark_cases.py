@@ -77,7 +77,7 @@ def prepare(name: str, work: Path) -> Setting:
             f"train_data.path={data / 'exemplars'}", f"train_data.class_path={data / 'regularization'}"))
     write_random_base(folder / "base", SIZES[name])
     for role in ("exemplars", "regularization"):
-        write_random_clip(folder / role / "clip.mp4", max(NUM_FRAMES), case.pixels)
+        write_random_clip(folder / role / "clip.apng", max(NUM_FRAMES), case.pixels)
     return Setting(os.devnull, (
         *common, f"pretrained_model_path={folder / 'base'}", f"train_data.path={folder / 'exemplars'}",
         f"train_data.class_path={folder / 'regularization'}", "train_data.fps=8",

@@ -9,17 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import (
-    AutoencoderKL,
-    TextToVideoSDPipeline,
-    UNet3DConditionModel,
-)
+from diffusers import AutoencoderKL, TextToVideoSDPipeline, UNet3DConditionModel
 from diffusers.utils import logging
+from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from puppets.base_networks import build_scheduler
 from utils.commands import ROOT
-from utils.video import write_video
 
 BUNDLED = ROOT / "models" / "puppet-theatre"   # its tokenizer fits any size
 
@@ -78,9 +74,13 @@ def write_random_base(folder: Path, size: Size) -> Path:
 
 
 def write_random_clip(path: Path, num_frames: int, pixels: int) -> None:
-    """Write coarse noise of `pixels` x `pixels` that moves to the right, and a caption beside it."""
+    """Write coarse noise of `pixels` x `pixels` that moves to the right, and a caption beside it.
+
+    `path` ends in .apng: Pillow alone writes and reads it, so a machine without ffmpeg can be measured too.
+    """
     coarse = np.random.default_rng(0).integers(0, 255, (pixels // 8, pixels // 8, 3), np.uint8)
     picture = np.kron(coarse, np.ones((8, 8, 1), np.uint8))                                 # (h w c)
-    frames = np.stack([np.roll(picture, 2 * index, axis=1) for index in range(num_frames)])
-    write_video(path, frames, 8, {})
+    first, *others = (Image.fromarray(np.roll(picture, 2 * index, axis=1)) for index in range(num_frames))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    first.save(path, "PNG", save_all=True, append_images=others, duration=125)
     path.with_suffix(".txt").write_text("a man doing the V* dance", encoding="utf-8")

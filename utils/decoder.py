@@ -11,13 +11,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from utils.commands import ROOT
-from utils.errors import UserError
+from utils.errors import INSTALL, UserError
 
 SECONDS = 120       # within which a decoder has to open a file, or to get on with it
 MAX_DECODERS = max(2, os.cpu_count() or 1)
@@ -85,6 +86,8 @@ def _decoder(path: Path) -> Iterator[subprocess.Popen]:
 
 
 def _start() -> subprocess.Popen:
+    if find_spec("av") is None:   # an environment of an earlier version; the decoder would die without a word
+        raise UserError(f"The package av is missing, which reads videos. {INSTALL}")
     # a session of its own: Ctrl-C is for the process that asks
     return subprocess.Popen(
         [sys.executable, "-m", "utils.decoding"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,

@@ -21,7 +21,7 @@ import av
 import numpy as np
 
 from utils.containers import is_picture_file, is_text
-from utils.errors import UserError
+from utils.errors import INSTALL, UserError
 from utils.films import broken, open_video, read_film
 from utils.looking import check_whole, look
 from utils.pictures import read_pictures
@@ -86,6 +86,8 @@ def answer(path: Path, wanted: str | dict,
         return {"shape": frames.shape}, frames
     except UserError as error:
         return {"error": str(error)}, None
+    except ImportError as error:
+        return {"error": f"{path}: cannot be read here ({error}). {INSTALL}"}, None
     except Exception as error:   # a damaged file finds errors in libraries that nobody foresaw
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:100]}"
         return {"error": f"{path}: cannot be decoded ({reason}). Remove it, or re-encode it as H.264."}, None

@@ -9,6 +9,8 @@ from typing import Any
 
 from utils.processes import num_processes
 
+INSTALL = "Install what this version needs: pip install -r requirements.txt"   # for messages
+
 
 class UserError(Exception):
     """One or more problems the user can fix, a line each: what is wrong, where, and what to do.

@@ -69,6 +69,17 @@ def test_file_that_crashes_the_decoder_is_named(clip, endless):
     assert len(read_frames(clip, range(5))) == 5
 
 
+def test_package_that_is_missing_is_named_and_not_the_file(clip, tmp_path, monkeypatch):
+    (tmp_path / "decord.py").write_text("raise ModuleNotFoundError(\"No module named 'decord'\")")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))   # of the decoders that are started from now on
+    for wanted, said in ((lambda name: name, "No module named 'decord'"), (lambda name: None, "av is missing")):
+        monkeypatch.setattr(decoder, "find_spec", wanted)
+        monkeypatch.setattr(decoder, "_free", [])
+        with pytest.raises(UserError, match=rf"{said}.*pip install -r requirements.txt") as caught:
+            decoder.decode(clip, [0], is_plain=True)
+        assert "Remove it" not in str(caught.value)
+
+
 def test_decoder_ends_with_a_process_that_is_killed(clip):
     code = ("import sys, time; from pathlib import Path; from utils import decoder, video\n"
             "video.probe(Path(sys.argv[1])); print(decoder._free[0][1].pid, flush=True); time.sleep(60)")

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Makes the bundled base, or measures the benchmark, on a lent GPU machine that can download nothing.
+#
+# On a machine with a network, in the root of the repository (.whl/ is in .git/info/exclude):
+#   pip download --no-deps -d .whl diffusers==0.42.1 transformers==5.23.0 omegaconf==2.4.0 importlib_metadata
+#   mv models/puppet-theatre/{unet,vae}/*.safetensors /tmp    # they need not travel; `git checkout` brings them back
+# Then, on the lent machine, with .whl carried along. The image has torch 2.11, and transformers 5.17, which cannot
+# load the recognizers. The folder $OUT comes back: 8 files, of at most 16 MB each.
+#   OUT=out bash studies/lent_gpu.sh base 9          # minutes for making it; measuring takes half a minute more
+# Next, while the machine is warm, with the wheel of av==18.1.0 alone in .whl (36 MB; the others are installed):
+#   OUT=out bash studies/lent_gpu.sh benchmark
+#
+# Back here: cat $OUT/base.tar.* | tar x; a base that is better than the committed one goes to models/puppet-theatre.
+set -euo pipefail
+site=/tmp/site
+python3 -m pip install -q --no-index --no-deps --no-compile --target "$site" .whl/*.whl
+export PYTHONPATH="$site" PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1
+mkdir -p "$OUT"
+
+make_base() {
+    local work=/tmp/work minutes=$1 more=("${@:2}")
+    for attempt in 1 2 3; do
+        python3 -m puppets.pretrain_base --work-dir "$work" --minutes "$minutes" --total-minutes "$1" \
+            --num-measured 0 "${more[@]}" 2>&1 | tee -a "$OUT/log.txt" && break
+        # Go on from the last checkpoint with the minutes that are left, without the checks of teachability.
+        minutes=$(python3 -c "print(max(0.2, $1 - $SECONDS / 60))")
+        more+=(--check-clips 1000000000)
+    done
+    cp "$work/autoencoder.jsonl" "$work/video.jsonl" "$OUT"
+    tar c -C "$work" base | split -b 15000000 - "$OUT/base.tar."
+    python3 -m puppets.measure_base --base "$work/base" --num 256 --batch-size 64 --sheet 16 --out "$work/measured" \
+        2>&1 | tee -a "$OUT/log.txt"
+    cp "$work/measured/scores.json" "$work/measured/sheet.png" "$OUT"
+}
+
+case "$1" in
+    base) make_base "${@:2}" ;;
+    benchmark) python3 -m studies.benchmark --cases zeroscope --quick --output "$OUT" "${@:2}" ;;
+    *) echo "usage: OUT=FOLDER $0 base MINUTES | benchmark" >&2; exit 2 ;;
+esac
