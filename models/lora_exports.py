@@ -42,7 +42,7 @@ def export_lora(unet: nn.Module, base_fingerprint: str, motion: Path, rank: int,
                 nearest_low_rank(change, rank)
     stored = next(name for name, dtype in STORED_DTYPES.items() if dtype == next(iter(tuned.values())).dtype)
     save_motion(path, matrices, replace(info, lora=Lora(rank, rank)), stored)
-    return kept_report(values, squared, select_tunable(tuned, info.groups), sorted({*SHOWN_RANKS, rank}))
+    return kept_report(values, squared, select_tunable(base, info.groups), sorted({*SHOWN_RANKS, rank}))
 
 
 def nearest_low_rank(change: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
