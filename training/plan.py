@@ -1,8 +1,6 @@
 """A checked training run: everything that can be wrong is found here, before a weight is loaded."""
 
-import importlib.util
 import math
-import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from models.tunable import select_tunable, temporal_names, union
 from training.clips import Clip, find_clips
 from training.config import Config, num_due
 from training.footprint import Footprint, training_footprint
+from training.launch import check_launch, check_packages
 from training.run_folder import checkpoints
 from utils.devices import free_memory, resolve_precision
 from utils.errors import UserError, attempt
@@ -26,7 +25,6 @@ from utils.prompt_lists import read_prompts
 from utils.prompt_weights import check_weights
 from utils.prompts import Prompt, with_token
 
-OPTIONAL_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
 USABLE_SHARE = 0.85   # of the free memory: allocators leave gaps, and kernels need workspace
 TYPICAL_STRIDES = (8, 64)   # of ModelScope and ZeroScope, to check clips before such a base is downloaded
 
@@ -177,46 +175,6 @@ def check_single_frames(config: Config, clips: Iterable[Clip],
         return []
     return ["train_data.single_frame_layers: spatial skips the temporal layers, and trainable_modules trains "
             "them. Set trainable_modules: [cross, self], or single_frame_layers: all."]
-
-
-def check_packages(config: Config) -> list[str]:
-    """Return the optional packages that the config needs and this machine lacks."""
-    needed = [(f"report_to: {config.report_to}", OPTIONAL_PACKAGES.get(config.report_to))]
-    if config.use_8bit_adam:
-        needed.append(("use_8bit_adam: true", "bitsandbytes"))
-    problems = [f"{key} needs the package {package}. Install it: pip install {package}"
-                for key, package in needed if package and importlib.util.find_spec(package) is None]
-    if config.use_8bit_adam and not torch.cuda.is_available():
-        problems.append("use_8bit_adam: true needs an NVIDIA GPU, and there is none here. Set it to false.")
-    return problems
-
-
-def check_launch(config: Config) -> list[str]:
-    """Return what this program cannot do in the way that `accelerate launch` has started it."""
-    if _is_on("ACCELERATE_USE_DEEPSPEED"):
-        return ["DeepSpeed is not supported. configs/accelerate/zero2.yaml spreads gradients and optimizer "
-                "state as its ZeRO-2 does, configs/accelerate/fsdp.yaml the weights too."]
-    if not uses_fsdp():
-        return []
-    problems = []
-    if os.environ.get("FSDP_VERSION") != "2":
-        problems.append("Of FSDP, version 2 is supported. Set fsdp_version: 2, as "
-                        "configs/accelerate/fsdp.yaml does.")
-    if config.validation_steps:
-        problems.append("validation_steps: FSDP spreads the network over the processes, so samples cannot be "
-                        "rendered during training. Set it to null, and render from the checkpoints.")
-    if config.use_8bit_adam:
-        problems.append("use_8bit_adam: true cannot be used with FSDP. Set it to false.")
-    return problems
-
-
-def uses_fsdp() -> bool:
-    """Say whether `accelerate launch` was asked for FSDP."""
-    return _is_on("ACCELERATE_USE_FSDP")
-
-
-def _is_on(name: str) -> bool:
-    return os.environ.get(name, "").lower() == "true"
 
 
 def disk_needs(plan: Plan, num_written: int = 0) -> tuple[int, int]:

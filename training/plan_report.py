@@ -11,7 +11,8 @@ from pathlib import Path
 
 from models.tunable import selection_report, temporal_names
 from training.clips import Clip, clip_report
-from training.plan import Plan, disk_needs, fits, motion_bytes, sample_fps, uses_fsdp
+from training.launch import uses_fsdp
+from training.plan import Plan, disk_needs, fits, motion_bytes, sample_fps
 from utils.containers import is_image
 from utils.devices import device_name, free_memory, has_gpu, precision_name
 from utils.files import format_bytes, free_bytes

@@ -1,5 +1,6 @@
 """Plans: all that is wrong is said at once, before a weight is loaded; the dry run estimates the needs."""
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -217,8 +218,8 @@ def test_trained_size_is_free_with_bucketing(config):
     ({"use_8bit_adam": True}, "use_8bit_adam: true needs the package bitsandbytes."),
 ])
 def test_optional_package_that_is_missing_is_said(config, monkeypatch, changes, words):
-    find_spec = plan_module.importlib.util.find_spec
-    monkeypatch.setattr(plan_module.importlib.util, "find_spec", lambda name: (
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: (
         None if name in ("wandb", "tensorboard", "bitsandbytes") else find_spec(name)))
     assert words in problems_of(replace(config, **changes))[0]
 
