@@ -36,32 +36,35 @@ def main() -> None:
     prompts, notes = [], []
     if args.prompt is not None:
         prompts, notes = attempt(lambda: examine_prompts(args.prompt, args.seed), ([], []), problems)
-    source = attempt(lambda: find_model(args.model, args.base), None, problems)
+    source = attempt(lambda: find_model(args.model, args.base, args.adapter), None, problems)
     if problems:
         raise UserError(*dict.fromkeys(problems))
 
+    from models import base_folder
     from models.base import enough_memory
-    from models.base_folder import find_base, native_size, num_timesteps, pixel_strides
 
-    folder = attempt(lambda: find_base(source.base), None, problems)
+    folder = attempt(lambda: base_folder.find_base(source.base, adapter=source.adapter), None, problems)
     if problems:
         moved = " If it has moved, say where with --base." if source.motion and not args.base else ""
         raise UserError(*(problem + moved for problem in problems))
-    size = args.res or source.size or native_size(source.base, folder)
+    adapter = base_folder.find_adapter(source.adapter, folder)   # its problems name --adapter
+    size = args.res or source.size or base_folder.native_size(source.base, folder)
     fps = args.fps or source.fps or DEFAULT_FPS
-    if args.steps > num_timesteps(folder):
-        raise UserError(f"--steps {args.steps}: this base takes at most {num_timesteps(folder)}.")
-    if any(side % pixel_strides(folder)[0] for side in size):
-        raise UserError(f"--res {size[0]}x{size[1]}: both must be multiples of {pixel_strides(folder)[0]} "
-                        f"for this base.")
+    if args.steps > (most := base_folder.num_timesteps(folder)):
+        raise UserError(f"--steps {args.steps}: this base takes at most {most}.")
+    if any(side % (stride := base_folder.pixel_strides(folder)[0]) for side in size):
+        raise UserError(f"--res {size[0]}x{size[1]}: both must be multiples of {stride} for this base.")
     if args.export or args.export_lora or args.export_comfy:
         export(source, args) if args.export else export_file(source, args)
         return
+    num_frames = args.duration or source.num_frames
+    if (most := base_folder.most_frames(folder, adapter)) and num_frames > most:
+        raise UserError(f"--duration {num_frames}: this base takes at most {most} frames.")
     for note in notes:
         say(note)
     prompts = [replace(prompt, text=with_token(prompt.text, source.placeholder_token)) for prompt in prompts]
     with enough_memory("Lower --batch-size, --res or --duration."):
-        generate(source, prompts, size, fps, args)
+        generate(source, prompts, size, num_frames, fps, args)
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Source:
     """Where the weights come from, and what they say about how to render with them."""
 
     base: str                     # diffusers folder or hub id
+    adapter: str | None           # the same of its motion adapter, where the base is an image model
     motion: Path | None           # motion weights; None: the base as it is
     config: Config | None         # they were trained with
     fps: float | None             # frames per second at which the motion was learned
@@ -80,6 +84,11 @@ class Source:
         wanted = self.config and self.config.validation_data
         return (wanted.width, wanted.height) if wanted else None
 
+    @property
+    def num_frames(self) -> int:
+        """Frames of the samples of the training run."""
+        return self.config.validation_data.num_frames if self.config else DEFAULT_NUM_FRAMES
+
 
 def parse_args() -> argparse.Namespace:
     parser = plain_errors(argparse.ArgumentParser(
@@ -90,6 +99,8 @@ def parse_args() -> argparse.Namespace:
              "(zs: cerspense/zeroscope_v2_576w)")
     add("-b", "--base", type=expanded,
         help="the base that a motion was trained on, if it is not where it was then")
+    add("--adapter", type=expanded,
+        help="the motion adapter of an image model: a diffusers folder or hub id (default: as trained)")
     add("-p", "--prompt",
         help="a .txt or .csv file of `seed,prompt` lines, one prompt, or several joined by |")
     add("-o", "--output-dir", type=expanded_path, default=Path("outputs"),
@@ -196,12 +207,13 @@ def check_export_file(args: argparse.Namespace) -> list[str]:
     return problems + check_writable(path.absolute().parent)
 
 
-def find_model(given: str, moved_base: str | None) -> Source:
-    """Return what `given`, of -m, names; `moved_base` is where the base of a motion lies now, if it moved.
+def find_model(given: str, moved_base: str | None, adapter: str | None) -> Source:
+    """Return what `given`, of -m, names. `moved_base` and `adapter` are where the base of a motion and its
+    adapter lie now, if they moved; `adapter` can also be that of an image model.
 
     Raises UserError if it is neither motion weights nor a base.
     """
-    from models.base_folder import HUB_ALIASES, check_base_folder, is_hub_id
+    from models.base_folder import HUB_ALIASES, check_base_folder, has_own_motion, is_hub_id
     from models.motion_weights import read_motion_info
     from training.run_folder import find_motion
 
@@ -212,9 +224,11 @@ def find_model(given: str, moved_base: str | None) -> Source:
     if motion:
         info = read_motion_info(motion)
         config, _ = parse_config(info.config, f"the config in {motion}")
-        return Source(moved_base or info.base, motion, config, info.fps, info.placeholder_token)
+        if not adapter and not (moved_base and has_own_motion(moved_base)):
+            adapter = config.motion_adapter_path
+        return Source(moved_base or info.base, adapter, motion, config, info.fps, info.placeholder_token)
     if Path(given).is_dir():
-        problems = check_base_folder(Path(given))
+        problems = check_base_folder(Path(given), has_adapter=adapter is not None)
         if problems and not (Path(given) / "model_index.json").exists():
             raise UserError(f"{given}: holds neither motion weights nor a diffusers pipeline. Name a run "
                             f"folder, a motion.safetensors, a base or a hub id.")
@@ -223,7 +237,7 @@ def find_model(given: str, moved_base: str | None) -> Source:
     elif not is_hub_id(given) and given not in HUB_ALIASES:
         raise UserError(f"{given}: does not exist. Name a run folder, a motion.safetensors, a base or a hub "
                         f"id.")
-    return Source(given, None, None, None, Config.placeholder_token)
+    return Source(given, adapter, None, None, None, Config.placeholder_token)
 
 
 def precision(args: argparse.Namespace, source: Source) -> str:
@@ -243,7 +257,7 @@ def load(source: Source, strength: float):
     from models.base import load_base
     from models.motion_weights import apply_motion
 
-    base = load_base(source.base)
+    base = load_base(source.base, adapter=source.adapter)
     made_with = {"base": source.base, "base_fingerprint": base.fingerprint,
                  "placeholder_token": source.placeholder_token}
     if source.motion:
@@ -275,7 +289,7 @@ def export_file(source: Source, args: argparse.Namespace) -> None:
 
     if not source.motion:
         raise UserError(f"{args.model}: is a base. Name the motion whose LoRA is to be written.")
-    base, path = load_base(source.base), args.export_comfy
+    base, path = load_base(source.base, adapter=source.adapter), args.export_comfy
     if args.export_lora:
         rank, path = args.export_lora
         report = export_lora(base.unet, base.fingerprint, source.motion, rank, path, args.strength,
@@ -285,7 +299,7 @@ def export_file(source: Source, args: argparse.Namespace) -> None:
     print(f"{report}\nexported: {path}")
 
 
-def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], fps: float,
+def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], num_frames: int, fps: float,
              args: argparse.Namespace) -> None:
     """Render all prompts into the output folder."""
     from accelerate import PartialState
@@ -295,8 +309,6 @@ def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], fps: 
     from rendering.video_folder import render_to_folder
     from utils.devices import DTYPES
 
-    trained = source.config and source.config.validation_data
-    num_frames = args.duration or (trained.num_frames if trained else DEFAULT_NUM_FRAMES)
     how = Rendering(*size, num_frames, args.steps, args.guidance_scale, args.negative_prompt,
                     args.sampler)
     say(f"{len(prompts)} video{'s' * (len(prompts) != 1)} of {num_frames} frames, {size[0]}x{size[1]}, "

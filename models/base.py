@@ -13,32 +13,34 @@ from pathlib import Path
 import diffusers
 import numpy as np
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDPMScheduler,
-    DiffusionPipeline,
-    TextToVideoSDPipeline,
-    UNet3DConditionModel,
-)
+from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from einops import rearrange
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from models.base_folder import (
+    find_adapter,
+    find_base,
+    kind_of_folder,
+    pipeline_index,
+    scheduler_config,
+)
+from models.base_kind import BaseKind
+from models.base_parts import (
     INDEX_NAME,
     PARTS,
     WEIGHTS,
-    find_base,
-    pipeline_index,
+    load_network,
+    stored_dtypes,
+    unet_files,
     weight_files,
-    weight_variant,
 )
 from models.fast import use_fast_forms
 from models.lora import merge_loras
 from utils.errors import UserError
 from utils.files import copy_whole, digest_of, file_digest, replacing
-from utils.tensor_files import DTYPE_NAMES, read_shapes
+from utils.tensor_files import DTYPE_NAMES
 
 DECODED_SHARE, DECODED_BYTES = 1 / 16, 2 ** 26   # for decoding: of a GPU's memory; of a CPU's
 FINGERPRINT_VALUES = 1024   # of each tensor; any training changes some of them in every tensor it touches
@@ -50,11 +52,13 @@ class Base:
 
     name: str                  # as the user gave it
     folder: Path
+    adapter: Path | None       # folder of its motion adapter, where the UNet is assembled from two folders
+    kind: BaseKind
     pipeline: DiffusionPipeline
     fingerprint: str           # of the UNet
 
     @property
-    def unet(self) -> UNet3DConditionModel:
+    def unet(self) -> torch.nn.Module:
         return self.pipeline.unet
 
     @property
@@ -62,18 +66,20 @@ class Base:
         return self.pipeline.vae
 
 
-def load_base(name: str, fast_forms: bool = True) -> Base:
-    """Load a diffusers folder or hub id of a TextToVideoSDPipeline, everything frozen and in eval mode, its
-    UNet in the fast forms of models/fast.py or as diffusers has it.
+def load_base(name: str, fast_forms: bool = True, adapter: str | None = None) -> Base:
+    """Load a base, everything frozen and in eval mode, its UNet in the fast forms of models/fast.py or as
+    diffusers has it.
 
-    Raises UserError if it is incomplete or another kind of model.
+    `name` is a diffusers folder or hub id. If it is an image model, `adapter` is the folder or hub id of a
+    motion adapter. Raises UserError if it is incomplete or another kind of model.
     """
-    folder = find_base(name)
+    folder = find_base(name, adapter=adapter)
+    adapter_folder, kind = find_adapter(adapter, folder), kind_of_folder(folder)
     diffusers_logging.set_verbosity_error()   # that the pipeline's class is deprecated helps no user
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     try:
-        pipeline = _load_pipeline(folder)
+        pipeline = _load_pipeline(kind, folder, adapter_folder)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise UserError(f"{folder}: cannot be loaded as a base ({str(error).splitlines()[0]}).") from error
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
@@ -81,23 +87,22 @@ def load_base(name: str, fast_forms: bool = True) -> Base:
     if fast_forms:
         use_fast_forms(pipeline.unet)
     pipeline.set_progress_bar_config(disable=True)
-    # the width of a head is not seen in the shapes of the weights
-    heads = pipeline.unet.config.attention_head_dim
-    return Base(name, folder, pipeline, digest_of([fingerprint(pipeline.unet), heads]))
+    heads = [pipeline.unet.config[key] for key in kind.head_keys]
+    return Base(name, folder, adapter_folder, kind, pipeline,
+                digest_of([fingerprint(pipeline.unet), *heads]))
 
 
-def _load_pipeline(folder: Path) -> DiffusionPipeline:
+def _load_pipeline(kind: BaseKind, folder: Path, adapter: Path | None) -> DiffusionPipeline:
     """Return the pipeline of a folder, each part loaded from the precision that it has files of, by the class
     that this program knows for it: model_index.json may name modules that only another program has."""
-    scheduler_class = getattr(diffusers, pipeline_index(folder)["scheduler"][1])
-    networks = {"unet": UNet3DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
-    loaded = {part: network.from_pretrained(
-                  folder / part, use_safetensors=True, variant=weight_variant(folder / part),
-                  dtype=torch.float32, local_files_only=True)
-              for part, network in networks.items()}
-    return TextToVideoSDPipeline(
+    scheduler = scheduler_config(folder, adapter)
+    return getattr(diffusers, kind.pipeline)(
+        unet=kind.load_unet(folder, adapter),
+        vae=load_network(AutoencoderKL, folder / "vae"),
+        text_encoder=load_network(CLIPTextModel, folder / "text_encoder"),
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-        scheduler=scheduler_class.from_config(scheduler_class.load_config(folder / "scheduler")), **loaded)
+        scheduler=getattr(diffusers, scheduler["_class_name"]).from_config(scheduler),
+        **dict.fromkeys(kind.empty_parts))
 
 
 def encoder_digests(base: Base) -> dict[str, str]:
@@ -181,19 +186,22 @@ def export_base(base: Base, folder: Path) -> None:
     """Write a pipeline folder that stock diffusers loads: the UNet as it is now, with low-rank updates
     merged, each tensor in the precision it has in the base's files, and copies of the base's other files.
 
-    Copies, because what a library writes may have other names in it than other versions of it read.
+    Copies, because what a library writes may have other names in it than other versions of it read. The
+    scheduler is written where it is not the one in the base's folder, which is so with a motion adapter.
     """
     merge_loras(base.unet)
-    stored_dtypes = {name: dtype for dtype, name in DTYPE_NAMES.items()}
-    stored = {name: dtype for path in weight_files(base.folder / "unet")
-              for name, (_, dtype) in read_shapes(path).items()}
+    dtypes = {name: dtype for dtype, name in DTYPE_NAMES.items()}
+    stored = stored_dtypes(unet_files(base.folder, base.adapter))
     for name, parameter in base.unet.named_parameters():
-        parameter.data = parameter.data.to(stored_dtypes.get(stored.get(name), parameter.dtype))
+        parameter.data = parameter.data.to(dtypes.get(stored.get(name), parameter.dtype))
     base.unet.save_pretrained(folder / "unet", safe_serialization=True)
+    scheduler = type(base.pipeline.scheduler).__name__
     with replacing(folder / INDEX_NAME) as partial:   # in the form that diffusers gives it
-        index = json.dumps(pipeline_index(base.folder), indent=2, sort_keys=True)
+        index = json.dumps(pipeline_index(base.folder, scheduler), indent=2, sort_keys=True)
         partial.write_text(f"{index}\n", encoding="utf-8")
-    for part in PARTS.keys() - {"unet"}:
+    if base.adapter:
+        base.pipeline.scheduler.save_pretrained(folder / "scheduler")
+    for part in PARTS.keys() - ({"unet", "scheduler"} if base.adapter else {"unet"}):
         weights = weight_files(base.folder / part) if part in WEIGHTS else []
         described = [path for path in (base.folder / part).iterdir() if path.suffix in (".json", ".txt")]
         for path in described + weights:

@@ -62,7 +62,7 @@ class ShortAttention:
         hidden_states (b n d) attend to themselves, or to encoder_hidden_states (b m d), which are equal for
         `num_frames` sequences in a row.
         """
-        assert attention_mask is None, "UNet3DConditionModel attends to everything"
+        assert attention_mask is None, "the UNets of models/kinds.py attend to everything"
         attended = hidden_states if encoder_hidden_states is None else encoder_hidden_states[::num_frames]
         merged = hidden_states.reshape(len(attended), -1, hidden_states.shape[-1])          # (b/f f*n d)
         query, key, value = (rearrange(project(states), "b n (heads d) -> b heads n d", heads=attn.heads)
@@ -130,13 +130,13 @@ def _convolved(convolution: nn.Module, frames: Tensor) -> Tensor:
 
 
 def _resnet(layer: ResnetBlock2D):
-    def forward(hidden_states: Tensor, temb: Tensor) -> Tensor:
+    def forward(input_tensor: Tensor, temb: Tensor) -> Tensor:   # diffusers passes input_tensor by name too
         shift = layer.time_emb_proj(layer.nonlinearity(temb))[:, :, None, None]             # (b*f c 1 1)
-        changed = _keeping_input(first_half, hidden_states) + shift                         # (b*f c h w)
+        changed = _keeping_input(first_half, input_tensor) + shift                          # (b*f c h w)
         changed = _keeping_input(second_half, changed)
         if layer.conv_shortcut is not None:
-            hidden_states = layer.conv_shortcut(hidden_states)
-        return hidden_states + changed
+            input_tensor = layer.conv_shortcut(input_tensor)
+        return input_tensor + changed
 
     def first_half(hidden_states: Tensor) -> Tensor:
         return layer.conv1(layer.nonlinearity(layer.norm1(hidden_states)))

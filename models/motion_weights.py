@@ -14,7 +14,6 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from models.base_folder import weight_files
 from models.lora_files import (
     Lora,
     described,
@@ -129,15 +128,15 @@ def read_fitting(path: Path, parameters: Mapping[str, Tensor],
     return info, tuned
 
 
-def movement(base_folder: Path, tensors: Mapping[str, Tensor], selected: Mapping[str, list[str]],
+def movement(unet_files: list[Path], tensors: Mapping[str, Tensor], selected: Mapping[str, list[str]],
              lora: Lora | None = None) -> dict[str, float]:
     """Return for each group how far training has moved it: norm of the change / norm in the base.
 
-    `tensors`: the trained weights, or the matrices of `lora`. The base's tensors are read from its files one
-    at a time.
+    `tensors`: the trained weights, or the matrices of `lora`. The base's tensors are read from the files
+    of its UNet one at a time.
     """
     changes, norms = squared_changes(tensors, lora.scale) if lora else {}, {}
-    for name, before in iter_tensors(weight_files(base_folder / "unet"), union(selected)):
+    for name, before in iter_tensors(unet_files, union(selected)):
         before = before.double()
         norms[name] = before.square().sum().item()
         if not lora:

@@ -1,28 +1,25 @@
 """Gradient checkpointing: the backward pass computes activations again instead of keeping them.
 
-UNet3DConditionModel does not support diffusers' own switch, so the forward of each of its leaf blocks is
-wrapped.
+The forward of each leaf block of the UNet is wrapped. UNet3DConditionModel does not support diffusers' own
+switch, and that of UNetMotionModel leaves out all transformers but one, which keep most of the activations
+(tests/models/test_recompute.py compares the two).
 """
 
+import re
+
 import torch
-from diffusers.models.attention_processor import Attention
-from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
-from diffusers.models.transformers.transformer_2d import Transformer2DModel
-from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-RECOMPUTED = (ResnetBlock2D, TemporalConvLayer, Transformer2DModel, TransformerTemporalModel)
+from models.kinds import kind_of
 
 
 def recompute_activations(unet: nn.Module) -> int:
     """Wrap the leaf blocks of `unet` and return how many were wrapped. Loss and gradients stay bit-equal."""
-    blocks = [module for module in unet.modules() if isinstance(module, RECOMPUTED)]
-    # transformer_in is the widest block and the last of the backward pass, when all gradients exist. Its
-    # attention is wrapped once more, so that the activations of its attention and its feed-forward layer
-    # never exist together.
-    attention = [module for module in unet.transformer_in.modules() if isinstance(module, Attention)]
-    for module in blocks + attention:
+    kind = kind_of(name for name, _ in unet.named_parameters())
+    blocks = [module for module in unet.modules() if type(module).__name__ in kind.recomputed]
+    alone = [module for name, module in unet.named_modules() if re.search(kind.recomputed_alone, name)]
+    for module in blocks + alone:
         module.forward = _recomputed(module.forward)
     return len(blocks)
 

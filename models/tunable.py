@@ -1,36 +1,32 @@
-"""The groups of weights that can train: temporal and cross-attention layers of a text-to-video UNet.
+"""Choosing the weights that train: named groups, and all modules whose name contains a text.
 
-Parameter names are those of diffusers' UNet3DConditionModel. On the ZeroScope-size UNet (1,480 tensors, 1,411
-M parameters) the paper's set [cross, temporal, temp_convs] is 826 tensors and 570,882,176 parameters. Source:
-Materzynska et al. 2023, arXiv 2312.04966.
+Each kind of base defines its groups: GROUPS in models/zeroscope.py and models/animatediff.py.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 
+from models.base_kind import BaseKind
+from models.kinds import KINDS, kind_of
 from utils.errors import UserError
 
-_IN_TEMPORAL = r"(^|\.)(temp_attentions|transformer_in)\."
-GROUPS = {
-    "cross": r"\.attn2\.to_[kv]\.",          # keys and values of spatial attention to the text
-    "self": r"\.attn1\.to_[kv]\.",           # keys and values of spatial attention to the picture itself
-    "temporal": _IN_TEMPORAL,                # attention along time, whole modules, and transformer_in
-    "temp_attentions": r"(^|\.)temp_attentions\.",
-    "temp_convs": r"(^|\.)temp_convs\.",     # convolutions along time
-    "all": r"",
-}
-_SPATIAL_ONLY = ("cross", "self")   # groups without temporal attention, which has attn1 and attn2 too
+ALL_GROUPS = {group for kind in KINDS for group in kind.groups}
 
 
 def select_tunable(names: Iterable[str], groups: list[str]) -> dict[str, list[str]]:
     """Return {group: the names of the parameters it trains}. All groups together train.
 
-    A group that is not in GROUPS means all modules whose name contains it. Raises UserError naming every
-    group that matches nothing.
+    A text that names no group means all modules whose name contains it. A group that only other kinds of
+    bases have is left out, if another one matches. Raises UserError naming every group that matches nothing.
     """
     names = list(names)
-    selected = {group: [name for name in names if _belongs(name, group)] for group in dict.fromkeys(groups)}
-    known = ", ".join(GROUPS)
+    kind = kind_of(names)
+    selected = {group: [name for name in names if _belongs(name, group, kind)]
+                for group in dict.fromkeys(groups)}
+    if any(selected.values()):
+        foreign = ALL_GROUPS - kind.groups.keys()
+        selected = {group: matched for group, matched in selected.items() if matched or group not in foreign}
+    known = ", ".join(kind.groups)
     problems = [f"trainable_modules: {group!r} matches no weight of the base. Known groups: {known}."
                 for group, matched in selected.items() if not matched]
     if problems:
@@ -40,7 +36,9 @@ def select_tunable(names: Iterable[str], groups: list[str]) -> dict[str, list[st
 
 def temporal_names(names: Iterable[str]) -> list[str]:
     """Return the names of the parameters of layers along time: attention and convolutions."""
-    return [name for name in names if _belongs(name, "temporal") or _belongs(name, "temp_convs")]
+    names = list(names)
+    kind = kind_of(names)
+    return [name for name in names if kind.is_along_time(name)]
 
 
 def union(selected: Mapping[str, list[str]]) -> list[str]:
@@ -65,9 +63,7 @@ def selection_report(selected: Mapping[str, list[str]], num_elements: Mapping[st
     return "\n".join(["training", *lines])
 
 
-def _belongs(name: str, group: str) -> bool:
-    if group not in GROUPS:   # modules whose name contains it; the parameter's own name does not count
+def _belongs(name: str, group: str, kind: BaseKind) -> bool:
+    if group not in kind.groups:   # modules whose name contains it; the parameter's own name does not count
         return group in name.rpartition(".")[0]
-    if group in _SPATIAL_ONLY and re.search(_IN_TEMPORAL, name):
-        return False
-    return re.search(GROUPS[group], name) is not None
+    return re.search(kind.groups[group], name) is not None

@@ -42,14 +42,9 @@ def write_clip(path: Path, num_frames: int = 14, width: int = 64, height: int = 
     return path
 
 
-def make_base(folder: Path, seed: int = 0, prediction_type: str = "epsilon") -> Path:
-    """Write a random text-to-video base: every class and file of ZeroScope, 1.3 M parameters."""
-    from diffusers import (
-        AutoencoderKL,
-        DDIMScheduler,
-        TextToVideoSDPipeline,
-        UNet3DConditionModel,
-    )
+def make_parts(folder: Path) -> dict:
+    """Return small random encoders, as ZeroScope and Stable Diffusion have them; a vocabulary is written."""
+    from diffusers import AutoencoderKL
     from diffusers.utils import logging
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
     from transformers.utils import logging as transformers_logging
@@ -57,8 +52,8 @@ def make_base(folder: Path, seed: int = 0, prediction_type: str = "epsilon") -> 
     from puppets.tokenizer import byte_letters
 
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
-    torch.manual_seed(seed)
     tokenizer_dir = folder / "tokenizer"
     tokenizer_dir.mkdir(parents=True)
     letters = byte_letters()   # no merges: every byte is a token
@@ -74,6 +69,15 @@ def make_base(folder: Path, seed: int = 0, prediction_type: str = "epsilon") -> 
     vae = AutoencoderKL(
         block_out_channels=(16,) * 4, latent_channels=4, norm_num_groups=8, layers_per_block=1,
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4)
+    return {"tokenizer": tokenizer, "text_encoder": text_encoder, "vae": vae}
+
+
+def make_base(folder: Path, seed: int = 0, prediction_type: str = "epsilon") -> Path:
+    """Write a random text-to-video base: every class and file of ZeroScope, 1.3 M parameters."""
+    from diffusers import DDIMScheduler, TextToVideoSDPipeline, UNet3DConditionModel
+
+    torch.manual_seed(seed)
+    parts = make_parts(folder)
     unet = UNet3DConditionModel(
         sample_size=8, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=1,
         down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
@@ -86,9 +90,48 @@ def make_base(folder: Path, seed: int = 0, prediction_type: str = "epsilon") -> 
     scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
                               clip_sample=False, set_alpha_to_one=False, steps_offset=1,
                               prediction_type=prediction_type)
-    TextToVideoSDPipeline(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet,
-                          scheduler=scheduler).save_pretrained(folder)
+    TextToVideoSDPipeline(unet=unet, scheduler=scheduler, **parts).save_pretrained(folder)
     return folder
+
+
+def make_animatediff(folder: Path, seed: int = 0, has_middle: bool = False) -> tuple[Path, Path, Path]:
+    """Write a random image model, a motion adapter for it (`has_middle`: as v2 has it, else as v3), and the
+    AnimateDiff pipeline of both: every class and file that diffusers writes. At most 8 frames."""
+    from diffusers import (
+        AnimateDiffPipeline,
+        DDIMScheduler,
+        MotionAdapter,
+        PNDMScheduler,
+        StableDiffusionPipeline,
+        UNet2DConditionModel,
+    )
+
+    torch.manual_seed(seed)
+    images, adapter_folder, full = folder / "images", folder / "adapter", folder / "full"
+    parts = make_parts(images)
+    unet = UNet2DConditionModel(
+        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=32, attention_head_dim=4, norm_num_groups=8)
+    adapter = MotionAdapter(block_out_channels=(32, 64), motion_layers_per_block=1, motion_norm_num_groups=8,
+                            motion_num_attention_heads=4, motion_max_seq_length=8,
+                            use_motion_mid_block=has_middle)
+    scheduler = PNDMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+                              set_alpha_to_one=False, skip_prk_steps=True, steps_offset=1)
+    StableDiffusionPipeline(unet=unet, scheduler=scheduler, safety_checker=None, feature_extractor=None,
+                            requires_safety_checker=False, **parts).save_pretrained(images)
+    adapter.save_pretrained(adapter_folder)
+    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="linear",
+                              timestep_spacing="linspace", steps_offset=1, clip_sample=False)
+    AnimateDiffPipeline(unet=unet, motion_adapter=adapter, scheduler=scheduler, **parts).save_pretrained(full)
+    return full, images, adapter_folder
+
+
+@pytest.fixture(scope="session")
+def animatediff(tmp_path_factory) -> tuple[Path, Path, Path]:
+    """A pipeline folder, and the image model and the motion adapter that it was made of."""
+    return make_animatediff(tmp_path_factory.mktemp("bases") / "animatediff")
 
 
 @pytest.fixture(scope="session")

@@ -111,6 +111,9 @@ class Config:
     # the base: a diffusers folder or a hub id
     pretrained_model_path: str = setting("cerspense/zeroscope_v2_576w", is_path=True,
                                          needed="Name a diffusers folder or a hub id.")
+    # where the base is an image model such as Stable Diffusion 1.5: the motion adapter that makes it move, a
+    # diffusers folder or a hub id
+    motion_adapter_path: str | None = setting(None, is_path=True)
     output_dir: str = setting("results", is_path=True)  # parent of the run folders
     # name of the run: output_dir/{subject}-{time}
     subject: str = setting("best", pattern=(r"[^/.\0-][^/\0]*",

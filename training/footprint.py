@@ -10,12 +10,11 @@ Letters: n latent cells of all frames of the batch at a level of the UNet, c cha
 transformer, s bytes per value in the compute precision, g bytes per value that a norm keeps and returns.
 """
 
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from models.base_kind import Layer
 from utils.devices import DTYPES
 from utils.files import format_bytes
 
@@ -67,20 +66,19 @@ class Block:
     keeps_casts: bool = True    # whether autograd keeps trained weights in the compute precision
 
 
-def training_footprint(folder: Path, sizes: Mapping[str, int], trained: Mapping[str, int], batch_size: int,
-                       num_frames: int, cells: tuple[int, int], precision: str, recompute: bool,
-                       use_8bit_adam: bool, on_cpu: bool, gradients_stay: bool = False,
+def training_footprint(layers: Iterable[Layer], sizes: Mapping[str, int], trained: Mapping[str, int],
+                       batch_size: int, num_frames: int, cells: tuple[int, int], precision: str,
+                       recompute: bool, use_8bit_adam: bool, on_cpu: bool, gradients_stay: bool = False,
                        rank: int = 0) -> Footprint:
     """Estimate the memory of a training step on windows of `num_frames` of `cells` (h, w) latent cells.
 
-    `sizes`: the number of elements of every tensor of the UNet in `folder`. `trained`: the number of values
-    that train for each weight that changes: its own, or with a `rank` those of its low-rank update, whose
-    dropout is not counted. `gradients_stay`: the gradients of all trained weights exist from the start of the
-    step, because several passes add to them.
+    `layers`: the leaf blocks of the UNet. `sizes`: the number of elements of its weights. `trained`: the
+    number of values that train for each weight that changes: its own, or with a `rank` those of its low-rank
+    update, whose dropout is not counted. `gradients_stay`: the gradients of all trained weights exist from
+    the start of the step, because several passes add to them.
     """
-    config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
     num_trained, value = sum(trained.values()), DTYPES[precision].itemsize
-    blocks = list(unet_blocks(config, set(trained), batch_size, num_frames, cells, value, on_cpu, rank))
+    blocks = list(unet_blocks(layers, set(trained), batch_size, num_frames, cells, value, on_cpu, rank))
     activations, gradients = peak_of_step(blocks, trained, value, recompute, gradients_stay)
     if gradients + activations < num_trained * 4:   # then the peak is the optimizer's step
         activations, gradients = 0, num_trained * 4
@@ -132,50 +130,27 @@ def _casts(block: Block, num_weights: int, value: int) -> int:
     return num_weights * value if value < 4 and block.keeps_casts else 0
 
 
-def unet_blocks(config: dict, trained: set[str], batch_size: int, num_frames: int, cells: tuple[int, int],
-                value: int, on_cpu: bool, rank: int = 0) -> Iterator[Block]:
-    """Yield the blocks of a UNet3DConditionModel in the order in which they run. `rank`: of low-rank updates
-    of the weights `trained`; 0: these weights train themselves."""
-    widths, per_level = config["block_out_channels"], config["layers_per_block"]
-    head_width = config.get("num_attention_heads") or config["attention_head_dim"]
-    layers = _Layers(trained, batch_size, num_frames, value, 4 if not on_cpu and value < 4 else value, on_cpu,
-                     rank)
-    height, width = cells
-
-    def num_cells() -> int:
-        return batch_size * num_frames * height * width
-
-    def unit(name: str, index: int, entering: int, c: int, is_attending: bool) -> Iterator[Block]:
-        n = num_cells()
-        yield layers.resnet(f"{name}.resnets.{index}.", n, entering, c)
-        yield layers.temporal_convolution(f"{name}.temp_convs.{index}.", n, c)
-        if is_attending:
-            yield layers.spatial(f"{name}.attentions.{index}.", n, c, c // head_width, height * width)
-            yield layers.temporal(f"{name}.temp_attentions.{index}.", n, c, c, c // head_width)
-
-    yield layers.temporal("transformer_in.", num_cells(), widths[0], 8 * config["attention_head_dim"], 8,
-                          is_alone=True)
-    skipped, c = [widths[0]], widths[0]
-    for level, (kind, out) in enumerate(zip(config["down_block_types"], widths)):
-        for index in range(per_level):
-            yield from unit(f"down_blocks.{level}", index, c, out, "CrossAttn" in kind)
-            c = out
-            skipped.append(c)
-        if level < len(widths) - 1:
-            yield layers.resampling(f"down_blocks.{level}.downsamplers.", num_cells(), c)
-            height, width = -(-height // 2), -(-width // 2)
-            skipped.append(c)
-    yield from unit("mid_block", 0, c, c, is_attending=True)
-    yield from unit("mid_block", 1, c, c, is_attending=False)
-    for level, (kind, out) in enumerate(zip(config["up_block_types"], reversed(widths))):
-        for index in range(per_level + 1):
-            yield from unit(f"up_blocks.{level}", index, c + skipped.pop(), out, "CrossAttn" in kind)
-            c = out
-        if level < len(widths) - 1:
-            height, width = (-(-side // 2 ** (len(widths) - 2 - level)) for side in cells)
-            yield layers.resampling(f"up_blocks.{level}.upsamplers.", num_cells(), c)
-    activation = num_cells() * c * value
-    yield Block("conv_norm_out.", activation, 3 * activation, 2 * activation, is_recomputed=False)
+def unet_blocks(layers: Iterable[Layer], trained: set[str], batch_size: int, num_frames: int,
+                cells: tuple[int, int], value: int, on_cpu: bool, rank: int = 0) -> Iterator[Block]:
+    """Yield the blocks of a UNet, of which a kind of base lists the `layers`, in the order in which they
+    run. `rank`: of low-rank updates of the weights `trained`; 0: these weights train themselves."""
+    kept = 4 if not on_cpu and value < 4 else value
+    sizes = _Layers(trained, batch_size, num_frames, value, kept, on_cpu, rank)
+    for layer in layers:
+        height, width = (-(-side // 2 ** layer.level) for side in cells)
+        n, c = batch_size * num_frames * height * width, layer.channels
+        if layer.form == "resnet":
+            yield sizes.resnet(layer.name, n, layer.entering, c)
+        elif layer.form == "temporal_convolution":
+            yield sizes.temporal_convolution(layer.name, n, c)
+        elif layer.form == "spatial":
+            yield sizes.spatial(layer.name, n, c, layer.heads, height * width, layer.has_convolutions)
+        elif layer.form == "temporal":
+            yield sizes.temporal(layer.name, n, c, layer.inner, layer.heads, layer.is_alone)
+        elif layer.form == "resampling":
+            yield sizes.resampling(layer.name, n, c)
+        else:
+            yield sizes.output(layer.name, n, c)
 
 
 @dataclass(frozen=True)
@@ -204,13 +179,18 @@ class _Layers:
     def resampling(self, name: str, n: int, c: int) -> Block:
         return Block(name, n * c * self.s, n * c * self.s, n * c * self.s, is_recomputed=False)
 
-    def spatial(self, name: str, n: int, c: int, heads: int, per_frame: int) -> Block:
+    def output(self, name: str, n: int, c: int) -> Block:
+        activation = n * c * self.s
+        return Block(name, activation, 3 * activation, 2 * activation, is_recomputed=False)
+
+    def spatial(self, name: str, n: int, c: int, heads: int, per_frame: int,
+                has_convolutions: bool) -> Block:
         block = f"{name}transformer_blocks.0."
         attention = (self._attention(f"{block}attn1.", c, heads, per_frame)
                      + self._attention(f"{block}attn2.", c, heads, NUM_TOKENS, is_text=True))
         text = 2 * self.batch_size * NUM_TOKENS * c * self.s
         between = self._low_rank(name, unless=r"attn2\.to_[kv]")
-        inside = n * (self._transformer(name, c, c, attention) + between) + text
+        inside = n * (self._transformer(name, c, c, attention, has_convolutions) + between) + text
         return Block(name, n * c * self.s, inside, self._under_way(block, n, c))
 
     def temporal(self, name: str, n: int, c: int, i: int, heads: int, is_alone: bool = False) -> Block:
@@ -234,11 +214,14 @@ class _Layers:
         return self.rank * self.s * sum(
             weight.startswith(name) and not re.search(left_out, weight) for weight in self.trained)
 
-    def _transformer(self, name: str, c: int, i: int, attention: int) -> int:
+    def _transformer(self, name: str, c: int, i: int, attention: int, has_convolutions: bool = False) -> int:
         """Bytes per cell: its norm, both projections, its attention and its feed-forward layer."""
         keeps_input, block = self._linear(name), f"{name}transformer_blocks.0."
-        return (c * self.g + keeps_input("proj_in") * c * self.s + attention + self._feed_forward(block, i)
-                + keeps_input("proj_out") * i * self.s)
+        # a convolution keeps its input also where its weight is frozen
+        keeps = {projection: has_convolutions or keeps_input(projection)
+                 for projection in ("proj_in", "proj_out")}
+        return (c * self.g + keeps["proj_in"] * c * self.s + attention + self._feed_forward(block, i)
+                + keeps["proj_out"] * i * self.s)
 
     def _under_way(self, block: str, n: int, i: int) -> int:
         channels = GRADIENT_CHANNELS - FREED_CHANNELS * self._linear(f"{block}ff.net.")("2")

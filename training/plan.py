@@ -8,7 +8,16 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from models.base_folder import find_base, num_timesteps, pixel_strides, tensor_shapes
+from models.base_folder import (
+    find_adapter,
+    find_base,
+    kind_of_folder,
+    most_frames,
+    num_timesteps,
+    pixel_strides,
+    tensor_shapes,
+    unet_config,
+)
 from models.lora_files import Lora, check_lora, num_low_rank
 from models.tokens import unseen_captions
 from models.tunable import select_tunable, temporal_names, union
@@ -35,6 +44,7 @@ class Plan:
 
     config: Config                    # its precision is one that this machine has
     base_folder: Path | None          # None in a dry run, for a hub id that is not downloaded yet
+    adapter_folder: Path | None       # of the motion adapter, where the base is an image model
     exemplars: list[Clip]
     regularization: list[Clip]
     prompts: list[Prompt]             # rendered at validation_steps
@@ -94,10 +104,10 @@ def make_plan(config: Config, download: bool = True, known_problems: Sequence[st
     """
     problems = list(known_problems)
     config = replace(config, mixed_precision=resolve_precision(config.mixed_precision)[0])
-    folder = attempt(lambda: find_base(config.pretrained_model_path, download=False), None, problems)
-    plan = _checked_plan(config, folder, problems, unknown_keys)
-    if folder is None and download:
-        plan = _checked_plan(config, find_base(config.pretrained_model_path), problems, unknown_keys)
+    folders = attempt(lambda: find_folders(config, download=False), (None, None), problems)
+    plan = _checked_plan(config, folders, problems, unknown_keys)
+    if plan.base_folder is None and download:
+        plan = _checked_plan(config, find_folders(config, download=True), problems, unknown_keys)
     problems = check_disk(plan, len(checkpoints(run)) if run else 0)
     if problems:
         raise UserError(*problems)
@@ -105,10 +115,19 @@ def make_plan(config: Config, download: bool = True, known_problems: Sequence[st
     return replace(plan, footprints=footprints, way=fastest_way(footprints))
 
 
-def _checked_plan(config: Config, folder: Path | None, problems: list[str],
+def find_folders(config: Config, download: bool) -> tuple[Path | None, Path | None]:
+    """Return the folders of the base and of its motion adapter, if it has one; twice None if one of them is
+    on the hub and not to be downloaded."""
+    folder = find_base(config.pretrained_model_path, download=download, adapter=config.motion_adapter_path)
+    adapter = find_adapter(config.motion_adapter_path, folder, download=download) if folder else None
+    return (folder, adapter) if adapter or not config.motion_adapter_path else (None, None)
+
+
+def _checked_plan(config: Config, folders: tuple[Path | None, Path | None], problems: list[str],
                   unknown_keys: Collection[str]) -> Plan:
-    """Return the plan for a base in `folder`. Raises UserError with `problems` and all others it finds."""
-    shapes = attempt(lambda: tensor_shapes(folder, "unet") if folder else {}, {}, problems)
+    """Return the plan for a base in `folders`. Raises UserError with `problems` and all others it finds."""
+    folder, adapter = folders
+    shapes = attempt(lambda: tensor_shapes(folder, "unet", adapter) if folder else {}, {}, problems)
     selected = {}
     if shapes:
         selected = attempt(lambda: select_tunable(shapes, config.trainable_modules), {}, problems)
@@ -127,13 +146,14 @@ def _checked_plan(config: Config, folder: Path | None, problems: list[str],
     if folder and num_steps > num_timesteps(folder):
         problems.append(f"validation_data.num_inference_steps is {num_steps}. This base takes at most "
                         f"{num_timesteps(folder)}.")
+    problems += check_num_frames(config, most_frames(folder, adapter) if folder else None)
     for written in (config.output_dir, config.cached_latent_dir):
         problems += check_writable(Path(written)) if written else []
     if problems:
         raise UserError(*dict.fromkeys(problems))
     most = config.validation_data.max_prompts
-    return Plan(config, folder, exemplars, regularization, prompts[:most], len(prompts[most:]), unseen,
-                selected, shapes, strides, footprints={}, way=None)
+    return Plan(config, folder, adapter, exemplars, regularization, prompts[:most], len(prompts[most:]),
+                unseen, selected, shapes, strides, footprints={}, way=None)
 
 
 def cache_dir(config: Config) -> Path:
@@ -163,6 +183,14 @@ def check_sizes(config: Config, strides: tuple[int, int]) -> list[str]:
         wanted.append(("train_data", config.train_data.width, config.train_data.height, coarsest))
     return [f"{section}: {width}x{height} pixels: both must be multiples of {multiple} for this base."
             for section, width, height, multiple in wanted if width % multiple or height % multiple]
+
+
+def check_num_frames(config: Config, most: int | None) -> list[str]:
+    """Return the numbers of frames that are more than the `most` that the base takes."""
+    wanted = {"train_data.n_sample_frames": config.train_data.n_sample_frames,
+              "validation_data.num_frames": config.validation_data.num_frames}
+    return [f"{key} is {num_frames}. This base takes at most {most} frames."
+            for key, num_frames in wanted.items() if most and num_frames > most]
 
 
 def check_single_frames(config: Config, clips: Iterable[Clip],
@@ -239,8 +267,9 @@ def step_footprint(plan: Plan, apart: bool, recompute: bool) -> Footprint:
     # gradients stay where several passes add up, and in DDP's communication buckets
     gradients_stay = apart or config.gradient_accumulation_steps > 1 or num_processes() > 1
     num_frames = 1 if config.train_data.train_weights == "spatial" else largest.window
+    layers = kind_of_folder(plan.base_folder).layers(unet_config(plan.base_folder, plan.adapter_folder))
     return training_footprint(
-        plan.base_folder, plan.num_elements, plan.num_trained, batch_size, num_frames,
+        layers, plan.num_elements, plan.num_trained, batch_size, num_frames,
         (largest.size[1] // plan.strides[0], largest.size[0] // plan.strides[0]), config.mixed_precision,
         recompute, config.use_8bit_adam, on_cpu=not torch.cuda.is_available(), gradients_stay=gradients_stay,
         rank=config.lora_rank)

@@ -38,7 +38,7 @@ def plan_report(plan: Plan) -> str:
                      f"{sample_fps(plan):.4g}")
     if plan.selected:
         lines.append(selection_report(plan.selected, plan.num_elements))
-        lines += lora_report(plan)
+        lines += absent_remark(plan) + lora_report(plan)
     lines += [f"note: a caption is too long for the text encoder, not seen: \"{words}\""
               for words in plan.unseen.values()]
     lines += [machine_line(plan), *busy_remark()]
@@ -105,6 +105,15 @@ def busy_remark() -> list[str]:
     return [f"note: other programs keep {min(num_busy, num_cores)} of {num_cores} cores busy: "
             f"OMP_NUM_THREADS={max(1, num_cores - num_busy)} in front of the command may be several times "
             f"faster"]
+
+
+def absent_remark(plan: Plan) -> list[str]:
+    """Name the groups that this base does not have, and a key that is about one of them."""
+    groups = [group for group in plan.config.trainable_modules if group not in plan.selected]
+    lines = [f"{', '.join(groups)}: this base has no such layers"] if groups else []
+    if plan.config.temporal_dropout and not any(".temp_convs." in name for name in plan.num_elements):
+        lines.append("temporal_dropout has no effect: this base has no temporal convolutions")
+    return lines
 
 
 def memory_remark(plan: Plan) -> list[str]:

@@ -47,7 +47,7 @@ class Training:
 def set_up(plan: Plan, accelerator, run: Path, base: Base | None = None) -> Training:
     """Return the training of `plan` in the folder `run`. `base` is loaded where it is not given."""
     config = plan.config
-    base = base or load_base(config.pretrained_model_path)
+    base = base or load_base(config.pretrained_model_path, adapter=config.motion_adapter_path)
     unet = base.unet
 
     # prepare() wraps in DDP only if something requires grad, so the trained weights are chosen before it
@@ -107,10 +107,11 @@ def set_temporal_dropout(unet: nn.Module, probability: float) -> None:
 
 
 def hold_frozen_weights_in(unet: nn.Module, dtype: torch.dtype) -> None:
-    """Convert frozen weights to the compute precision. Trained weights stay float32 masters."""
-    for parameter in unet.parameters():
-        if not parameter.requires_grad:
-            parameter.data = parameter.data.to(dtype)
+    """Convert frozen weights and constants to the compute precision, as generation does. Trained weights stay
+    float32 masters."""
+    for tensor in (*unet.parameters(), *unet.buffers()):
+        if not tensor.requires_grad:
+            tensor.data = tensor.data.to(dtype)
 
 
 def cache_inputs(plan: Plan, base: Base, accelerator) -> Inputs:

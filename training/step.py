@@ -6,6 +6,7 @@ Shapes: b examples, c latent channels, f frames, h w latent cells, n tokens, d t
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -124,7 +125,8 @@ def losses_by_role(training: Training, windows: Sequence[Window],
     """Return the loss of each example (b), by role; `windows` has the examples of a role in a row."""
     losses = {}
     for indices, batch in batches:
-        losses |= zip(indices, clip_losses(training.unet, training.scheduler, *batch))
+        predict = partial(training.base.kind.predict, training.unet)
+        losses |= zip(indices, clip_losses(predict, training.scheduler, *batch))
     in_order = torch.stack([losses[index] for index in range(len(windows))])                # (b)
     num_by_role = Counter(window.role for window in windows)
     return dict(zip(num_by_role, in_order.split(list(num_by_role.values()))))

@@ -12,14 +12,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from models.base import load_base
-from models.base_folder import (
-    WEIGHTS,
-    check_base_folder,
-    choose_weights,
-    files_to_download,
-    find_base,
-    is_hub_id,
-)
+from models.base_folder import check_base_folder, find_base, is_hub_id
+from models.base_parts import WEIGHTS, choose_weights
+from models.hub import files_to_download
 from utils.errors import UserError
 
 PUBLISHED_UNET = ["models.unet_3d_condition", "UNet3DConditionModel"]

@@ -14,6 +14,7 @@ from diffusers import UNet3DConditionModel, UNetMotionModel
 from safetensors.torch import load_file, save_file
 
 from models.base import export_base, load_base
+from models.base_parts import unet_files
 from models.fast import use_fast_forms
 from models.lora import (
     add_trainable_lora,
@@ -244,7 +245,7 @@ def test_movement_is_the_norm_of_the_change_of_the_weights(base, motion):
     apply_motion(base.unet, base.fingerprint, motion[0])
     matrices = {name: tensor for name, tensor in base.unet.named_parameters() if ".lora_" in name}
     assert len(squared_changes(matrices, 2.0)) == len(lora_weights(base_shapes(base.unet), union(selected)))
-    found = movement(base.folder, matrices, selected, ALPHA_TWICE)
+    found = movement(unet_files(base.folder), matrices, selected, ALPHA_TWICE)
     merge_loras(base.unet)
     after = base.unet.state_dict()
     for group, names in selected.items():

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.base import load_base
+from models.base_parts import unet_files
 from models.motion_weights import (
     MotionInfo,
     apply_motion,
@@ -216,4 +217,4 @@ def test_motion_is_found_by_file_run_and_checkpoint(tmp_path):
 def test_movement_is_the_relative_norm_of_the_change(base):
     names = union(select_tunable(dict(base.unet.named_parameters()), ["cross"]))
     doubled = {name: 2 * parameter for name, parameter in base.unet.named_parameters() if name in names}
-    assert movement(base.folder, doubled, {"cross": names}) == {"cross": pytest.approx(1.0)}
+    assert movement(unet_files(base.folder), doubled, {"cross": names}) == {"cross": pytest.approx(1.0)}

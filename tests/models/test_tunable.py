@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from models.tunable import GROUPS, select_tunable, selection_report, union
+from models.tunable import select_tunable, selection_report, union
+from models.zeroscope import GROUPS
 from utils.errors import UserError
 
 PAPER = ["cross", "temporal", "temp_convs"]

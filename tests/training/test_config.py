@@ -320,7 +320,7 @@ def test_home_and_variables_are_expanded_in_paths_and_nowhere_else(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("CLIPS", "/data/clips")
     paths = [key.name for key in KEYS.values() if key.constraints.get("is_path")]
-    assert len(paths) == 10
+    assert len(paths) == 11
     every = ["dataset_types=[folder, single_video, image, json]"]
     config = flat_config(parse("", *every, *(f"{key}=~/a/$CLIPS" for key in paths)))
     assert {config[key] for key in paths} == {"/home/me/a//data/clips"}
@@ -434,7 +434,8 @@ def test_samples_are_as_large_and_long_as_what_is_trained_on(tmp_path):
     assert (samples.width, samples.height) == (96, 48)
 
 
-def test_config_of_the_paper_has_every_key_but_those_of_other_data_sets():
-    text = (ROOT / "configs" / "zeroscope.yaml").read_text(encoding="utf-8")
-    named = {key for key, _ in yaml_leaves(text, "zeroscope.yaml")}
+@pytest.mark.parametrize("name", ["zeroscope.yaml", "animatediff.yaml"])
+def test_config_of_the_paper_has_every_key_but_those_of_other_data_sets(name):
+    text = (ROOT / "configs" / name).read_text(encoding="utf-8")
+    named = {key for key, _ in yaml_leaves(text, name)}
     assert {name for name, key in KEYS.items() if "datasets" not in key.constraints} == named

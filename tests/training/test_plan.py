@@ -112,7 +112,7 @@ def test_missing_path_of_exemplars_is_said_with_the_rest(write_config):
 def test_base_on_the_hub_is_not_fetched_while_anything_is_wrong(config, monkeypatch, tmp_path):
     fetched = []
     monkeypatch.setattr(plan_module, "find_base",
-                        lambda base, download=True: fetched.append(download) and None)
+                        lambda base, download=True, adapter=None: fetched.append(download) and None)
     config = replace(config, pretrained_model_path=HUB_ID)
     problems = problems_of(with_data(config, path=str(tmp_path / "nowhere")))
     assert len(problems) == 1 and fetched == [False]
@@ -121,7 +121,7 @@ def test_base_on_the_hub_is_not_fetched_while_anything_is_wrong(config, monkeypa
 def test_base_on_the_hub_is_fetched_when_all_is_well(config, monkeypatch, tiny_base):
     fetched = []
 
-    def find_base(base: str, download: bool = True) -> Path | None:
+    def find_base(base: str, download: bool = True, adapter: str | None = None) -> Path | None:
         fetched.append(download)
         return tiny_base if download else None
 
@@ -165,10 +165,10 @@ def test_missing_part_of_the_base_is_named(config, own_base, part):
 
 def test_base_that_is_not_text_to_video_is_said(config, own_base):
     index = json.loads((own_base / "model_index.json").read_text())
-    index |= {"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}
+    index |= {"_class_name": "StableDiffusionXLPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}
     (own_base / "model_index.json").write_text(json.dumps(index))
     (problem,) = problems_of(replace(config, pretrained_model_path=str(own_base)))
-    assert f"{own_base}: is a StableDiffusionPipeline with a UNet2DConditionModel. This program trains" in \
+    assert f"{own_base}: is a StableDiffusionXLPipeline with a UNet2DConditionModel. This program trains" in \
         problem
 
 
@@ -513,14 +513,17 @@ def test_dry_run_of_several_processes_speaks_once(write_config, run_main, monkey
 
 
 def test_memory_estimate_counts_what_trains(config):
+    from models.base_folder import unet_config
+    from models.zeroscope import ZEROSCOPE
     from training.footprint import training_footprint
 
     plan = make_plan(config)
+    layers = list(ZEROSCOPE.layers(unet_config(plan.base_folder)))
     trained = sum(plan.num_elements[name] for name in plan.trained_names)
     total = sum(plan.num_elements.values())
 
     def estimate(*others, **more) -> Footprint:
-        return training_footprint(plan.base_folder, plan.num_elements, plan.num_trained, 1, 4, (8, 8),
+        return training_footprint(layers, plan.num_elements, plan.num_trained, 1, 4, (8, 8),
                                   *others, **more)
 
     half = estimate("bf16", False, False, True)

@@ -1,0 +1,195 @@
+"""What keeps a folder from being used as a base or as a motion adapter, found without loading a weight.
+
+Only safetensors are read: other formats can carry code.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from models.base_kind import BaseKind
+from models.base_parts import (
+    CLASSES,
+    INDEX_NAME,
+    LEVELS,
+    PARTS,
+    WEIGHTS,
+    part_config,
+    weight_files,
+    weights_stem,
+)
+from models.kinds import KINDS, kind_of_classes
+from utils.errors import UserError
+from utils.tensor_files import read_shapes
+
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+EXAMPLE_ADAPTER = "guoyww/animatediff-motion-adapter-v1-5-3"
+
+
+def check_base_folder(folder: Path, has_adapter: bool = False) -> list[str]:
+    """Return what keeps `folder` from being used as a base, a line each. `has_adapter`: it is used with a
+    motion adapter."""
+    index_path = folder / INDEX_NAME
+    if not index_path.is_file():
+        return [f"{folder}: has no {INDEX_NAME}, so it is not a diffusers pipeline folder. "
+                f"Name one, or a hub id."]
+    if problems := check_index(index_path, str(folder), has_adapter):
+        return problems
+    problems = []
+    for part, name in PARTS.items():
+        if not (folder / part / name).is_file():
+            problems.append(f"{folder / part / name}: is missing. Copy the whole base again.")
+            continue
+        if part in WEIGHTS:
+            _, network = CLASSES.get(part, ("diffusers", unet_class(folder)))
+            problems += check_weights(folder / part, network)
+        problems += _check_json(folder / part / name, needs_levels=part in ("unet", "vae"))
+    return problems or _check_vocabulary(folder / "tokenizer") + _check_scheduler(folder)
+
+
+def check_index(index_path: Path, base: str, has_adapter: bool) -> list[str]:
+    """Return what model_index.json says against `base`: its classes, or that it lacks an adapter or has one
+    too many."""
+    import diffusers  # imported late: it takes seconds
+
+    try:
+        index = json.loads(index_path.read_text(encoding="utf-8"))
+        pipeline, unet = index["_class_name"], index["unet"][1]
+        kind = kind_of_classes(pipeline, unet)
+        if kind is None:
+            known = ", or ".join(f"{known.pipeline} with a {known.unet} ({known.title})" for known in KINDS)
+            return [f"{base}: is a {pipeline} with a {unet}. This program trains {known}."]
+        named = {part: str(index[part][1]) for part in PARTS}
+    except (ValueError, KeyError, IndexError, TypeError):
+        return [f"{base}: its {INDEX_NAME} does not describe a pipeline with {', '.join(PARTS)}. It is not a "
+                f"text-to-video model."]
+    problems = [f"{base}: its {part} is a {named[part]}. This program loads a {wanted}."
+                for part, (_, wanted) in CLASSES.items() if named[part] not in (wanted, f"{wanted}Fast")]
+    if not named["scheduler"].endswith("Scheduler") or not hasattr(diffusers, named["scheduler"]):
+        problems.append(f"{base}: its scheduler is a {named['scheduler']}, which diffusers does not have.")
+    return problems or _check_pair(pipeline, kind, base, has_adapter)
+
+
+def unet_class(folder: Path) -> str:
+    """Return the class of the UNet in a folder, as model_index.json names it."""
+    return json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))["unet"][1]
+
+
+def check_adapter_folder(adapter: Path, base: Path) -> list[str]:
+    """Return what keeps `adapter` from being used with the image model in `base`, a line each."""
+    config_path = adapter / "config.json"
+    if not config_path.is_file():
+        return [f"{adapter}: has no config.json, so it is not a motion adapter. Name a MotionAdapter folder "
+                f"of diffusers, or a hub id such as {EXAMPLE_ADAPTER}."]
+    if problems := check_adapter_config(config_path, str(adapter)):
+        return problems
+    network = json.loads(config_path.read_text(encoding="utf-8"))["_class_name"]
+    return check_weights(adapter, network) or _check_fit(adapter, base)
+
+
+def check_adapter_config(config_path: Path, adapter: str) -> list[str]:
+    """Return what the config of a motion adapter says against using it."""
+    if problems := _check_json(config_path, needs_levels=True):
+        return problems
+    config = json.loads(config_path.read_text(encoding="utf-8"))
+    known = [kind.adapter for kind in KINDS if kind.adapter]
+    if config.get("_class_name") not in known:
+        return [f"{adapter}: is a {config.get('_class_name')}, not a {' or '.join(known)}. Name a motion "
+                f"adapter such as {EXAMPLE_ADAPTER}."]
+    if config.get("conv_in_channels"):
+        return [f"{adapter}: takes pictures beside the noise (conv_in_channels), as PIA does. This program "
+                f"trains adapters that take noise alone, such as {EXAMPLE_ADAPTER}."]
+    return []
+
+
+def _check_pair(pipeline: str, kind: BaseKind, base: str, has_adapter: bool) -> list[str]:
+    """Return a problem if an image model has no adapter, or a text-to-video model has one."""
+    if pipeline == kind.image_pipeline and not has_adapter:
+        return [f"{base}: is an image model ({pipeline}), which makes videos only with a motion adapter. "
+                f"Name one as motion_adapter_path (generate_pretrained.py: --adapter), such as "
+                f"{EXAMPLE_ADAPTER}."]
+    if pipeline != kind.image_pipeline and has_adapter:
+        images = " or ".join(known.image_pipeline for known in KINDS if known.image_pipeline)
+        return [f"{base}: is a text-to-video model ({pipeline}) already. Leave out motion_adapter_path "
+                f"(--adapter), which goes with an image model ({images})."]
+    return []
+
+
+def _check_fit(adapter: Path, base: Path) -> list[str]:
+    """Return a problem if the layers of an adapter do not fit between those of the image model."""
+    theirs = json.loads((adapter / "config.json").read_text(encoding="utf-8"))
+    ours = part_config(base, "unet")
+    for key, of_adapter in ((LEVELS, LEVELS), ("layers_per_block", "motion_layers_per_block")):
+        if theirs.get(of_adapter) != ours.get(key):
+            return [f"{adapter}: was made for another image model than {base}: its {of_adapter} is "
+                    f"{theirs.get(of_adapter)}, and the model's {key} {ours.get(key)}. For Stable Diffusion "
+                    f"1.5 take an adapter such as {EXAMPLE_ADAPTER}."]
+    shapes = {name: shape for path in weight_files(adapter) for name, (shape, _) in read_shapes(path).items()}
+    for level, width in enumerate(ours[LEVELS]):
+        name = f"down_blocks.{level}.motion_modules.0.norm.weight"
+        if list(shapes.get(name, ())) != [width]:
+            return [f"{adapter}: has {name} of shape {list(shapes.get(name, ()))} where {base} needs "
+                    f"[{width}]. Copy the adapter again, or name another one."]
+    return []
+
+
+def check_weights(part_folder: Path, network: str) -> list[str]:
+    """Return what is wrong with the weights of a part, which the class `network` of its library loads."""
+    if files := weight_files(part_folder):
+        return _unreadable(files) + _missing_shards(files)
+    if list(part_folder.glob("*.bin")) or list(part_folder.glob("*.ckpt")):
+        library, _ = CLASSES.get(part_folder.name, ("diffusers", network))
+        return [f"{part_folder}: has its weights only as pickle (.bin), which can carry code and is not "
+                f"loaded. Convert a base you trust with: python -c \"from {library} import {network} as P; "
+                f"P.from_pretrained('{part_folder}', use_safetensors=False)"
+                f".save_pretrained('{part_folder}')\""]
+    stem = weights_stem(part_folder)
+    return [f"{part_folder / stem}.safetensors: is missing. Copy the whole base again."]
+
+
+def _missing_shards(files: list[Path]) -> list[str]:
+    """Return the shards that are missing, where the weights of a part are spread over several files."""
+    counted = re.fullmatch(r"(.*-)\d+(-of-(\d+)\.safetensors)", files[0].name)
+    wanted = range(1, int(counted[3]) + 1) if counted else ()
+    wanted = [f"{counted[1]}{number:05d}{counted[2]}" for number in wanted]
+    if counted and not list(files[0].parent.glob("*.safetensors.index*.json")):
+        wanted.append(f"{weights_stem(files[0].parent)}.safetensors.index.json")
+    return [f"{files[0].with_name(name)}: is missing. Copy the whole base again."
+            for name in wanted if not files[0].with_name(name).is_file()]
+
+
+def _check_vocabulary(tokenizer: Path) -> list[str]:
+    # the library makes an empty vocabulary of a missing one, and every caption becomes noise
+    if (tokenizer / "tokenizer.json").is_file() or (
+            (tokenizer / "vocab.json").is_file() and (tokenizer / "merges.txt").is_file()):
+        return []
+    return [f"{tokenizer}: its vocabulary is missing (vocab.json and merges.txt, or tokenizer.json). Copy "
+            f"the whole base again."]
+
+
+def _check_scheduler(folder: Path) -> list[str]:
+    kind = part_config(folder, "scheduler").get("prediction_type", PREDICTION_TYPES[0])
+    if kind in PREDICTION_TYPES:
+        return []
+    return [f"{folder / 'scheduler'}: has prediction_type {kind!r}; this program trains "
+            f"{', '.join(PREDICTION_TYPES)}."]
+
+
+def _unreadable(weights: list[Path]) -> list[str]:
+    problems = []
+    for path in weights:
+        try:
+            read_shapes(path)
+        except UserError as error:
+            problems += error.problems
+    return problems
+
+
+def _check_json(path: Path, needs_levels: bool) -> list[str]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and (not needs_levels or isinstance(content.get(LEVELS), list)):
+            return []
+    except (OSError, ValueError):
+        pass
+    return [f"{path}: is damaged. Copy the whole base again."]

@@ -1,0 +1,85 @@
+"""The parts of a base's folder and the files of each part: which are its weights, and what they hold."""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from utils.tensor_files import read_shapes
+
+INDEX_NAME = "model_index.json"
+PARTS = {   # part of the pipeline -> the file that describes it
+    "unet": "config.json",
+    "vae": "config.json",
+    "text_encoder": "config.json",
+    "tokenizer": "tokenizer_config.json",
+    "scheduler": "scheduler_config.json",
+}
+# part -> the library and the class that load it; the UNet's class is the kind's. model_index.json may name
+# another module: the published program writes models.unet_3d_condition. Nothing is ever imported by a name
+# that a folder gives.
+CLASSES = {
+    "vae": ("diffusers", "AutoencoderKL"),
+    "text_encoder": ("transformers", "CLIPTextModel"),
+    "tokenizer": ("transformers", "CLIPTokenizer"),
+}
+LEVELS = "block_out_channels"   # of a network's config: one entry per level, each half as wide as the last
+DIFFUSERS_WEIGHTS = "diffusion_pytorch_model"
+WEIGHTS = {"unet": DIFFUSERS_WEIGHTS, "vae": DIFFUSERS_WEIGHTS, "text_encoder": "model"}
+
+
+def part_config(folder: Path, part: str) -> dict[str, Any]:
+    """Return the content of the file that describes a part."""
+    return json.loads((folder / part / PARTS[part]).read_text(encoding="utf-8"))
+
+
+def weights_stem(part_folder: Path) -> str:
+    """Return what the names of the weights of a part, or of a motion adapter, begin with."""
+    return WEIGHTS.get(part_folder.name, DIFFUSERS_WEIGHTS)
+
+
+def weight_files(part_folder: Path) -> list[Path]:
+    """Return the safetensors of a part: one file, several shards, or, where there is no other, its fp16
+    variant."""
+    names = [path.name for path in part_folder.glob("*.safetensors")]
+    return [part_folder / name for name in choose_weights(names, weights_stem(part_folder))]
+
+
+def choose_weights(names: Iterable[str], stem: str) -> list[str]:
+    """Return those of `names` that are a part's weights, in order: one file or several shards, or, where
+    there is no other, the fp16 variant. Other variants, such as non_ema, are never chosen."""
+    def matching(variant: str) -> list[str]:
+        pattern = rf"{re.escape(stem + variant)}(-\d+-of-\d+)?\.safetensors"
+        return sorted(name for name in names if re.fullmatch(pattern, name))
+
+    names = list(names)
+    return matching("") or matching(".fp16")
+
+
+def unet_files(folder: Path, adapter: Path | None = None) -> list[Path]:
+    """Return the safetensors of a base's UNet. A motion adapter names its tensors as the UNet does."""
+    return weight_files(folder / "unet") + (weight_files(adapter) if adapter else [])
+
+
+def weight_variant(part_folder: Path) -> str | None:
+    """Return "fp16" where a part has its weights only in that variant."""
+    return "fp16" if any(".fp16" in path.name for path in weight_files(part_folder)) else None
+
+
+def load_network(network, part_folder: Path) -> Any:
+    """Return a network of the class `network` from its files, in float32 on the CPU."""
+    import torch
+
+    return network.from_pretrained(part_folder, use_safetensors=True, variant=weight_variant(part_folder),
+                                   dtype=torch.float32, local_files_only=True)
+
+
+def stored_dtypes(paths: Iterable[Path]) -> dict[str, str]:
+    """Return {name: dtype} of the tensors in safetensors."""
+    return {name: dtype for path in paths for name, (_, dtype) in read_shapes(path).items()}
+
+
+def shapes_of(paths: Iterable[Path]) -> dict[str, tuple[int, ...]]:
+    """Return {name: shape} of the tensors in safetensors, read from their headers."""
+    return {name: shape for path in paths for name, (shape, _) in read_shapes(path).items()}
