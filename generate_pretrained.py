@@ -58,8 +58,8 @@ def main() -> None:
         raise UserError(f"--steps {args.steps}: this base takes at most {most}.")
     if any(side % (stride := base_folder.pixel_strides(folder)[0]) for side in size):
         raise UserError(f"--res {size[0]}x{size[1]}: both must be multiples of {stride} for this base.")
-    if args.export:
-        export(source, args)
+    if args.export or args.export_lora or args.export_comfy:
+        export(source, args) if args.export else export_file(source, args)
         return
     num_frames = args.duration or source.num_frames
     if (most := base_folder.most_frames(folder, adapter)) and num_frames > most:
@@ -110,6 +110,10 @@ def parse_args() -> argparse.Namespace:
         help="replace videos of the same name that were made in another way")
     add("--export", type=expanded_path, metavar="DIR",
         help="write a full diffusers pipeline folder instead of videos")
+    add("--export-lora", nargs=2, metavar=("RANK", "FILE"),
+        help="write the LoRA of this rank nearest to a motion of whole weights")
+    add("--export-comfy", type=expanded_path, metavar="FILE",
+        help="write the LoRA of an AnimateDiff base as a motion LoRA for ComfyUI")
     add("--push-to-hub", type=repository, metavar="USER/NAME",
         help="upload the motion to the Hugging Face hub, with a model card, instead of rendering videos")
     return parser.parse_args()
@@ -123,6 +127,8 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
         if args.export.exists() and (not args.export.is_dir() or any(args.export.iterdir())):
             return [f"{args.export}: is there already and not an empty folder. Name a new one."]
         return check_writable(args.export.absolute().parent)
+    if args.export_lora or args.export_comfy:
+        return check_export_file(args)
     if args.prompt is None:
         return ["-p/--prompt is missing. Give a prompt, or a .txt or .csv file of `seed,prompt` lines."]
     problems = check_writable(args.output_dir)
@@ -131,6 +137,19 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
     attempt(lambda: check_weights(args.negative_prompt), None, problems)
     attempt(lambda: read_caption_index(args.output_dir), None, problems)   # it is added to
     return problems
+
+
+def check_export_file(args: argparse.Namespace) -> list[str]:
+    """Return what is wrong with the arguments of an exported file. RANK becomes a number, FILE a path."""
+    problems, path = [], args.export_comfy
+    if args.export_lora:
+        rank, path = args.export_lora[0], expanded_path(args.export_lora[1])
+        args.export_lora = int(rank) if rank.isdecimal() else 0, path
+        if args.export_lora[0] < 1:
+            problems.append(f"--export-lora {rank}: the rank must be a whole number above zero, such as 16.")
+    if path.suffix != ".safetensors" or path.exists():
+        problems.append(f"{path}: name a new file that ends in .safetensors.")
+    return problems + check_writable(path.absolute().parent)
 
 
 def push(source: Source, name: str) -> None:
@@ -179,6 +198,26 @@ def export(source: Source, args: argparse.Namespace) -> None:
         export_base(base, partial)
         write_json(partial / "customized_motion.json", made_with)   # what this is; diffusers ignores it
     print(f"exported: {args.export}\nload it with\n  DiffusionPipeline.from_pretrained({str(args.export)!r})")
+
+
+def export_file(source: Source, args: argparse.Namespace) -> None:
+    """Write a learned motion as a LoRA file: nearest to whole weights, or for ComfyUI."""
+    from tqdm import tqdm
+
+    from models.base import load_base
+    from models.lora_exports import export_comfy, export_lora
+
+    if len(source.motions) != 1:
+        raise UserError("--export-lora and --export-comfy write the LoRA of one motion. Name it with -m.")
+    (motion,) = source.motions
+    base, path = load_base(source.base, adapter=source.adapter), args.export_comfy
+    if args.export_lora:
+        rank, path = args.export_lora
+        report = export_lora(base.unet, base.fingerprint, motion.path, rank, path, motion.strength,
+                             lambda tensors: tqdm(tensors, desc="decomposing", dynamic_ncols=True))
+    else:
+        report = export_comfy(base.unet, base.fingerprint, motion.path, path, motion.strength)
+    print(f"{report}\nexported: {path}")
 
 
 def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], num_frames: int, fps: float,

@@ -129,6 +129,8 @@ def _examine(text: str, source: str, overrides: list[str]) -> Examined:
     if config.lr_warmup_steps and config.lr_scheduler == "constant":
         notes.append(f"{origins['lr_warmup_steps']}: lr_warmup_steps has no effect with "
                      f"lr_scheduler: constant; constant_with_warmup has a warm-up.")
+    notes += [f"{origins[key]}: {key} has no effect with lora_rank: 0, which trains whole weights."
+              for key in ("lora_alpha", "lora_dropout") if getattr(config, key) and not config.lora_rank]
     return Examined(config, notes, problems, unknown)
 
 

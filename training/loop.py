@@ -69,7 +69,8 @@ def train(plan: Plan, accelerator, run: Path) -> Path:
                 stop_if_asked(training, step + 1, stop)
         trained = all_whole(training.trained, accelerator.is_main_process)
         if accelerator.is_main_process:
-            moved = movement(unet_files(plan.base_folder, plan.adapter_folder), trained, plan.selected)
+            moved = movement(unet_files(plan.base_folder, plan.adapter_folder), trained, plan.selected,
+                             plan.lora)
             accelerator.print("\n".join(["moved from the base, relative to its norm", *(
                 f"  {group:<16} {distance:.3%}" for group, distance in moved.items())]))
             # written last: a run is finished when it has its motion weights
@@ -160,4 +161,4 @@ def motion_info(training: Training, step: int) -> MotionInfo:
     plan, config = training.plan, training.plan.config
     return MotionInfo(
         config.pretrained_model_path, training.base.fingerprint, config.trainable_modules,
-        config.placeholder_token, step, sample_fps(plan), config_yaml(config), library_versions())
+        config.placeholder_token, step, sample_fps(plan), config_yaml(config), library_versions(), plan.lora)

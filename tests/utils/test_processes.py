@@ -107,6 +107,17 @@ def assert_equal_within_rounding(one: dict[str, torch.Tensor], two: dict[str, to
     assert max((one[name] - two[name]).abs().max() for name in one) < SUM_ROUNDING * largest
 
 
+def test_low_rank_updates_of_two_processes_are_those_of_one_with_the_whole_batch(settings, run_main, tmp_path):
+    settings = [*settings, "lora_rank=4", "checkpointing_steps=null"]
+    done = launch(ROOT / "train_model.py", "--config", os.devnull, *settings, f"output_dir={tmp_path / 'two'}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    code, out, err = run_main("train_model", "--config", os.devnull, *settings, "train_batch_size=2",
+                              f"output_dir={tmp_path / 'one'}")
+    assert code == 0, out + err
+    assert_equal_within_rounding(*(load_file(next(tmp_path.glob(f"{name}/spin-*/motion.safetensors")))
+                                   for name in ("one", "two")))
+
+
 @pytest.mark.parametrize("launched_by", ["fsdp", "zero2"])
 def test_sharded_run_saves_the_weights_of_ddp_and_resumes(two_processes, settings, tmp_path, launched_by):
     script = ROOT / "tests" / "sharded_training.py"
