@@ -20,6 +20,7 @@ from models.base import load_base
 from models.motion_weights import read_motion_info
 from tests.conftest import run_script_here
 from tests.hub_server import TOKEN, Hub
+from tests.rendering.test_several_motions import merged, write_lora
 from training.config_loading import load_config
 from training.model_card import model_card
 from utils.video import read_metadata
@@ -178,6 +179,21 @@ def test_lines_for_diffusers_load_the_motion_of_an_image_model(finished_run, ani
     assert len(found["frames"]) == 4 and found["pipe"].scheduler.config.beta_schedule == "linear"
     state = found["pipe"].unet.state_dict()
     assert all((tensor == 0.01).all() == (name in names) for name, tensor in state.items())
+
+
+def test_lines_for_diffusers_load_a_lora(hub, finished_run, tiny_base, tmp_path):
+    path = write_lora(tmp_path / "motion.safetensors", tiny_base, "sks", 5)
+    hub.repositories["jo/lora"] = {"motion.safetensors": path.read_bytes()}
+    config, _ = load_config(finished_run / "config.yaml")
+    card = model_card("jo/lora", read_motion_info(path), config, [], {})
+    assert "lora" in yaml.safe_load(card.split("---\n")[1])["tags"] and "(LoRA) of rank 2." in card
+    found = {}
+    exec(re.search(r"```python\n(.*?)```", card, re.DOTALL)[1], found)
+    found["pipe"].fuse_lora()
+    ours = merged(tiny_base, (path, 1.0))
+    theirs = {name.replace(".base_layer", ""): tensor
+              for name, tensor in found["pipe"].unet.state_dict().items()}
+    assert all(torch.equal(theirs[name], tensor) for name, tensor in ours.items())
 
 
 def test_motion_here_goes_before_a_name_on_the_hub(finished_run, run_main, tmp_path, monkeypatch):

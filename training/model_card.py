@@ -55,7 +55,7 @@ def front_matter(info: MotionInfo, config: Config) -> str:
 
     bases = [base for base in (info.base, config.motion_adapter_path) if base and is_hub_id(base)]
     data = ModelCardData(base_model=bases or None, library_name="diffusers", pipeline_tag="text-to-video",
-                         tags=list(TAGS))
+                         tags=[*TAGS, *["lora"] * (info.lora is not None)])
     return f"---\n{data.to_yaml()}\n---"
 
 
@@ -64,7 +64,9 @@ def summary(info: MotionInfo) -> str:
     return (f"A motion for the text-to-video model `{info.base}`, learned with *Customizing Motion in "
             f"Text-to-Video Diffusion Models* ([arXiv 2312.04966](https://arxiv.org/abs/2312.04966)) in "
             f"{info.step} steps, at {info.fps:g} frames per second. Prompts ask for it by the word {names}. "
-            f"`{MOTION_NAME}` holds the tuned tensors of the UNet alone.")
+            f"`{MOTION_NAME}` holds "
+            + (f"low-rank updates (LoRA) of rank {info.lora.rank}." if info.lora else
+               "the tuned tensors of the UNet alone."))
 
 
 def in_this_program(name: str, info: MotionInfo, prompt: str) -> str:
@@ -81,11 +83,9 @@ def in_diffusers(name: str, info: MotionInfo, config: Config, prompt: str) -> st
     return f"""In diffusers:
 
 ```python
-from huggingface_hub import hf_hub_download
-from safetensors.torch import load_file
 {loading(info.base, config.motion_adapter_path)}
-motion = load_file(hf_hub_download({name!r}, "{MOTION_NAME}"))
-pipe.unet.load_state_dict(motion, strict=False)
+
+{applying(name, is_lora=info.lora is not None)}
 frames = pipe({prompt!r}, num_frames={shown.num_frames},
               width={shown.width}, height={shown.height},
               num_inference_steps={shown.num_inference_steps}).frames[0]
@@ -104,6 +104,22 @@ adapter = MotionAdapter.from_pretrained({adapter!r})
 pipe = AnimateDiffPipeline.from_pretrained({base!r}, motion_adapter=adapter)
 pipe.scheduler = DDIMScheduler.from_config(
     pipe.scheduler.config, beta_schedule="linear", timestep_spacing="linspace", clip_sample=False)"""
+
+
+def applying(name: str, is_lora: bool) -> str:
+    """Return the lines that apply the motion to a pipeline of diffusers."""
+    if is_lora:
+        return f"""from diffusers import UNet3DConditionModel
+from diffusers.loaders import PeftAdapterMixin
+
+if isinstance(pipe.unet, UNet3DConditionModel):   # diffusers itself has no LoRA for this class
+    pipe.unet.__class__ = type("UNetWithLora", (UNet3DConditionModel, PeftAdapterMixin), {{}})
+pipe.load_lora_weights({name!r}, weight_name="{MOTION_NAME}")"""
+    return f"""from huggingface_hub import hf_hub_download
+from safetensors.torch import load_file
+
+motion = load_file(hf_hub_download({name!r}, "{MOTION_NAME}"))
+pipe.unet.load_state_dict(motion, strict=False)"""
 
 
 def example_prompt(info: MotionInfo, samples: Sequence[Prompt]) -> str:

@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from models.base import load_base
+from models.lora import add_trainable_lora, base_shapes, merge_loras
+from models.lora_files import Lora
 from models.motion_weights import MotionInfo, apply_motions, save_motion
 from models.tunable import select_tunable, union
 from training.config import Config, TrainData, ValidationData
@@ -200,3 +202,65 @@ def test_motions_of_an_image_model_are_combined(animatediff, run_main, tmp_path)
                             "--adapter", adapter, "-o", tmp_path / "out", "--steps", "1", "-p", "a V2* cat")
     assert code == 0, err
     assert sorted(read_metadata(tmp_path / "out" / "a_zwx_cat_seed0.mp4")["strength"]) == [0.5, 1.0]
+
+
+def write_lora(path: Path, tiny_base: Path, token: str, seed: int) -> Path:
+    """Write a LoRA file with random matrices of temporal attention and text keys."""
+    base, lora, groups = load_base(str(tiny_base)), Lora(2, 4.0), ["cross", "temporal"]
+    names = union(select_tunable(base_shapes(base.unet), groups))
+    generator = torch.Generator().manual_seed(seed)
+    matrices = add_trainable_lora(base.unet, names, lora, lambda layer: generator)
+    for matrix in matrices.values():
+        matrix.data.normal_(std=0.05, generator=generator)
+    config = Config(placeholder_token=token, trainable_modules=groups, subject=path.parent.name,
+                    train_data=TrainData(path="clips"), validation_data=ValidationData(
+                        num_frames=3, width=64, height=48))
+    save_motion(path, matrices, MotionInfo(base.name, base.fingerprint, groups, token, 5, 12.0,
+                                           config_yaml(config), {"torch": "2"}, lora), "fp32")
+    return path
+
+
+@pytest.fixture(scope="module")
+def loras(tiny_base, tmp_path_factory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("loras")
+    return (write_lora(folder / "wave" / "motion.safetensors", tiny_base, "olis", 5),
+            write_lora(folder / "bow" / "motion.safetensors", tiny_base, "phol", 6))
+
+
+def merged(tiny_base, *motions: tuple[Path, float]) -> dict[str, torch.Tensor]:
+    base = load_base(str(tiny_base))
+    apply_motions(base.unet, base.fingerprint, motions)
+    merge_loras(base.unet)
+    return {name: tensor.clone() for name, tensor in base.unet.state_dict().items()}
+
+
+def test_whole_weights_and_loras_add_up_in_any_order(base, folder, loras, tiny_base):
+    motions = [(folder / "dance" / "motion.safetensors", 0.5), (loras[0], 1.0), (loras[1], -0.5)]
+    together = merged(tiny_base, *motions)
+    alone = [merged(tiny_base, motion) for motion in motions]
+    assert together.keys() == alone[0].keys()
+    for name, before in base.unet.state_dict().items():
+        changes = [one[name] - before for one in alone]
+        assert torch.allclose(together[name], before + sum(changes), atol=1e-6), name
+    assert all(any(not torch.equal(one[name], tensor) for name, tensor in base.unet.state_dict().items())
+               for one in alone)
+    backwards = merged(tiny_base, *motions[::-1])
+    assert all(torch.equal(together[name], backwards[name]) for name in together)
+
+
+def test_lora_that_does_not_fit_leaves_whole_weights_unapplied(folder, loras, tiny_base, tmp_path):
+    base = load_base(str(tiny_base))
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(loras[0].read_bytes()[:-8])
+    before = {name: tensor.clone() for name, tensor in base.unet.state_dict().items()}
+    with pytest.raises(UserError, match="damaged.safetensors"):
+        apply_motions(base.unet, base.fingerprint,
+                      [(folder / "dance" / "motion.safetensors", 1.0), (damaged, 1.0)])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in base.unet.state_dict().items())
+
+
+def test_whole_weights_and_a_lora_are_rendered_together(folder, loras, run_main, tmp_path):
+    code, _, err = run_main("generate_pretrained", "-m", f"{loras[0].parent}:0.5", "-m", folder / "dance",
+                            "-o", tmp_path, "--steps", "1", "-p", "a V* cat doing the V2* dance")
+    assert code == 0, err
+    assert (tmp_path / "a_olis_cat_doing_the_sks_dance_seed0.mp4").exists()
