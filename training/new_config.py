@@ -28,7 +28,7 @@ from utils.commands import ROOT, path_from_here, script_command
 from utils.devices import has_gpu
 from utils.errors import UserError
 from utils.files import check_writable, expanded, replacing
-from utils.prompts import MOTION_TOKEN
+from utils.prompts import MOTION_TOKEN, with_identifiers
 
 ZEROSCOPE, BUNDLED = "cerspense/zeroscope_v2_576w", ROOT / "models" / "puppet-theatre"
 EXEMPLARS, REGULARIZATION = (ROOT / "data" / "puppets" / name for name in ("exemplars", "regularization"))
@@ -152,7 +152,7 @@ def settings(answers: Answers) -> tuple[Mapping[str, Any], Mapping[str, Any], Ma
 
 def sample_prompts(exemplars: list[Clip]) -> list[str]:
     """Return prompts that call the motion as the captions do: one as captioned, and one of a robot."""
-    captions = [re.sub(rf"(?<!\w){Config.placeholder_token}(?!\w)", MOTION_TOKEN, caption)
+    captions = [with_identifiers(caption, Config.placeholder_token)
                 for clip in exemplars for caption in clip.captions]
     captions = [caption for caption in captions if MOTION_TOKEN in caption]
     captions = captions or [f"a person doing the {MOTION_TOKEN}"]

@@ -6,7 +6,6 @@ again. What the run folder does not say itself (the clips, the scores) is kept i
 
 import json
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -24,7 +23,7 @@ from training.plan import Plan
 from training.run_folder import read_log
 from utils.commands import script_command
 from utils.errors import UserError
-from utils.prompts import MOTION_TOKEN
+from utils.prompts import with_identifiers
 
 PAGE_NAME = "run.html"
 WRITE_EVERY = 25       # steps
@@ -109,13 +108,13 @@ def curves_of(name: str, curves: Curves, held_out: Curves) -> dict[str, Any]:
 def list_samples(run: Path, token: str) -> list[dict[str, Any]]:
     """Return [{step, folder, videos: [{file, prompt, seed}]}], with the steps in order.
 
-    `token`: the word that replaced V*, which is shown as V* again.
+    `token`: the words that replaced V*, V2*, ..., which are shown as V*, V2*, ... again.
     """
     sets = {}
     for video in list_videos(run / "samples") if (run / "samples").is_dir() else ():
         folder, _, name = video["file"].rpartition("/")
         if folder.startswith("step_") and folder[5:].isdecimal():
-            entry = {"file": quote(name), "prompt": as_written(video["prompt"], token), "seed": video["seed"]}
+            entry = {"file": quote(name), "prompt": with_identifiers(video["prompt"], token), "seed": video["seed"]}
             sets.setdefault((int(folder[5:]), folder), []).append(entry)
     listed = [{"step": step, "folder": f"samples/{quote(folder)}", "videos": videos}
               for (step, folder), videos in sorted(sets.items())]
@@ -139,15 +138,10 @@ def describe_clip(clip: Clip, run: Path, token: str) -> dict[str, Any]:
         url = quote(Path(os.path.relpath(clip.path.resolve(), run.resolve())).as_posix())
     except ValueError:   # on another drive
         url = clip.path.resolve().as_uri()
-    captions = [as_written(caption, token) for caption in clip.captions]
+    captions = [with_identifiers(caption, token) for caption in clip.captions]
     return {"name": clip.path.name, "url": url, "captions": captions, "size": list(clip.size),
             "frames": len(clip.frames), "fps": round(clip.fps, 3), "window": clip.window,
             "windows": clip.num_windows, "remarks": list(clip.remarks)}
-
-
-def as_written(text: str, token: str) -> str:
-    """Return a caption or prompt with V* in the place of the word that replaced it."""
-    return re.sub(rf"(?<!\w){re.escape(token)}(?!\w)", MOTION_TOKEN, text)
 
 
 def shown_config(config: Config) -> dict[str, str]:

@@ -9,6 +9,7 @@ from tests.conftest import run_script_here, write_clip
 from training.checkpoint import describe_clips
 from training.config_loading import load_config
 from training.plan import make_plan
+from training.run_page import read_page
 from utils.video import read_metadata
 
 
@@ -28,6 +29,12 @@ def config(folders, tmp_path_factory, save_small_config) -> Path:
         tmp_path_factory.mktemp("config"), f"train_data.path=[{folders[0]},{folders[1]}]",
         "max_train_steps=2", "train_data.class_path=null", "validation_steps=2", "validation_data.before_training=false",
         "validation_data.prompt=a dog doing the V2* jump after the V* dance")
+
+
+@pytest.fixture(scope="module")
+def run(config) -> Path:
+    assert run_script_here("train_model", "--config", config) == 0
+    return next(config.parent.glob("results/spin-*"))
 
 
 def test_report_tells_the_motions_and_their_clips_apart(config, run_main):
@@ -58,12 +65,17 @@ def test_caption_of_a_motion_without_a_word_is_an_error(config, folders, run_mai
     assert code == 2 and len(err.splitlines()) == 1 and "asks for V2*, and the motions are V* (sks)" in err
 
 
-def test_both_motions_are_learned_and_asked_for(config, run_main, tmp_path):
-    assert run_script_here("train_model", "--config", config) == 0
-    run = next(config.parent.glob("results/spin-*"))
+def test_both_motions_are_learned_and_asked_for(run, run_main, tmp_path):
     assert read_motion_info(run / "motion.safetensors").placeholder_token == "sks,zwx"
     sample = run / "samples" / "step_00002" / "a_dog_doing_the_zwx_jump_after_the_sks_dance_seed64.mp4"
     assert read_metadata(sample)["placeholder_token"] == "sks,zwx"
     code, _, err = run_main("generate_pretrained", "-m", run, "-o", tmp_path, "--steps", "1",
                             "-p", "a man doing the V2* jump")
     assert code == 0 and (tmp_path / "a_man_doing_the_zwx_jump_seed0.mp4").exists(), err
+
+
+def test_page_of_the_run_shows_both_identifiers(run):
+    page = read_page(run)
+    assert page["samples"][0]["videos"][0]["prompt"] == "a dog doing the V2* jump after the V* dance"
+    assert {caption for part in page["clips"] for clip in part["clips"] for caption in clip["captions"]} == {
+        "a man doing the V* dance", "a cat doing the V2* jump"}
