@@ -5,7 +5,7 @@
 #   pip download --no-deps -d .whl diffusers==0.42.1 transformers==5.23.0 omegaconf==2.4.0 importlib_metadata
 #   mv models/puppet-theatre/{unet,vae}/*.safetensors /tmp    # they need not travel; `git checkout` brings them back
 # Then, on the lent machine, with .whl carried along. The image has torch 2.11, and transformers 5.17, which cannot
-# load the recognizers. The folder $OUT comes back: 8 files, of at most 16 MB each.
+# load the recognizers. The folder $OUT comes back: at most 8 files of 16 MB.
 #   OUT=out bash studies/lent_gpu.sh base 9          # minutes for making it; measuring takes half a minute more
 # Next, while the machine is warm, with the wheel of av==18.1.0 alone in .whl (36 MB; the others are installed):
 #   OUT=out bash studies/lent_gpu.sh benchmark
@@ -26,8 +26,7 @@ make_base() {
         minutes=$(python3 -c "print(max(0.2, $1 - $SECONDS / 60))")
         more+=(--check-clips 1000000000)
     done
-    cp "$work/autoencoder.jsonl" "$work/video.jsonl" "$OUT"
-    tar c -C "$work" base | split -b 15000000 - "$OUT/base.tar."
+    (cd "$work" && tar c base ./*.jsonl) | split -b 15000000 - "$OUT/base.tar."
     python3 -m puppets.measure_base --base "$work/base" --num 256 --batch-size 64 --sheet 16 --out "$work/measured" \
         2>&1 | tee -a "$OUT/log.txt"
     cp "$work/measured/scores.json" "$work/measured/sheet.png" "$OUT"
