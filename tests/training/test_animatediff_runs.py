@@ -85,6 +85,13 @@ def test_recomputing_and_a_saved_pipeline_give_the_same_weights(run, settings, a
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_an_appearance_is_learned_from_single_frames_that_skip_the_motion_modules(settings):
+    run = train(settings("subject=look", "trainable_modules=[cross,self]", "train_data.train_weights=spatial",
+                         "train_data.single_frame_layers=spatial", "max_train_steps=2",
+                         "validation_steps=null", name="look.yaml"))
+    assert len(load_file(run / "motion.safetensors")) == 16
+
+
 def generated(run: Path, out: Path, *arguments) -> Path:
     assert run_script_here("generate_pretrained", "-m", run, "-o", out, "-p", PROMPT, "-s", "64",
                            "--steps", "2", *arguments) == 0
@@ -167,6 +174,8 @@ def test_dry_run_names_what_this_base_does_not_have(settings, capsys):
     (["train_data.n_sample_frames=9"], ["train_data.n_sample_frames is 9. This base takes at most 8 frames"]),
     (["validation_data.num_frames=9"], ["validation_data.num_frames is 9. This base takes at most 8 frames"]),
     (["trainable_modules=temp_convs"], ["'temp_convs' matches no weight of the base. Known groups: cross, "]),
+    (["train_data.train_weights=spatial", "train_data.single_frame_layers=spatial"],
+     ["spatial skips the temporal layers, and trainable_modules trains them."]),
     (["motion_adapter_path=null"], ["only with a motion adapter. Name one as motion_adapter_path"]),
     (["pretrained_model_path={tiny_base}"], ["is a text-to-video model", "Leave out motion_adapter_path"]),
     (["motion_adapter_path=nobody/adapter-not-here"],

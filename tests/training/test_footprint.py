@@ -79,8 +79,8 @@ def kept_bytes(base, precision: str) -> int:
     return kept.now - prediction.untyped_storage().nbytes()
 
 
-# In a transformer that comes first and trains in its second half, the first half keeps nothing. The count does
-# not know that. With `cross` on AnimateDiff it is little in a large network, and 8 % in this one.
+# In a transformer that comes first and trains in its second half, the first half keeps nothing. The count
+# does not know that. With `cross` on AnimateDiff it is little in a large network, and 8 % in this one.
 @pytest.mark.parametrize("folder, groups", [
     ("zeroscope", ["cross", "temporal", "temp_convs"]), ("zeroscope", ["all"]), ("zeroscope", ["temp_convs"]),
     ("animatediff", ["temporal"]), ("animatediff", ["all"])], indirect=["folder"])
