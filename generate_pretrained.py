@@ -40,8 +40,7 @@ def main() -> None:
     if problems:
         raise UserError(*dict.fromkeys(problems))
 
-    from models import base_folder
-    from models.base import enough_memory
+    from models import base, base_folder
 
     folder = attempt(lambda: base_folder.find_base(source.base, adapter=source.adapter), None, problems)
     if problems:
@@ -63,7 +62,7 @@ def main() -> None:
     for note in notes:
         say(note)
     prompts = [replace(prompt, text=with_token(prompt.text, source.placeholder_token)) for prompt in prompts]
-    with enough_memory("Lower --batch-size, --res or --duration."):
+    with base.enough_memory("Lower --batch-size, --res or --duration."):
         generate(source, prompts, size, num_frames, fps, args)
 
 
@@ -189,8 +188,7 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
 
 
 def find_model(given: str, moved_base: str | None, adapter: str | None) -> Source:
-    """Return what `given`, of -m, names. `moved_base` and `adapter` are where the base of a motion and its
-    adapter lie now, if they moved; `adapter` can also be that of an image model.
+    """Return what `given`, of -m, names; `moved_base` and `adapter` are the values of --base and --adapter.
 
     Raises UserError if it is neither motion weights nor a base.
     """
