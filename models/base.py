@@ -37,6 +37,7 @@ from models.base_parts import (
     weight_files,
 )
 from models.fast import use_fast_forms
+from models.lora import merge_loras
 from utils.errors import UserError
 from utils.files import copy_whole, digest_of, file_digest, replacing
 from utils.tensor_files import DTYPE_NAMES
@@ -182,12 +183,13 @@ def encode_prompt(pipeline: DiffusionPipeline, prompt: str) -> torch.Tensor:
 
 
 def export_base(base: Base, folder: Path) -> None:
-    """Write a pipeline folder that stock diffusers loads: the UNet as it is now, each tensor in the precision
-    it has in the base's files, and with it copies of the base's other files.
+    """Write a pipeline folder that stock diffusers loads: the UNet as it is now, with low-rank updates
+    merged, each tensor in the precision it has in the base's files, and copies of the base's other files.
 
     Copies, because what a library writes may have other names in it than other versions of it read. The
     scheduler is written where it is not the one in the base's folder, which is so with a motion adapter.
     """
+    merge_loras(base.unet)
     dtypes = {name: dtype for dtype, name in DTYPE_NAMES.items()}
     stored = stored_dtypes(unet_files(base.folder, base.adapter))
     for name, tensor in (*base.unet.named_parameters(), *base.unet.named_buffers()):

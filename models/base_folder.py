@@ -7,6 +7,7 @@ the adapter's folder, and None for all other bases.
 """
 
 import json
+import math
 import os
 import re
 from functools import partial
@@ -21,7 +22,7 @@ from models.base_parts import (
     LEVELS,
     assembled_config,
     part_config,
-    sizes_of,
+    shapes_of,
     unet_files,
     weight_files,
 )
@@ -128,13 +129,18 @@ def unet_config(folder: Path, adapter: Path | None = None) -> dict[str, Any]:
     return assembled_config(folder, adapter, kind_of_folder(folder).adapter_keys)
 
 
-def tensor_sizes(folder: Path, part: str, adapter: Path | None = None) -> dict[str, int]:
-    """Return {name: number of elements} of the weights of a part, read from the headers of its files."""
+def tensor_shapes(folder: Path, part: str, adapter: Path | None = None) -> dict[str, tuple[int, ...]]:
+    """Return {name: shape} of the weights of a part, read from the headers of its files."""
     if part != "unet":
-        return sizes_of(weight_files(folder / part))
+        return shapes_of(weight_files(folder / part))
     constants = kind_of_folder(folder).constants
-    return {name: size for name, size in sizes_of(unet_files(folder, adapter)).items()
+    return {name: shape for name, shape in shapes_of(unet_files(folder, adapter)).items()
             if not re.search(constants, name)}
+
+
+def tensor_sizes(folder: Path, part: str, adapter: Path | None = None) -> dict[str, int]:
+    """Return {name: number of elements} of the weights of a part."""
+    return {name: math.prod(shape) for name, shape in tensor_shapes(folder, part, adapter).items()}
 
 
 def pixel_strides(folder: Path) -> tuple[int, int]:

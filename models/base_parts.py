@@ -86,12 +86,6 @@ def stored_dtypes(paths: Iterable[Path]) -> dict[str, str]:
     return {name: dtype for path in paths for name, (_, dtype) in read_shapes(path).items()}
 
 
-def sizes_of(paths: Iterable[Path]) -> dict[str, int]:
-    """Return {name: number of elements} of the tensors in safetensors, read from their headers."""
-    sizes = {}
-    for path in paths:
-        for name, (shape, _) in read_shapes(path).items():
-            sizes[name] = 1
-            for side in shape:
-                sizes[name] *= side
-    return sizes
+def shapes_of(paths: Iterable[Path]) -> dict[str, tuple[int, ...]]:
+    """Return {name: shape} of the tensors in safetensors, read from their headers."""
+    return {name: shape for path in paths for name, (shape, _) in read_shapes(path).items()}

@@ -110,7 +110,23 @@ def _normed_and_convolved(part: Sequence[nn.Module], frames: Tensor) -> Tensor:
     *before, convolution = part
     for module in before:   # norm, activation, dropout
         frames = module(frames)
-    return functional.conv2d(frames, convolution.weight.squeeze(-1), convolution.bias, padding=(1, 0))
+    return _convolved(convolution, frames)
+
+
+def _convolved(convolution: nn.Module, frames: Tensor) -> Tensor:
+    """Apply a convolution over time to frames (b c f p); one of peft's with its low-rank updates."""
+    if isinstance(convolution, nn.Conv3d):
+        return functional.conv2d(frames, convolution.weight.squeeze(-1), convolution.bias,
+                                 padding=convolution.padding[:2])
+    adapters = [name for name in convolution.active_adapters if name in convolution.lora_A]
+    changes = [_convolved(convolution.lora_B[name],
+                          _convolved(convolution.lora_A[name], convolution.lora_dropout[name](frames)))
+               * convolution.scaling[name] for name in adapters]
+    # last, so that the backward pass does not compute it again: it keeps nothing
+    result = _convolved(convolution.base_layer, frames)
+    for change in changes:
+        result = result + change
+    return result
 
 
 def _resnet(layer: ResnetBlock2D):
@@ -132,12 +148,13 @@ def _resnet(layer: ResnetBlock2D):
 
 
 def _feed_forward(layer: FeedForward):
-    gated, *after = layer.net   # a projection to twice the width, gated; dropout, and a projection
-
     def forward(hidden_states: Tensor) -> Tensor:
         return _keeping_input(widen_and_project, hidden_states)                             # (b n d)
 
     def widen_and_project(hidden_states: Tensor) -> Tensor:
+        # a projection to twice the width, gated; dropout, and a projection. Read at each call, because
+        # low-rank updates replace the projections.
+        gated, *after = layer.net
         hidden_states, gate = gated.proj(hidden_states).chunk(2, dim=-1)
         hidden_states = hidden_states * functional.gelu(gate)
         for module in after:

@@ -1,27 +1,38 @@
 """The file that a run produces: the trained tensors, and a description that says how to use them.
 
 It is a safetensors file with the description in the header's metadata. It holds only the tensors that
-trained. Applying it checks everything first, and changes the network only when everything fits.
+trained: whole weights, or the matrices of low-rank updates (models/lora_files.py). Applying it checks
+everything first, and changes the network only when everything fits.
 """
 
 import json
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from torch import Tensor, nn
 
+from models.lora_files import (
+    Lora,
+    described,
+    description,
+    file_tensors,
+    lora_misfits,
+    squared_changes,
+)
 from models.tunable import select_tunable, union
 from utils.devices import DTYPES
-from utils.errors import UserError
-from utils.tensor_files import iter_tensors, read_metadata, read_tensors, write_tensors
+from utils.errors import UserError, attempt
+from utils.files import file_digest
+from utils.tensor_files import iter_tensors, read_digest, read_metadata, read_tensors, write_tensors
 
 FORMAT = "motion-weights-2"
 OLD_FORMAT = "motion-weights-1"   # written before files carried a digest
+LORA_FORMAT = "motion-lora-1"     # the tensors are matrices of low-rank updates
 STORED_DTYPES = {"fp16": DTYPES["fp16"], "fp32": DTYPES["no"]}   # by motion_dtype
-LIBRARIES = ("torch", "diffusers", "transformers", "accelerate")
+LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft")
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,7 @@ class MotionInfo:
     fps: float               # frames per second at which the motion was learned
     config: str              # the resolved training config, YAML
     versions: dict[str, str]
+    lora: Lora | None = None   # of low-rank updates; None: the file holds whole weights
 
 
 def library_versions() -> dict[str, str]:
@@ -56,62 +68,117 @@ def save_motion(path: Path, tensors: Mapping[str, Tensor], info: MotionInfo, dty
         raise UserError(f"{path}: {len(broken)} tensors have values that are not finite, the first "
                         f"{broken[0]}. Nothing was written. Try a lower learning_rate.")
     fields = {name: value if isinstance(value, str) else json.dumps(value)
-              for name, value in vars(info).items()}
-    write_tensors(path, tensors, {"format": FORMAT, **fields}, STORED_DTYPES[dtype])
+              for name, value in vars(info).items() if name != "lora"}
+    if info.lora:
+        tensors = file_tensors(tensors)
+        fields |= description(info.lora, tensors)
+    file_format = LORA_FORMAT if info.lora else FORMAT
+    write_tensors(path, tensors, {"format": file_format, **fields}, STORED_DTYPES[dtype])
 
 
 def read_motion_info(path: Path) -> MotionInfo:
     """Return the description in a file of motion weights. Raises UserError if it is another kind of file."""
     metadata = read_metadata(path)
-    if metadata.get("format") not in (FORMAT, OLD_FORMAT):
-        raise UserError(f"{path}: holds no motion weights of this program ({FORMAT}). "
+    if metadata.get("format") not in (FORMAT, OLD_FORMAT, LORA_FORMAT):
+        raise UserError(f"{path}: holds no motion weights of this program ({FORMAT}, {LORA_FORMAT}). "
                         f"Give a run folder, a checkpoint folder or a motion.safetensors.")
     try:
-        fields = {name: metadata[name] for name in MotionInfo.__dataclass_fields__}
+        fields = {name: metadata[name] for name in MotionInfo.__dataclass_fields__ if name != "lora"}
         parsed = {name: json.loads(fields[name]) for name in ("groups", "step", "fps", "versions")}
-        return MotionInfo(**{**fields, **parsed})
+        lora = described(metadata) if metadata["format"] == LORA_FORMAT else None
+        return MotionInfo(**{**fields, **parsed}, lora=lora)
     except (KeyError, ValueError) as error:
         raise UserError(f"{path}: its description is damaged ({error}). Copy the file again.") from None
 
 
 def apply_motion(unet: nn.Module, base_fingerprint: str, path: Path, strength: float = 1.0) -> MotionInfo:
-    """Set the tuned tensors of `unet` to base + strength * (tuned - base), and return the file's description.
+    """Set the tuned tensors of `unet` to base + strength * (tuned - base), or add low-rank updates times
+    `strength`, and return the file's description.
 
     Raises UserError, and leaves `unet` as it was, if the file was trained on another base, lacks tensors of
     its groups, or has a tensor of another shape or a value that is not finite.
     """
+    return apply_motions(unet, base_fingerprint, [(path, strength)])[0]
+
+
+def apply_motions(unet: nn.Module, base_fingerprint: str,
+                  motions: Sequence[tuple[Path, float]]) -> list[MotionInfo]:
+    """Set the tensors of `unet` to base + the sum of strength * (tuned - base) over `motions`, which are
+    pairs of a file and its strength, and add low-rank updates beside them. Return the descriptions.
+
+    The order of `motions` changes nothing, to the last bit. Raises UserError with the problems of all files,
+    and leaves `unet` as it was, if one of them does not fit, as for `apply_motion`.
+    """
+    problems, parameters = [], dict(unet.named_parameters())
+    read = [attempt(lambda path=path: read_fitting(path, parameters, base_fingerprint), None, problems)
+            for path, _ in motions]
+    if problems:
+        raise UserError(*problems)
+
+    def content(index: int) -> tuple[str, float]:
+        path, strength = motions[index]
+        return read_digest(path) or file_digest(path), strength   # old files carry no digest
+
+    # sums of three or more depend on their order in the last bit, so the files are sorted by their content
+    summands = [(motions[index][1], *read[index]) for index in sorted(range(len(motions)), key=content)]
+    changes: dict[str, list[tuple[float, Tensor]]] = {}
+    for strength, info, tuned in summands:
+        for name, tensor in tuned.items() if not info.lora else ():
+            changes.setdefault(name, []).extend([(strength, tensor)] * (strength != 0))
+    for name, several in changes.items():
+        parameter = parameters[name].data
+        parameter.copy_(_summed(parameter, several))
+    if any(info.lora for info, _ in read):
+        from models.lora import apply_lora  # imports diffusers, for which a dry run should not wait
+
+        for number, (strength, info, matrices) in enumerate(summands):
+            if info.lora:   # after the whole weights: it wraps layers, whose weights then have other names
+                apply_lora(unet, matrices, info.lora, strength, adapter=f"motion{number}")
+    return [info for info, _ in read]
+
+
+def _summed(before: Tensor, summands: Sequence[tuple[float, Tensor]]) -> Tensor:
+    """Return `before` + the sum of strength * (tuned - before), added in the order of `summands`."""
+    if len(summands) == 1 and summands[0][0] == 1:
+        return summands[0][1].to(before.dtype)   # before + (tuned - before) would round
+    changes = [strength * (tuned.to(before.dtype) - before) for strength, tuned in summands]
+    return before + sum(changes[1:], changes[0]) if changes else before
+
+
+def read_fitting(path: Path, parameters: Mapping[str, Tensor],
+                 base_fingerprint: str) -> tuple[MotionInfo, dict[str, Tensor]]:
+    """Return the description and the tensors of a file. Raises UserError if they do not fit the base."""
     info = read_motion_info(path)
     tuned = read_tensors(path, may_lack_digest=read_metadata(path)["format"] == OLD_FORMAT)
     if info.base_fingerprint != base_fingerprint:
         raise UserError(f"{path}: was trained on {info.base}, and this base has other weights. "
                         f"Use the base it was trained on.")
-    parameters = dict(unet.named_parameters())
-    problems = _misfits(path, tuned, parameters, info.groups)
+    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    problems = lora_misfits(path, tuned, info.lora, shapes, info.groups) if info.lora else \
+        _misfits(path, tuned, parameters, info.groups)
     if problems:
         raise UserError(*problems)
-    for name, tensor in tuned.items():
-        parameter = parameters[name].data
-        tensor = tensor.to(parameter.dtype)
-        # strength 1 gives the tuned tensor itself, because base + (tuned - base) would round
-        parameter.copy_(tensor if strength == 1 else parameter + strength * (tensor - parameter))
-    return info
+    return info, tuned
 
 
-def movement(unet_files: list[Path], tensors: Mapping[str, Tensor],
-             selected: Mapping[str, list[str]]) -> dict[str, float]:
+def movement(unet_files: list[Path], tensors: Mapping[str, Tensor], selected: Mapping[str, list[str]],
+             lora: Lora | None = None) -> dict[str, float]:
     """Return for each group how far training has moved it: norm of the change / norm in the base.
 
-    The base's tensors are read from the files of its UNet one at a time.
+    `tensors`: the trained weights, or the matrices of `lora`. The base's tensors are read from the files
+    of its UNet one at a time.
     """
-    changes, norms = {}, {}
-    for name, before in iter_tensors(unet_files, tensors):
+    changes, norms = squared_changes(tensors, lora.scale) if lora else {}, {}
+    for name, before in iter_tensors(unet_files, union(selected)):
         before = before.double()
-        changes[name] = (tensors[name].detach().cpu().double() - before).square().sum().item()
         norms[name] = before.square().sum().item()
+        if not lora:
+            changes[name] = (tensors[name].detach().cpu().double() - before).square().sum().item()
 
     def relative(names: Iterable[str]) -> float:
-        names = list(names)
-        return (sum(changes[name] for name in names) / max(sum(norms[name] for name in names), 1e-30)) ** 0.5
+        names = list(names)   # low-rank updates leave some of them as they are
+        changed, norm = sum(changes.get(name, 0) for name in names), sum(norms[name] for name in names)
+        return (changed / max(norm, 1e-30)) ** 0.5
 
     return {group: relative(names) for group, names in selected.items()}
 

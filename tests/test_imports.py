@@ -21,6 +21,7 @@ ONLY_IN = {   # module -> where it may be imported
     "omegaconf": r"training/config_(loading|text)\.py|tests/.*",
     "yaml": r"training/config_(loading|text)\.py|tests/.*",
     "accelerate": COMMANDS + r"|(puppets|studies|tests)/.*",
+    "peft": r"models/lora\.py|tests/.*",
     "diffusers": r"(models|rendering|training|puppets|studies|tests)/.*",
     "matplotlib": r"(evaluation/score_report|studies/ablation_report)\.py",
     "cv2": r"preparation/analysis\.py|tests/preparation/.*",

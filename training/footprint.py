@@ -10,6 +10,7 @@ Letters: n latent cells of all frames of the batch at a level of the UNet, c cha
 transformer, s bytes per value in the compute precision, g bytes per value that a norm keeps and returns.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -65,23 +66,24 @@ class Block:
     keeps_casts: bool = True    # whether autograd keeps trained weights in the compute precision
 
 
-def training_footprint(layers: Iterable[Layer], sizes: Mapping[str, int], trained: Sequence[str],
+def training_footprint(layers: Iterable[Layer], sizes: Mapping[str, int], trained: Mapping[str, int],
                        batch_size: int, num_frames: int, cells: tuple[int, int], precision: str,
-                       recompute: bool, use_8bit_adam: bool, on_cpu: bool,
-                       gradients_stay: bool = False) -> Footprint:
+                       recompute: bool, use_8bit_adam: bool, on_cpu: bool, gradients_stay: bool = False,
+                       rank: int = 0) -> Footprint:
     """Estimate the memory of a training step on windows of `num_frames` of `cells` (h, w) latent cells.
 
-    `layers`: the leaf blocks of the UNet. `sizes`: the number of elements of its weights. `gradients_stay`:
-    the gradients of all trained weights exist from the start of the step, because several passes add to them.
+    `layers`: the leaf blocks of the UNet. `sizes`: the number of elements of its weights. `trained`: the
+    number of values that train for each weight that changes: its own, or with a `rank` those of its low-rank
+    update, whose dropout is not counted. `gradients_stay`: the gradients of all trained weights exist from
+    the start of the step, because several passes add to them.
     """
-    trained_sizes = {name: sizes[name] for name in trained}
-    num_trained, value = sum(trained_sizes.values()), DTYPES[precision].itemsize
-    blocks = list(unet_blocks(layers, set(trained), batch_size, num_frames, cells, value, on_cpu))
-    activations, gradients = peak_of_step(blocks, trained_sizes, value, recompute, gradients_stay)
+    num_trained, value = sum(trained.values()), DTYPES[precision].itemsize
+    blocks = list(unet_blocks(layers, set(trained), batch_size, num_frames, cells, value, on_cpu, rank))
+    activations, gradients = peak_of_step(blocks, trained, value, recompute, gradients_stay)
     if gradients + activations < num_trained * 4:   # then the peak is the optimizer's step
         activations, gradients = 0, num_trained * 4
     return Footprint(
-        frozen_weights=(sum(sizes.values()) - num_trained) * value,
+        frozen_weights=(sum(sizes.values()) - (0 if rank else num_trained)) * value,
         trained_weights=num_trained * 4,
         optimizer=num_trained * (2 if use_8bit_adam else 8),
         gradients=gradients, activations=activations,
@@ -129,10 +131,11 @@ def _casts(block: Block, num_weights: int, value: int) -> int:
 
 
 def unet_blocks(layers: Iterable[Layer], trained: set[str], batch_size: int, num_frames: int,
-                cells: tuple[int, int], value: int, on_cpu: bool) -> Iterator[Block]:
+                cells: tuple[int, int], value: int, on_cpu: bool, rank: int = 0) -> Iterator[Block]:
     """Yield the blocks of a UNet, of which a kind of base lists the `layers`, in the order in which they
-    run."""
-    sizes = _Layers(trained, batch_size, num_frames, value, 4 if not on_cpu and value < 4 else value, on_cpu)
+    run. `rank`: of low-rank updates of the weights `trained`; 0: these weights train themselves."""
+    kept = 4 if not on_cpu and value < 4 else value
+    sizes = _Layers(trained, batch_size, num_frames, value, kept, on_cpu, rank)
     for layer in layers:
         height, width = (-(-side // 2 ** layer.level) for side in cells)
         n, c = batch_size * num_frames * height * width, layer.channels
@@ -160,14 +163,17 @@ class _Layers:
     s: int
     g: int
     on_cpu: bool
+    rank: int
 
     def resnet(self, name: str, n: int, c_in: int, c_out: int) -> Block:
         shortcut = c_in * self.s if c_in != c_out and self.g > self.s else 0
-        return Block(name, n * c_in * self.s, n * ((c_in + c_out) * self._per_norm() + shortcut),
+        return Block(name, n * c_in * self.s,
+                     n * ((c_in + c_out) * self._per_norm() + shortcut + self._low_rank(name)),
                      5 * n * max(c_in, c_out) * self.s, keeps_casts=not self.on_cpu)
 
     def temporal_convolution(self, name: str, n: int, c: int) -> Block:
-        return Block(name, n * c * self.s, 4 * n * c * self._per_norm(), 5 * n * c * self.s,
+        return Block(name, n * c * self.s, n * (4 * c * self._per_norm() + self._low_rank(name)),
+                     5 * n * c * self.s,
                      keeps_casts=not self.on_cpu)
 
     def resampling(self, name: str, n: int, c: int) -> Block:
@@ -183,7 +189,8 @@ class _Layers:
         attention = (self._attention(f"{block}attn1.", c, heads, per_frame)
                      + self._attention(f"{block}attn2.", c, heads, NUM_TOKENS, is_text=True))
         text = 2 * self.batch_size * NUM_TOKENS * c * self.s
-        inside = n * self._transformer(name, c, c, attention, has_convolutions) + text
+        between = self._low_rank(name, unless=r"attn2\.to_[kv]")
+        inside = n * (self._transformer(name, c, c, attention, has_convolutions) + between) + text
         return Block(name, n * c * self.s, inside, self._under_way(block, n, c))
 
     def temporal(self, name: str, n: int, c: int, i: int, heads: int, is_alone: bool = False) -> Block:
@@ -192,13 +199,20 @@ class _Layers:
         attention = sum(self._attention(f"{block}{each}.", i, heads, self.num_frames)
                         for each in ("attn1", "attn2"))
         alone = n * (attention - 2 * i * self.g) if is_alone else 0   # without the two inputs
-        return Block(name, n * c * self.s, n * self._transformer(name, c, i, attention),
-                     self._under_way(block, n, i), recomputed_alone=alone)
+        inside = n * (self._transformer(name, c, i, attention) + self._low_rank(name))
+        return Block(name, n * c * self.s, inside, self._under_way(block, n, i), recomputed_alone=alone)
 
     def _per_norm(self) -> int:
         """Bytes per channel of a norm, an activation and a convolution: each keeps its input, on a CPU only
         the norm does."""
         return self.s if self.on_cpu else self.s + 2 * self.g
+
+    def _low_rank(self, name: str, unless: str = "$^") -> int:
+        """Bytes per cell that lie between the two matrices of low-rank updates, which are computed again on a
+        CPU behind a norm or a gate. `unless`: layers that see a text, whose tokens are few."""
+        left_out = rf"\.(ff|resnets|temp_convs)\.|{unless}" if self.on_cpu else unless
+        return self.rank * self.s * sum(
+            weight.startswith(name) and not re.search(left_out, weight) for weight in self.trained)
 
     def _transformer(self, name: str, c: int, i: int, attention: int, has_convolutions: bool = False) -> int:
         """Bytes per cell: its norm, both projections, its attention and its feed-forward layer."""

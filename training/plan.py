@@ -1,13 +1,11 @@
 """A checked training run: everything that can be wrong is found here, before a weight is loaded."""
 
-import importlib.util
-import os
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from models.base_folder import (
     find_adapter,
@@ -16,24 +14,27 @@ from models.base_folder import (
     most_frames,
     num_timesteps,
     pixel_strides,
-    tensor_sizes,
+    tensor_shapes,
     unet_config,
 )
+from models.lora_files import Lora, check_lora, num_low_rank
 from models.tokens import unseen_captions
 from models.tunable import select_tunable, temporal_names, union
 from training.clips import Clip, find_clips
 from training.config import Config, num_due
 from training.footprint import Footprint, training_footprint
+from training.held_out import set_apart
+from training.launch import check_launch, check_packages
+from training.looking import looking_bar
 from training.run_folder import checkpoints
 from utils.devices import free_memory, resolve_precision
 from utils.errors import UserError, attempt
 from utils.files import check_writable, format_bytes, free_bytes
-from utils.processes import is_first_process, num_processes
+from utils.processes import num_processes
 from utils.prompt_lists import read_prompts
 from utils.prompt_weights import check_weights
-from utils.prompts import Prompt, with_token
+from utils.prompts import Prompt, with_tokens
 
-OPTIONAL_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
 USABLE_SHARE = 0.85   # of the free memory: allocators leave gaps, and kernels need workspace
 TYPICAL_STRIDES = (8, 64)   # of ModelScope and ZeroScope, to check clips before such a base is downloaded
 
@@ -47,11 +48,12 @@ class Plan:
     adapter_folder: Path | None       # of the motion adapter, where the base is an image model
     exemplars: list[Clip]
     regularization: list[Clip]
+    held_out: dict[str, list[Clip]]   # role -> clips that never train, whose loss is measured
     prompts: list[Prompt]             # rendered at validation_steps
     num_left_out: int                 # prompts of the config beyond validation_data.max_prompts
     unseen: dict[str, str]            # caption -> its words that the text encoder does not see
     selected: dict[str, list[str]]    # group -> names of the tensors it trains
-    num_elements: dict[str, int]      # of every tensor of the UNet
+    shapes: dict[str, tuple[int, ...]]   # of every tensor of the UNet
     strides: tuple[int, int]          # pixels per latent cell, and per cell of the UNet's coarsest level
     # the ways to take a step, fastest first, as (apart, recompute), and the memory each takes. apart:
     # exemplars and regularization go through the network one after the other, which halves the activations.
@@ -60,13 +62,43 @@ class Plan:
     way: tuple[bool, bool] | None     # the fastest that fits into the memory free when the plan was made
 
     @property
+    def clips(self) -> list[Clip]:
+        """All clips that are encoded: those that train, and those that are held out."""
+        held_out = [clip for clips in self.held_out.values() for clip in clips]
+        return self.exemplars + self.regularization + held_out
+
+    @property
+    def num_elements(self) -> dict[str, int]:
+        """The number of elements of every tensor of the UNet."""
+        return {name: math.prod(shape) for name, shape in self.shapes.items()}
+
+    @property
     def trained_names(self) -> list[str]:
         return union(self.selected)
+
+    @property
+    def lora(self) -> Lora | None:
+        """The settings of low-rank updates; None where the weights themselves train."""
+        return lora_of(self.config)
+
+    @property
+    def num_trained(self) -> dict[str, int]:
+        """How many values train for each weight that changes: its own, or those of its low-rank update."""
+        if self.lora:
+            return num_low_rank(self.shapes, self.trained_names, self.lora.rank)
+        return {name: math.prod(self.shapes[name]) for name in self.trained_names}
 
     @property
     def skips_temporal_layers(self) -> bool:
         """Say whether windows of a single frame skip the temporal layers."""
         return self.config.train_data.single_frame_layers == "spatial"
+
+
+def lora_of(config: Config) -> Lora | None:
+    """Return the settings of low-rank updates; None where the weights themselves train."""
+    if not config.lora_rank:
+        return None
+    return Lora(config.lora_rank, config.lora_alpha or config.lora_rank, config.lora_dropout)
 
 
 def make_plan(config: Config, download: bool = True, known_problems: Sequence[str] = (),
@@ -103,20 +135,23 @@ def _checked_plan(config: Config, folders: tuple[Path | None, Path | None], prob
                   unknown_keys: Collection[str]) -> Plan:
     """Return the plan for a base in `folders`. Raises UserError with `problems` and all others it finds."""
     folder, adapter = folders
-    num_elements = attempt(lambda: tensor_sizes(folder, "unet", adapter) if folder else {}, {}, problems)
+    shapes = attempt(lambda: tensor_shapes(folder, "unet", adapter) if folder else {}, {}, problems)
     selected = {}
-    if num_elements:
-        selected = attempt(lambda: select_tunable(num_elements, config.trainable_modules), {}, problems)
+    if shapes:
+        selected = attempt(lambda: select_tunable(shapes, config.trainable_modules), {}, problems)
     strides = attempt(lambda: pixel_strides(folder) if folder else TYPICAL_STRIDES, TYPICAL_STRIDES, problems)
     exemplars, regularization = attempt(
         lambda: find_clips(config, strides[1], cache_dir(config), looking_bar, unknown_keys),
         ([], []), problems)
     captions = [caption for clip in exemplars + regularization for caption in clip.captions]
+    exemplars, regularization, held_out = attempt(
+        lambda: set_apart(config, exemplars, regularization), (exemplars, regularization, {}), problems)
     unseen = attempt(lambda: unseen_captions(folder, captions) if folder else {}, {}, problems)
     # without validation_steps too: the command printed at the end renders these prompts
     prompts = attempt(lambda: sample_prompts(config), [], problems if config.validation_steps else [])
     problems = problems + check_sizes(config, strides) + check_packages(config) + check_launch(config)
     problems += check_single_frames(config, exemplars + regularization, selected)
+    problems += check_lora(shapes, selected) if config.lora_rank else []
     num_steps = config.validation_data.num_inference_steps
     if folder and num_steps > num_timesteps(folder):
         problems.append(f"validation_data.num_inference_steps is {num_steps}. This base takes at most "
@@ -127,8 +162,8 @@ def _checked_plan(config: Config, folders: tuple[Path | None, Path | None], prob
     if problems:
         raise UserError(*dict.fromkeys(problems))
     most = config.validation_data.max_prompts
-    return Plan(config, folder, adapter, exemplars, regularization, prompts[:most], len(prompts[most:]),
-                unseen, selected, num_elements, strides, footprints={}, way=None)
+    return Plan(config, folder, adapter, exemplars, regularization, held_out, prompts[:most],
+                len(prompts[most:]), unseen, selected, shapes, strides, footprints={}, way=None)
 
 
 def cache_dir(config: Config) -> Path:
@@ -136,18 +171,12 @@ def cache_dir(config: Config) -> Path:
     return Path(config.cached_latent_dir or Path(config.output_dir) / "cache")
 
 
-def looking_bar(done: Iterable, num: int) -> Iterable:
-    """Show how many clips have been looked at, where that takes more than a moment."""
-    return tqdm(done, desc="looking at clips", total=num, delay=2, leave=False, dynamic_ncols=True,
-                disable=not is_first_process())
-
-
 def sample_prompts(config: Config) -> list[Prompt]:
     """Return the prompts of the samples, with the motion identifier replaced."""
     check_weights(config.validation_data.negative_prompt)
     prompts = [prompt for given in config.validation_data.prompt or ()
                for prompt in read_prompts(given, seed=config.seed)]
-    return [replace(prompt, text=with_token(prompt.text, config.placeholder_token)) for prompt in prompts]
+    return with_tokens(prompts, config.placeholder_token)
 
 
 def check_sizes(config: Config, strides: tuple[int, int]) -> list[str]:
@@ -180,64 +209,28 @@ def check_single_frames(config: Config, clips: Iterable[Clip],
             "them. Set trainable_modules: [cross, self], or single_frame_layers: all."]
 
 
-def check_packages(config: Config) -> list[str]:
-    """Return the optional packages that the config needs and this machine lacks."""
-    needed = [(f"report_to: {config.report_to}", OPTIONAL_PACKAGES.get(config.report_to))]
-    if config.use_8bit_adam:
-        needed.append(("use_8bit_adam: true", "bitsandbytes"))
-    problems = [f"{key} needs the package {package}. Install it: pip install {package}"
-                for key, package in needed if package and importlib.util.find_spec(package) is None]
-    if config.use_8bit_adam and not torch.cuda.is_available():
-        problems.append("use_8bit_adam: true needs an NVIDIA GPU, and there is none here. Set it to false.")
-    return problems
-
-
-def check_launch(config: Config) -> list[str]:
-    """Return what this program cannot do in the way that `accelerate launch` has started it."""
-    if _is_on("ACCELERATE_USE_DEEPSPEED"):
-        return ["DeepSpeed is not supported. configs/accelerate/zero2.yaml spreads gradients and optimizer "
-                "state as its ZeRO-2 does, configs/accelerate/fsdp.yaml the weights too."]
-    if not uses_fsdp():
-        return []
-    problems = []
-    if os.environ.get("FSDP_VERSION") != "2":
-        problems.append("Of FSDP, version 2 is supported. Set fsdp_version: 2, as "
-                        "configs/accelerate/fsdp.yaml does.")
-    if config.validation_steps:
-        problems.append("validation_steps: FSDP spreads the network over the processes, so samples cannot be "
-                        "rendered during training. Set it to null, and render from the checkpoints.")
-    if config.use_8bit_adam:
-        problems.append("use_8bit_adam: true cannot be used with FSDP. Set it to false.")
-    return problems
-
-
-def uses_fsdp() -> bool:
-    """Say whether `accelerate launch` was asked for FSDP."""
-    return _is_on("ACCELERATE_USE_FSDP")
-
-
-def _is_on(name: str) -> bool:
-    return os.environ.get(name, "").lower() == "true"
-
-
 def disk_needs(plan: Plan, num_written: int = 0) -> tuple[int, int]:
     """Return the bytes a run writes at most: (cache, results without videos).
 
     `num_written`: the number of checkpoints that are on disk already.
     """
-    if not plan.num_elements:
+    if not plan.shapes:
         return 0, 0
     cell = plan.strides[0]
     latent_values = 4 * sum(len(clip.frames) * (clip.size[0] // cell) * (clip.size[1] // cell)
-                            for clip in plan.exemplars + plan.regularization)
-    num_trained = sum(plan.num_elements[name] for name in plan.trained_names)
-    motion = num_trained * {"fp16": 2, "fp32": 4}[plan.config.motion_dtype]
+                            for clip in plan.clips)
+    num_trained, motion = sum(plan.num_trained.values()), motion_bytes(plan)
     num_checkpoints = num_due(plan.config.checkpointing_steps, plan.config.max_train_steps)
     if plan.config.keep_checkpoints:   # an old one is removed when the new one is whole
         num_checkpoints = min(num_checkpoints, plan.config.keep_checkpoints + 1)
     num_checkpoints = max(0, num_checkpoints - num_written)
     # a checkpoint: weights and the two moments of Adam in float32, and the motion weights
     return latent_values * 2 * 4, num_checkpoints * (num_trained * 12 + motion) + motion
+
+
+def motion_bytes(plan: Plan) -> int:
+    """Return the bytes of the tensors in motion.safetensors."""
+    return sum(plan.num_trained.values()) * {"fp16": 2, "fp32": 4}[plan.config.motion_dtype]
 
 
 def check_disk(plan: Plan, num_written: int = 0) -> list[str]:
@@ -280,9 +273,10 @@ def step_footprint(plan: Plan, apart: bool, recompute: bool) -> Footprint:
     num_frames = 1 if config.train_data.train_weights == "spatial" else largest.window
     layers = kind_of_folder(plan.base_folder).layers(unet_config(plan.base_folder, plan.adapter_folder))
     return training_footprint(
-        layers, plan.num_elements, plan.trained_names, batch_size, num_frames,
+        layers, plan.num_elements, plan.num_trained, batch_size, num_frames,
         (largest.size[1] // plan.strides[0], largest.size[0] // plan.strides[0]), config.mixed_precision,
-        recompute, config.use_8bit_adam, on_cpu=not torch.cuda.is_available(), gradients_stay=gradients_stay)
+        recompute, config.use_8bit_adam, on_cpu=not torch.cuda.is_available(), gradients_stay=gradients_stay,
+        rank=config.lora_rank)
 
 
 def fastest_way(footprints: Mapping[tuple[bool, bool], Footprint]) -> tuple[bool, bool] | None:

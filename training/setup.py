@@ -13,12 +13,14 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from models.base import Base, load_base, training_scheduler
+from models.lora import add_trainable_lora
 from models.recompute import recompute_activations
 from models.single_frames import skip_temporal_layers
 from training.config import Config
 from training.inputs import Inputs, encode_inputs
 from training.plan import Plan, cache_dir, fastest_way
 from training.sharding import keep_precision, spread_by_blocks
+from training.windows import generator_for
 from utils.devices import DTYPES
 
 KEPT_TO_THE_END = []   # the process group of a run of several processes
@@ -49,8 +51,8 @@ def set_up(plan: Plan, accelerator, run: Path, base: Base | None = None) -> Trai
     unet = base.unet
 
     # prepare() wraps in DDP only if something requires grad, so the trained weights are chosen before it
-    trained = select_parameters(unet, plan.trained_names)
     set_temporal_dropout(unet, config.temporal_dropout)
+    trained = select_trained(unet, plan)
     inputs = cache_inputs(plan, base, accelerator)
     hold_frozen_weights_in(unet, DTYPES[config.mixed_precision])
     apart, recompute = agreed_way(plan, accelerator)
@@ -78,6 +80,16 @@ def set_up(plan: Plan, accelerator, run: Path, base: Base | None = None) -> Trai
     return Training(plan, run, base, accelerator, trained, prepared, plain_forward, optimizer,
                     learning_rate_schedule(config, accelerator.num_processes), training_scheduler(base),
                     inputs, apart)
+
+
+def select_trained(unet: nn.Module, plan: Plan) -> dict[str, nn.Parameter]:
+    """Freeze the network except what `plan` trains, weights or low-rank updates of them. Return it by
+    name."""
+    if not plan.lora:
+        return select_parameters(unet, plan.trained_names)
+    # the same matrices in every process and in every run of this seed
+    return add_trainable_lora(unet, plan.trained_names, plan.lora,
+                              lambda layer: generator_for("lora", plan.config.seed, layer))
 
 
 def select_parameters(unet: nn.Module, names: list[str]) -> dict[str, nn.Parameter]:
@@ -109,7 +121,7 @@ def cache_inputs(plan: Plan, base: Base, accelerator) -> Inputs:
     for encoder in encoders:
         encoder.to(accelerator.device)
     with accelerator.main_process_first():   # the other processes then find every file in the cache
-        inputs = encode_inputs(base, plan.exemplars + plan.regularization, cache_dir(plan.config),
+        inputs = encode_inputs(base, plan.clips, cache_dir(plan.config),
                                lambda jobs: tqdm(jobs, desc="encoding clips and captions", dynamic_ncols=True,
                                                  disable=not jobs or not accelerator.is_main_process))
     for encoder in encoders:

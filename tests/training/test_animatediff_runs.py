@@ -18,6 +18,7 @@ from models.base_folder import tensor_sizes
 from models.tunable import select_tunable, union
 from rendering.sampling import Rendering, denoise
 from tests.conftest import run_script_here
+from training.run_folder import read_log
 from utils.prompts import Prompt
 from utils.video import read_metadata
 
@@ -31,7 +32,8 @@ def settings(animatediff, save_small_config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("animatediff")
     return lambda *changes, name="config.yaml": save_small_config(
         folder, f"pretrained_model_path={images}", f"motion_adapter_path={adapter}", "validation_steps=4",
-        "trainable_modules=[cross,temporal,temp_convs]", *changes, name=name)
+        "trainable_modules=[cross,temporal,temp_convs]", "train_data.held_out=1", "held_out_steps=2", *changes,
+        name=name)
 
 
 def train(config: Path, *arguments) -> Path:
@@ -55,6 +57,11 @@ def test_exactly_the_named_groups_train(run, animatediff):
     changed = [name for name, tensor in tuned.items() if not torch.equal(tensor, before[name].half())]
     # the bias before a group norm of one channel a group, and others like it, may keep their value
     assert len(changed) > 0.95 * len(tuned)
+
+
+def test_held_out_clips_are_measured(run):
+    losses = [entry["held_out_exemplar"] for entry in read_log(run) if "held_out_exemplar" in entry]
+    assert len(set(losses)) == len(losses) == 3 and all(0.01 < loss < 3 for loss in losses)
 
 
 def test_killed_and_resumed_gives_the_same_weights(run, settings, monkeypatch):

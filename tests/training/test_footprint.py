@@ -15,6 +15,8 @@ from models.base import load_base
 from models.base_folder import kind_of_folder, tensor_sizes, unet_config
 from models.base_kind import BaseKind
 from models.fast import use_fast_forms
+from models.lora import add_trainable_lora, base_shapes
+from models.lora_files import Lora, num_low_rank
 from models.recompute import recompute_activations
 from models.tunable import select_tunable, union
 from models.zeroscope import ZEROSCOPE
@@ -98,6 +100,27 @@ def test_count_of_what_is_kept_is_within_five_per_cent(folder, groups, precision
     sizes = {name: size for name, size in tensor_sizes(folder, "unet").items() if name in names}
     layers, value = base.kind.layers(unet_config(folder)), DTYPES[precision].itemsize
     blocks = list(unet_blocks(layers, set(names), *SHAPE[:2], SHAPE[2:], value, on_cpu=True))
+    counted = sum(kept_of_blocks(blocks, sizes, value, recompute))
+    assert counted == pytest.approx(kept_bytes(base, precision), rel=0.05)
+
+
+@pytest.mark.parametrize("folder, groups", [
+    ("zeroscope", ["cross", "temporal", "temp_convs"]), ("animatediff", ["temporal"])], indirect=["folder"])
+@pytest.mark.parametrize("precision, recompute", [("no", False), ("no", True), ("bf16", False)])
+def test_count_of_what_low_rank_updates_keep_is_within_five_per_cent(folder, groups, precision, recompute):
+    base, rank = load_base(str(folder)), 8
+    unet, shapes = base.unet.train(), base_shapes(base.unet)
+    names = union(select_tunable(shapes, groups))
+    add_trainable_lora(unet, names, Lora(rank, rank), lambda _: torch.Generator())
+    for module in unet.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    hold_frozen_weights_in(unet, DTYPES[precision])
+    if recompute:
+        recompute_activations(unet)
+    sizes, value = num_low_rank(shapes, names, rank), DTYPES[precision].itemsize
+    layers = base.kind.layers(unet_config(folder))
+    blocks = list(unet_blocks(layers, set(sizes), *SHAPE[:2], SHAPE[2:], value, True, rank))
     counted = sum(kept_of_blocks(blocks, sizes, value, recompute))
     assert counted == pytest.approx(kept_bytes(base, precision), rel=0.05)
 

@@ -1,5 +1,6 @@
 """Plans: all that is wrong is said at once, before a weight is loaded; the dry run estimates the needs."""
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -217,8 +218,8 @@ def test_trained_size_is_free_with_bucketing(config):
     ({"use_8bit_adam": True}, "use_8bit_adam: true needs the package bitsandbytes."),
 ])
 def test_optional_package_that_is_missing_is_said(config, monkeypatch, changes, words):
-    find_spec = plan_module.importlib.util.find_spec
-    monkeypatch.setattr(plan_module.importlib.util, "find_spec", lambda name: (
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: (
         None if name in ("wandb", "tensorboard", "bitsandbytes") else find_spec(name)))
     assert words in problems_of(replace(config, **changes))[0]
 
@@ -522,7 +523,7 @@ def test_memory_estimate_counts_what_trains(config):
     total = sum(plan.num_elements.values())
 
     def estimate(*others, **more) -> Footprint:
-        return training_footprint(layers, plan.num_elements, plan.trained_names, 1, 4, (8, 8),
+        return training_footprint(layers, plan.num_elements, plan.num_trained, 1, 4, (8, 8),
                                   *others, **more)
 
     half = estimate("bf16", False, False, True)
