@@ -141,7 +141,8 @@ class Config:
     train_data: TrainData = dataclasses.field(default_factory=TrainData)  # the clips
     validation_data: ValidationData = dataclasses.field(default_factory=ValidationData)  # the samples
 
-    # what trains: the union of named groups (cross, self, temporal, temp_attentions, temp_convs, all). Any
+    # what trains: the union of named groups (cross, self, temporal, temp_attentions, temp_convs, all). GROUPS
+    # in models/zeroscope.py and models/animatediff.py says which of them a base of that kind has. Any
     # other string names the modules whose name contains it.
     trainable_modules: list[str] = setting(
         ["cross", "temporal", "temp_convs"], holds="names",

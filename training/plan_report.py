@@ -74,7 +74,8 @@ def lora_report(plan: Plan) -> list[str]:
 def estimate_report(plan: Plan) -> str:
     """Return the estimates of memory and disk, for a dry run."""
     if plan.base_folder is None:
-        return (f"{plan.config.pretrained_model_path} is not on this machine yet, so memory and disk are not "
+        parts = filter(None, (plan.config.pretrained_model_path, plan.config.motion_adapter_path))
+        return (f"{' with '.join(parts)} is not on this machine yet, so memory and disk are not "
                 f"estimated.")
     footprint, (cache, results) = plan.footprints[plan.way], disk_needs(plan)
     free = format_bytes(free_bytes(Path(plan.config.output_dir)))

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.base import load_base
+from models.base import decode_latents, load_base
 from models.base_folder import tensor_sizes
 from models.tunable import select_tunable, union
 from rendering.sampling import Rendering, denoise
@@ -92,6 +92,13 @@ def test_recomputing_and_a_saved_pipeline_give_the_same_weights(run, settings, a
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_an_appearance_is_learned_from_single_frames_that_skip_the_motion_modules(settings):
+    run = train(settings("subject=look", "trainable_modules=[cross,self]", "train_data.train_weights=spatial",
+                         "train_data.single_frame_layers=spatial", "max_train_steps=2",
+                         "validation_steps=null", name="look.yaml"))
+    assert len(load_file(run / "motion.safetensors")) == 16
+
+
 def generated(run: Path, out: Path, *arguments) -> Path:
     assert run_script_here("generate_pretrained", "-m", run, "-o", out, "-p", PROMPT, "-s", "64",
                            "--steps", "2", *arguments) == 0
@@ -132,6 +139,9 @@ def test_exported_folder_gives_the_same_frames_in_stock_diffusers(run, tmp_path)
     assert torch.equal(plain, theirs)
     ours = denoise(load_base(str(tmp_path / "full")).pipeline, prompts, how)
     assert (ours - theirs).abs().max() < 1e-3 * theirs.abs().max()   # the fast forms round differently
+    vae = load_base(str(tmp_path / "full")).vae
+    frames = [decode_latents(vae, latents[0]).astype(int) for latents in (ours, theirs)]
+    assert np.abs(frames[0] - frames[1]).max() <= 1
 
 
 def test_export_keeps_precision_and_carries_the_adapters_scheduler(animatediff, tmp_path):
@@ -174,6 +184,8 @@ def test_dry_run_names_what_this_base_does_not_have(settings, capsys):
     (["train_data.n_sample_frames=9"], ["train_data.n_sample_frames is 9. This base takes at most 8 frames"]),
     (["validation_data.num_frames=9"], ["validation_data.num_frames is 9. This base takes at most 8 frames"]),
     (["trainable_modules=temp_convs"], ["'temp_convs' matches no weight of the base. Known groups: cross, "]),
+    (["train_data.train_weights=spatial", "train_data.single_frame_layers=spatial"],
+     ["spatial skips the temporal layers, and trainable_modules trains them."]),
     (["motion_adapter_path=null"], ["only with a motion adapter. Name one as motion_adapter_path"]),
     (["pretrained_model_path={tiny_base}"], ["is a text-to-video model", "Leave out motion_adapter_path"]),
     (["motion_adapter_path=nobody/adapter-not-here"],
