@@ -90,13 +90,14 @@ def take_step(training: Training, step: int) -> dict:
     return entry
 
 
-def report(training: Training, entry: dict, bar: tqdm, page: RunPage | None) -> None:
+def report(training: Training, entry: dict, bar: tqdm, page: RunPage | None = None) -> None:
     """Add a step to the log, the page and the trackers, and show its losses."""
     known = {name: value for name, value in entry.items() if value is not None}
-    if page:
+    if training.accelerator.is_main_process:
         append_log(training.run, entry)
-        page.add(entry)
         bar.set_postfix({name: f"{known[name]:.4f}" for name in SHOWN if name in known})
+    if page:
+        page.add(entry)
     training.accelerator.log(known, step=entry["step"])
 
 

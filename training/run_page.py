@@ -4,13 +4,15 @@ The page is utils/run.html with a JSON block in it. It is written anew while the
 again. What the run folder does not say itself (the clips, the scores) is kept in the block.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from rendering.gallery import LIST_BLOCK, list_videos, write_page
@@ -19,11 +21,13 @@ from training.config import Config
 from training.config_help import written
 from training.config_loading import flat_config
 from training.curves import HELD_OUT, LOGGED, Curves, turning_point
-from training.plan import Plan
 from training.run_folder import read_log
 from utils.commands import script_command
 from utils.errors import UserError
 from utils.prompts import with_identifiers
+
+if TYPE_CHECKING:   # it imports torch, and --compare should not wait for that
+    from training.plan import Plan
 
 PAGE_NAME = "run.html"
 WRITE_EVERY = 25       # steps
@@ -57,12 +61,24 @@ class RunPage:
         asked to."""
         began = time.monotonic()
         write_page(self.run / PAGE_NAME, PAGE_NAME, {
-            "title": self.run.name, **page_state(self, state, reason),
+            "title": self.run.name, **self._state(state, reason),
             "runs": [curves_of(self.run.name, self.curves, self.held_out)],
             "samples": list_samples(self.run, self.config.placeholder_token), "clips": self.clips,
             "scores": self.scores, "config": shown_config(self.config)})
         self.written = time.monotonic()
         self.took = self.written - began
+
+    def _state(self, state: str, reason: str) -> dict[str, Any]:
+        """Return where the run stands, when it will be through, and how to go on."""
+        num_done, last = self.step - self.start, self.config.max_train_steps
+        # with samples and checkpoints
+        seconds = (time.monotonic() - self.began) / num_done if num_done else None
+        shortest, longest = SECONDS_TO_RELOAD
+        return {"state": state, "reason": reason, "step": self.step, "max_train_steps": last,
+                "written": round(time.time()), "seconds_a_step": seconds and float(f"{seconds:.3g}"),
+                "seconds_left": seconds and round(seconds * (last - self.step)),
+                "reload": round(min(max(shortest, (seconds or 0) * WRITE_EVERY / 2), longest)),
+                "resume": script_command("train_model.py", "--resume", self.run)}
 
 
 @contextmanager
@@ -83,19 +99,6 @@ def watched(plan: Plan, run: Path, start: int, is_writer: bool) -> Iterator[RunP
             page.write("stopped", str(stop) if isinstance(stop, UserError) else "")
         raise
     page.write("finished")
-
-
-def page_state(page: RunPage, state: str, reason: str) -> dict[str, Any]:
-    """Return where the run stands, when it will be through, and how to go on."""
-    num_done, last = page.step - page.start, page.config.max_train_steps
-    # with samples and checkpoints
-    seconds = (time.monotonic() - page.began) / num_done if num_done else None
-    shortest, longest = SECONDS_TO_RELOAD
-    return {"state": state, "reason": reason, "step": page.step, "max_train_steps": last,
-            "written": round(time.time()), "seconds_a_step": seconds and float(f"{seconds:.3g}"),
-            "seconds_left": seconds and round(seconds * (last - page.step)),
-            "reload": round(min(max(shortest, (seconds or 0) * WRITE_EVERY / 2), longest)),
-            "resume": script_command("train_model.py", "--resume", page.run)}
 
 
 def curves_of(name: str, curves: Curves, held_out: Curves) -> dict[str, Any]:

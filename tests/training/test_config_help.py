@@ -19,9 +19,7 @@ def test_every_key_and_section_has_a_meaning():
 
 def test_comments_above_and_behind_a_key_are_its_meaning():
     described = meanings()
-    assert described["train_data.path"] == (
-        "folder of exemplar clips, or one file. Several motions are learned from a list of folders, whose "
-        "captions say V* for the first motion, V2* for the second")
+    assert described["train_data.class_path"] == "folder of regularization clips; null: none"
     assert described["validation_data.num_frames"] == "frames of a video; null: as trained"
     assert described["trainable_modules"].startswith("what trains: the union of named groups (cross,")
 

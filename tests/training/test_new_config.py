@@ -32,7 +32,7 @@ def test_answers_become_a_config_that_passes_a_dry_run(asked, run_main, tiny_bas
     code, report, err = run_main("train_model", "--config", tmp_path / "my.yaml", "--dry-run")
     assert code == 0 and "memory, estimated" in report, err
     text = (tmp_path / "my.yaml").read_text()
-    assert "  # folder of exemplar clips, or one file. Several motions " in text
+    assert "  # folder of regularization clips; null: none\n  class_path: " in text
     assert out.rstrip().endswith(f"--config {tmp_path / 'my.yaml'} --dry-run")
 
 

@@ -144,6 +144,17 @@ def test_markup_in_prompts_and_captions_is_harmless(open_page, held_out_run, tmp
 
 
 @pytest.mark.browser
+def test_page_of_a_run_that_was_killed_says_that_there_is_no_news(open_page, tmp_path, monkeypatch):
+    now = time.time()
+    monkeypatch.setattr("training.run_page.time.time", lambda: now - 3 * 3600)
+    RunPage(PlanStub(), tmp_path, 0).write()
+    page = open_page(tmp_path / PAGE_NAME)
+    assert page.inner_text("#state") == "no news"
+    assert "Nothing was written for 3 h 0 min." in page.inner_text("#message")
+    assert "--resume" in page.inner_text("#message code")
+
+
+@pytest.mark.browser
 def test_values_under_the_pointer_are_told(open_page, tmp_path):
     run = RunPage(PlanStub(max_train_steps=5), tmp_path, 0)
     for step in range(1, 6):
