@@ -117,7 +117,8 @@ def list_samples(run: Path, token: str) -> list[dict[str, Any]]:
     for video in list_videos(run / "samples") if (run / "samples").is_dir() else ():
         folder, _, name = video["file"].rpartition("/")
         if folder.startswith("step_") and folder[5:].isdecimal():
-            entry = {"file": quote(name), "prompt": with_identifiers(video["prompt"], token), "seed": video["seed"]}
+            entry = {"file": quote(name), "prompt": with_identifiers(video["prompt"], token),
+                     "seed": video["seed"]}
             sets.setdefault((int(folder[5:]), folder), []).append(entry)
     listed = [{"step": step, "folder": f"samples/{quote(folder)}", "videos": videos}
               for (step, folder), videos in sorted(sets.items())]
