@@ -33,10 +33,12 @@ from utils.prompts import MOTION_TOKEN, with_identifiers
 ZEROSCOPE, BUNDLED = "cerspense/zeroscope_v2_576w", ROOT / "models" / "puppet-theatre"
 EXEMPLARS, REGULARIZATION = (ROOT / "data" / "puppets" / name for name in ("exemplars", "regularization"))
 NONE = "none"
-# what fits into so many GB with a base of ZeroScope's size (the README's table): side in pixels, frames of a
-# window, whether activations are recomputed, whether the optimizer must be the 8-bit one
-FITS = ((44, 384, 16, False, False), (16, 384, 16, True, False), (12, 384, 16, True, True),
-        (0, 256, 8, True, True))
+# what fits into so many GB with a base of ZeroScope's size (the README's tables): side in pixels, frames of a
+# window, whether activations are recomputed, and what must be small for it: nothing, the optimizer (8bit), or
+# what trains (lora)
+FITS = ((44, 384, 16, False, ""), (16, 384, 16, True, ""), (12, 384, 16, True, "8bit"),
+        (7, 384, 16, True, "lora"), (0, 256, 8, True, "lora"))
+LORA = {"lora_rank": 16, "learning_rate": 1e-4}
 # of a base as small as the bundled one, as in config.yaml
 SMALL_BASE = {"max_train_steps": 440, "train_batch_size": 4, "learning_rate": 1.5e-3,
               "lr_scheduler": "cosine", "gradient_checkpointing": False, "checkpointing_steps": 220,
@@ -129,7 +131,7 @@ def config_text(answers: Answers) -> str:
 
 def settings(answers: Answers) -> tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]:
     """Return the keys of train_data, of validation_data and outside both."""
-    _, side, num_frames, recompute, wants_8bit = next(row for row in FITS if answers.memory >= row[0])
+    _, side, num_frames, recompute, small = next(row for row in FITS if answers.memory >= row[0])
     rest = {"pretrained_model_path": answers.base, "output_dir": answers.output_dir,
             "subject": motion_word(answers.exemplars) or "best"}
     samples = {"prompt": sample_prompts(answers.exemplars)}
@@ -140,7 +142,8 @@ def settings(answers: Answers) -> tuple[Mapping[str, Any], Mapping[str, Any], Ma
     else:
         has_8bit = torch.cuda.is_available() and importlib.util.find_spec("bitsandbytes") is not None
         rest |= {"mixed_precision": None, "gradient_checkpointing": recompute,
-                 "use_8bit_adam": wants_8bit and has_8bit}
+                 "use_8bit_adam": small == "8bit" and has_8bit}
+        rest |= LORA if small == "lora" or small and not has_8bit else {}
     rates = [clip.fps for clip in answers.exemplars if clip.info.num_frames > 1]
     fps = min([8.0 if answers.is_small else TrainData.fps, *rates])
     # an exemplar that is shorter than a window would stop the run

@@ -80,9 +80,10 @@ def test_file_that_exists_is_not_overwritten(asked, tmp_path):
     assert (tmp_path / "my.yaml").read_text() == "mine" and "1 of 5" not in out
 
 
-@pytest.mark.parametrize("memory, side, frames, recompute", [
-    ("80", 384, 10, False), ("16", 384, 10, True), ("8", 256, 8, True)])
-def test_memory_chooses_size_and_frames(asked, clip_folders, tmp_path, memory, side, frames, recompute):
+@pytest.mark.parametrize("memory, side, frames, recompute, rank", [
+    ("80", 384, 10, False, 0), ("16", 384, 10, True, 0), ("12", 384, 10, True, 16), ("4", 256, 8, True, 16)])
+def test_memory_chooses_what_trains_and_on_what(asked, clip_folders, tmp_path, memory, side, frames,
+                                                recompute, rank):
     """Of a base that is not on this machine; the shortest clip has 10 frames at the rate of the slowest."""
     code, _, err = asked(ZEROSCOPE, str(clip_folders[0]), "none", memory, str(tmp_path / "runs"))
     assert code == 0, err
@@ -90,6 +91,7 @@ def test_memory_chooses_size_and_frames(asked, clip_folders, tmp_path, memory, s
     data = config.train_data
     assert (data.width, data.height, data.n_sample_frames, config.gradient_checkpointing) == (
         side, side, frames, recompute)
+    assert (config.lora_rank, config.learning_rate) == (rank, 1e-4 if rank else 5e-6)
     assert config.use_8bit_adam is False   # neither the package nor an NVIDIA GPU is here
 
 
@@ -108,6 +110,7 @@ def test_8bit_adam_is_taken_where_it_is_needed_and_there(asked, clip_folders, tm
     assert code == 0, err
     config, _ = load_config(tmp_path / "my.yaml")
     assert config.use_8bit_adam and config.pretrained_model_path == ZEROSCOPE and "[13]" in out
+    assert config.lora_rank == 0
 
 
 def test_captions_without_the_motion_still_give_a_prompt(tmp_path, asked, tiny_base):
