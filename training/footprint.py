@@ -82,12 +82,14 @@ def training_footprint(layers: Iterable[Layer], sizes: Mapping[str, int], traine
     activations, gradients = peak_of_step(blocks, trained, value, recompute, gradients_stay)
     if gradients + activations < num_trained * 4:   # then the peak is the optimizer's step
         activations, gradients = 0, num_trained * 4
+    # A and B of a low-rank update are layers of their own
+    num_layers = sum(name.endswith(".weight") for name in sizes) + (2 * len(trained) if rank else 0)
     return Footprint(
         frozen_weights=(sum(sizes.values()) - (0 if rank else num_trained)) * value,
         trained_weights=num_trained * 4,
         optimizer=num_trained * (2 if use_8bit_adam else 8),
         gradients=gradients, activations=activations,
-        kernels=KERNEL_BYTES * sum(name.endswith(".weight") for name in sizes) * (on_cpu and value == 2))
+        kernels=KERNEL_BYTES * num_layers * (on_cpu and value == 2))
 
 
 def peak_of_step(blocks: Sequence[Block], trained_sizes: Mapping[str, int], value: int, recompute: bool,

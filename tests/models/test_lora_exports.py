@@ -180,7 +180,7 @@ def test_weights_with_the_motion_lora_are_those_with_the_lora(comfy):
     apply_motion(ours, "print", comfy[0])
     for name, module in ours.named_modules():   # without the layers that such a file cannot hold
         if hasattr(module, "lora_A") and not re.search(r"motion_modules.*attn[12]", name):
-            module.set_scale("motion", 0)
+            module.set_scale(module.active_adapters[0], 0)
     tensors, modules = load_file(comfy[1]), dict(theirs.named_modules())
     for key in (key for key in tensors if ".down." in key):
         layer = key.replace("processor.", "").replace("_lora", "").replace(".down.weight", "")
