@@ -16,7 +16,7 @@ from models.motion_weights import (
     save_motion,
 )
 from models.tunable import select_tunable, union
-from tests.models.test_lora import (
+from tests.low_rank import (
     ALPHA_TWICE,
     EMBEDS,
     INPUT,
