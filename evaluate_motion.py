@@ -202,7 +202,7 @@ def report(videos: list[ShownVideo], groups: list, document: dict, args: argpars
 
     Raises UserError at the end if the weights of the step to use are damaged.
     """
-    from evaluation.score_report import add_to_gallery, plot_steps, score_table
+    from evaluation.score_report import add_to_gallery, add_to_run_page, plot_steps, score_table
 
     problems, labels, spacing = [], document["labels"], document["copying"]["spacing"]
     scores = {video.path: listed["scores"] for video, listed in zip(videos, document["videos"])}
@@ -216,6 +216,8 @@ def report(videos: list[ShownVideo], groups: list, document: dict, args: argpars
         print(chosen_step(document["step"], args.videos, problems))
         plot_steps(args.videos / PLOT_NAME, groups, document["step"]["step"],
                    f"{args.videos.resolve().name}: {args.motion}")
+        if page := add_to_run_page(run_of(args.videos), groups, document["step"]):
+            print(f"the run: {page.absolute().as_uri()}")
     write_json(args.videos / SCORES_NAME, document)
     add_to_gallery(args.videos, scores)
     print(f"scores: {args.videos / SCORES_NAME}\n"
@@ -252,7 +254,7 @@ def chosen_step(choice: dict, run: Path, problems: list[str]) -> str:
     if choice["step"] is None:
         return f"step to use: none; {choice['reason']}."
     line = f"step to use: {choice['step']}; {choice['reason']}."
-    run = run.parent if run.name == "samples" else run
+    run = run_of(run)
     saved, final = checkpoint_dir(run, choice["step"]), run / MOTION_NAME
     if not (saved / MOTION_NAME).is_file():
         info = attempt(lambda: read_motion_info(final), None, problems) if final.is_file() else None
@@ -262,6 +264,11 @@ def chosen_step(choice: dict, run: Path, problems: list[str]) -> str:
             return f"{line} Its weights were not saved: see checkpointing_steps."
         saved = run
     return f"{line}\n  {script_command('generate_pretrained.py', '-m', saved, '-p', 'PROMPTS.txt')}"
+
+
+def run_of(videos: Path) -> Path:
+    """Return the folder of the run whose samples are in `videos`."""
+    return videos.parent if videos.name == "samples" else videos
 
 
 if __name__ == "__main__":

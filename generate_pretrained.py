@@ -2,32 +2,31 @@
 
     python generate_pretrained.py -m RUN -o FOLDER -p data/prompts/PROMPTS.txt
     python generate_pretrained.py -m RUN -o FOLDER -p "a robot doing the V* dance|two cats doing it" -s random
+    python generate_pretrained.py -m RUN:0.8 -m ANOTHER_RUN -o FOLDER -p "a V2* man doing the V* dance"
     python generate_pretrained.py -m RUN --export DIR
+    python generate_pretrained.py -m RUN --push-to-hub USER/NAME
 
 Each prompt becomes FOLDER/{prompt}_seed{seed}.mp4; open video_lightbox.html in FOLDER to see them.
 """
 
 import argparse
-import math
-import re
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 # torch and diffusers are imported in the functions that use them: --help and wrong arguments should not wait
 # for them
 from rendering.samplers import DEFAULT_SAMPLER, SAMPLERS
-from training.config import Config
-from training.config_loading import parse_config
+from training.sources import Source, find_source, named_model
+from utils.arguments import finite, positive, repository, resolution, seed
 from utils.captions import read_caption_index
 from utils.errors import UserError, attempt, plain_errors, run_script
-from utils.files import check_writable, expanded, expanded_path, file_digest, write_json
+from utils.files import check_writable, expanded, expanded_path, write_json
 from utils.processes import LONGEST_WAIT, is_first_process
 from utils.prompt_lists import examine_prompts
 from utils.prompt_weights import check_weights
-from utils.prompts import MAX_SEED, Prompt, is_text, with_token
+from utils.prompts import Prompt, is_text, with_tokens
 
 MAX_FPS = 1000
-DEFAULT_SEED, DEFAULT_NUM_FRAMES, DEFAULT_FPS = 0, 16, 8.0
+DEFAULT_SEED, DEFAULT_FPS = 0, 8.0
 
 
 def main() -> None:
@@ -36,16 +35,21 @@ def main() -> None:
     prompts, notes = [], []
     if args.prompt is not None:
         prompts, notes = attempt(lambda: examine_prompts(args.prompt, args.seed), ([], []), problems)
-    source = attempt(lambda: find_model(args.model, args.base, args.adapter), None, problems)
+    source = attempt(lambda: find_source(args.model, args.base, args.adapter, args.strength,
+                                         args.share_tokens, may_download=not problems), None, problems)
     if problems:
         raise UserError(*dict.fromkeys(problems))
+    if args.push_to_hub:
+        push(source, args.push_to_hub)
+        return
+    prompts = with_tokens(prompts, source.placeholder_token)
 
     from models import base_folder
     from models.base import enough_memory
 
     folder = attempt(lambda: base_folder.find_base(source.base, adapter=source.adapter), None, problems)
     if problems:
-        moved = " If it has moved, say where with --base." if source.motion and not args.base else ""
+        moved = " If it has moved, say where with --base." if source.motions and not args.base else ""
         raise UserError(*(problem + moved for problem in problems))
     adapter = base_folder.find_adapter(source.adapter, folder)   # its problems name --adapter
     size = args.res or source.size or base_folder.native_size(source.base, folder)
@@ -62,41 +66,17 @@ def main() -> None:
         raise UserError(f"--duration {num_frames}: this base takes at most {most} frames.")
     for note in notes:
         say(note)
-    prompts = [replace(prompt, text=with_token(prompt.text, source.placeholder_token)) for prompt in prompts]
     with enough_memory("Lower --batch-size, --res or --duration."):
         generate(source, prompts, size, num_frames, fps, args)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the weights come from, and what they say about how to render with them."""
-
-    base: str                     # diffusers folder or hub id
-    adapter: str | None           # the same of its motion adapter, where the base is an image model
-    motion: Path | None           # motion weights; None: the base as it is
-    config: Config | None         # they were trained with
-    fps: float | None             # frames per second at which the motion was learned
-    placeholder_token: str
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """Width and height in pixels of the samples of the training run."""
-        wanted = self.config and self.config.validation_data
-        return (wanted.width, wanted.height) if wanted else None
-
-    @property
-    def num_frames(self) -> int:
-        """Frames of the samples of the training run."""
-        return self.config.validation_data.num_frames if self.config else DEFAULT_NUM_FRAMES
 
 
 def parse_args() -> argparse.Namespace:
     parser = plain_errors(argparse.ArgumentParser(
         description="Render prompts with a learned motion, or with a base as it is."))
     add = parser.add_argument
-    add("-m", "--model", required=True, type=expanded,
+    add("-m", "--model", required=True, type=named_model, action="append", metavar="MODEL[:STRENGTH]",
         help="run folder, checkpoint folder, motion.safetensors, diffusers folder, or hub id "
-             "(zs: cerspense/zeroscope_v2_576w)")
+             "(zs: cerspense/zeroscope_v2_576w); several motions, each with its own strength, add up")
     add("-b", "--base", type=expanded,
         help="the base that a motion was trained on, if it is not where it was then")
     add("--adapter", type=expanded,
@@ -119,7 +99,10 @@ def parse_args() -> argparse.Namespace:
     add("--fps", type=positive(float, MAX_FPS),
         help=f"frames per second of the files (default: the rate the motion was learned at; of a base "
              f"{DEFAULT_FPS:g})")
-    add("--strength", type=finite, default=1.0, help="1: as learned, 0: the base; also between and beyond")
+    add("--strength", type=finite, default=1.0,
+        help="of motions without one of their own: 1: as learned, 0: the base; also between and beyond")
+    add("--share-tokens", action="store_true",
+        help="combine motions that were taught the same word; it then asks for all of them")
     add("--batch-size", type=positive(int), default=1, help="videos rendered at once (default: 1)")
     add("--precision", choices=("no", "fp16", "bf16"),
         help="default: that of the training, where this device has it")
@@ -131,53 +114,15 @@ def parse_args() -> argparse.Namespace:
         help="write the LoRA of this rank nearest to a motion of whole weights")
     add("--export-comfy", type=expanded_path, metavar="FILE",
         help="write the LoRA of an AnimateDiff base as a motion LoRA for ComfyUI")
+    add("--push-to-hub", type=repository, metavar="USER/NAME",
+        help="upload the motion to the Hugging Face hub, with a model card, instead of rendering videos")
     return parser.parse_args()
-
-
-def seed(text: str) -> int | None:
-    """Parse --seed; None stands for random."""
-    if text == "random":
-        return None
-    if not text.isascii() or not text.isdigit() or int(text) > MAX_SEED:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number of 0 or above nor random")
-    return int(text)
-
-
-def resolution(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,5})(?:[xX](\d{1,5}))?", text)
-    if not match or not int(match[1]) or match[2] and not int(match[2]):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of pixels nor WIDTHxHEIGHT")
-    return int(match[1]), int(match[2] or match[1])
-
-
-def finite(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
-    return number
-
-
-def positive(kind: type, most: float = math.inf):
-    """Return a parser of numbers of a kind, above zero and at most `most`."""
-    def parse(text: str):
-        try:
-            number = kind(text)
-        except ValueError:
-            number = 0
-        if not 0 < number < math.inf:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number above zero")
-        if number > most:
-            raise argparse.ArgumentTypeError(f"{text!r} is above {most:g}")
-        return number
-
-    return parse
 
 
 def check_arguments(args: argparse.Namespace) -> list[str]:
     """Return what is wrong with the arguments together."""
+    if args.push_to_hub:
+        return []
     if args.export:
         if args.export.exists() and (not args.export.is_dir() or any(args.export.iterdir())):
             return [f"{args.export}: is there already and not an empty folder. Name a new one."]
@@ -207,37 +152,16 @@ def check_export_file(args: argparse.Namespace) -> list[str]:
     return problems + check_writable(path.absolute().parent)
 
 
-def find_model(given: str, moved_base: str | None, adapter: str | None) -> Source:
-    """Return what `given`, of -m, names. `moved_base` and `adapter` are where the base of a motion and its
-    adapter lie now, if they moved; `adapter` can also be that of an image model.
+def push(source: Source, name: str) -> None:
+    """Upload the one motion of `source`."""
+    from training.publishing import publish
+    from utils.hub import check_upload
 
-    Raises UserError if it is neither motion weights nor a base.
-    """
-    from models.base_folder import HUB_ALIASES, check_base_folder, has_own_motion, is_hub_id
-    from models.motion_weights import read_motion_info
-    from training.run_folder import find_motion
-
-    motion = find_motion(given)
-    if motion and motion.suffix != ".safetensors":
-        raise UserError(f"{given}: is not a motion.safetensors. Name a run folder, or the file of that name "
-                        f"in it.")
-    if motion:
-        info = read_motion_info(motion)
-        config, _ = parse_config(info.config, f"the config in {motion}")
-        if not adapter and not (moved_base and has_own_motion(moved_base)):
-            adapter = config.motion_adapter_path
-        return Source(moved_base or info.base, adapter, motion, config, info.fps, info.placeholder_token)
-    if Path(given).is_dir():
-        problems = check_base_folder(Path(given), has_adapter=adapter is not None)
-        if problems and not (Path(given) / "model_index.json").exists():
-            raise UserError(f"{given}: holds neither motion weights nor a diffusers pipeline. Name a run "
-                            f"folder, a motion.safetensors, a base or a hub id.")
-        if problems:
-            raise UserError(*problems)
-    elif not is_hub_id(given) and given not in HUB_ALIASES:
-        raise UserError(f"{given}: does not exist. Name a run folder, a motion.safetensors, a base or a hub "
-                        f"id.")
-    return Source(given, adapter, None, None, None, Config.placeholder_token)
+    if len(source.motions) != 1 or source.motions[0].strength != 1:
+        raise UserError("--push-to-hub uploads one motion as it was learned: name one run or one "
+                        "motion.safetensors with -m, without a strength.")
+    check_upload(name)
+    print(f"uploaded: {publish(source.motions[0].path, name)}\nuse it with -m {name}")
 
 
 def precision(args: argparse.Namespace, source: Source) -> str:
@@ -252,19 +176,15 @@ def precision(args: argparse.Namespace, source: Source) -> str:
     return computed_in
 
 
-def load(source: Source, strength: float):
-    """Return the base, in float32 on the CPU, with the motion applied, and what to write into its videos."""
+def load(source: Source):
+    """Return the base, in float32 on the CPU, with the motions applied, and what to write into its videos."""
     from models.base import load_base
-    from models.motion_weights import apply_motion
+    from models.motion_weights import apply_motions
 
     base = load_base(source.base, adapter=source.adapter)
-    made_with = {"base": source.base, "base_fingerprint": base.fingerprint,
-                 "placeholder_token": source.placeholder_token}
-    if source.motion:
-        info = apply_motion(base.unet, base.fingerprint, source.motion, strength)
-        made_with |= {"motion": str(source.motion), "motion_digest": file_digest(source.motion),
-                      "step": info.step, "strength": strength}
-    return base, made_with
+    apply_motions(base.unet, base.fingerprint, [(motion.path, motion.strength) for motion in source.motions])
+    return base, {"base": source.base, "base_fingerprint": base.fingerprint,
+                  "placeholder_token": source.placeholder_token, **source.record()}
 
 
 def export(source: Source, args: argparse.Namespace) -> None:
@@ -273,7 +193,7 @@ def export(source: Source, args: argparse.Namespace) -> None:
     from models.base import export_base
     from utils.files import replacing_folder
 
-    base, made_with = load(source, args.strength)
+    base, made_with = load(source)
     with replacing_folder(args.export) as partial:
         export_base(base, partial)
         write_json(partial / "customized_motion.json", made_with)   # what this is; diffusers ignores it
@@ -287,15 +207,16 @@ def export_file(source: Source, args: argparse.Namespace) -> None:
     from models.base import load_base
     from models.lora_exports import export_comfy, export_lora
 
-    if not source.motion:
-        raise UserError(f"{args.model}: is a base. Name the motion whose LoRA is to be written.")
+    if len(source.motions) != 1:
+        raise UserError("--export-lora and --export-comfy write the LoRA of one motion. Name it with -m.")
+    (motion,) = source.motions
     base, path = load_base(source.base, adapter=source.adapter), args.export_comfy
     if args.export_lora:
         rank, path = args.export_lora
-        report = export_lora(base.unet, base.fingerprint, source.motion, rank, path, args.strength,
+        report = export_lora(base.unet, base.fingerprint, motion.path, rank, path, motion.strength,
                              lambda tensors: tqdm(tensors, desc="decomposing", dynamic_ncols=True))
     else:
-        report = export_comfy(base.unet, base.fingerprint, source.motion, path, args.strength)
+        report = export_comfy(base.unet, base.fingerprint, motion.path, path, motion.strength)
     print(f"{report}\nexported: {path}")
 
 
@@ -315,7 +236,7 @@ def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], num_f
         f"at {fps:g} frames per second")
 
     computed_in = precision(args, source)
-    base, made_with = load(source, args.strength)
+    base, made_with = load(source)
     state = PartialState(timeout=LONGEST_WAIT)
     base.pipeline.to(state.device, DTYPES[computed_in])
     # `accelerate launch` shares the prompts out

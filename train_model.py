@@ -1,6 +1,9 @@
 """Teach a text-to-video model a motion from a few clips.
 
     python train_model.py --config config.yaml [key=value ...] [--resume [RUN]] [--dry-run [--frames DIR]]
+    python train_model.py --help-config [WORD]         the keys of a config
+    python train_model.py --new-config my.yaml         asks five questions, and writes a config
+    python train_model.py --compare RUN RUN ...        lays the curves of several runs over each other
 
 The config is checked and the clips are listed before the base is loaded. The base is frozen, except for the
 weights that trainable_modules names. The result is motion.safetensors in a new folder under output_dir.
@@ -16,15 +19,19 @@ from pathlib import Path
 # in the functions that use them
 from training.config import Config
 from training.config_loading import examine_config
-from training.run_folder import CONFIG_NAME, create_run, find_run, hold_run, write_config
+from training.run_folder import CONFIG_NAME, create_run, find_run, hold_run, stretch_note, write_config
 from utils.commands import script_command
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import expanded
+from utils.hub import check_upload
 from utils.processes import LONGEST_WAIT, is_first_process, num_processes
 
 
 def main() -> None:
     args = parse_args()
+    if args.help_config is not None or args.new_config or args.compare:
+        other_errand(args)
+        return
     config, notes, problems, unknown = examine_config(config_path(args), args.overrides)
     from training.checkpoint import check_continuation
     from training.plan import make_plan
@@ -36,6 +43,9 @@ def main() -> None:
     wanted_run, run = args.resume or config.resume_from_checkpoint, None
     if wanted_run and not problems:
         run = attempt(lambda: find_run(config, wanted_run), None, problems)
+        notes += stretch_note(run, config) if run else []
+    if config.push_to_hub and not problems:
+        attempt(lambda: check_upload(config.push_to_hub), None, problems)
     plan = make_plan(config, download=not (args.dry_run or problems), known_problems=problems, run=run,
                      unknown_keys=unknown)
     if is_first_process():
@@ -61,12 +71,14 @@ def main() -> None:
                        "true, or set use_8bit_adam: true."):
         motion_path = train(plan, accelerator, run)
     accelerator.print(f"learned: {motion_path}\nsee it with\n  {next_command(config, run)}")
+    if config.push_to_hub and accelerator.is_main_process:
+        push(motion_path, config.push_to_hub)
 
 
 def parse_args() -> argparse.Namespace:
     parser = plain_errors(argparse.ArgumentParser(
         description="Teach a text-to-video model a motion from a few clips.",
-        epilog="Every key of the config, with its meaning, is in training/config.py."))
+        epilog="--help-config lists every key of the config with its meaning and default."))
     add = parser.add_argument
     add("--config", type=expanded, metavar="FILE",
         help="YAML config; with --resume RUN, default that run's own")
@@ -76,6 +88,12 @@ def parse_args() -> argparse.Namespace:
     add("--dry-run", action="store_true",
         help="check everything, list the clips, estimate memory and disk, and stop")
     add("--frames", metavar="DIR", help="with --dry-run: write every frame that will be trained on as a PNG")
+    add("--help-config", nargs="?", const="", metavar="WORD",
+        help="list the keys of the config with meaning and default, all or those about WORD, and stop")
+    add("--new-config", type=expanded, metavar="FILE",
+        help="ask five questions, write a config that answers them, and stop")
+    add("--compare", nargs="+", type=expanded, metavar="RUN",
+        help="write a page with the curves of several runs and what differs in their configs, and stop")
     args = parser.parse_args()
     if args.frames and not args.dry_run:
         raise UserError("--frames writes what would be trained on, without training. Add --dry-run.")
@@ -83,6 +101,23 @@ def parse_args() -> argparse.Namespace:
         # `--resume key=value`: argparse cannot know that RUN was left out
         args.overrides, args.resume = [args.resume, *args.overrides], "latest"
     return args
+
+
+def other_errand(args: argparse.Namespace) -> None:
+    """Do what needs no training."""
+    if args.help_config is not None:
+        from training.config_help import config_help
+
+        print(config_help(args.help_config))
+    elif args.new_config:
+        from training.new_config import ask_for_config
+
+        ask_for_config(Path(args.new_config))
+    else:
+        from training.compare_runs import write_comparison
+
+        page = write_comparison([Path(run) for run in args.compare])
+        print(f"open {page.absolute().as_uri()}")
 
 
 def config_path(args: argparse.Namespace) -> Path:
@@ -128,6 +163,18 @@ def start(config: Config, run: Path | None):
     if config.report_to:
         accelerator.init_trackers(config.subject, config={"subject": config.subject, "run": run.name})
     return accelerator, run
+
+
+def push(motion_path: Path, name: str) -> None:
+    """Upload the result. Raises UserError with the command that uploads it later."""
+    from training.publishing import publish
+
+    try:
+        print(f"uploaded: {publish(motion_path, name)}")
+    except UserError as error:
+        later = script_command("generate_pretrained.py", "-m", motion_path.parent, "--push-to-hub", name)
+        raise UserError(*error.problems, f"The result is whole: {motion_path}. Upload it later with: "
+                                         f"{later}") from None
 
 
 def next_command(config: Config, run: Path) -> str:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from utils.prompts import MOTION_TOKEN
+from utils.prompts import IDENTIFIER
 
 DOING = r"(?:\b(?:do|does|doing|perform|performs|performing)\s+)?(?:\b(?:the|an?)\s+)?"
 
@@ -18,7 +18,7 @@ class MotionName:
     """What the motion is called."""
 
     label: str                  # by the recognizer
-    phrase: str | None = None   # by prompts, as the user gave it; V* in it stands for every identifier
+    phrase: str | None = None   # by prompts, as the user gave it; V*, V2*, ... in it stand for any identifier
 
     def patterns(self, identifiers: Iterable[str]) -> list[re.Pattern]:
         """Return the patterns of the words that name the motion, to be removed one after the other.
@@ -26,11 +26,12 @@ class MotionName:
         The first is `phrase`. The second is "doing the", an identifier and the label; or an identifier or the
         label alone. `identifiers` are the words that V* became, such as "sks".
         """
-        identifier = rf"(?:{'|'.join(map(re.escape, sorted({MOTION_TOKEN, *identifiers})))})"
+        words = (IDENTIFIER.pattern.replace("(", "(?:"), *map(re.escape, sorted(identifiers)))
+        identifier = rf"(?:{'|'.join(words)})"
         label = _words(self.label)
         texts = [rf"{DOING}(?:{identifier}(?:[\s-]+{label})?|{label})"]
         if self.phrase:
-            texts.insert(0, identifier.join(map(_words, self.phrase.split(MOTION_TOKEN))))
+            texts.insert(0, identifier.join(map(_words, IDENTIFIER.split(self.phrase)[::2])))
         return [re.compile(rf"(?<!\w)(?:{text})(?!\w)", re.IGNORECASE) for text in texts]
 
 

@@ -11,6 +11,7 @@ from evaluation.shown_videos import read_sidecar
 from evaluation.statistics import Estimate
 from evaluation.summary import GroupScores, text_of
 from rendering.gallery import MAX_DEPTH, PAGE_NAME, write_gallery
+from training.run_page import show_scores
 from utils.files import replacing, write_json
 
 GROUPS_SIDE_BY_SIDE = 3   # on a terminal
@@ -44,21 +45,14 @@ def plot_steps(path: Path, groups: Sequence[GroupScores], chosen: int | None, ti
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    groups = sorted((group for group in groups if group.step is not None), key=lambda group: group.step)
-    panels = {}
-    for measure in MEASURES:
-        points = [(group.step, group.measures[measure.key]) for group in groups
-                  if group.measures[measure.key].num]
-        if measure.panel and points:
-            panels.setdefault(measure.panel, []).append((measure.heading, points))
+    panels = score_panels(groups)
     figure = Figure(figsize=(4.2 * len(panels), 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     for axes, (panel, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
         for heading, points in curves:
             steps, found = zip(*points)
-            axes.plot(steps, [one.mean for one in found], marker="o",
-                      label=heading.partition(": ")[2] or heading)
+            axes.plot(steps, [one.mean for one in found], marker="o", label=heading)
             axes.fill_between(steps, *zip(*(one.interval for one in found)), alpha=0.15)
         if chosen is not None:
             axes.axvline(chosen, color="0.5", linestyle=":", label=f"step {chosen}")
@@ -68,6 +62,30 @@ def plot_steps(path: Path, groups: Sequence[GroupScores], chosen: int | None, ti
         axes.legend(fontsize=8)
     with replacing(path) as partial:
         figure.savefig(partial, dpi=110)
+
+
+def score_panels(groups: Sequence[GroupScores]) -> dict[str, list[tuple[str, list[tuple[int, Estimate]]]]]:
+    """Return {panel: [(heading, [(step, score)])]} of the steps of a run, for plots."""
+    groups = sorted((group for group in groups if group.step is not None), key=lambda group: group.step)
+    panels = {}
+    for measure in MEASURES:
+        points = [(group.step, group.measures[measure.key]) for group in groups
+                  if group.measures[measure.key].num]
+        if measure.panel and points:
+            heading = measure.heading.partition(": ")[2] or measure.heading
+            panels.setdefault(measure.panel, []).append((heading, points))
+    return panels
+
+
+def add_to_run_page(run: Path, groups: Sequence[GroupScores], choice: Mapping[str, Any]) -> Path | None:
+    """Put the scores by step, and the step to use, on the page of a run. Return its path; None if it has
+    none."""
+    panels = [{"title": panel, "is_share": panel in SHARE_PANELS, "curves": [
+        {"label": heading, "points": [[step, *(None if value is None else round(float(value), 4)
+                                               for value in (found.mean, *found.interval))]
+                                      for step, found in points]}
+        for heading, points in curves]} for panel, curves in score_panels(groups).items()]
+    return show_scores(run, {**choice, "panels": panels})
 
 
 def add_to_gallery(root: Path, scores: Mapping[Path, dict[str, Any]]) -> None:

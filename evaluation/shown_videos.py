@@ -19,6 +19,7 @@ from training.run_folder import CONFIG_NAME
 from utils.captions import captions_of, read_caption_index
 from utils.containers import CLIPS_OF_A_FOLDER, is_clip
 from utils.errors import UserError, attempt
+from utils.prompts import tokens_in
 from utils.video import VideoInfo, probe, read_metadata, sampled_frames
 
 STEP_FOLDER = re.compile(r"(?:.*/)?step_0*(\d+)/[^/]*")
@@ -76,7 +77,7 @@ def find_videos(folder: Path, motion: MotionName, role: str = "--videos") -> lis
     for path, video, record in zip(paths, listed, records):
         step, group = STEP_FOLDER.fullmatch(video["file"]), group_label(Path(video["file"]).parent.as_posix())
         prompt = " ".join(video["prompt"].split())   # a file may have line breaks and double spaces in it
-        is_tuned = bool(record.get("motion")) and record.get("strength") != 0
+        is_tuned = bool(record.get("motion")) and any(_listed(record.get("strength", 1)))
         videos.append(ShownVideo(path, prompt, video["seed"], group, int(step[1]) if step else None,
                                  asks_for_motion(prompt, patterns), without_motion(prompt, patterns),
                                  facts[path].num_frames, facts[path].fps, is_tuned))
@@ -118,20 +119,21 @@ def find_exemplars(folder: Path, motion: MotionName, fps: float) -> list[Exempla
     captions = {path: captions_of(path, index, (path.name,))[0] for path in paths}
     # the same caption for all of them says nothing about their scenes
     scenes = captions if len(set(captions.values())) > 1 else {path: path.name for path in paths}
-    patterns = motion.patterns([Config.placeholder_token])
+    patterns = motion.patterns(tokens_in(Config.placeholder_token))
     return [Exemplar(path, scenes[path], without_motion(captions[path], patterns),
                      sampled_frames(facts[path], fps)) for path in paths]
 
 
 def identifiers_of(folder: Path, records: Iterable[dict]) -> set[str]:
-    """Return the words that V* became: by the records of the videos, by the run's config, by default."""
-    identifiers = {str(made["placeholder_token"]) for made in records if made.get("placeholder_token")}
+    """Return the words that V*, V2*, ... became: by the records of the videos, by the run's config, by
+    default."""
+    tokens = [str(made["placeholder_token"]) for made in records if made.get("placeholder_token")]
     folder = folder.resolve()
     for samples in (folder / "samples", folder, folder.parent):
         if samples.name == "samples" and (samples.parent / CONFIG_NAME).is_file():
-            identifiers.add(load_config(samples.parent / CONFIG_NAME)[0].placeholder_token)
+            tokens.append(load_config(samples.parent / CONFIG_NAME)[0].placeholder_token)
             break
-    return identifiers | {Config.placeholder_token}
+    return {word for words in (*tokens, Config.placeholder_token) for word in tokens_in(words)}
 
 
 def match_references(videos: list[ShownVideo], references: list[ShownVideo]) -> dict[ShownVideo, ShownVideo]:
@@ -154,6 +156,11 @@ def read_sidecar(folder: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: is not a JSON object of videos. Mend or remove it.")
     return content
+
+
+def _listed(value: Any) -> list:
+    """Return the facts of each motion of a video: one fact where it has one motion, else a list of them."""
+    return value if isinstance(value, list) else [value]
 
 
 def _check_folder(folder: Path, role: str, wanted: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from models.base_kind import BaseKind, Layer, outside, u_shaped
+from models.base_kind import BaseKind, Layer, at_level, outside, u_shaped
 from models.base_parts import load_network
 
 ALONG_TIME = r"(^|\.)motion_modules\."   # attn1 and attn2 in them are both attention along time
@@ -50,12 +50,12 @@ def layers(config: Mapping[str, Any]) -> Iterator[Layer]:
     heads = config.get("num_attention_heads") or config["attention_head_dim"]
 
     def attending(name: str, index: int, level: int, c: int) -> Layer:
-        return Layer("spatial", f"{name}.attentions.{index}.", level, c, heads=heads,
+        return Layer("spatial", f"{name}.attentions.{index}.", level, c, heads=at_level(heads, level),
                      has_convolutions=not config.get("use_linear_projection"))
 
     def moving(name: str, index: int, level: int, c: int) -> Layer:
         return Layer("temporal", f"{name}.motion_modules.{index}.", level, c, inner=c,
-                     heads=config["motion_num_attention_heads"])
+                     heads=at_level(config["motion_num_attention_heads"], level))
 
     def unit(name: str, index: int, level: int, entering: int, c: int, is_attending: bool) -> Iterator[Layer]:
         yield Layer("resnet", f"{name}.resnets.{index}.", level, c, entering)

@@ -192,8 +192,8 @@ def export_base(base: Base, folder: Path) -> None:
     merge_loras(base.unet)
     dtypes = {name: dtype for dtype, name in DTYPE_NAMES.items()}
     stored = stored_dtypes(unet_files(base.folder, base.adapter))
-    for name, parameter in base.unet.named_parameters():
-        parameter.data = parameter.data.to(dtypes.get(stored.get(name), parameter.dtype))
+    for name, tensor in (*base.unet.named_parameters(), *base.unet.named_buffers()):
+        tensor.data = tensor.data.to(dtypes.get(stored.get(name), tensor.dtype))
     base.unet.save_pretrained(folder / "unet", safe_serialization=True)
     scheduler = type(base.pipeline.scheduler).__name__
     with replacing(folder / INDEX_NAME) as partial:   # in the form that diffusers gives it

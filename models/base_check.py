@@ -7,13 +7,14 @@ import json
 import re
 from pathlib import Path
 
-from models.base_kind import BaseKind
+from models.base_kind import BaseKind, at_level
 from models.base_parts import (
     CLASSES,
     INDEX_NAME,
     LEVELS,
     PARTS,
     WEIGHTS,
+    assembled_config,
     part_config,
     weight_files,
     weights_stem,
@@ -84,7 +85,8 @@ def check_adapter_folder(adapter: Path, base: Path) -> list[str]:
     if problems := check_adapter_config(config_path, str(adapter)):
         return problems
     network = json.loads(config_path.read_text(encoding="utf-8"))["_class_name"]
-    return check_weights(adapter, network) or _check_fit(adapter, base)
+    kind = next(kind for kind in KINDS if kind.adapter == network)
+    return check_weights(adapter, network) or _check_fit(adapter, base, kind)
 
 
 def check_adapter_config(config_path: Path, adapter: str) -> list[str]:
@@ -115,22 +117,29 @@ def _check_pair(pipeline: str, kind: BaseKind, base: str, has_adapter: bool) -> 
     return []
 
 
-def _check_fit(adapter: Path, base: Path) -> list[str]:
+def _check_fit(adapter: Path, base: Path, kind: BaseKind) -> list[str]:
     """Return a problem if the layers of an adapter do not fit between those of the image model."""
     theirs = json.loads((adapter / "config.json").read_text(encoding="utf-8"))
     ours = part_config(base, "unet")
-    for key, of_adapter in ((LEVELS, LEVELS), ("layers_per_block", "motion_layers_per_block")):
-        if theirs.get(of_adapter) != ours.get(key):
-            return [f"{adapter}: was made for another image model than {base}: its {of_adapter} is "
-                    f"{theirs.get(of_adapter)}, and the model's {key} {ours.get(key)}. For Stable Diffusion "
-                    f"1.5 take an adapter such as {EXAMPLE_ADAPTER}."]
+    counts = [[(width, at_level(config.get(key, 2), level)) for level, width in enumerate(config[LEVELS])]
+              for config, key in ((theirs, "motion_layers_per_block"), (ours, "layers_per_block"))]
+    if counts[0] != counts[1]:
+        return [f"{adapter}: was made for another image model than {base}: it is for levels of "
+                f"{_levels(counts[0])}, and the model has {_levels(counts[1])}. For Stable Diffusion 1.5 "
+                f"take an adapter such as {EXAMPLE_ADAPTER}."]
     shapes = {name: shape for path in weight_files(adapter) for name, (shape, _) in read_shapes(path).items()}
-    for level, width in enumerate(ours[LEVELS]):
-        name = f"down_blocks.{level}.motion_modules.0.norm.weight"
-        if list(shapes.get(name, ())) != [width]:
-            return [f"{adapter}: has {name} of shape {list(shapes.get(name, ()))} where {base} needs "
-                    f"[{width}]. Copy the adapter again, or name another one."]
+    for layer in kind.layers(assembled_config(base, adapter, kind.adapter_keys)):
+        name = f"{layer.name}norm.weight"
+        if layer.form == "temporal" and list(shapes.get(name, ())) != [layer.channels]:
+            found = f"of shape {list(shapes[name])}" if name in shapes else "missing"
+            return [f"{adapter}: does not fit {base}: {name} is {found}, and [{layer.channels}] is needed. "
+                    f"Copy the adapter again, or name another one."]
     return []
+
+
+def _levels(counts: list[tuple[int, int]]) -> str:
+    """Return the levels of a UNet for people: 2x320, 2x640."""
+    return ", ".join(f"{num_layers}x{width}" for width, num_layers in counts)
 
 
 def check_weights(part_folder: Path, network: str) -> list[str]:

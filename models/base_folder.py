@@ -20,6 +20,7 @@ from models.base_parts import (
     CLASSES,
     INDEX_NAME,
     LEVELS,
+    assembled_config,
     part_config,
     shapes_of,
     unet_files,
@@ -123,11 +124,9 @@ def scheduler_config(folder: Path, adapter: Path | None = None) -> dict[str, Any
 
 def unet_config(folder: Path, adapter: Path | None = None) -> dict[str, Any]:
     """Return the config of the base's UNet, with what an adapter adds to it."""
-    config = part_config(folder, "unet")
     if adapter is None:
-        return config
-    added = json.loads((adapter / "config.json").read_text(encoding="utf-8"))
-    return config | {key: added[key] for key in kind_of_folder(folder).adapter_keys if key in added}
+        return part_config(folder, "unet")
+    return assembled_config(folder, adapter, kind_of_folder(folder).adapter_keys)
 
 
 def tensor_shapes(folder: Path, part: str, adapter: Path | None = None) -> dict[str, tuple[int, ...]]:

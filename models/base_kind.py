@@ -3,12 +3,13 @@
 zeroscope.py and animatediff.py are the kinds, and kinds.py lists them. A new kind is a module like these and
 its name in that list. Nothing here imports torch or diffusers, because configs are checked without them.
 
-All kinds have in common: an AutoencoderKL that encodes and decodes frame by frame, a CLIP text encoder, and
-latents (b c f h w). Shapes: b clips, c latent channels, f frames, h w latent cells, n tokens, d text width.
+All kinds have in common: an AutoencoderKL that encodes and decodes frame by frame (encode_frames and
+decode_latents in base.py), a CLIP text encoder, and latents (b c f h w). Shapes: b clips, c latent channels,
+f frames, h w latent cells, n tokens, d text width.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def u_shaped(config: Mapping[str, Any], unit: Callable[..., Iterator[Layer]],
     widths, per_level = config["block_out_channels"], config["layers_per_block"]
     skipped, c, coarsest = [widths[0]], widths[0], len(widths) - 1
     for level, (form, out) in enumerate(zip(config["down_block_types"], widths)):
-        for index in range(per_level):
+        for index in range(at_level(per_level, level)):
             yield from unit(f"down_blocks.{level}", index, level, c, out, "CrossAttn" in form)
             c = out
             skipped.append(c)
@@ -86,12 +87,17 @@ def u_shaped(config: Mapping[str, Any], unit: Callable[..., Iterator[Layer]],
     yield from middle(coarsest, c)
     for up, (form, out) in enumerate(zip(config["up_block_types"], reversed(widths))):
         level = coarsest - up
-        for index in range(per_level + 1):
+        for index in range(at_level(per_level, level) + 1):
             yield from unit(f"up_blocks.{up}", index, level, c + skipped.pop(), out, "CrossAttn" in form)
             c = out
         if level:
             yield Layer("resampling", f"up_blocks.{up}.upsamplers.", level - 1, c)
     yield Layer("output", "conv_norm_out.", 0, c)
+
+
+def at_level(value: int | Sequence[int], level: int) -> int:
+    """Return a number of a UNet's config at a level, where it may be one for all levels or a list."""
+    return value if isinstance(value, int) else value[level]
 
 
 def outside(along_time: str, pattern: str) -> str:

@@ -34,6 +34,12 @@ def part_config(folder: Path, part: str) -> dict[str, Any]:
     return json.loads((folder / part / PARTS[part]).read_text(encoding="utf-8"))
 
 
+def assembled_config(folder: Path, adapter: Path, keys: Iterable[str]) -> dict[str, Any]:
+    """Return the config of an image model's UNet with the `keys` of a motion adapter's config."""
+    added = json.loads((adapter / "config.json").read_text(encoding="utf-8"))
+    return part_config(folder, "unet") | {key: added[key] for key in keys if key in added}
+
+
 def weights_stem(part_folder: Path) -> str:
     """Return what the names of the weights of a part, or of a motion adapter, begin with."""
     return WEIGHTS.get(part_folder.name, DIFFUSERS_WEIGHTS)

@@ -7,7 +7,7 @@ everything first, and changes the network only when everything fits.
 
 import json
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,8 +24,9 @@ from models.lora_files import (
 )
 from models.tunable import select_tunable, union
 from utils.devices import DTYPES
-from utils.errors import UserError
-from utils.tensor_files import iter_tensors, read_metadata, read_tensors, write_tensors
+from utils.errors import UserError, attempt
+from utils.files import file_digest
+from utils.tensor_files import iter_tensors, read_digest, read_metadata, read_tensors, write_tensors
 
 FORMAT = "motion-weights-2"
 OLD_FORMAT = "motion-weights-1"   # written before files carried a digest
@@ -97,19 +98,51 @@ def apply_motion(unet: nn.Module, base_fingerprint: str, path: Path, strength: f
     Raises UserError, and leaves `unet` as it was, if the file was trained on another base, lacks tensors of
     its groups, or has a tensor of another shape or a value that is not finite.
     """
-    info, tuned = read_fitting(path, dict(unet.named_parameters()), base_fingerprint)
-    if info.lora:
+    return apply_motions(unet, base_fingerprint, [(path, strength)])[0]
+
+
+def apply_motions(unet: nn.Module, base_fingerprint: str,
+                  motions: Sequence[tuple[Path, float]]) -> list[MotionInfo]:
+    """Set the tensors of `unet` to base + the sum of strength * (tuned - base) over `motions`, which are
+    pairs of a file and its strength, and add low-rank updates beside them. Return the descriptions.
+
+    The order of `motions` changes nothing, to the last bit. Raises UserError with the problems of all files,
+    and leaves `unet` as it was, if one of them does not fit, as for `apply_motion`.
+    """
+    problems, parameters = [], dict(unet.named_parameters())
+    read = [attempt(lambda path=path: read_fitting(path, parameters, base_fingerprint), None, problems)
+            for path, _ in motions]
+    if problems:
+        raise UserError(*problems)
+
+    def content(index: int) -> tuple[str, float]:
+        path, strength = motions[index]
+        return read_digest(path) or file_digest(path), strength   # old files carry no digest
+
+    # sums of three or more depend on their order in the last bit, so the files are sorted by their content
+    summands = [(motions[index][1], *read[index]) for index in sorted(range(len(motions)), key=content)]
+    changes: dict[str, list[tuple[float, Tensor]]] = {}
+    for strength, info, tuned in summands:
+        for name, tensor in tuned.items() if not info.lora else ():
+            changes.setdefault(name, []).extend([(strength, tensor)] * (strength != 0))
+    for name, several in changes.items():
+        parameter = parameters[name].data
+        parameter.copy_(_summed(parameter, several))
+    if any(info.lora for info, _ in read):
         from models.lora import apply_lora  # imports diffusers, for which a dry run should not wait
 
-        apply_lora(unet, tuned, info.lora, strength, adapter="motion")
-        return info
-    parameters = dict(unet.named_parameters())
-    for name, tensor in tuned.items():
-        parameter = parameters[name].data
-        tensor = tensor.to(parameter.dtype)
-        # strength 1 gives the tuned tensor itself, because base + (tuned - base) would round
-        parameter.copy_(tensor if strength == 1 else parameter + strength * (tensor - parameter))
-    return info
+        for number, (strength, info, matrices) in enumerate(summands):
+            if info.lora:   # after the whole weights: it wraps layers, whose weights then have other names
+                apply_lora(unet, matrices, info.lora, strength, adapter=f"motion{number}")
+    return [info for info, _ in read]
+
+
+def _summed(before: Tensor, summands: Sequence[tuple[float, Tensor]]) -> Tensor:
+    """Return `before` + the sum of strength * (tuned - before), added in the order of `summands`."""
+    if len(summands) == 1 and summands[0][0] == 1:
+        return summands[0][1].to(before.dtype)   # before + (tuned - before) would round
+    changes = [strength * (tuned.to(before.dtype) - before) for strength, tuned in summands]
+    return before + sum(changes[1:], changes[0]) if changes else before
 
 
 def read_fitting(path: Path, parameters: Mapping[str, Tensor],

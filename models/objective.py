@@ -20,11 +20,24 @@ def sample_timesteps(num: int, num_train_timesteps: int, skew: float, generator:
     motion is learned there. Source: Materzynska et al. 2023, arXiv 2312.04966.
     Raises UserError if skew is outside [-1, 1].
     """
+    density = timestep_density(num_train_timesteps, skew)
+    return torch.multinomial(density, num, replacement=True, generator=generator)
+
+
+def even_timesteps(num: int, num_train_timesteps: int, skew: float) -> Tensor:
+    """Return `num` timesteps (num) that stand for those of `sample_timesteps`: the middles of equal shares of
+    its density."""
+    shares = timestep_density(num_train_timesteps, skew).cumsum(0)
+    middles = (torch.arange(num, dtype=torch.float64) + 0.5) / num * shares[-1]
+    return torch.searchsorted(shares, middles)
+
+
+def timestep_density(num_train_timesteps: int, skew: float) -> Tensor:
+    """Return how often each timestep is drawn, up to a factor: float64."""
     if not -1 <= skew <= 1:
         raise UserError(f"The skew of timestep sampling is {skew}. It must lie between -1 and 1.")
     t = torch.arange(num_train_timesteps, dtype=torch.float64)
-    density = 1 - skew * torch.cos(torch.pi * t / num_train_timesteps)
-    return torch.multinomial(density, num, replacement=True, generator=generator)
+    return 1 - skew * torch.cos(torch.pi * t / num_train_timesteps)
 
 
 def sample_noise(shape: tuple[int, ...], generator: torch.Generator, offset_strength: float = 0.0) -> Tensor:

@@ -1,8 +1,8 @@
 """Gradient checkpointing: the backward pass computes activations again instead of keeping them.
 
 The forward of each leaf block of the UNet is wrapped. UNet3DConditionModel does not support diffusers' own
-switch, and that of UNetMotionModel leaves out all transformers but one, which keep most of the activations
-(tests/models/test_recompute.py compares the two).
+switch. That of UNetMotionModel leaves out the transformers, which keep most of the activations
+(docs/performance.md).
 """
 
 import re

@@ -5,14 +5,13 @@ import os
 from pathlib import Path
 
 from preparation.report import REPORT_NAME, WORK_FOLDER
-from rendering.gallery import to_inert_json
+from rendering.gallery import write_page
 from utils.captions import INDEX_NAME
-from utils.commands import ROOT, script_command
+from utils.commands import script_command
 from utils.errors import UserError
-from utils.files import replacing, write_json
+from utils.files import write_json
 
 PAGE_NAME = "review.html"
-LIST_BLOCK = '<script type="application/json" id="list">{}</script>'
 DROPPED_AT = f"{WORK_FOLDER}/dropped"   # below the folder of clips
 
 
@@ -21,17 +20,11 @@ def write_review(folder: Path, report: dict, stills: list[str]) -> Path:
     left_out = [part | {"still": still} for part, still in zip(report["left_out"], stills, strict=True)]
     content = report | {"folder": folder.resolve().name, "dropped": DROPPED_AT, "left_out": left_out,
                         "keep": script_command("prepare_clips.py", "-o", folder, "--keep")}
-    template = (ROOT / "utils" / PAGE_NAME).read_text(encoding="utf-8")
-    empty = LIST_BLOCK.format("")
-    assert template.count(empty) == 1, f"{PAGE_NAME} has lost its empty list"
     write_json(folder / WORK_FOLDER / "stills.json", stills)
     write_json(folder / REPORT_NAME, report)
     kept = [clip for clip in report["clips"] if clip["kept"]]
     write_json(folder / INDEX_NAME, {clip["file"]: clip["caption"] for clip in kept})
-    page = template.replace(empty, LIST_BLOCK.format(to_inert_json(content)))
-    with replacing(folder / PAGE_NAME) as partial:
-        partial.write_text(page, encoding="utf-8", newline="\n")
-    return folder / PAGE_NAME
+    return write_page(folder / PAGE_NAME, PAGE_NAME, content)
 
 
 def read_report(folder: Path) -> dict | None:

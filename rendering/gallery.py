@@ -39,12 +39,15 @@ def write_gallery(folder: Path, title: str | None = None) -> Path:
     """
     folder = Path(folder)
     listing = {"title": title or default_title(folder), "videos": list_videos(folder)}
-    template = (ROOT / "utils" / PAGE_NAME).read_text(encoding="utf-8")
-    empty_block = LIST_BLOCK.format("")
-    assert template.count(empty_block) == 1, f"{PAGE_NAME} has lost its empty list"
-    page = template.replace(empty_block, LIST_BLOCK.format(to_inert_json(listing)))
+    return write_page(folder / PAGE_NAME, PAGE_NAME, listing)
 
-    path = folder / PAGE_NAME
+
+def write_page(path: Path, template_name: str, content: Any) -> Path:
+    """Write a page of utils/ to `path`, with `content` in its JSON block, which no browser executes."""
+    template = (ROOT / "utils" / template_name).read_text(encoding="utf-8")
+    empty_block = LIST_BLOCK.format("")
+    assert template.count(empty_block) == 1, f"{template_name} has lost its empty list"
+    page = template.replace(empty_block, LIST_BLOCK.format(to_inert_json(content)))
     with replacing(path) as partial:
         partial.write_text(page, encoding="utf-8", newline="\n")
     return path

@@ -29,11 +29,12 @@ def main() -> None:
             digest.update(tensor.detach().cpu().numpy().tobytes())
         return digest.hexdigest()
 
-    def noted_losses(unet, scheduler, latents, noise, *others):
+    def noted_losses(predict, scheduler, latents, noise, *others):
+        (unet,) = predict.args
         note("noise", digest_of([noise]))
         gradients = [parameter.grad for parameter in unet.parameters() if parameter.grad is not None]
         note("blocks", len({gradient.untyped_storage().data_ptr() for gradient in gradients}))
-        return losses(unet, scheduler, latents, noise, *others)
+        return losses(predict, scheduler, latents, noise, *others)
 
     def noted_report(training, *others):
         note("weights", digest_of(training.trained.values()))

@@ -17,10 +17,11 @@ def main() -> None:
 
     prepare, losses = train_model.start, step.clip_losses
 
-    def counted_losses(unet, *others):
+    def counted_losses(predict, *others):
+        (unet,) = predict.args
         num = sum(parameter.grad is not None for parameter in unet.parameters())
         print(f"gradients: {num}\n", end="")   # in one piece: processes speak at the same time
-        return losses(unet, *others)
+        return losses(predict, *others)
 
     def start(config, run):
         state = PartialState(cpu=True)

@@ -22,7 +22,7 @@ from training.plan import Plan
 from training.run_folder import MOTION_NAME, checkpoints, set_aside
 from training.sharding import all_whole, spread_like
 from utils.errors import UserError
-from utils.files import digest_of, replacing_folder, write_json
+from utils.files import digest_of, replacing_folder, short_names, write_json
 from utils.tensor_files import read_digest, read_tensors, tensor_bytes, write_tensors
 
 if TYPE_CHECKING:   # it imports diffusers, and check_continuation should not wait for that
@@ -116,9 +116,12 @@ def run_state(training: Training) -> dict:
 
 
 def describe_clips(plan: Plan) -> dict[str, list]:
-    """Return {role/name: [digest, captions]} for all clips."""
-    roles = {"exemplar": plan.exemplars, "regularization": plan.regularization}
-    return {f"{role}/{clip.path.name}": [clip.digest, list(clip.captions)]
+    """Return {role/name: [digest, captions]} for all clips. Of two names that are alike, the
+    folders in front tell which is which."""
+    roles = {"exemplar": plan.exemplars, "regularization": plan.regularization,
+             **{f"held-out {role}": clips for role, clips in plan.held_out.items()}}
+    names = {role: short_names(clip.path for clip in clips) for role, clips in roles.items()}
+    return {f"{role}/{names[role][clip.path]}": [clip.digest, list(clip.captions)]
             for role, clips in roles.items() for clip in clips}
 
 

@@ -1,6 +1,6 @@
 """The clips of a run: finding them, checking them, and reporting every one before anything slow starts."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from training.data_folders import ListedClip, list_clips
 from training.looking import look_at_clips
 from utils.containers import is_image, is_text
 from utils.errors import UserError, attempt
-from utils.prompts import names_motion, with_token
+from utils.files import short_names
+from utils.prompts import identifier, names_motion, tokens_in, with_token
 from utils.video import SAME_PICTURE, VideoInfo, metadata_in, sampled_fps, sampled_frames, trained_size
 
 # keys that say whether a clip is long enough for a window
@@ -73,20 +74,38 @@ def find_clips(config: Config, stride: int, cache_dir: Path | None = None,
     return _mark_repeats(clips["exemplar"], clips["regularization"])
 
 
-def clip_report(exemplars: list[Clip], regularization: list[Clip]) -> str:
+def clip_report(exemplars: list[Clip], regularization: list[Clip],
+                held_out: Mapping[str, list[Clip]] | None = None) -> str:
     """Return the table a user reads before training: one line per clip, every clip accounted for."""
-    lines = []
-    for role, clips in (("exemplar", exemplars), ("regularization", regularization)):
-        lines.append(_count(len(clips), f"{role} clip"))
+    lines, parts = [], [("exemplar", exemplars, ""), ("regularization", regularization, "")]
+    parts += [(role, clips, ", held out: never trained on, only measured")
+              for role, clips in (held_out or {}).items() if clips]
+    for role, clips, remark in parts:
+        lines.append(_count(len(clips), f"{role} clip") + remark)
+        names = short_names(clip.path for clip in clips)
         for clip in clips:
             info = clip.info
             native = _described((info.width, info.height), info.rates or (info.fps,), info.num_frames)
             trained = _described(clip.size, (clip.fps,), len(clip.frames))
             more = f" (+{len(clip.captions) - 1} more)" if len(clip.captions) > 1 else ""
-            lines.append(f"  {clip.path.name}: {native} -> {trained}, {_count(clip.num_windows, 'window')}, "
-                         f"\"{clip.captions[0]}\"{more}")
+            lines.append(f"  {names[clip.path]}: {native} -> {trained}, "
+                         f"{_count(clip.num_windows, 'window')}, \"{clip.captions[0]}\"{more}")
             lines += [f"    note: {remark}" for remark in clip.remarks]
     return "\n".join(lines)
+
+
+def motions_report(exemplars: list[Clip], placeholder_token: str) -> list[str]:
+    """Return a line that says how many exemplars teach each of several motions; nothing for a single one."""
+    tokens = tokens_in(placeholder_token)
+    if len(tokens) == 1:
+        return []
+    num_clips = [sum(any(names_motion(caption, token) for caption in clip.captions) for clip in exemplars)
+                 for token in tokens]
+    taught = ", ".join(f"{identifier(number)} ({token}) in {_count(num, 'exemplar')}"
+                       for number, (token, num) in enumerate(zip(tokens, num_clips), start=1))
+    untaught = [identifier(number) for number, num in enumerate(num_clips, start=1) if not num]
+    return [f"motions: {taught}"] + [f"note: no caption names {' or '.join(untaught)}, so nothing is learned "
+                                     f"by that name"] * bool(untaught)
 
 
 def make_clip(listed: ListedClip, role: str, config: Config, stride: int,

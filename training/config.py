@@ -2,6 +2,7 @@
 
 The defaults are those of the paper's published recipe. YAML files hold what differs from the defaults.
 training/config_loading.py reads and checks them by the constraints that stand here with each key.
+`train_model.py --help-config` prints the comments above and behind each key as its meaning.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from utils.hub import REPO_NAME
 from utils.prompts import MAX_SEED
 
 DATASET_TYPES = ("folder", "single_video", "image", "json")
@@ -32,7 +34,9 @@ def setting(default: Any, **constraints: Any) -> Any:
     choices: the values of the key, or, for a list, of its entries.
     above, least, below, most: the number must be above, at least, below, at most this.
     pattern: a regular expression that the whole text must match, and the sentence to say if it does not.
-    holds: what a key of type Any or list holds: "names", "texts", "steps" or "data" (of a JSON file).
+    holds: what a key of type Any or list holds: "names", "texts", "paths", "steps" or "data" (of a
+        JSON file).
+    is_words: the value is one word or several; a list of them becomes one text with commas.
     needed: the sentence to say if the key is empty.
     is_path: ~ and environment variables are expanded.
     as_trained: the key of train_data whose value replaces null.
@@ -47,16 +51,19 @@ def setting(default: Any, **constraints: Any) -> Any:
 class TrainData:
     """The clips, and how training windows are cut from them."""
 
-    path: str | None = setting(None, is_path=True)        # folder of exemplar clips, or one file
+    # folder of exemplar clips, or one file. Several motions are learned from a list of folders, whose
+    # captions say V* for the first motion, V2* for the second
+    path: Any = setting(None, is_path=True, holds="paths")
     class_path: str | None = setting(None, is_path=True)  # folder of regularization clips; null: none
     width: int = setting(384, above=0)                    # pixels; with use_bucketing only the area counts
-    height: int = setting(384, above=0)                   # pixels
+    height: int = setting(384, above=0)                   # pixels, as width
     n_sample_frames: int = setting(16, above=0)           # frames per training window
     fps: float = setting(24, above=0)  # frames per second; clips that were recorded faster are subsampled
     use_bucketing: bool = True         # keep each clip's aspect ratio; false: centre-crop to width x height
     # the caption, or a list of captions, of exemplars that have none
     fallback_prompt: Any = setting([], holds="texts")
-    class_prompt: Any = setting([], holds="texts")        # the same for regularization clips
+    # the caption, or a list of captions, of regularization clips that have none
+    class_prompt: Any = setting([], holds="texts")
     # how timesteps are drawn; high-level favours noisy ones, low-level clean ones
     sampling: str = setting("high-level", choices=("uniform", "high-level", "low-level"))
     # all: windows (temporal means the same); spatial: single frames, for appearance
@@ -65,18 +72,22 @@ class TrainData:
     # must not train
     single_frame_layers: str = setting("all", choices=("all", "spatial"))
     allow_short_clips: bool = False  # repeat the last frame of a clip that is shorter than a window
+    # exemplars that never train, and as many regularization clips: their loss is measured every
+    # held_out_steps. The seed and the clips' names choose them
+    held_out: int = setting(0, least=0)
 
-    # dataset_types: [single_video]
-    single_video_path: str | None = setting(None, is_path=True, datasets=["single_video"])  # null: path
-    single_video_prompt: str | None = setting(None, datasets=["single_video"])  # goes before a caption file
-    # dataset_types: [image]
-    image_dir: str | None = setting(None, is_path=True, datasets=["image"])  # folder of pictures; null: path
-    single_img_prompt: str | None = setting(None, datasets=["image"])  # of every picture
-    # dataset_types: [json]; data_folders.py has the format
-    json_path: str | None = setting(None, is_path=True, datasets=["json"])  # lists clips and captions
-    json_data: Any = setting(None, holds="data", datasets=["json"])  # the content of such a file instead
-    video_dir: str | None = setting(None, is_path=True, datasets=["json"])  # folder that its clips lie in
-    vid_data_key: str = setting("video_path", datasets=["json"])  # what the file calls the path of a clip
+    # of single_video: the clip; null: path
+    single_video_path: str | None = setting(None, is_path=True, datasets=["single_video"])
+    # of single_video: the caption; goes before a caption file
+    single_video_prompt: str | None = setting(None, datasets=["single_video"])
+    # of image: folder of pictures; null: path
+    image_dir: str | None = setting(None, is_path=True, datasets=["image"])
+    single_img_prompt: str | None = setting(None, datasets=["image"])  # of image: caption of every picture
+    # of json: file that lists clips and captions; data_folders.py has the format
+    json_path: str | None = setting(None, is_path=True, datasets=["json"])
+    json_data: Any = setting(None, holds="data", datasets=["json"])  # of json: the content of such a file
+    video_dir: str | None = setting(None, is_path=True, datasets=["json"])  # of json: folder of its clips
+    vid_data_key: str = setting("video_path", datasets=["json"])  # of json: what it calls the path of a clip
 
     # of single_video and image: read caption files; false: only the prompts of this config
     use_caption: bool = setting(True, datasets=["single_video", "image"])
@@ -118,8 +129,11 @@ class Config:
     # name of the run: output_dir/{subject}-{time}
     subject: str = setting("best", pattern=(r"[^/.\0-][^/\0]*",
                                             "It names a folder: no slashes, no leading dot or dash."))
-    # what V* in captions and prompts becomes; its embedding is not trained
-    placeholder_token: str = setting("sks", pattern=(r"\S+", "It must be one word."))
+    # what V* in captions and prompts becomes; its embedding is not trained. Of several motions, a word each
+    # for V*, V2*, ...: [sks, zwx]. Where train_data.path lists more folders, spare words are added.
+    placeholder_token: str = setting(
+        "sks", is_words=True,
+        pattern=(r"[^\s,]+(,[^\s,]+)*", "It must be one word, or one for each motion: [sks, zwx]."))
     # where exemplars come from; several types are trained on together
     dataset_types: list[str] = setting(["folder"], holds="names", choices=DATASET_TYPES,
                                        needed=f"Name at least one of {', '.join(DATASET_TYPES)}.")
@@ -127,7 +141,8 @@ class Config:
     train_data: TrainData = dataclasses.field(default_factory=TrainData)  # the clips
     validation_data: ValidationData = dataclasses.field(default_factory=ValidationData)  # the samples
 
-    # what trains: the union of named groups (cross, self, temporal, temp_attentions, temp_convs, all). Any
+    # what trains: the union of named groups (cross, self, temporal, temp_attentions, temp_convs, all). GROUPS
+    # in models/zeroscope.py and models/animatediff.py says which of them a base of that kind has. Any
     # other string names the modules whose name contains it.
     trainable_modules: list[str] = setting(
         ["cross", "temporal", "temp_convs"], holds="names",
@@ -139,10 +154,10 @@ class Config:
     lora_dropout: float = setting(0.0, least=0, below=1)  # of the input of A
     prior_preservation: bool = True  # train on the regularization clips too
     prior_lambda: float = setting(0.5, least=0)  # loss = exemplar + prior_lambda * regularization
-    # in the temporal convolutions: diffusers has 0.1, the paper's code none
+    # probability, in the temporal convolutions: diffusers has 0.1, the paper's code none
     temporal_dropout: float = setting(0.0, least=0, below=1)
     use_offset_noise: bool = False  # noise + offset_noise_strength * randn(b, c, f, 1, 1)
-    offset_noise_strength: float = setting(0.1, least=0)  # relative to the noise
+    offset_noise_strength: float = setting(0.1, least=0)  # of use_offset_noise, relative to the noise
 
     max_train_steps: int = setting(3000, above=0)  # optimizer steps
     # exemplar windows a step, and as many regularization windows
@@ -154,10 +169,10 @@ class Config:
     learning_rate: float = setting(5e-6, above=0)  # of AdamW, for everything that trains
     scale_lr: bool = False  # multiply learning_rate by batch, accumulation and processes
     lr_scheduler: str = setting("constant", choices=LR_SCHEDULERS)  # how the learning rate changes
-    lr_warmup_steps: int = setting(0, least=0)     # optimizer steps
-    lr_num_cycles: int = setting(1, above=0)       # of cosine_with_restarts
+    lr_warmup_steps: int = setting(0, least=0)     # optimizer steps over which it rises from zero
+    lr_num_cycles: int = setting(1, above=0)       # of cosine_with_restarts: how often it starts anew
     lr_step_rules: str | None = None  # of piecewise_constant: 1:100,0.1:200,0.01 is factor:up to step
-    lr_power: float = setting(1.0, above=0)        # of polynomial
+    lr_power: float = setting(1.0, above=0)        # of polynomial: its exponent
     adam_beta1: float = setting(0.9, least=0, below=1)    # decay of the running mean of gradients
     adam_beta2: float = setting(0.999, least=0, below=1)  # decay of the running mean of squared gradients
     adam_weight_decay: float = setting(1e-2, least=0)     # decoupled, times the learning rate
@@ -165,23 +180,28 @@ class Config:
     max_grad_norm: float = setting(1.0, above=0)   # to which the gradient of all trained tensors is clipped
     use_8bit_adam: bool = False  # needs the package bitsandbytes and an NVIDIA GPU
 
-    # null: the best that the device has
+    # what the network computes in; null: the best that the device has
     mixed_precision: str | None = setting(None, choices=("no", "fp16", "bf16"))
     # recompute activations in the backward pass: slower by a third, far less memory. null: only where the
     # activations would not fit into memory
     gradient_checkpointing: bool | None = None
 
-    # when to write a checkpoint to resume from, and when to render validation_data.prompt: a list of steps,
-    # or one number for every so many steps. validation_data.before_training is about step 0.
-    checkpointing_steps: Any = setting([1000, 2000, 3000], holds="steps")  # optimizer steps
-    validation_steps: Any = setting([1000, 2000, 3000], holds="steps")     # optimizer steps
+    # optimizer steps after which to write a checkpoint to resume from: a list, or one number for every so
+    # many steps
+    checkpointing_steps: Any = setting([1000, 2000, 3000], holds="steps")
+    # optimizer steps after which to render validation_data.prompt, as checkpointing_steps.
+    # validation_data.before_training is about step 0
+    validation_steps: Any = setting([1000, 2000, 3000], holds="steps")
+    held_out_steps: int = setting(50, above=0)  # measure the loss of train_data.held_out every so many steps
     keep_checkpoints: int | None = setting(None, above=0)  # keep only so many, the newest; null: all
     motion_dtype: str = setting("fp16", choices=("fp16", "fp32"))  # of motion.safetensors; fp32 doubles it
-    # null, latest, or the folder of a run; the same as --resume
+    # the same as --resume: latest, or the folder of a run; null: a new run
     resume_from_checkpoint: str | None = setting(None, is_path=True)
     # what the frozen encoders return is kept here; null: output_dir/cache
     cached_latent_dir: str | None = setting(None, is_path=True)
-    # through accelerate; log.jsonl is always written
+    # USER/NAME on the Hugging Face hub, to which motion.safetensors goes at the end, with a model card
+    push_to_hub: str | None = setting(None, pattern=(REPO_NAME, "It has the form USER/NAME."))
+    # a tracker, through accelerate; log.jsonl is always written
     report_to: str | None = setting(None, choices=("tensorboard", "wandb"))
 
 
@@ -206,7 +226,7 @@ class Key:
     @property
     def is_text_list(self) -> bool:
         """Say whether the key holds a list of texts, which can also be given as one text."""
-        return self.constraints.get("holds") in ("names", "texts")
+        return self.constraints.get("holds") in ("names", "texts", "paths")
 
     def fault(self, value: Any) -> str:
         """Return what is wrong with a value of the right type by the constraints of the key, or nothing."""

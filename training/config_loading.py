@@ -20,7 +20,7 @@ from training.config_text import first_line, leaves, literal, override_leaves, y
 from training.published_keys import ALIASES, UNSUPPORTED, section_without_effect
 from utils.errors import UserError
 from utils.files import expanded
-from utils.prompts import is_text
+from utils.prompts import is_text, tokens_in, with_spare_tokens
 
 SECTIONS = tuple(field.name for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.type))
 SOURCES = {   # type of dataset -> the key of train_data that names its files, what to name
@@ -148,6 +148,8 @@ def _settle(config: Config) -> list[str]:
         if users and not set(users) & set(types) and (value := getattr(data, name)) != key.default:
             unused += [key.name] * (value not in (None, ""))
             setattr(data, name, key.default)
+    if isinstance(data.path, list):
+        config.placeholder_token = with_spare_tokens(config.placeholder_token, len(data.path))
     if data.json_path and data.json_data:
         data.json_data, unused = None, [*unused, "train_data.json_data"]
     return unused
@@ -180,6 +182,10 @@ def _set(config: DictConfig, key: str, value: Any) -> str:
             value = _steps(value)
         elif holds == "texts":
             value = _texts(value)
+        elif holds == "paths":
+            value = _paths(value)
+        elif KEYS[key].constraints.get("is_words"):
+            value = _joined(value)
         elif holds == "names" and isinstance(value, str):
             value = [value]
         elif KEYS[key].constraints.get("is_path") and isinstance(value, str):
@@ -206,6 +212,19 @@ def _texts(value: Any) -> list[str]:
     return [str(text).strip() for text in values if text is not None and str(text).strip()]
 
 
+def _paths(value: Any) -> str | list[str] | None:
+    """Return the paths, expanded: a list only of several."""
+    paths = [expanded(path) for path in _texts(value)]
+    return paths if len(paths) > 1 else paths[0] if paths else None
+
+
+def _joined(value: Any) -> Any:
+    """Return words as one text with commas, from a list or from what is typed for one: [sks, zwx]."""
+    if isinstance(value, str) and "," in value:
+        value = value.removeprefix("[").removesuffix("]").split(",")
+    return ",".join(str(word).strip() for word in value) if isinstance(value, list) else value
+
+
 def _impossible_values(config: DictConfig) -> Iterator[tuple[str, str]]:
     """Yield (key, what is wrong) for values that have the right type and cannot be."""
     values = {name: OmegaConf.select(config, name) for name in KEYS}
@@ -217,6 +236,9 @@ def _impossible_values(config: DictConfig) -> Iterator[tuple[str, str]]:
     if is_piecewise and not re.fullmatch(r"([\d.e-]+:\d+,)+[\d.e-]+", rules):
         yield "lr_step_rules", (f" is {rules!r}. "
                                 f"piecewise_constant needs factors and steps, such as 1:100,0.1:200,0.01.")
+    tokens = tokens_in(values["placeholder_token"])
+    if len(set(tokens)) < len(tokens):
+        yield "placeholder_token", f" is {','.join(tokens)!r}. Two motions need two words."
     for kind, (own, what) in SOURCES.items():
         instead = "json_data" if kind == "json" else "path"
         is_given = values[f"train_data.{own}"] or values[f"train_data.{instead}"]

@@ -96,7 +96,8 @@ def _exemplar_sources(data: TrainData, types: list[str]) -> list[Source]:
             suffixes = tuple(dict.fromkeys(sources[name].suffixes + suffixes))
             source = replace(sources[name], suffixes=suffixes, takes_file=True, takes_one=False, prompt=None)
         sources[name] = source
-    return list(sources.values())
+    return [replace(source, path=path) for source in sources.values()
+            for path in (source.path if isinstance(source.path, list) else [source.path])]
 
 
 def _list_source(source: Source, problems: list[str]) -> list[ListedClip]:
@@ -236,6 +237,6 @@ def _list_entry(entry: Any, data: TrainData) -> list[ListedClip]:
 def _extended(data_sets: list[list[ListedClip]]) -> list[list[ListedClip]]:
     """Repeat the clips of smaller data sets until every data set has as many as the largest."""
     most = max(map(len, data_sets), default=0)
-    again = ("repeated, because extend_dataset gives all dataset types as many clips",)
+    again = ("repeated, because extend_dataset gives all data sets as many clips",)
     return [clips + [replace(clips[index % len(clips)], remarks=again) for index in range(len(clips), most)]
             for clips in data_sets if clips]

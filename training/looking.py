@@ -11,9 +11,12 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from tqdm import tqdm
+
 from utils.decoder import MAX_DECODERS, kill_busy_decoders
 from utils.errors import UserError
 from utils.files import digest_of, file_digest, write_json
+from utils.processes import is_first_process
 from utils.video import VideoInfo, probe
 
 VERSION = 2   # raise when what is found in a file, or its meaning, changes
@@ -38,6 +41,12 @@ def look_at_clips(paths: list[Path], cache_dir: Path | None,
                 kill_busy_decoders()
                 time.sleep(0.05)
     return found
+
+
+def looking_bar(done: Iterable, num: int) -> Iterable:
+    """Show how many clips have been looked at, where that takes more than a moment."""
+    return tqdm(done, desc="looking at clips", total=num, delay=2, leave=False, dynamic_ncols=True,
+                disable=not is_first_process())
 
 
 def _look(path: Path, cache_dir: Path | None) -> tuple[str, VideoInfo] | UserError:

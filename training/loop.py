@@ -19,6 +19,7 @@ from models.motion_weights import MotionInfo, library_versions, movement, save_m
 from training.checkpoint import load_newest, run_state, save_checkpoint
 from training.config import is_due
 from training.config_loading import config_yaml
+from training.held_out_loss import held_out_losses
 from training.plan import Plan, sample_fps
 from training.run_folder import (
     MOTION_NAME,
@@ -28,6 +29,7 @@ from training.run_folder import (
     remove_old_checkpoints,
     rewind_log,
 )
+from training.run_page import PAGE_NAME, RunPage, watched
 from training.setup import Training, set_up
 from training.sharding import all_whole
 from training.step import optimizer_step
@@ -47,41 +49,55 @@ def train(plan: Plan, accelerator, run: Path) -> Path:
     if accelerator.is_main_process:   # a killed process leaves half-written files, and a log ahead
         remove_leftovers(run)
         remove_old_checkpoints(run, config.keep_checkpoints)
-        rewind_log(run, start)
+        rewind_log(run, start or -1)   # the held-out loss of step 0 is logged too
 
     bar = tqdm(range(start, config.max_train_steps), initial=start, total=config.max_train_steps,
                desc="training", disable=not accelerator.is_main_process, dynamic_ncols=True)
-    with stop_signals() as stop:
-        render_samples(training, start, stop)
-        stop_if_asked(training, start, stop)
-        for step in bar:
-            began = time.perf_counter()
-            entry = optimizer_step(training, step)
-            report(training, entry | {"seconds": round(time.perf_counter() - began, 4)}, bar)
-            if is_due(step + 1, config.checkpointing_steps):
-                save(training, step + 1)
-            stop_if_asked(training, step + 1, stop)
-            render_samples(training, step + 1, stop)
-            stop_if_asked(training, step + 1, stop)
-    trained = all_whole(training.trained, accelerator.is_main_process)
-    if accelerator.is_main_process:
-        moved = movement(unet_files(plan.base_folder, plan.adapter_folder), trained, plan.selected,
-                         plan.lora)
-        accelerator.print("\n".join(["moved from the base, relative to its norm", *(
-            f"  {group:<16} {distance:.3%}" for group, distance in moved.items())]))
-        # written last: a run is finished when it has its motion weights
-        save_motion(run / MOTION_NAME, trained, motion_info(training, config.max_train_steps),
-                    config.motion_dtype)
+    accelerator.print(f"watch it: {(run / PAGE_NAME).absolute().as_uri()}")
+    with watched(plan, run, start, accelerator.is_main_process) as page:
+        with stop_signals() as stop:
+            if start == 0 and plan.held_out:
+                report(training, {"step": 0, **held_out_losses(training)}, bar, page)
+            render_samples(training, start, stop, page)
+            stop_if_asked(training, start, stop)
+            for step in bar:
+                report(training, take_step(training, step), bar, page)
+                if is_due(step + 1, config.checkpointing_steps):
+                    save(training, step + 1)
+                stop_if_asked(training, step + 1, stop)
+                render_samples(training, step + 1, stop, page)
+                stop_if_asked(training, step + 1, stop)
+        trained = all_whole(training.trained, accelerator.is_main_process)
+        if accelerator.is_main_process:
+            moved = movement(unet_files(plan.base_folder, plan.adapter_folder), trained, plan.selected,
+                             plan.lora)
+            accelerator.print("\n".join(["moved from the base, relative to its norm", *(
+                f"  {group:<16} {distance:.3%}" for group, distance in moved.items())]))
+            # written last: a run is finished when it has its motion weights
+            save_motion(run / MOTION_NAME, trained, motion_info(training, config.max_train_steps),
+                        config.motion_dtype)
     accelerator.end_training()
     return run / MOTION_NAME
 
 
-def report(training: Training, entry: dict, bar: tqdm) -> None:
-    """Add a step to the log and the trackers, and show its losses."""
+def take_step(training: Training, step: int) -> dict:
+    """Take optimizer step `step`, counted from 0, and return its log entry."""
+    began = time.perf_counter()
+    entry = optimizer_step(training, step)
+    entry["seconds"] = round(time.perf_counter() - began, 4)
+    if training.plan.held_out and is_due(step + 1, training.plan.config.held_out_steps):
+        entry |= held_out_losses(training)
+    return entry
+
+
+def report(training: Training, entry: dict, bar: tqdm, page: RunPage | None = None) -> None:
+    """Add a step to the log, the page and the trackers, and show its losses."""
     known = {name: value for name, value in entry.items() if value is not None}
     if training.accelerator.is_main_process:
         append_log(training.run, entry)
         bar.set_postfix({name: f"{known[name]:.4f}" for name in SHOWN if name in known})
+    if page:
+        page.add(entry)
     training.accelerator.log(known, step=entry["step"])
 
 
@@ -97,7 +113,7 @@ def save(training: Training, step: int) -> None:
     accelerator.wait_for_everyone()
 
 
-def render_samples(training: Training, step: int, stop: list[int]) -> None:
+def render_samples(training: Training, step: int, stop: list[int], page: RunPage | None) -> None:
     """Render the sample prompts, if they are due at `step`. The samples of step 0 show the untuned base."""
     plan, base, due = training.plan, training.base, training.plan.config.validation_steps
     is_wanted = is_due(step, due) if step else due and plan.config.validation_data.before_training
@@ -105,6 +121,7 @@ def render_samples(training: Training, step: int, stop: list[int]) -> None:
         if training.accelerator.is_main_process:
             with as_generation_sees(base, training.trained, training.plain_forward, plan.config, step):
                 write_samples(plan, base, training.run, step, stop)
+            page.write()
         training.accelerator.wait_for_everyone()
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from models.base_folder import (
     find_adapter,
@@ -24,15 +23,17 @@ from models.tunable import select_tunable, temporal_names, union
 from training.clips import Clip, find_clips
 from training.config import Config, num_due
 from training.footprint import Footprint, training_footprint
+from training.held_out import set_apart
 from training.launch import check_launch, check_packages
+from training.looking import looking_bar
 from training.run_folder import checkpoints
 from utils.devices import free_memory, resolve_precision
 from utils.errors import UserError, attempt
 from utils.files import check_writable, format_bytes, free_bytes
-from utils.processes import is_first_process, num_processes
+from utils.processes import num_processes
 from utils.prompt_lists import read_prompts
 from utils.prompt_weights import check_weights
-from utils.prompts import Prompt, with_token
+from utils.prompts import Prompt, with_tokens
 
 USABLE_SHARE = 0.85   # of the free memory: allocators leave gaps, and kernels need workspace
 TYPICAL_STRIDES = (8, 64)   # of ModelScope and ZeroScope, to check clips before such a base is downloaded
@@ -47,6 +48,7 @@ class Plan:
     adapter_folder: Path | None       # of the motion adapter, where the base is an image model
     exemplars: list[Clip]
     regularization: list[Clip]
+    held_out: dict[str, list[Clip]]   # role -> clips that never train, whose loss is measured
     prompts: list[Prompt]             # rendered at validation_steps
     num_left_out: int                 # prompts of the config beyond validation_data.max_prompts
     unseen: dict[str, str]            # caption -> its words that the text encoder does not see
@@ -58,6 +60,12 @@ class Plan:
     # recompute: the backward pass computes activations again instead of keeping them.
     footprints: dict[tuple[bool, bool], Footprint]
     way: tuple[bool, bool] | None     # the fastest that fits into the memory free when the plan was made
+
+    @property
+    def clips(self) -> list[Clip]:
+        """All clips that are encoded: those that train, and those that are held out."""
+        held_out = [clip for clips in self.held_out.values() for clip in clips]
+        return self.exemplars + self.regularization + held_out
 
     @property
     def num_elements(self) -> dict[str, int]:
@@ -136,6 +144,8 @@ def _checked_plan(config: Config, folders: tuple[Path | None, Path | None], prob
         lambda: find_clips(config, strides[1], cache_dir(config), looking_bar, unknown_keys),
         ([], []), problems)
     captions = [caption for clip in exemplars + regularization for caption in clip.captions]
+    exemplars, regularization, held_out = attempt(
+        lambda: set_apart(config, exemplars, regularization), (exemplars, regularization, {}), problems)
     unseen = attempt(lambda: unseen_captions(folder, captions) if folder else {}, {}, problems)
     # without validation_steps too: the command printed at the end renders these prompts
     prompts = attempt(lambda: sample_prompts(config), [], problems if config.validation_steps else [])
@@ -152,8 +162,8 @@ def _checked_plan(config: Config, folders: tuple[Path | None, Path | None], prob
     if problems:
         raise UserError(*dict.fromkeys(problems))
     most = config.validation_data.max_prompts
-    return Plan(config, folder, adapter, exemplars, regularization, prompts[:most], len(prompts[most:]),
-                unseen, selected, shapes, strides, footprints={}, way=None)
+    return Plan(config, folder, adapter, exemplars, regularization, held_out, prompts[:most],
+                len(prompts[most:]), unseen, selected, shapes, strides, footprints={}, way=None)
 
 
 def cache_dir(config: Config) -> Path:
@@ -161,18 +171,12 @@ def cache_dir(config: Config) -> Path:
     return Path(config.cached_latent_dir or Path(config.output_dir) / "cache")
 
 
-def looking_bar(done: Iterable, num: int) -> Iterable:
-    """Show how many clips have been looked at, where that takes more than a moment."""
-    return tqdm(done, desc="looking at clips", total=num, delay=2, leave=False, dynamic_ncols=True,
-                disable=not is_first_process())
-
-
 def sample_prompts(config: Config) -> list[Prompt]:
     """Return the prompts of the samples, with the motion identifier replaced."""
     check_weights(config.validation_data.negative_prompt)
     prompts = [prompt for given in config.validation_data.prompt or ()
                for prompt in read_prompts(given, seed=config.seed)]
-    return [replace(prompt, text=with_token(prompt.text, config.placeholder_token)) for prompt in prompts]
+    return with_tokens(prompts, config.placeholder_token)
 
 
 def check_sizes(config: Config, strides: tuple[int, int]) -> list[str]:
@@ -214,7 +218,7 @@ def disk_needs(plan: Plan, num_written: int = 0) -> tuple[int, int]:
         return 0, 0
     cell = plan.strides[0]
     latent_values = 4 * sum(len(clip.frames) * (clip.size[0] // cell) * (clip.size[1] // cell)
-                            for clip in plan.exemplars + plan.regularization)
+                            for clip in plan.clips)
     num_trained, motion = sum(plan.num_trained.values()), motion_bytes(plan)
     num_checkpoints = num_due(plan.config.checkpointing_steps, plan.config.max_train_steps)
     if plan.config.keep_checkpoints:   # an old one is removed when the new one is whole

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from models.tunable import selection_report, temporal_names
-from training.clips import Clip, clip_report
+from training.clips import Clip, clip_report, motions_report
 from training.launch import uses_fsdp
 from training.plan import Plan, disk_needs, fits, motion_bytes, sample_fps
 from utils.containers import is_image
 from utils.devices import device_name, free_memory, has_gpu, precision_name
 from utils.files import format_bytes, free_bytes
-from utils.prompts import MOTION_TOKEN
+from utils.prompts import MOTION_TOKEN, token_pattern, with_identifiers
 
 SLOW_FOR_LORA = 2e-5   # a learning rate below which low-rank updates hardly move
 MOST_ON_CPU = 100_000_000   # parameters; eight times as many as the bundled base has
@@ -25,7 +25,8 @@ MOST_ON_CPU = 100_000_000   # parameters; eight times as many as the bundled bas
 def plan_report(plan: Plan) -> str:
     """Return the clips, what trains, where and how it is computed, and warnings."""
     config, clips = plan.config, plan.exemplars + plan.regularization
-    lines = [clip_report(plan.exemplars, plan.regularization)]
+    lines = [clip_report(plan.exemplars, plan.regularization, plan.held_out),
+             *motions_report(plan.exemplars, config.placeholder_token)]
     if not config.prior_preservation:
         lines.append("prior_preservation is off: training without regularization")
     elif not plan.regularization:
@@ -73,7 +74,8 @@ def lora_report(plan: Plan) -> list[str]:
 def estimate_report(plan: Plan) -> str:
     """Return the estimates of memory and disk, for a dry run."""
     if plan.base_folder is None:
-        return (f"{plan.config.pretrained_model_path} is not on this machine yet, so memory and disk are not "
+        parts = filter(None, (plan.config.pretrained_model_path, plan.config.motion_adapter_path))
+        return (f"{' with '.join(parts)} is not on this machine yet, so memory and disk are not "
                 f"estimated.")
     footprint, (cache, results) = plan.footprints[plan.way], disk_needs(plan)
     free = format_bytes(free_bytes(Path(plan.config.output_dir)))
@@ -146,12 +148,12 @@ def frames_remark(trained_names: Iterable[str], clips: Sequence[Clip]) -> list[s
 def prompt_remark(exemplars: Sequence[Clip], prompts: Sequence[str], token: str) -> list[str]:
     """Warn if all sample prompts call the motion something else than the captions of the exemplars do.
 
-    `token`: the word that replaces V* in captions and prompts.
+    `token`: the tokens that replace V*, V2*, ... in captions and prompts.
     """
-    identifier = rf"(?<!\w){re.escape(token)}(?!\w)"
+    named = token_pattern(token)
 
     def names(texts: Iterable[str]) -> list[str]:   # of the motion: the words behind V*
-        found = [word for text in texts for word in re.findall(rf"{identifier}\s+(\w+)", text)]
+        found = [word for text in texts for word in re.findall(rf"{named}\s+(\w+)", text)]
         return list(dict.fromkeys(map(str.casefold, found)))
 
     captions = [caption for clip in exemplars for caption in clip.captions]
@@ -159,6 +161,6 @@ def prompt_remark(exemplars: Sequence[Clip], prompts: Sequence[str], token: str)
     if not prompts or not taught or set(taught) & set(names(prompts)):
         return []
     caption = next(caption for caption in captions if names([caption]))
-    wrong, right = (re.sub(identifier, MOTION_TOKEN, text) for text in (prompts[0], caption))
+    wrong, right = (with_identifiers(text, token) for text in (prompts[0], caption))
     return [f"note: the captions teach \"{MOTION_TOKEN} {taught[0]}\", and no sample prompt asks for it, "
             f"such as \"{wrong}\": set validation_data.prompt=\"{right}\", or name a file of prompts"]

@@ -3,7 +3,8 @@
     output_dir/{subject}-{time}/
       config.yaml  log.jsonl  samples/step_01000/  checkpoint-1000/  motion.safetensors
 
-motion.safetensors is written last. A run without it has not finished.
+motion.safetensors is written last. A run without it has not finished, nor has one whose config asks for more
+steps than its motion.safetensors took: it had finished before, and trains further.
 """
 
 import json
@@ -21,11 +22,13 @@ from utils.errors import UserError
 from utils.files import free_space, replacing
 
 CONFIG_NAME, LOG_NAME, MOTION_NAME = "config.yaml", "log.jsonl", "motion.safetensors"
+# schedules of the learning rate that end at max_train_steps
+STRETCHED = ("linear", "cosine", "cosine_with_restarts", "polynomial")
 # keys that a continuation may change, because they do not change the learned weights
 FREE_TO_CHANGE = (
     "output_dir", "checkpointing_steps", "validation_steps", "validation_data.", "report_to",
     "cached_latent_dir", "resume_from_checkpoint", "motion_dtype", "gradient_checkpointing",
-    "keep_checkpoints",
+    "keep_checkpoints", "held_out_steps", "push_to_hub",
     # clips and base may have moved: whether they are the same ones is checked by their content
     "pretrained_model_path", "train_data.path", "train_data.class_path", "train_data.single_video_path",
     "train_data.image_dir", "train_data.json_path", "train_data.video_dir",
@@ -56,14 +59,15 @@ def find_run(config: Config, named: str | None) -> Path:
     """Return the run to resume: the run `named`, or the newest unfinished run of the config's subject.
 
     `named` is a run folder or a checkpoint folder. Raises UserError if there is no such run, or if its config
-    differs in a key that changes the learned weights.
+    differs in a key that changes the learned weights. A larger max_train_steps lets a run train further, also
+    one that has finished.
     """
     if named in (None, "latest"):
-        runs = [run for run in runs_of(config.output_dir, config.subject) if not (run / MOTION_NAME).exists()]
-        if not runs:
+        runs = reversed(runs_of(config.output_dir, config.subject))
+        run = next((run for run in runs if not is_finished(run)), None)
+        if not run:
             raise UserError(f"{config.output_dir}: has no unfinished run of {config.subject!r} to resume. "
                             f"Start one without --resume.")
-        run = runs[-1]
     else:
         run = checkpoint = Path(named)
         run = run.parent if run.name.startswith("checkpoint-") else run
@@ -72,8 +76,8 @@ def find_run(config: Config, named: str | None) -> Path:
         if not (run / CONFIG_NAME).is_file():
             raise UserError(f"{named}: is not the folder of a run. "
                             f"Runs are in output_dir, named subject-time.")
-        if (run / MOTION_NAME).exists():
-            raise UserError(f"{run}: has finished; its result is {run / MOTION_NAME}. Nothing to resume.")
+        if is_finished(run):
+            _check_trains_further(run, config)
         if checkpoint != run:
             _check_is_newest(checkpoint)
     differences = config_differences(load_config(run / CONFIG_NAME)[0], config)
@@ -82,6 +86,37 @@ def find_run(config: Config, named: str | None) -> Path:
                           for difference in differences),
                         f"Resume with --config {run / CONFIG_NAME}, or start a new run without --resume.")
     return run
+
+
+def is_finished(run: Path) -> bool:
+    """Say whether a run has taken all the steps that its config asks for."""
+    if not (run / MOTION_NAME).exists():
+        return False
+    from models.motion_weights import read_motion_info  # imported late: it needs torch
+
+    try:
+        return read_motion_info(run / MOTION_NAME).step >= load_config(run / CONFIG_NAME)[0].max_train_steps
+    except UserError:   # not ours to judge; it stays as it is
+        return True
+
+
+def _check_trains_further(run: Path, config: Config) -> None:
+    """Raise UserError unless `config` asks a finished run for more steps, and it has kept what they need."""
+    if config.max_train_steps <= load_config(run / CONFIG_NAME)[0].max_train_steps:
+        raise UserError(f"{run}: has finished; its result is {run / MOTION_NAME}. Nothing to resume. To "
+                        f"train it further, add a larger max_train_steps.")
+    if not checkpoints(run):
+        raise UserError(f"{run}: has finished and kept no checkpoint, so it cannot train further. Start a "
+                        f"new run without --resume.")
+
+
+def stretch_note(run: Path, config: Config) -> list[str]:
+    """Return a line that says so if `config` stretches the schedule of the learning rate of `run`."""
+    before = load_config(run / CONFIG_NAME)[0].max_train_steps
+    if config.lr_scheduler not in STRETCHED or config.max_train_steps <= before:
+        return []
+    return [f"lr_scheduler: {config.lr_scheduler} is stretched from {before} to {config.max_train_steps} "
+            f"steps: from here on the learning rate is that of the longer schedule"]
 
 
 def _check_is_newest(checkpoint: Path) -> None:
@@ -116,10 +151,15 @@ def runs_of(output_dir: str | Path, subject: str) -> list[Path]:
 
 
 def config_differences(before: Config, now: Config) -> list[str]:
-    """Return a line for each key that differs and would change the learned weights."""
+    """Return a line for each key that differs and would change the learned weights.
+
+    A larger max_train_steps is no difference: the steps that were taken are those of the longer run.
+    """
+    trains_further = now.max_train_steps > before.max_train_steps
+    free = (*FREE_TO_CHANGE, "max_train_steps") if trains_further else FREE_TO_CHANGE
     before, now = flat_config(before), flat_config(now)
     return [f"{key} was {before[key]}, is {now[key]}" for key in now
-            if before[key] != now[key] and not key.startswith(FREE_TO_CHANGE)]
+            if before[key] != now[key] and not key.startswith(free)]
 
 
 def checkpoint_dir(run: Path, step: int) -> Path:

@@ -19,7 +19,7 @@ from models.single_frames import skip_temporal_layers
 from training.config import Config
 from training.inputs import Inputs, encode_inputs
 from training.plan import Plan, cache_dir, fastest_way
-from training.sharding import keep_precision
+from training.sharding import keep_precision, spread_by_blocks
 from training.windows import generator_for
 from utils.devices import DTYPES
 
@@ -68,6 +68,7 @@ def set_up(plan: Plan, accelerator, run: Path, base: Base | None = None) -> Trai
         for tensor in trained.values():
             tensor.grad = torch.zeros_like(tensor)
     keep_precision(accelerator, unet)
+    spread_by_blocks(accelerator, unet)
     prepared, optimizer = accelerator.prepare(unet, optimizer)
     parameters = dict(unet.named_parameters())   # FSDP has replaced the parameters that it spreads
     trained = {name: parameters[name] for name in trained}
@@ -120,7 +121,7 @@ def cache_inputs(plan: Plan, base: Base, accelerator) -> Inputs:
     for encoder in encoders:
         encoder.to(accelerator.device)
     with accelerator.main_process_first():   # the other processes then find every file in the cache
-        inputs = encode_inputs(base, plan.exemplars + plan.regularization, cache_dir(plan.config),
+        inputs = encode_inputs(base, plan.clips, cache_dir(plan.config),
                                lambda jobs: tqdm(jobs, desc="encoding clips and captions", dynamic_ncols=True,
                                                  disable=not jobs or not accelerator.is_main_process))
     for encoder in encoders:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from models.kinds import kind_of
+
 # torch.distributed's modules take a second to import, so only runs that spread tensors import them
 
 
@@ -22,6 +24,14 @@ def keep_precision(accelerator, unet: nn.Module) -> None:
 
         accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy()
         unet.forward = accelerator.autocast()(unet.forward)
+
+
+def spread_by_blocks(accelerator, unet: nn.Module) -> None:
+    """Make FSDP put the leaf blocks of `unet` together one at a time as they run; each kind of base has
+    others."""
+    if accelerator.is_fsdp2:
+        blocks = kind_of(name for name, _ in unet.named_parameters()).recomputed
+        accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = list(blocks)
 
 
 def is_spread(tensor: Tensor) -> bool:

@@ -6,7 +6,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,19 @@ def expanded(path: str) -> str:
 def expanded_path(path: str) -> Path:
     """Do what `expanded` does, for the type of an argument."""
     return Path(expanded(path))
+
+
+def short_names(paths: Iterable[Path]) -> dict[Path, str]:
+    """Return a name for each path: its file name, and as many folders in front of it as tell it from the
+    others."""
+    names, num_parts = {path: path.name for path in paths}, 1
+    while True:
+        counts = Counter(names.values())
+        alike = [path for path, name in names.items() if counts[name] > 1 and len(path.parts) > num_parts]
+        if not alike:
+            return names
+        num_parts += 1
+        names |= {path: "/".join(path.parts[-num_parts:]) for path in alike}
 
 
 def copy_whole(source: Path, target: Path) -> None:

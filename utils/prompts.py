@@ -1,14 +1,22 @@
-"""Prompts: their text, the motion identifier in it, and names for the rendered files."""
+"""Prompts: their text, the motion identifiers in it, and names for the rendered files.
+
+V* stands for the first motion, V2* for the second, and so on. A base sees a word in the place of each, its
+placeholder token. The tokens of several motions are kept as one text with commas between them: "sks,zwx".
+"""
 
 import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from utils.errors import UserError, attempt
+
 MOTION_TOKEN = "V*"
+IDENTIFIER = re.compile(r"V(\d{0,3})\*")   # with the number of the motion, which the first does not need
+SPARE_TOKENS = ("zwx", "ohwx", "sks")   # rare words, for motions that have no token of their own
 MAX_SEED = 2**63 - 1
 MAX_LENGTH = 10_000   # characters of a prompt; a command line ends at ten times as many
 MAX_NAME_BYTES = 180   # file systems allow 255; the rest is for the seed, the suffix and temporary names
@@ -39,14 +47,67 @@ def clean_text(text: str) -> str:
 
 
 def with_token(text: str, placeholder_token: str) -> str:
-    """Return `text` with the motion identifier V* written as `placeholder_token`."""
-    return text.replace(MOTION_TOKEN, placeholder_token)
+    """Return `text` with the motion identifiers V*, V2*, ... written as the tokens in `placeholder_token`.
+
+    Raises UserError if `text` asks for more motions than it has tokens.
+    """
+    tokens = tokens_in(placeholder_token)
+
+    def token(found: re.Match) -> str:
+        number = int(found[1] or 1)
+        if not 1 <= number <= len(tokens):
+            there = ", ".join(f"{identifier(index)} ({token})" for index, token in enumerate(tokens, start=1))
+            raise UserError(f"\"{text}\" asks for {found[0]}, and the motions are {there}. Add a word to "
+                            f"placeholder_token where it is trained, or its -m where it is rendered.")
+        return tokens[number - 1]
+
+    return IDENTIFIER.sub(token, text)
+
+
+def tokens_in(placeholder_token: str) -> list[str]:
+    """Return the token of each motion in turn."""
+    return placeholder_token.split(",")
+
+
+def with_tokens(prompts: Sequence[Prompt], placeholder_token: str) -> list[Prompt]:
+    """Do what `with_token` does for every prompt. Raises UserError with a line for each that asks for too
+    much."""
+    problems: list[str] = []
+    texts = [attempt(lambda prompt=prompt: with_token(prompt.text, placeholder_token), "", problems)
+             for prompt in prompts]
+    if problems:
+        raise UserError(*dict.fromkeys(problems))
+    return [replace(prompt, text=text) for prompt, text in zip(prompts, texts)]
+
+
+def identifier(number: int) -> str:
+    """Return what stands for a motion in captions and prompts: V*, V2*, V3*, ..."""
+    return MOTION_TOKEN if number == 1 else f"V{number}*"
+
+
+def with_identifiers(text: str, placeholder_token: str) -> str:
+    """Return `text` with the tokens written as V*, V2*, ...: the reverse of `with_token`."""
+    tokens = tokens_in(placeholder_token)
+    return re.sub(token_pattern(placeholder_token), lambda word: identifier(1 + tokens.index(word[0])), text)
 
 
 def names_motion(text: str, placeholder_token: str) -> bool:
-    """Say whether `text` mentions the motion, as V* or as `placeholder_token`, a word of its own."""
-    pattern = rf"(?<!\w){re.escape(placeholder_token)}(?!\w)"
-    return MOTION_TOKEN in text or re.search(pattern, text) is not None
+    """Say whether `text` mentions a motion, as V*, V2*, ... or as a token in `placeholder_token`, which is a
+    word of its own."""
+    return bool(IDENTIFIER.search(text) or re.search(token_pattern(placeholder_token), text))
+
+
+def token_pattern(placeholder_token: str) -> str:
+    """Return a regular expression for any token in `placeholder_token` that stands by itself."""
+    return rf"(?<!\w)(?:{'|'.join(map(re.escape, tokens_in(placeholder_token)))})(?!\w)"
+
+
+def with_spare_tokens(placeholder_token: str, num_motions: int) -> str:
+    """Return `placeholder_token` with spare words added until `num_motions` have one, as far as there are
+    any."""
+    tokens = tokens_in(placeholder_token)
+    spare = [token for token in SPARE_TOKENS if token not in tokens]
+    return ",".join([*tokens, *spare[:max(0, num_motions - len(tokens))]])
 
 
 def file_names(prompts: Iterable[Prompt], folder: Path) -> dict[str, Prompt]:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from evaluation import score_report, scores, summary
-from rendering.gallery import list_videos
+from rendering.gallery import list_videos, write_page
 from tests.conftest import ROOT, draw_frames, write_clip
 from tests.recognizers import LABELS, make_clip, make_recognizer
+from training.run_page import read_page
 from utils.video import write_video
 
 EXEMPLARS = ROOT / "data" / "puppets" / "exemplars"
@@ -118,6 +119,16 @@ def test_a_motion_with_another_name_than_its_label_is_left_out_by_its_phrase(eva
         videos, motion="jumping")[1]
 
 
+def test_words_of_several_motions_are_left_out(evaluate, videos):
+    for path in videos.glob("*dance*"):
+        path.unlink()
+    write_video(videos / "a_cat_doing_the_zwx_dance_seed1.mp4", draw_frames(6, 64, 64), 8,
+                {"motion": ["a", "b"], "strength": [1.0, 1.0], "placeholder_token": "sks,zwx"})
+    code, _, err = evaluate(videos)
+    assert code == 0, err
+    assert [video["text"] for video in scores_of(videos)["videos"] if video["asks_for_motion"]] == ["a cat"]
+
+
 def test_everyday_prompts_are_compared_with_the_base(evaluate, videos, tmp_path):
     base = shutil.copytree(videos, tmp_path / "base")
     (base / "a_cat_asleep_seed1.mp4").rename(base / "a_cat_asleep_seed9.mp4")
@@ -169,7 +180,8 @@ def test_reference_run_without_step_0_is_refused(evaluate, videos, run):
 
 @pytest.mark.parametrize("made_with, code", [
     ({"motion": "results/dance"}, 2), ({"motion": "results/dance", "strength": 0.5}, 2),
-    ({"motion": "results/dance", "strength": 0.0}, 0), ({"motion": None}, 0)])
+    ({"motion": "results/dance", "strength": 0.0}, 0), ({"motion": None}, 0),
+    ({"motion": ["a", "b"], "strength": [0.0, 0.5]}, 2), ({"motion": ["a", "b"], "strength": [0.0, 0.0]}, 0)])
 def test_reference_rendered_with_a_tuned_motion_is_refused(evaluate, videos, tmp_path, made_with, code):
     write_video(tmp_path / "base" / "a_man_waving_seed1.mp4", draw_frames(6, 64, 64), 8, made_with)
     found, _, err = evaluate(videos, "--reference-videos", tmp_path / "base")
@@ -187,6 +199,21 @@ def test_run_has_a_column_a_step_a_plot_and_a_step_to_use(evaluate, run):
     assert measures_of(run, 0)["kept_top1"]["num"] == 0
     assert "step to use: " in out and document["step"]["reason"] in out
     assert (run / "scores.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_page_of_the_run_shows_the_scores_by_step(evaluate, run):
+    write_page(run / "run.html", "run.html", {"title": run.name, "config": {"placeholder_token": "sks"}})
+    code, out, err = evaluate(run)
+    assert code == 0 and f"the run: {(run / 'run.html').as_uri()}" in out, err
+    content = read_page(run)
+    assert content["scores"]["step"] == scores_of(run)["step"]["step"] and content["title"] == run.name
+    panels = {panel["title"]: panel["curves"] for panel in content["scores"]["panels"]}
+    found = measures_of(run, 1)["motion_probability"]["mean"]
+    motion = [curve["points"] for curves in panels.values() for curve in curves
+              if curve["label"] == "probability"]
+    assert [point[0] for point in motion[0]] == [0, 100, 200] and motion[0][1][1] == pytest.approx(found, abs=1e-4)
+    assert [each["step"] for each in content["samples"]] == [0, 100, 200]
+    assert evaluate(run / "samples")[0] == 0   # the same page
 
 
 def test_what_was_measured_is_written_before_damaged_weights_are_named(evaluate, run):

@@ -104,6 +104,26 @@ def refused(base: Path, adapter: Path | None) -> str:
     return problem
 
 
+def test_image_model_on_the_hub_without_an_adapter_is_refused_before_it_is_downloaded(
+        animatediff, monkeypatch):
+    _, images, adapter = animatediff
+    downloaded = []
+
+    def hf_hub_download(model: str, name: str, local_files_only: bool) -> str:
+        return str((images if model == "someone/images" else adapter) / name)
+
+    def snapshot_download(model: str, allow_patterns: list[str]) -> str:
+        downloaded.append(model)
+        return str(images if model == "someone/images" else adapter)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", hf_hub_download)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    with pytest.raises(UserError, match="someone/images: is an image model"):
+        find_base("someone/images")
+    folder = find_base("someone/images", adapter="someone/adapter")
+    assert (folder, find_adapter("someone/adapter", folder)) == (images, adapter) and not downloaded
+
+
 def change_config(folder: Path, **changes) -> None:
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
@@ -111,8 +131,10 @@ def change_config(folder: Path, **changes) -> None:
 
 def test_pair_that_does_not_go_together_is_refused(animatediff, tiny_base, tmp_path):
     full, images, adapter = animatediff
-    assert "is an image model (StableDiffusionPipeline), which makes videos only with a motion adapter. Name " \
-        "one as motion_adapter_path" in refused(images, None)
+    problem = refused(images, None)
+    problem = refused(images, None)
+    assert "is an image model (StableDiffusionPipeline), which makes videos only with a motion" in problem
+    assert "Name one as motion_adapter_path" in problem
     for whole in (full, tiny_base):
         assert "is a text-to-video model" in (problem := refused(whole, adapter))
         assert "Leave out motion_adapter_path" in problem
@@ -123,7 +145,8 @@ def test_pair_that_does_not_go_together_is_refused(animatediff, tiny_base, tmp_p
 
 @pytest.mark.parametrize("changes, words", [
     ({"block_out_channels": [32, 64, 64]}, "was made for another image model than"),   # other levels, as SDXL
-    ({"motion_layers_per_block": 2}, "its motion_layers_per_block is 2"),
+    ({"motion_layers_per_block": [1, 2]}, "it is for levels of 1x32, 2x64, and the model has 1x32, 1x64"),
+    ({"use_motion_mid_block": True}, "mid_block.motion_modules.0.norm.weight is missing, and [64] is needed"),
     ({"conv_in_channels": 9}, "takes pictures beside the noise"),
     ({"_class_name": "SparseControlNetModel"}, "is a SparseControlNetModel, not a MotionAdapter"),
 ])
@@ -141,8 +164,18 @@ def test_adapter_whose_tensors_do_not_fit_is_refused(animatediff, tmp_path):
     MotionAdapter(block_out_channels=(64, 64), motion_layers_per_block=1, motion_norm_num_groups=8,
                   motion_num_attention_heads=4).save_pretrained(tmp_path / "adapter")
     shutil.copy(adapter / "config.json", tmp_path / "adapter")
-    assert "has down_blocks.0.motion_modules.0.norm.weight of shape [64] where" in \
+    assert "down_blocks.0.motion_modules.0.norm.weight is of shape [64], and [32] is needed" in \
         refused(images, tmp_path / "adapter")
+
+
+def test_number_for_each_level_is_as_good_as_one_for_all(animatediff, tmp_path):
+    _, images, adapter = animatediff
+    adapter = shutil.copytree(adapter, tmp_path / "adapter")
+    change_config(adapter, motion_layers_per_block=[1, 1], motion_num_attention_heads=[4, 4])
+    base, other = (load_base(str(images), adapter=str(folder)) for folder in (animatediff[2], adapter))
+    assert list(base.kind.layers(unet_config(images, adapter))) == \
+        list(base.kind.layers(unet_config(images, animatediff[2])))
+    assert base.unet.state_dict().keys() == other.unet.state_dict().keys()
 
 
 def test_pickled_adapter_is_not_loaded(animatediff, tmp_path):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from models.base import load_base
 from models.base_folder import check_base_folder, find_base, is_hub_id
 from models.base_parts import WEIGHTS, choose_weights
-from models.hub import files_to_download
+from models.hub import adapter_files, files_to_download
 from utils.errors import UserError
 
 PUBLISHED_UNET = ["models.unet_3d_condition", "UNet3DConditionModel"]
@@ -167,6 +167,26 @@ def test_only_what_is_needed_is_downloaded():
         "tokenizer/vocab.json", "tokenizer/merges.txt", "scheduler/scheduler_config.json"]
     with pytest.raises(UserError, match="a/b: has the weights of its vae only as pickle"):
         files_to_download("a/b", [name for name in names if "fp16" not in name])
+
+
+def test_of_an_image_model_and_an_adapter_only_what_is_needed_is_downloaded():
+    names = ["model_index.json", "v1-5-pruned.safetensors", "safety_checker/model.safetensors",
+             "safety_checker/config.json", "feature_extractor/preprocessor_config.json",
+             "unet/config.json", *(f"unet/diffusion_pytorch_model{variant}.{suffix}" for suffix in (
+                 "bin", "safetensors") for variant in ("", ".fp16", ".non_ema")),
+             "vae/config.json", "vae/diffusion_pytorch_model.safetensors", "text_encoder/config.json",
+             "text_encoder/model.safetensors", "text_encoder/model.fp16.safetensors",
+             "tokenizer/vocab.json", "tokenizer/merges.txt", "scheduler/scheduler_config.json"]
+    assert set(files_to_download("someone/images", names)) == {
+        "model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "vae/config.json",
+        "vae/diffusion_pytorch_model.safetensors", "text_encoder/config.json",
+        "text_encoder/model.safetensors", "tokenizer/vocab.json", "tokenizer/merges.txt",
+        "scheduler/scheduler_config.json"}
+    names = ["README.md", "config.json", "diffusion_pytorch_model.safetensors",
+             "diffusion_pytorch_model.fp16.safetensors", "mm_sd15_v3.ckpt"]
+    assert adapter_files("someone/adapter", names) == ["config.json", "diffusion_pytorch_model.safetensors"]
+    with pytest.raises(UserError, match="has no diffusion_pytorch_model.safetensors on the hub"):
+        adapter_files("someone/adapter", ["config.json", "diffusion_pytorch_model.bin"])
 
 
 def test_mistyped_path_is_not_asked_of_the_hub(tmp_path, monkeypatch):

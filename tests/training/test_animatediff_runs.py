@@ -13,11 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.base import load_base
+from models.base import decode_latents, load_base
 from models.base_folder import tensor_sizes
 from models.tunable import select_tunable, union
 from rendering.sampling import Rendering, denoise
 from tests.conftest import run_script_here
+from training.run_folder import read_log
 from utils.prompts import Prompt
 from utils.video import read_metadata
 
@@ -31,7 +32,8 @@ def settings(animatediff, save_small_config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("animatediff")
     return lambda *changes, name="config.yaml": save_small_config(
         folder, f"pretrained_model_path={images}", f"motion_adapter_path={adapter}", "validation_steps=4",
-        "trainable_modules=[cross,temporal,temp_convs]", *changes, name=name)
+        "trainable_modules=[cross,temporal,temp_convs]", "train_data.held_out=1", "held_out_steps=2", *changes,
+        name=name)
 
 
 def train(config: Path, *arguments) -> Path:
@@ -55,6 +57,11 @@ def test_exactly_the_named_groups_train(run, animatediff):
     changed = [name for name, tensor in tuned.items() if not torch.equal(tensor, before[name].half())]
     # the bias before a group norm of one channel a group, and others like it, may keep their value
     assert len(changed) > 0.95 * len(tuned)
+
+
+def test_held_out_clips_are_measured(run):
+    losses = [entry["held_out_exemplar"] for entry in read_log(run) if "held_out_exemplar" in entry]
+    assert len(set(losses)) == len(losses) == 3 and all(0.01 < loss < 3 for loss in losses)
 
 
 def test_killed_and_resumed_gives_the_same_weights(run, settings, monkeypatch):
@@ -83,6 +90,13 @@ def test_recomputing_and_a_saved_pipeline_give_the_same_weights(run, settings, a
                            "gradient_checkpointing=true", "validation_steps=null", name="saved.yaml"))
     ours, theirs = load_file(again / "motion.safetensors"), load_file(run / "motion.safetensors")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_an_appearance_is_learned_from_single_frames_that_skip_the_motion_modules(settings):
+    run = train(settings("subject=look", "trainable_modules=[cross,self]", "train_data.train_weights=spatial",
+                         "train_data.single_frame_layers=spatial", "max_train_steps=2",
+                         "validation_steps=null", name="look.yaml"))
+    assert len(load_file(run / "motion.safetensors")) == 16
 
 
 def generated(run: Path, out: Path, *arguments) -> Path:
@@ -125,6 +139,9 @@ def test_exported_folder_gives_the_same_frames_in_stock_diffusers(run, tmp_path)
     assert torch.equal(plain, theirs)
     ours = denoise(load_base(str(tmp_path / "full")).pipeline, prompts, how)
     assert (ours - theirs).abs().max() < 1e-3 * theirs.abs().max()   # the fast forms round differently
+    vae = load_base(str(tmp_path / "full")).vae
+    frames = [decode_latents(vae, latents[0]).astype(int) for latents in (ours, theirs)]
+    assert np.abs(frames[0] - frames[1]).max() <= 1
 
 
 def test_export_keeps_precision_and_carries_the_adapters_scheduler(animatediff, tmp_path):
@@ -167,6 +184,8 @@ def test_dry_run_names_what_this_base_does_not_have(settings, capsys):
     (["train_data.n_sample_frames=9"], ["train_data.n_sample_frames is 9. This base takes at most 8 frames"]),
     (["validation_data.num_frames=9"], ["validation_data.num_frames is 9. This base takes at most 8 frames"]),
     (["trainable_modules=temp_convs"], ["'temp_convs' matches no weight of the base. Known groups: cross, "]),
+    (["train_data.train_weights=spatial", "train_data.single_frame_layers=spatial"],
+     ["spatial skips the temporal layers, and trainable_modules trains them."]),
     (["motion_adapter_path=null"], ["only with a motion adapter. Name one as motion_adapter_path"]),
     (["pretrained_model_path={tiny_base}"], ["is a text-to-video model", "Leave out motion_adapter_path"]),
     (["motion_adapter_path=nobody/adapter-not-here"],

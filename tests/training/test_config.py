@@ -18,6 +18,7 @@ from training.config_loading import (
 )
 from training.config_text import yaml_leaves
 from utils.errors import UserError
+from utils.files import expanded
 
 # every key and value of the published implementation's default config (interface.md), apart from its paths
 PUBLISHED = """
@@ -215,9 +216,10 @@ def test_what_must_be_above_zero_is_refused_at_zero_and_below(key, value):
     ("dataset_types: []", "dataset_types is empty"),
     ("trainable_modules: []", "trainable_modules is empty. Nothing would train."),
     ("pretrained_model_path: ''", "pretrained_model_path is not set."),
-    ("placeholder_token: two words", "placeholder_token is 'two words'. It must be one word."),
+    ("placeholder_token: two words", "placeholder_token is 'two words'. It must be one word, or one "),
     ("subject: a/b", "subject is 'a/b'. It names a folder"),
     ("subject: ..", "subject is '..'"),
+    ("push_to_hub: dance", "push_to_hub is 'dance'. It has the form USER/NAME."),
     ("report_to: mlflow", "report_to is 'mlflow'. It can be tensorboard, wandb."),
 ])
 def test_impossible_value_is_named(text, words):
@@ -439,3 +441,23 @@ def test_config_of_the_paper_has_every_key_but_those_of_other_data_sets(name):
     text = (ROOT / "configs" / name).read_text(encoding="utf-8")
     named = {key for key, _ in yaml_leaves(text, name)}
     assert {name for name, key in KEYS.items() if "datasets" not in key.constraints} == named
+
+
+def test_several_folders_and_their_words():
+    config = parse("train_data: {path: [~/dance, jump, spin]}")
+    assert config.train_data.path == [expanded("~/dance"), "jump", "spin"]
+    assert config.placeholder_token == "sks,zwx,ohwx"   # spare words for the second and the third
+    assert parse_config(config_yaml(config), "again") == (config, [])
+    assert parse("train_data: {path: [dance]}").train_data.path == "dance"
+    assert parse("", "train_data.path=[dance, jump]").train_data.path == ["dance", "jump"]
+
+
+@pytest.mark.parametrize("given", ["[sks, olis]", "sks,olis"])
+def test_words_of_several_motions_are_a_list_or_typed(given):
+    assert parse(f"placeholder_token: {given}").placeholder_token == "sks,olis"
+    assert parse("", f"placeholder_token={given}").placeholder_token == "sks,olis"
+
+
+def test_two_motions_of_one_word_are_refused():
+    assert problems_of("placeholder_token: [sks, sks]") == [
+        "c.yaml: placeholder_token is 'sks,sks'. Two motions need two words."]

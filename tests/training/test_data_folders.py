@@ -105,6 +105,21 @@ def test_smaller_data_sets_are_repeated_only_if_asked_for(tmp_path):
     assert [bool(clip.remarks) for clip in found] == [False] * 7 + [True] * 3
 
 
+def test_every_folder_of_a_list_has_its_own_captions(tmp_path):
+    folders = touch(tmp_path / "dance", "a.mp4", "x.bin"), touch(tmp_path / "jump", "a.mp4", "b.mp4")
+    (folders[0] / "a.txt").write_text("the V* dance")
+    (folders[1] / "text.json").write_text('{"a.mp4": "the V2* jump"}')
+    config = config_of("folder", path=list(map(str, folders)), fallback_prompt=["V2* too"])
+    found = listed(config)
+    assert [(clip.path, *clip.captions) for clip in found] == [
+        (folders[0] / "a.mp4", "the V* dance"), (folders[1] / "a.mp4", "the V2* jump"),
+        (folders[1] / "b.mp4", "V2* too")]
+    assert [clip.remarks for clip in found] == [("also in this folder and not used: x.bin",), (), ()]
+    config.train_data.path.append(str(tmp_path / "gone"))
+    assert problems_of(config) == [f"train_data.path: {tmp_path / 'gone'} does not exist. Name a folder of "
+                                   f"clips."]
+
+
 # ------------------------------------------------------------------------------------------------------- JSON
 
 def data_set(*entries: dict) -> dict:

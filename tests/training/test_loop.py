@@ -59,8 +59,8 @@ def test_exactly_the_named_groups_train(baseline_run, tiny_base):
 def test_run_folder_has_what_is_promised(train, write_config):
     run = train(write_config("validation_steps=2"))
     assert {path.name for path in run.iterdir()} == {
-        ".lock", "config.yaml", "log.jsonl", "samples", "checkpoint-2", "checkpoint-4", "motion.safetensors",
-        "video_lightbox.html"}
+        ".lock", "config.yaml", "log.jsonl", "run.html", "samples", "checkpoint-2", "checkpoint-4",
+        "motion.safetensors", "video_lightbox.html"}
     folders = sorted((run / "samples").iterdir())
     assert [path.name for path in folders] == ["step_00000", "step_00002", "step_00004"]
     for folder in (run / "samples").iterdir():
@@ -307,7 +307,57 @@ def test_run_killed_before_it_removed_an_old_checkpoint_does_so_when_resumed(tra
 
 def test_finished_run_is_not_resumed(run_main, baseline_run):
     code, _, err = run_main("train_model", "--resume", baseline_run)
-    assert code == 2 and f"{baseline_run}: has finished" in err
+    assert code == 2 and f"{baseline_run}: has finished" in err and "add a larger max_train_steps" in err
+
+
+def test_finished_run_trains_further_as_if_it_had_been_longer(train, run_main, write_config, baseline_run):
+    """Two steps, then two more, are four steps, bit for bit. The result stays until the new one is whole."""
+    run = train(write_config("max_train_steps=2"))
+    before = load_file(run / "motion.safetensors")
+    code, out, err = run_main("train_model", "--resume", run, "max_train_steps=4")
+    assert code == 0, out + err
+    assert f"resuming {run} after step 2" in out and "stretched" not in out
+    assert_equal(baseline_run, run)
+    assert [entry["loss"] for entry in read_log(run)] == [entry["loss"] for entry in read_log(baseline_run)]
+    assert any(not torch.equal(before[name], tensor)
+               for name, tensor in load_file(run / "motion.safetensors").items())
+
+
+def test_run_killed_while_it_trains_further_keeps_its_result_and_goes_on(run_main, train, write_config,
+                                                                         monkeypatch, baseline_run):
+    from training import loop
+
+    run = train(write_config("max_train_steps=2"))
+    before, take_step = (run / "motion.safetensors").read_bytes(), loop.take_step
+
+    def killed(training, step):
+        if step == 3:
+            raise KeyboardInterrupt
+        return take_step(training, step)
+
+    monkeypatch.setattr(loop, "take_step", killed)
+    code, _, _ = run_main("train_model", "--resume", run, "max_train_steps=4")
+    assert code == 130 and (run / "motion.safetensors").read_bytes() == before
+    monkeypatch.undo()
+    assert train(write_config("max_train_steps=4"), "--resume") == run
+    assert_equal(baseline_run, run)
+
+
+def test_schedule_of_a_run_that_trains_further_is_stretched_and_said(killed_run, run_main):
+    run = killed_run("checkpoint-4")
+    text = (run / "config.yaml").read_text().replace("lr_scheduler: constant", "lr_scheduler: linear")
+    (run / "config.yaml").write_text(text)
+    code, out, err = run_main("train_model", "--resume", run, "max_train_steps=5")
+    assert code == 0, err
+    assert "lr_scheduler: linear is stretched from 4 to 5 steps" in out
+    assert [entry["lr"] for entry in read_log(run)][2:] == pytest.approx([6e-4, 4e-4, 2e-4])
+
+
+def test_finished_run_without_a_checkpoint_cannot_train_further(killed_run, run_main, baseline_run):
+    run = killed_run("checkpoint-2", "checkpoint-4")
+    shutil.copy(baseline_run / "motion.safetensors", run)
+    code, _, err = run_main("train_model", "--resume", run, "max_train_steps=5")
+    assert code == 2 and "kept no checkpoint, so it cannot train further" in err
 
 
 def test_config_mistakes_and_broken_clips_are_reported_together(run_main, write_config, tmp_path):

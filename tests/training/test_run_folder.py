@@ -26,6 +26,7 @@ from training.run_folder import (
     runs_of,
     samples_dir,
     set_aside,
+    stretch_note,
 )
 from utils.errors import UserError
 
@@ -160,6 +161,20 @@ def test_what_does_not_change_the_learning_may_differ(config):
 def test_what_changes_the_learning_is_a_difference(config, change):
     (difference,) = config_differences(config, replace(config, **change))
     assert difference.startswith(f"{next(iter(change))} was ")
+
+
+def test_more_steps_are_no_difference_and_fewer_are(config):
+    assert config_differences(config, replace(config, max_train_steps=9000)) == []
+    assert config_differences(replace(config, max_train_steps=9000), config) == [
+        "max_train_steps was 9000, is 3000"]
+
+
+@pytest.mark.parametrize("name, is_said", [("constant", False), ("constant_with_warmup", False),
+                                           ("piecewise_constant", False), ("cosine", True), ("linear", True)])
+def test_schedules_that_end_with_the_run_are_said_to_be_stretched(config, name, is_said):
+    run, now = create_run(config), replace(config, lr_scheduler=name, max_train_steps=4000)
+    assert [is_said] == [bool(stretch_note(run, now))]
+    assert stretch_note(run, replace(now, max_train_steps=3000)) == []
 
 
 def test_checkpoints_are_in_the_order_of_their_steps(config):

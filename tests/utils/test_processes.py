@@ -49,7 +49,8 @@ def settings(tiny_base, clip_folders) -> list[str]:
         f"pretrained_model_path={tiny_base}", "subject=spin", "max_train_steps=2", "learning_rate=1e-3",
         "checkpointing_steps=1", "validation_steps=null", "mixed_precision=no", "motion_dtype=fp32",
         f"train_data.path={exemplars}", f"train_data.class_path={regularization}", "train_data.width=64",
-        "train_data.height=64", "train_data.n_sample_frames=4", "train_data.fps=8"]
+        "train_data.height=64", "train_data.n_sample_frames=4", "train_data.fps=8",
+        "train_data.held_out=1", "held_out_steps=1"]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def noted(observed: Path, rank: int, kind: str) -> list:
 
 def test_replicas_are_equal_after_each_step(two_processes):
     first, second = (noted(two_processes[1], rank, "weights") for rank in (0, 1))
-    assert first == second and len(set(first)) == 2
+    assert first == second and len(set(first)) == 3   # of the base, which is measured, and of each step
 
 
 def test_noise_differs_between_processes_and_steps(two_processes):
@@ -85,7 +86,7 @@ def test_gradients_lie_in_the_blocks_that_ddp_sends(two_processes):
 
 def test_one_process_writes(two_processes):
     run, _ = two_processes
-    assert [entry["step"] for entry in read_log(run)] == [1, 2]
+    assert [entry["step"] for entry in read_log(run)] == [0, 1, 2]
     assert len(list(run.parent.glob("spin-*"))) == 1
     assert [path.name for path in checkpoints(run)] == ["checkpoint-1", "checkpoint-2"]
 
@@ -95,6 +96,8 @@ def test_one_process_with_the_whole_batch_gives_the_same_weights(two_processes, 
                               f"output_dir={tmp_path}")
     assert code == 0, out + err
     runs = next(tmp_path.glob("spin-*")), two_processes[0]
+    held_out = [[entry["held_out_exemplar"] for entry in read_log(run)] for run in runs]
+    assert len(held_out[0]) == 3 and held_out[0] == pytest.approx(held_out[1], rel=1e-4)
     assert_equal_within_rounding(*(load_file(run / "motion.safetensors") for run in runs))
 
 

@@ -2,7 +2,16 @@
 
 import pytest
 
-from utils.prompts import MAX_SEED, Prompt, file_name, file_names, names_motion, with_token
+from utils.errors import UserError
+from utils.prompts import (
+    MAX_SEED,
+    Prompt,
+    file_name,
+    file_names,
+    names_motion,
+    with_spare_tokens,
+    with_token,
+)
 
 
 def test_identifier_becomes_the_placeholder():
@@ -63,3 +72,20 @@ def test_files_of_earlier_versions_keep_their_names(tmp_path):
     if len(list(tmp_path.iterdir())) == 1:
         pytest.skip("this file system has one of them only")
     assert list(file_names([Prompt(1, "A cat"), Prompt(1, "a cat")], tmp_path)) == names
+
+
+def test_each_motion_has_an_identifier():
+    assert with_token("V* and V2*, V1*", "sks,zwx") == "sks and zwx, sks"
+    assert names_motion("a zwx jump", "sks,zwx") and not names_motion("a zwxy jump", "sks,zwx")
+    assert names_motion("a V3* cat", "sks")
+
+
+@pytest.mark.parametrize("text", ["a V3* cat", "a V0* cat"])
+def test_identifier_without_a_motion_is_refused(text):
+    with pytest.raises(UserError, match=r"asks for V[03]\*, and the motions are V\* \(sks\), V2\* \(zwx\)"):
+        with_token(text, "sks,zwx")
+
+
+def test_spare_tokens_are_added_only_where_they_lack():
+    assert with_spare_tokens("sks", 1) == "sks" and with_spare_tokens("sks", 3) == "sks,zwx,ohwx"
+    assert with_spare_tokens("zwx,a", 2) == "zwx,a" and with_spare_tokens("zwx", 2) == "zwx,ohwx"

@@ -1,0 +1,331 @@
+"""run.html: in a real Chromium while a run goes on and afterwards, and what is in it of long runs."""
+
+import base64
+import hashlib
+import re
+import shutil
+import time
+
+import pytest
+
+from tests.conftest import ROOT
+from training.compare_runs import COMPARISON_NAME
+from training.config import Config, TrainData
+from training.curves import HELD_OUT, LOGGED, MOST_POINTS, Curves, turning_point
+from training.run_folder import append_log, read_log
+from training.run_page import PAGE_NAME, RunPage, list_samples, read_page, show_scores
+
+TEMPLATE = (ROOT / "utils" / PAGE_NAME).read_text(encoding="utf-8")
+MARKUP = "</script><b>V*</b><img src=x onerror=window.pwned=1>"
+
+
+@pytest.fixture(scope="module")
+def held_out_run(tmp_path_factory, save_small_config):
+    """A finished run with samples of steps 0 and 2 and a held-out loss, a prompt of which is markup."""
+    from tests.conftest import run_script_here
+
+    folder = tmp_path_factory.mktemp("page")
+    config = save_small_config(folder, "max_train_steps=2", "checkpointing_steps=1", "validation_steps=2",
+                               "train_data.held_out=1", "held_out_steps=1")
+    assert run_script_here("train_model", "--config", config, f"validation_data.prompt={MARKUP}") == 0
+    return next(folder.glob("results/spin-*"))
+
+
+def entry(step: int, loss: float = 0.5) -> dict:
+    return {"step": step, "loss": loss, "exemplar": loss, "regularization": None, "grad_norm": 0.1,
+            "lr": 1e-3, "seconds": 0.25}
+
+
+def texts(page, selector: str) -> list[str]:
+    return page.eval_on_selector_all(selector, "all => all.map(one => one.textContent)")
+
+
+def wait_for_videos(page, selector: str) -> None:
+    page.wait_for_function("which => [...document.querySelectorAll(which)].every(one => one.readyState)",
+                           arg=selector)
+
+
+class PlanStub:
+    """What the page needs of a plan."""
+
+    def __init__(self, **changes):
+        self.config = Config(train_data=TrainData(path="clips"), **changes)
+        self.exemplars = self.regularization = []
+        self.held_out = {}
+
+
+# -------------------------------------------------------------------------------------------- in a browser
+
+@pytest.mark.browser
+def test_page_of_a_run_that_goes_on_loads_itself_again_where_it_was(open_page, tmp_path, monkeypatch):
+    monkeypatch.setattr("training.run_page.SECONDS_TO_RELOAD", (1, 1))
+    page_file = RunPage(PlanStub(max_train_steps=90), tmp_path, 0)
+    page_file.began -= 100   # seconds that the steps took
+    for step in range(1, 26):
+        page_file.add(entry(step))
+    page = open_page(tmp_path / PAGE_NAME, viewport={"width": 360, "height": 500})
+    assert page.inner_text("#state") == "running" and page.inner_text("#numbers").startswith("25 of 90 steps")
+    assert "left" in page.inner_text("#numbers")
+    page.evaluate("scrollTo(0, 300)")
+    for step in range(26, 51):
+        page_file.add(entry(step))
+    page_file.write()   # however little time has passed since the last one
+    page.wait_for_function("() => document.getElementById('numbers').textContent.startsWith('50 of')")
+    page.wait_for_function("() => Math.abs(scrollY - 300) < 2")
+    page_file.write("finished")
+    page.wait_for_function("() => document.getElementById('state').textContent === 'finished'")
+    page.evaluate("window.isTheSame = true")
+    time.sleep(1.5)
+    assert page.evaluate("window.isTheSame") is True   # it is not loaded again
+
+
+@pytest.mark.browser
+def test_page_is_read_during_a_run_and_after_it(open_page, run_main, write_config, monkeypatch, tmp_path):
+    from training import loop, run_page
+
+    take_step, pages, seen = loop.take_step, [], []
+
+    def looked_at(training, step):
+        if step == 2:
+            pages.append(open_page(training.run / PAGE_NAME))
+            seen.append([pages[0].inner_text("#state"), pages[0].locator("#charts path.curve").count(),
+                         pages[0].inner_text("#numbers").partition(" steps")[0]])
+        return take_step(training, step)
+
+    monkeypatch.setattr(loop, "take_step", looked_at)
+    monkeypatch.setattr(run_page, "WRITE_EVERY", 2)
+    monkeypatch.setattr(run_page, "MOST_SHARE", 1e9)   # steps of a tiny base are as short as writing a page
+    monkeypatch.setattr(run_page, "SECONDS_TO_RELOAD", (1, 1))
+    code, out, err = run_main("train_model", "--config", write_config("checkpointing_steps=null"))
+    assert code == 0, out + err
+    assert seen == [["running", 5, "2 of 4"]]
+    pages[0].wait_for_function("() => document.getElementById('state').textContent === 'finished'")
+    assert pages[0].inner_text("#numbers").startswith("4 of 4 steps")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [360, 1280])
+def test_page_of_a_finished_run_shows_curves_samples_and_clips(open_page, held_out_run, width):
+    page = open_page(held_out_run / PAGE_NAME, viewport={"width": width, "height": 900})
+    assert page.inner_text("#state") == "finished" and page.inner_text("#title") == held_out_run.name
+    assert texts(page, "#charts figcaption b") == [
+        "Loss", "Held-out loss", "Learning rate", "Gradient norm", "Seconds a step"]
+    drawn = page.eval_on_selector_all("#charts path.curve", "all => all.map(one => one.getAttribute('d'))")
+    assert len(drawn) == 7 and all(re.fullmatch(r"M[\d. ]+(L[\d. ]+)+", path) for path in drawn)
+    assert texts(page, "#charts svg text").count("step") == 5
+    page.locator("#samples").scroll_into_view_if_needed()
+    wait_for_videos(page, "#samples video")
+    assert page.eval_on_selector_all("#samples video", "all => all.map(one => one.videoWidth)") == [64, 64]
+    assert page.inner_text("#samples .pair") == "step 0 (base)\nstep 2"
+    wait_for_videos(page, "#clips details[open] video")
+    assert texts(page, "#clips summary") == [
+        "2 exemplars", "1 regularization clip", "1 exemplar held out: never trained on",
+        "1 regularization clip held out: never trained on"]
+    assert "doing the V* spin" in page.inner_text("#clips")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.browser
+def test_markup_in_prompts_and_captions_is_harmless(open_page, held_out_run, tmp_path):
+    page = open_page(held_out_run / PAGE_NAME)
+    assert MARKUP in page.inner_text("#samples .caption")
+    assert page.evaluate("window.pwned ?? null") is None
+    assert page.evaluate("document.querySelectorAll('main b').length") == page.evaluate(
+        "document.querySelectorAll('figcaption b, .legend b').length")
+    run = RunPage(PlanStub(), tmp_path, 0)
+    run.clips = [{"role": "exemplar", "held_out": False, "num": 1, "clips": [
+        {"name": MARKUP, "url": "javascript%3Aalert(1)", "captions": [MARKUP], "size": [64, 64], "frames": 9,
+         "fps": 8, "window": 4, "windows": 6, "remarks": [MARKUP]}]}]
+    run.write("stopped", MARKUP)
+    page = open_page(tmp_path / PAGE_NAME)
+    assert page.inner_text("#clips .caption") == MARKUP and MARKUP in page.inner_text("#message")
+    assert page.evaluate("window.pwned ?? null") is None
+    page.expected_errors.clear()   # the clip is not there
+
+
+@pytest.mark.browser
+def test_page_of_a_run_that_was_killed_says_that_there_is_no_news(open_page, tmp_path, monkeypatch):
+    now = time.time()
+    monkeypatch.setattr("training.run_page.time.time", lambda: now - 3 * 3600)
+    RunPage(PlanStub(), tmp_path, 0).write()
+    page = open_page(tmp_path / PAGE_NAME)
+    assert page.inner_text("#state") == "no news"
+    assert "Nothing was written for 3 h 0 min." in page.inner_text("#message")
+    assert "--resume" in page.inner_text("#message code")
+
+
+@pytest.mark.browser
+def test_values_under_the_pointer_are_told(open_page, tmp_path):
+    run = RunPage(PlanStub(max_train_steps=5), tmp_path, 0)
+    for step in range(1, 6):
+        run.add(entry(step, loss=step / 10))
+    run.write("finished")
+    page = open_page(tmp_path / PAGE_NAME)
+    assert page.inner_text("#charts .legend") == "exemplars 0.5"
+    box = page.locator("#charts svg").first.bounding_box()
+    page.mouse.move(box["x"] + 55, box["y"] + 80)
+    assert "0.1" in page.inner_text("#charts .legend") and "step 1" in page.inner_text("#charts .legend")
+
+
+@pytest.mark.browser
+def test_turning_point_and_scores_are_marked(open_page, held_out_run, tmp_path):
+    run = shutil.copytree(held_out_run, tmp_path / "run")
+    for step, loss in enumerate([9, 7, 5, 3, 1, 1, 2, 3, 4, 5, 6], 3):
+        append_log(run, {**entry(step), "held_out_exemplar": loss / 1000})
+    page_file = RunPage(PlanStub(max_train_steps=20), run, 2)
+    page_file.write("stopped")
+    panel = {"title": "motion", "curves": [{"label": "probability", "points": [
+        [0, 0.1, 0.0, 0.2], [2, 0.7, None, None]]}]}
+    assert show_scores(run, {"step": 2, "reason": "motion 0.70 is the best", "panels": [panel]})
+    page = open_page(run / PAGE_NAME)
+    assert texts(page, "svg text.mark") == ["turns up after 8", "to use"]
+    assert "Step to use: 2; motion 0.70 is the best" in page.inner_text("#step-to-use")
+    assert page.inner_text("#state") == "stopped after step 2"
+    assert "--resume" in page.inner_text("#message code")
+    # a run that goes on keeps its scores
+    RunPage(PlanStub(max_train_steps=20), run, 2).write()
+    assert read_page(run)["scores"]["step"] == 2
+
+
+@pytest.mark.browser
+def test_runs_are_compared_on_one_page(open_page, held_out_run, baseline_run, run_main, tmp_path):
+    runs = [shutil.copytree(run, tmp_path / name)
+            for run, name in ((held_out_run, "one"), (baseline_run, "two"))]
+    code, out, err = run_main("train_model", "--compare", *runs)
+    assert code == 0 and out.strip() == f"open {(tmp_path / COMPARISON_NAME).as_uri()}", err
+    page = open_page(tmp_path / COMPARISON_NAME, viewport={"width": 360, "height": 900})
+    legend = texts(page, "#charts figure:first-child .legend > span")
+    assert [text.split()[0] for text in legend[:2]] == ["one", "two"]
+    rows = page.eval_on_selector_all("#differences tr",
+                                     "all => all.map(row => [...row.cells].map(one => one.textContent))")
+    assert rows[0] == ["", "one", "two"]
+    assert ["max_train_steps", "2", "4"] in rows and ["train_data.held_out", "1", "0"] in rows
+    assert not [row for row in rows[1:] if row[1] == row[2]]
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+# ----------------------------------------------------------------------------------------------- without one
+
+def test_comparison_names_every_folder_that_is_none(run_main, baseline_run, tmp_path):
+    code, _, err = run_main("train_model", "--compare", baseline_run, tmp_path / "a", tmp_path / "b")
+    assert code == 2 and err.count("is not the folder of a run") == 2
+    code, _, err = run_main("train_model", "--compare", baseline_run)
+    assert code == 2 and "--compare takes 2 to 8 runs, not 1" in err
+
+
+@pytest.mark.parametrize("num_steps", [300, 3000, 100_000])
+def test_page_of_a_long_run_stays_small(tmp_path, num_steps):
+    page = RunPage(PlanStub(max_train_steps=num_steps), tmp_path, 0)
+    for step in range(1, num_steps + 1):
+        page.curves.add(entry(step, loss=1 / step))
+        if step % 50 == 0:
+            page.held_out.add({"step": step, "held_out_exemplar": 1 / step})
+    page.step = num_steps
+    page.write("finished")
+    steps = read_page(tmp_path)["runs"][0]["curves"]["step"]
+    assert min(num_steps, MOST_POINTS / 2) <= len(steps) <= MOST_POINTS and steps[-1] == num_steps
+    assert (tmp_path / PAGE_NAME).stat().st_size < 130_000
+
+
+def test_points_are_means_and_the_same_whenever_they_were_added():
+    entries = [entry(step, loss=step) for step in range(1, 2501)]
+    whole = Curves(LOGGED, entries)
+    resumed = Curves(LOGGED, entries[:1700])
+    for one in entries[1700:]:
+        resumed.add(one)
+    assert whole.columns() == resumed.columns() and whole.length == 4
+    assert whole.columns()["exemplar"][:2] == [2.5, 6.5] and whole.columns()["step"][:2] == [4, 8]
+    assert "regularization" not in whole.columns()
+
+
+def test_values_that_are_not_finite_are_left_out():
+    curves = Curves(LOGGED, [{**entry(1), "grad_norm": None}, {**entry(2), "exemplar": float("nan")}])
+    assert curves.columns()["grad_norm"] == [None, 0.1] and curves.columns()["exemplar"] == [0.5, None]
+
+
+def test_held_out_loss_of_step_0_is_a_point():
+    curves = Curves(HELD_OUT, [{"step": 0, HELD_OUT[0]: 1.0}, entry(1), {**entry(2), HELD_OUT[0]: 0.5}])
+    assert curves.columns() == {"step": [0, 2], "held_out_exemplar": [1.0, 0.5]}
+
+
+@pytest.mark.parametrize("losses, turn", [
+    ([9, 7, 5, 3, 1, 1, 2, 3, 4, 5, 6], {"step": 5, "has_risen": True}),
+    ([9, 7, 5, 3, 2, 1.5, 1.2, 1.1, 1], {"step": 8, "has_risen": False}),
+    ([1, 1, 1, 1, 1, 1, 1, 1], {"step": 0, "has_risen": False}),
+    ([9, 1, 9, 1], None), ([], None), ([None] * 20, None)])
+def test_turning_point(losses, turn):
+    assert turning_point(range(len(losses)), losses) == turn
+
+
+def test_single_low_value_is_no_turning_point():
+    losses = [1 - step / 100 for step in range(40)]
+    losses[20] = 0.7
+    assert turning_point(range(40), losses) == {"step": 39, "has_risen": False}
+
+
+def test_sets_of_samples_are_few_with_the_first_and_the_last(tmp_path):
+    for step in range(0, 1000, 10):
+        folder = tmp_path / "samples" / f"step_{step:05d}"
+        folder.mkdir(parents=True)
+        (folder / "a 100% cat_seed7.mp4").touch()
+    listed = list_samples(tmp_path, "sks")
+    assert len(listed) == 24 and [listed[0]["step"], listed[-1]["step"]] == [0, 990]
+    assert listed[0]["videos"] == [{"file": "a%20100%25%20cat_seed7.mp4", "prompt": "a 100% cat", "seed": 7}]
+
+
+def test_run_that_fails_says_why_on_its_page(run_main, write_config, monkeypatch, tmp_path):
+    from training import step
+
+    losses = step.clip_losses
+    monkeypatch.setattr(step, "clip_losses", lambda *arguments: losses(*arguments) * float("nan"))
+    code, out, _ = run_main("train_model", "--config", write_config())
+    (run,) = (tmp_path / "results").glob("spin-*")
+    content = read_page(run)
+    assert code == 2 and content["state"] == "stopped" and "the loss is not finite" in content["reason"]
+    assert f"watch it: {(run / PAGE_NAME).as_uri()}" in out
+
+
+def test_pages_cost_at_most_a_hundredth_of_the_time_between_samples(tmp_path, monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr("training.run_page.time.monotonic", lambda: clock[0])
+    page, written = RunPage(PlanStub(), tmp_path, 0), []
+    page.write()
+    page.took = 0.5
+
+    def write():
+        written.append(page.step)
+        page.written = clock[0]
+
+    monkeypatch.setattr(page, "write", write)
+    for step in range(1, 201):
+        clock[0] += 1
+        page.add(entry(step))
+    assert written == [75, 150]   # 50 seconds apart, at multiples of 25 steps
+
+
+def test_log_and_page_of_the_run_agree(held_out_run):
+    content, log = read_page(held_out_run), read_log(held_out_run)
+    assert content["state"] == "finished" and content["step"] == log[-1]["step"] == 2
+    (run,) = content["runs"]
+    assert run["curves"]["exemplar"] == [float(f"{one['exemplar']:.4g}") for one in log if one["step"]]
+    assert run["held_out"]["held_out_exemplar"] == [float(f"{one['held_out_exemplar']:.4g}") for one in log]
+    assert content["config"]["max_train_steps"] == "2"
+
+
+def test_damaged_page_is_written_anew(tmp_path):
+    (tmp_path / PAGE_NAME).write_text("nonsense")
+    assert read_page(tmp_path) == {} and show_scores(tmp_path, {}) is None
+    RunPage(PlanStub(), tmp_path, 0).write()
+    assert read_page(tmp_path)["title"] == tmp_path.name
+
+
+@pytest.mark.parametrize("tag", ["script", "style"])
+def test_policy_names_script_and_style_by_their_hash(tag):
+    content = re.search(f"<{tag}>(.*?)</{tag}>", TEMPLATE, re.S)[1]
+    needed = f"{tag}-src 'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
+    assert needed in TEMPLATE, f"{PAGE_NAME} was edited: its policy needs {needed}"
+
+
+def test_page_names_no_address_and_no_markup_sink():
+    assert set(re.findall(r"\b(?:https?|wss?)://[^\s'\"]+", TEMPLATE)) == {"http://www.w3.org/2000/svg"}
+    assert not re.findall(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|Function\(", TEMPLATE)

@@ -1,0 +1,177 @@
+"""run.html in the folder of a run: what it has done so far, in one page that needs no network.
+
+The page is utils/run.html with a JSON block in it. It is written anew while the run goes on, and loads itself
+again. What the run folder does not say itself (the clips, the scores) is kept in the block.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from rendering.gallery import LIST_BLOCK, list_videos, write_page
+from training.clips import Clip
+from training.config import Config
+from training.config_help import written
+from training.config_loading import flat_config
+from training.curves import HELD_OUT, LOGGED, Curves, turning_point
+from training.run_folder import read_log
+from utils.commands import script_command
+from utils.errors import UserError
+from utils.prompts import with_identifiers
+
+if TYPE_CHECKING:   # it imports torch, and --compare should not wait for that
+    from training.plan import Plan
+
+PAGE_NAME = "run.html"
+WRITE_EVERY = 25       # steps
+MOST_SHARE = 0.01      # of the time that may be spent on writing pages between samples
+MOST_SETS = 24         # sets of samples that are shown: the first, the last, and some in between
+MOST_CLIPS = 60        # of a role
+SECONDS_TO_RELOAD = 5, 60
+
+
+class RunPage:
+    """The page of a run that trains."""
+
+    def __init__(self, plan: Plan, run: Path, start: int):
+        log = read_log(run)
+        self.run, self.config, self.start, self.step = run, plan.config, start, start
+        self.curves, self.held_out = Curves(LOGGED, log), Curves(HELD_OUT, log)
+        self.clips, self.scores = list_clips(plan, run), read_page(run).get("scores")
+        self.began, self.written, self.took = time.monotonic(), 0.0, 0.0
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Take a line of the log, and write the page every WRITE_EVERY steps, unless that would cost time."""
+        self.curves.add(entry)
+        self.held_out.add(entry)
+        self.step = entry["step"]
+        has_time = time.monotonic() - self.written > self.took / MOST_SHARE
+        if self.step % WRITE_EVERY == 0 and has_time:
+            self.write()
+
+    def write(self, state: str = "running", reason: str = "") -> None:
+        """Write the page. `state`: running, stopped or finished. `reason`: why it stopped, unless it was
+        asked to."""
+        began = time.monotonic()
+        write_page(self.run / PAGE_NAME, PAGE_NAME, {
+            "title": self.run.name, **self._state(state, reason),
+            "runs": [curves_of(self.run.name, self.curves, self.held_out)],
+            "samples": list_samples(self.run, self.config.placeholder_token), "clips": self.clips,
+            "scores": self.scores, "config": shown_config(self.config)})
+        self.written = time.monotonic()
+        self.took = self.written - began
+
+    def _state(self, state: str, reason: str) -> dict[str, Any]:
+        """Return where the run stands, when it will be through, and how to go on."""
+        num_done, last = self.step - self.start, self.config.max_train_steps
+        # with samples and checkpoints
+        seconds = (time.monotonic() - self.began) / num_done if num_done else None
+        shortest, longest = SECONDS_TO_RELOAD
+        return {"state": state, "reason": reason, "step": self.step, "max_train_steps": last,
+                "written": round(time.time()), "seconds_a_step": seconds and float(f"{seconds:.3g}"),
+                "seconds_left": seconds and round(seconds * (last - self.step)),
+                "reload": round(min(max(shortest, (seconds or 0) * WRITE_EVERY / 2), longest)),
+                "resume": script_command("train_model.py", "--resume", self.run)}
+
+
+@contextmanager
+def watched(plan: Plan, run: Path, start: int, is_writer: bool) -> Iterator[RunPage | None]:
+    """Give the page of a run, which is written at the start, and at the end with how the run ended.
+
+    Processes that do not write get None.
+    """
+    page = RunPage(plan, run, start) if is_writer else None
+    if page is None:
+        yield None
+        return
+    page.write()
+    try:
+        yield page
+    except BaseException as stop:
+        with suppress(UserError):   # what stopped the run says more
+            page.write("stopped", str(stop) if isinstance(stop, UserError) else "")
+        raise
+    page.write("finished")
+
+
+def curves_of(name: str, curves: Curves, held_out: Curves) -> dict[str, Any]:
+    """Return the curves of a run as the page draws them."""
+    columns = held_out.columns()
+    return {"name": name, "length": curves.length, "curves": curves.columns(), "held_out": columns,
+            "turn": turning_point(columns["step"], columns.get(HELD_OUT[0], []))}
+
+
+def list_samples(run: Path, token: str) -> list[dict[str, Any]]:
+    """Return [{step, folder, videos: [{file, prompt, seed}]}], with the steps in order.
+
+    `token`: the words that replaced V*, V2*, ..., which are shown as V*, V2*, ... again.
+    """
+    sets = {}
+    for video in list_videos(run / "samples") if (run / "samples").is_dir() else ():
+        folder, _, name = video["file"].rpartition("/")
+        if folder.startswith("step_") and folder[5:].isdecimal():
+            entry = {"file": quote(name), "prompt": with_identifiers(video["prompt"], token), "seed": video["seed"]}
+            sets.setdefault((int(folder[5:]), folder), []).append(entry)
+    listed = [{"step": step, "folder": f"samples/{quote(folder)}", "videos": videos}
+              for (step, folder), videos in sorted(sets.items())]
+    num, last = min(len(listed), MOST_SETS), len(listed) - 1
+    return [listed[round(index * last / (num - 1))] for index in range(num)] if num > 1 else listed
+
+
+def list_clips(plan: Plan, run: Path) -> list[dict[str, Any]]:
+    """Return {role, held_out, num, clips} for each part of the data, with its first MOST_CLIPS clips."""
+    parts = [("exemplar", False, plan.exemplars), ("regularization", False, plan.regularization),
+             *((role, True, clips) for role, clips in plan.held_out.items())]
+    token = plan.config.placeholder_token
+    return [{"role": role, "held_out": is_held_out, "num": len(clips),
+             "clips": [describe_clip(clip, run, token) for clip in clips[:MOST_CLIPS]]}
+            for role, is_held_out, clips in parts if clips]
+
+
+def describe_clip(clip: Clip, run: Path, token: str) -> dict[str, Any]:
+    """Return what the page shows of a clip. Its address is relative to the run, so that both can move."""
+    try:
+        url = quote(Path(os.path.relpath(clip.path.resolve(), run.resolve())).as_posix())
+    except ValueError:   # on another drive
+        url = clip.path.resolve().as_uri()
+    captions = [with_identifiers(caption, token) for caption in clip.captions]
+    return {"name": clip.path.name, "url": url, "captions": captions, "size": list(clip.size),
+            "frames": len(clip.frames), "fps": round(clip.fps, 3), "window": clip.window,
+            "windows": clip.num_windows, "remarks": list(clip.remarks)}
+
+
+def shown_config(config: Config) -> dict[str, str]:
+    """Return {key: value as it is written}, without what only says where this run goes on."""
+    return {key: written(value) for key, value in flat_config(config).items()
+            if key != "resume_from_checkpoint"}
+
+
+def read_page(run: Path) -> dict[str, Any]:
+    """Return the JSON block of the run's page; nothing if there is no page, or another one."""
+    before, after = LIST_BLOCK.split("{}")
+    try:
+        text = (run / PAGE_NAME).read_text(encoding="utf-8")
+        content = json.loads(text.partition(before)[2].partition(after)[0])
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def show_scores(run: Path, scores: dict[str, Any]) -> Path | None:
+    """Put the scores of a run's samples on its page, and return its path; None if the run has no page.
+
+    `scores`: {step, reason, panels: [{title, is_share, curves: [{label, points: [step, mean, low, high]}]}]}.
+    """
+    content = read_page(run)
+    if not content:
+        return None
+    samples = list_samples(run, content["config"]["placeholder_token"])
+    write_page(run / PAGE_NAME, PAGE_NAME, {**content, "scores": scores, "samples": samples})
+    return run / PAGE_NAME

@@ -1,0 +1,219 @@
+"""What `-m` of generate_pretrained.py names: the results of one run or of several, or a base as it is.
+
+It stands in this room because motion weights carry the config of their run.
+"""
+
+import argparse
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+# torch is imported in the functions that use it: wrong arguments should not wait for it
+from training.config import Config
+from training.config_loading import parse_config
+from utils.errors import UserError, attempt
+from utils.files import expanded, file_digest
+from utils.prompts import tokens_in
+
+if TYPE_CHECKING:
+    from models.motion_weights import MotionInfo
+
+DEFAULT_NUM_FRAMES = 16   # of a video of a base
+
+
+class NamedModel(NamedTuple):
+    """One -m."""
+
+    model: str                # what it names
+    strength: float | None    # None: that of --strength
+
+
+@dataclass(frozen=True)
+class Motion:
+    """A file of motion weights, and how strongly it is applied."""
+
+    named: str       # what -m says
+    path: Path
+    strength: float
+    info: "MotionInfo"
+    config: Config   # that it was trained with
+
+    @property
+    def shown(self) -> str:
+        """What a video says it was made with: the file, or the name of its repository on the hub."""
+        return str(self.path) if os.path.exists(self.named) else self.named
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the weights come from, and what they say about how to render with them."""
+
+    base: str                     # diffusers folder or hub id
+    adapter: str | None           # the same of its motion adapter, where the base is an image model
+    motions: tuple[Motion, ...]   # their changes add up; none: the base as it is
+    placeholder_token: str        # what V*, V2*, ... become
+
+    @property
+    def leading(self) -> Motion | None:
+        """The motion whose training decides how to render: the first one that learned from moving clips,
+        because an appearance knows no rate and no length."""
+        return next((motion for motion in self.motions if _has_moved(motion.config)),
+                    self.motions[0] if self.motions else None)
+
+    @property
+    def config(self) -> Config | None:
+        """The config that the leading motion was trained with."""
+        return self.leading and self.leading.config
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second at which the leading motion was learned."""
+        return self.leading and self.leading.info.fps
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height in pixels of the samples of the training run."""
+        wanted = self.config and self.config.validation_data
+        return (wanted.width, wanted.height) if wanted else None
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the samples of the training run."""
+        return self.config.validation_data.num_frames if self.config else DEFAULT_NUM_FRAMES
+
+    def record(self) -> dict[str, Any]:
+        """Return what videos and exported folders say of the motions: of several, lists in an order that does
+        not depend on the order of -m."""
+        facts = [{"motion": motion.shown, "motion_digest": file_digest(motion.path),
+                  "step": motion.info.step, "strength": motion.strength} for motion in self.motions]
+        facts.sort(key=lambda fact: (fact["motion_digest"], fact["strength"]))
+        if len(facts) < 2:
+            return facts[0] if facts else {}
+        return {key: [fact[key] for fact in facts] for key in facts[0]}
+
+
+def named_model(text: str) -> NamedModel:
+    """Parse an -m: MODEL or MODEL:STRENGTH. A path that is there is never cut at its colon."""
+    text = expanded(text)
+    model, colon, strength = text.rpartition(":")
+    if not colon or os.path.exists(text) or os.sep in strength:
+        return NamedModel(text, None)
+    try:
+        number = float(strength)
+    except ValueError:
+        number = math.nan
+    if not model or not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r}: {strength!r} is not a strength, and there is no such "
+                                         f"path. Write -m RUN:0.8")
+    return NamedModel(model, number)
+
+
+def find_source(named: Sequence[NamedModel], moved_base: str | None = None, adapter: str | None = None,
+                strength: float = 1.0, share_tokens: bool = False, may_download: bool = True) -> Source:
+    """Return what all -m together name. `moved_base` and `adapter`: where the base of the motions and its
+    motion adapter lie now, if they moved; `adapter` can also be that of an image model.
+    `strength`: of motions without one of their own. `share_tokens`: several motions may have the same token.
+    `may_download`: whether the hub is asked for what is not on this machine. Otherwise names on the hub pass
+    unchecked, for callers that stop anyway because something else is wrong.
+
+    Raises UserError with a line for each that is neither motion weights nor a base, and for motions that
+    cannot be combined.
+    """
+    from models.base_folder import has_own_motion
+
+    problems, motions, bases = [], [], []
+    for one in named:
+        motion = attempt(lambda one=one: find_motion_of(one, adapter, strength, may_download), None, problems)
+        motions += [motion] if motion else []
+        bases += [one] if motion is None else []
+    if problems:
+        raise UserError(*problems)
+    if bases and (len(named) == 1 or not may_download):
+        if may_download and bases[0].strength is not None:
+            raise UserError(f"-m {bases[0].model}:{bases[0].strength:g}: is a base, which has no strength.")
+        return Source(bases[0].model, adapter, (), Config.placeholder_token)
+    if bases:
+        raise UserError(f"-m {bases[0].model}: is a base, and several -m combine motions. The motions say "
+                        f"what their base is; if it has moved, say where with --base.")
+    for other in motions[1:]:
+        if other.info.base_fingerprint != motions[0].info.base_fingerprint:
+            raise UserError(f"{motions[0].path} was trained on {motions[0].info.base}, and {other.path} on "
+                            f"{other.info.base}, which has other weights. Combine motions of one base.")
+    if not adapter and not (moved_base and has_own_motion(moved_base)):
+        adapter = motions[0].config.motion_adapter_path
+    return Source(moved_base or motions[0].info.base, adapter, tuple(motions),
+                  combined_tokens(motions, share_tokens))
+
+
+def find_motion_of(named: NamedModel, adapter: str | None, default_strength: float,
+                   may_download: bool) -> Motion | None:
+    """Return the motion that an -m names; None if it names a base. `adapter` is that of an image model.
+
+    Raises UserError if it is neither motion weights nor a base.
+    """
+    from models.base_folder import HUB_ALIASES, check_base_folder, is_hub_id
+    from models.motion_weights import read_motion_info
+    from training.run_folder import find_motion
+
+    given = named.model
+    path = find_motion(given)
+    if path is None and is_hub_id(given):
+        path = find_on_hub(given, adapter, may_download)
+    if path and path.suffix != ".safetensors":
+        raise UserError(f"{given}: is not a motion.safetensors. Name a run folder, or the file of that name "
+                        f"in it.")
+    if path:
+        info = read_motion_info(path)
+        config, _ = parse_config(info.config, f"the config in {path}")
+        strength = default_strength if named.strength is None else named.strength
+        return Motion(given, path, strength, info, config)
+    if Path(given).is_dir():
+        problems = check_base_folder(Path(given), has_adapter=adapter is not None)
+        if problems and not (Path(given) / "model_index.json").exists():
+            raise UserError(f"{given}: holds neither motion weights nor a diffusers pipeline. Name a run "
+                            f"folder, a motion.safetensors, a base or a hub id.")
+        if problems:
+            raise UserError(*problems)
+    elif not is_hub_id(given) and given not in HUB_ALIASES:
+        raise UserError(f"{given}: does not exist. Name a run folder, a motion.safetensors, a base or a hub "
+                        f"id.")
+    return None
+
+
+def find_on_hub(name: str, adapter: str | None, may_download: bool) -> Path | None:
+    """Return the motion weights of the repository `name`, downloaded if need be; None if it has none, and
+    is a base. Raises UserError if there is no such repository, or it cannot be reached."""
+    from models.base_folder import find_base
+    from training.run_folder import MOTION_NAME
+    from utils.hub import download
+
+    if not may_download or attempt(lambda: find_base(name, download=False, adapter=adapter), None, []):
+        return None   # a base that is here already is not asked after
+    return download(name, MOTION_NAME)
+
+
+def combined_tokens(motions: Sequence[Motion], share: bool) -> str:
+    """Return the words that V*, V2*, ... become: the tokens of the motions, in their order.
+
+    Raises UserError if two motions of different runs have the same token, unless they may `share` it: a
+    prompt could ask for neither of them alone.
+    """
+    taken: dict[str, Motion] = {}
+    for motion in motions:
+        for token in tokens_in(motion.info.placeholder_token):
+            other = taken.setdefault(token, motion)
+            if other.info.config != motion.info.config and not share:   # two steps of one run mean the same
+                raise UserError(
+                    f"{other.path} and {motion.path}: both were taught the word {token!r}, so no prompt can "
+                    f"ask for one of them alone. Train one of them again with another placeholder_token, or "
+                    f"let them share the word with --share-tokens.")
+    return ",".join(taken)
+
+
+def _has_moved(config: Config) -> bool:
+    """Say whether a run learned from windows of several frames."""
+    data = config.train_data
+    return data.train_weights != "spatial" and config.dataset_types != ["image"] and data.n_sample_frames > 1
