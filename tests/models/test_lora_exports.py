@@ -16,7 +16,7 @@ from models.motion_weights import (
     save_motion,
 )
 from models.tunable import select_tunable, union
-from tests.models.test_lora import (
+from tests.low_rank import (
     ALPHA_TWICE,
     EMBEDS,
     INPUT,
@@ -146,7 +146,7 @@ def test_command_writes_the_lora_and_says_what_it_keeps(whole, run_main, tmp_pat
 def test_base_has_no_lora_to_export(tiny_base, run_main, tmp_path):
     path = tmp_path / "x.safetensors"
     code, _, err = run_main("generate_pretrained", "-m", tiny_base, "--export-lora", "3", path)
-    assert code == 2 and "is a base. Name the motion" in err and not list(tmp_path.iterdir())
+    assert code == 2 and "write the LoRA of one motion. Name it with -m." in err and not list(tmp_path.iterdir())
 
 
 # ----------------------------------------------------------------------------------------------- for ComfyUI

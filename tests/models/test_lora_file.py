@@ -1,0 +1,201 @@
+"""The file of low-rank updates: as diffusers writes it, where it is refused, and in stock diffusers."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from diffusers import UNet3DConditionModel
+from safetensors.torch import load_file, save_file
+
+from models.base import export_base, load_base
+from models.lora import base_shapes
+from models.lora_files import lora_weights
+from models.motion_weights import (
+    MotionInfo,
+    apply_motion,
+    read_motion_info,
+    save_motion,
+)
+from models.tunable import select_tunable, union
+from tests.conftest import ROOT
+from tests.low_rank import (
+    ALPHA_TWICE,
+    EMBEDS,
+    GROUPS,
+    INPUT,
+    info,
+    predicted,
+    tiny_motion_unet,
+    with_lora,
+)
+from utils.errors import UserError
+from utils.tensor_files import read_metadata, write_tensors
+
+
+@pytest.fixture
+def base(tiny_base):
+    return load_base(str(tiny_base))
+
+
+def test_keys_and_description_are_those_of_a_file_of_diffusers(lora_file, tiny_base, tmp_path):
+    """Written by diffusers 0.42 for the same layers of the same network."""
+    from diffusers.loaders import PeftAdapterMixin
+    from diffusers.loaders.lora_pipeline import StableDiffusionLoraLoaderMixin
+    from diffusers.training_utils import _collate_lora_metadata
+    from peft import LoraConfig, get_peft_model_state_dict
+
+    class WithLora(UNet3DConditionModel, PeftAdapterMixin):
+        pass
+
+    unet = WithLora.from_pretrained(tiny_base, subfolder="unet")
+    weights = lora_weights(base_shapes(unet), union(select_tunable(base_shapes(unet), GROUPS)))
+    layers = [name.removesuffix(".weight") for name in weights]
+    unet.add_adapter(LoraConfig(r=4, lora_alpha=8, target_modules=layers))
+    StableDiffusionLoraLoaderMixin.save_lora_weights(
+        tmp_path, unet_lora_layers=get_peft_model_state_dict(unet),
+        **_collate_lora_metadata({"unet": unet}))
+    (theirs,) = tmp_path.glob("*.safetensors")
+    ours = load_file(lora_file[0])
+    assert {key: tensor.shape for key, tensor in ours.items()} == {
+        key: tensor.shape for key, tensor in load_file(theirs).items()}
+    mine, written = (json.loads(read_metadata(path)["lora_adapter_metadata"])
+                     for path in (lora_file[0], theirs))
+    assert mine.keys() <= written.keys() and mine["unet.r"] == written["unet.r"] == 4
+    assert mine["unet.lora_alpha"] == written["unet.lora_alpha"] == 8
+
+
+def test_description_survives_the_file(base, lora_file):
+    assert read_motion_info(lora_file[0]) == info(base)
+
+
+def change_file(path, target, change, **metadata):
+    tensors = load_file(path)
+    change(tensors)
+    write_tensors(target, tensors, {**read_metadata(path), **metadata})
+    return target
+
+
+def settings(rank):
+    return json.dumps({"unet.r": rank, "unet.lora_alpha": 8.0})
+
+
+def first(tensors, matrix="lora_A"):
+    return next(key for key in sorted(tensors) if matrix in key)
+
+
+@pytest.mark.parametrize("change, metadata, words", [
+    (lambda tensors: tensors.pop(first(tensors)), {}, "lacks 1 tensors of"),
+    (lambda tensors: tensors.update({"unet.extra.lora_A.weight": torch.zeros(4, 4)}), {},
+     "1 tensors that are not of"),
+    (lambda tensors: tensors.update({first(tensors): torch.zeros(5, 32)}), {},
+     "is of rank 5, and its description says 4"),
+    (lambda tensors: tensors.update({first(tensors): torch.zeros(4, 7)}), {},
+     "has shape (4, 7), and this base needs"),
+    (lambda tensors: tensors[first(tensors)].fill_(torch.nan), {}, "not finite"),
+    (lambda tensors: None, {"lora_adapter_metadata": settings(8)},
+     "is of rank 4, and its description says 8"),
+    (lambda tensors: None, {"lora_adapter_metadata": settings(0)}, "its description is damaged (rank 0"),
+    (lambda tensors: None, {"lora_adapter_metadata": "{}"}, "its description is damaged"),
+    (lambda tensors: None, {"base_fingerprint": "another"}, "and this base has other weights"),
+    (lambda tensors: [tensors.update({f"unet.x{key}": tensors.pop(key)}) for key in list(tensors)], {},
+     "tensors belongs to a layer of this base"),
+])
+def test_misfits_are_refused_before_anything_is_touched(base, lora_file, tmp_path, change, metadata, words):
+    before, names = predicted(base.unet), list(base.unet.state_dict())
+    path = change_file(lora_file[0], tmp_path / "motion.safetensors", change, **metadata)
+    with pytest.raises(UserError, match=re.escape(words)):
+        apply_motion(base.unet, base.fingerprint, path)
+    assert list(base.unet.state_dict()) == names and torch.equal(predicted(base.unet), before)
+
+
+def test_flipped_bit_is_refused(base, lora_file, tmp_path):
+    content = bytearray(lora_file[0].read_bytes())
+    content[-100] ^= 1
+    (tmp_path / "motion.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match="is damaged"):
+        apply_motion(base.unet, base.fingerprint, tmp_path / "motion.safetensors")
+
+
+def test_lora_of_another_program_is_refused(lora_file, tmp_path):
+    save_file(load_file(lora_file[0]), tmp_path / "lora.safetensors")
+    with pytest.raises(UserError, match="holds no motion weights of this program"):
+        read_motion_info(tmp_path / "lora.safetensors")
+
+
+def test_earlier_versions_refuse_the_file_for_its_format(lora_file):
+    assert read_metadata(lora_file[0])["format"] not in ("motion-weights-1", "motion-weights-2")
+
+
+# ----------------------------------------------------------------------------------------- in stock diffusers
+
+def stock(folder, *lines: str) -> None:
+    """Run lines in a process that does not know this project, with as many threads as here."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=folder, env=environment,
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_lines_of_the_readme_load_a_lora_into_stock_zeroscope(tiny_base, lora_file, tmp_path):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```python\n(from diffusers import [^`]*PeftAdapterMixin[^`]*)```", text)
+    lines = lines.replace("cerspense/zeroscope_v2_576w", str(tiny_base)).replace(
+        "results/best-TIME/motion.safetensors", str(lora_file[0]))
+    stock(tmp_path, lines, """
+import torch
+def frames():
+    return pipe("a cat", num_frames=4, height=64, width=64, num_inference_steps=2, output_type="pt",
+                generator=torch.Generator().manual_seed(1)).frames
+first = frames()
+pipe.set_adapters("motion", 0.5)
+half = frames()
+pipe.set_adapters("motion", 1.0)
+pipe.fuse_lora()
+fused = frames()
+from safetensors.torch import save_file
+frames = dict(first=first, half=half, fused=fused)
+save_file({name: tensor.contiguous() for name, tensor in frames.items()}, "frames.safetensors")
+""")
+    theirs = load_file(tmp_path / "frames.safetensors")
+    for strength, name in ((1.0, "first"), (0.5, "half")):
+        base = load_base(str(tiny_base), fast_forms=False)
+        apply_motion(base.unet, base.fingerprint, lora_file[0], strength)
+        frames = base.pipeline("a cat", num_frames=4, height=64, width=64, num_inference_steps=2,
+                               output_type="pt", generator=torch.Generator().manual_seed(1)).frames
+        assert torch.equal(frames, theirs[name]), (frames - theirs[name]).abs().max()
+    differences = {name: (theirs[name] - theirs["first"]).abs().max() for name in ("fused", "half")}
+    assert differences["fused"] < 1e-4 < differences["half"]
+
+
+def test_unet_of_animatediff_predicts_the_same_with_the_loader_of_diffusers(tmp_path):
+    groups, trained = ["motion_modules", "attn2.to_k"], tiny_motion_unet()
+    matrices = with_lora(trained, groups=groups)
+    info = MotionInfo("b", "print", groups, "sks", 1, 8.0, "", {}, ALPHA_TWICE)
+    save_motion(tmp_path / "motion.safetensors", matrices, info, "fp32")
+    theirs, ours = tiny_motion_unet(), tiny_motion_unet()
+    theirs.load_lora_adapter(tmp_path, weight_name="motion.safetensors", prefix="unet", adapter_name="m")
+    apply_motion(ours, "print", tmp_path / "motion.safetensors")
+
+    def predict(unet):
+        with torch.no_grad():
+            return unet(INPUT, 100, EMBEDS.repeat_interleave(6, 0)).sample
+
+    assert torch.equal(predict(theirs), predict(ours)) and torch.equal(predict(trained.eval()), predict(ours))
+    assert (predict(tiny_motion_unet()) - predict(ours)).abs().max() > 1e-3
+
+
+def test_exported_folder_has_the_low_rank_updates_merged(base, lora_file, tiny_base, tmp_path):
+    apply_motion(base.unet, base.fingerprint, lora_file[0])
+    export_base(base, tmp_path / "folder")
+    before = load_file(tiny_base / "unet" / "diffusion_pytorch_model.safetensors")
+    after = load_file(tmp_path / "folder" / "unet" / "diffusion_pytorch_model.safetensors")
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    assert after.keys() == before.keys()
+    assert changed == set(lora_weights({name: tuple(t.shape) for name, t in before.items()},
+                                       union(select_tunable(before, GROUPS))))
+    unet = UNet3DConditionModel.from_pretrained(tmp_path / "folder", subfolder="unet").eval()
+    assert (predicted(unet) - lora_file[1]).abs().max() < 2e-5 * lora_file[1].abs().max()
