@@ -121,6 +121,10 @@ def test_rank_above_the_sides_of_a_matrix_is_filled_with_zeros():
     (["--export-lora", "4", "whole.safetensors"], "whole.safetensors: name a new file"),
     (["--export-comfy", "x.safetensors"],
      "holds whole weights. Make a LoRA of it first: --export-lora 32 FILE."),
+    (["--export-lora", "4", "x.safetensors", "--export-comfy", "y.safetensors"],
+     "argument --export-comfy: not allowed with argument --export-lora"),
+    (["--export", "folder", "--push-to-hub", "jo/x"],
+     "argument --push-to-hub: not allowed with argument --export"),
 ])
 def test_wrong_arguments_are_one_line_and_no_file(whole, run_main, monkeypatch, arguments, words):
     monkeypatch.chdir(whole.parent)
