@@ -108,6 +108,7 @@ def parse_args() -> argparse.Namespace:
         help="default: that of the training, where this device has it")
     add("--overwrite", action="store_true",
         help="replace videos of the same name that were made in another way")
+    add = parser.add_mutually_exclusive_group().add_argument   # what is made instead of videos
     add("--export", type=expanded_path, metavar="DIR",
         help="write a full diffusers pipeline folder instead of videos")
     add("--export-lora", nargs=2, metavar=("RANK", "FILE"),

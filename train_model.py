@@ -19,7 +19,7 @@ from pathlib import Path
 # in the functions that use them
 from training.config import Config
 from training.config_loading import examine_config
-from training.run_folder import CONFIG_NAME, create_run, find_run, hold_run, stretch_note, write_config
+from training.run_folder import CONFIG_NAME, create_run, find_run, hold_run, stretch_note
 from utils.commands import script_command
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import expanded
@@ -62,7 +62,6 @@ def main() -> None:
     accelerator, run = start(config, run)
     if accelerator.is_main_process:
         held = hold_run(run)   # noqa: F841 (the lock is held as long as this variable lives)
-        write_config(config, run)
     from models.base import enough_memory
     from training.loop import train
 

@@ -63,6 +63,7 @@ def hub_folder(model: str, index_name: str, check_index: Callable[[Path], list[s
     from huggingface_hub.errors import (
         EntryNotFoundError,
         HFValidationError,
+        HTTPError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
     )
@@ -86,5 +87,5 @@ def hub_folder(model: str, index_name: str, check_index: Callable[[Path], list[s
     except EntryNotFoundError as error:
         what = "diffusers pipeline" if index_name == INDEX_NAME else "motion adapter"
         raise UserError(f"{model}: has no {index_name} on the hub, so it is not a {what}.") from error
-    except OSError as error:
+    except (HTTPError, OSError) as error:
         raise UserError(f"{model}: could not be downloaded ({str(error).splitlines()[0]}).") from error

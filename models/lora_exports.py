@@ -33,6 +33,9 @@ def export_lora(unet: nn.Module, base_fingerprint: str, motion: Path, rank: int,
         raise UserError(f"{motion}: is a LoRA already, of rank {info.lora.rank}. Use it as it is.")
     shapes = {name: tuple(tensor.shape) for name, tensor in tuned.items()}
     layers, matrices, values, squared = set(lora_weights(shapes, tuned)), {}, {}, {}
+    if not layers:
+        raise UserError(f"{motion}: has no Linear layer and no convolution, and a LoRA can hold nothing "
+                        f"else. Use it as it is.")
     for name, tensor in progress(tuned.items()):
         change = strength * (tensor.float() - base[name].detach().float())
         squared[name], values[name] = change.double().square().sum().item(), torch.zeros(0)

@@ -163,6 +163,13 @@ def test_card_of_a_base_on_the_hub_names_it_and_shows_scores(finished_run):
     assert "a person doing the V* motion" in card and "## Samples" not in card
 
 
+def test_card_of_a_base_named_by_its_short_name_says_the_long_one(finished_run):
+    info = replace(read_motion_info(finished_run / "motion.safetensors"), base="zs")
+    card = model_card("jo/dance", info, load_config(finished_run / "config.yaml")[0], [], {})
+    assert yaml.safe_load(card.split("---\n")[1])["base_model"] == ["cerspense/zeroscope_v2_576w"]
+    assert "from_pretrained('cerspense/zeroscope_v2_576w')" in card and "is a folder" not in card
+
+
 def test_lines_for_diffusers_load_the_motion_of_an_image_model(finished_run, animatediff, monkeypatch,
                                                                tmp_path):
     _, images, adapter = animatediff

@@ -28,6 +28,7 @@ from training.run_folder import (
     remove_leftovers,
     remove_old_checkpoints,
     rewind_log,
+    write_config,
 )
 from training.run_page import PAGE_NAME, RunPage, watched
 from training.setup import Training, set_up
@@ -48,6 +49,7 @@ def train(plan: Plan, accelerator, run: Path) -> Path:
     start = load_newest(training)
     if accelerator.is_main_process:   # a killed process leaves half-written files, and a log ahead
         remove_leftovers(run)
+        write_config(config, run)   # not before the checkpoint is known to be of this base
         remove_old_checkpoints(run, config.keep_checkpoints)
         rewind_log(run, start or -1)   # the held-out loss of step 0 is logged too
 

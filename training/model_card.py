@@ -6,9 +6,10 @@ trained, and shows the samples and scores of the run.
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from models.base_folder import is_hub_id
+from models.base_folder import HUB_ALIASES, is_hub_id
 from models.motion_weights import MotionInfo
 from training.config import Config
 from training.config_loading import flat_config
@@ -29,6 +30,7 @@ def model_card(name: str, info: MotionInfo, config: Config, samples: Sequence[Pr
 
     `samples`: the prompts of the videos in the grid, in its order. `scores`: the measures of scores.json.
     """
+    info = replace(info, base=HUB_ALIASES.get(info.base, info.base))
     prompt = example_prompt(info, samples)
     parts = [front_matter(info, config), f"# {name.split('/')[1]}", summary(info), "## Use it",
              in_this_program(name, info, prompt), in_diffusers(name, info, config, prompt)]

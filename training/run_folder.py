@@ -30,8 +30,8 @@ FREE_TO_CHANGE = (
     "cached_latent_dir", "resume_from_checkpoint", "motion_dtype", "gradient_checkpointing",
     "keep_checkpoints", "held_out_steps", "push_to_hub",
     # clips and base may have moved: whether they are the same ones is checked by their content
-    "pretrained_model_path", "train_data.path", "train_data.class_path", "train_data.single_video_path",
-    "train_data.image_dir", "train_data.json_path", "train_data.video_dir",
+    "pretrained_model_path", "motion_adapter_path", "train_data.path", "train_data.class_path",
+    "train_data.single_video_path", "train_data.image_dir", "train_data.json_path", "train_data.video_dir",
 )
 
 

@@ -44,7 +44,7 @@ class RunPage:
         log = read_log(run)
         self.run, self.config, self.start, self.step = run, plan.config, start, start
         self.curves, self.held_out = Curves(LOGGED, log), Curves(HELD_OUT, log)
-        self.clips, self.scores = list_clips(plan, run), read_page(run).get("scores")
+        self.clips, self.scores = list_clips(plan, run), None
         self.began, self.written, self.took = time.monotonic(), 0.0, 0.0
 
     def add(self, entry: Mapping[str, Any]) -> None:
@@ -60,6 +60,7 @@ class RunPage:
         """Write the page. `state`: running, stopped or finished. `reason`: why it stopped, unless it was
         asked to."""
         began = time.monotonic()
+        self.scores = read_page(self.run).get("scores", self.scores)   # they may arrive while the run goes on
         write_page(self.run / PAGE_NAME, PAGE_NAME, {
             "title": self.run.name, **self._state(state, reason),
             "runs": [curves_of(self.run.name, self.curves, self.held_out)],

@@ -9,12 +9,13 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from huggingface_hub.errors import HTTPError
 from safetensors.torch import load_file, save_file
 
 from models.base import load_base
 from models.base_folder import check_base_folder, find_base, is_hub_id
 from models.base_parts import WEIGHTS, choose_weights
-from models.hub import adapter_files, files_to_download
+from models.hub import adapter_files, files_to_download, hub_folder
 from utils.errors import UserError
 
 PUBLISHED_UNET = ["models.unet_3d_condition", "UNet3DConditionModel"]
@@ -187,6 +188,16 @@ def test_of_an_image_model_and_an_adapter_only_what_is_needed_is_downloaded():
     assert adapter_files("someone/adapter", names) == ["config.json", "diffusion_pytorch_model.safetensors"]
     with pytest.raises(UserError, match="has no diffusion_pytorch_model.safetensors on the hub"):
         adapter_files("someone/adapter", ["config.json", "diffusion_pytorch_model.bin"])
+
+
+def test_network_that_fails_after_the_first_file_is_one_line(tmp_path, monkeypatch):
+    def fail(self, name):
+        raise HTTPError("connection refused")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: tmp_path / "model_index.json")
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", fail)
+    with pytest.raises(UserError, match="a/b: could not be downloaded .connection refused."):
+        hub_folder("a/b", "model_index.json", lambda index: [], files_to_download, download=True)
 
 
 def test_mistyped_path_is_not_asked_of_the_hub(tmp_path, monkeypatch):

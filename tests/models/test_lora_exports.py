@@ -121,6 +121,10 @@ def test_rank_above_the_sides_of_a_matrix_is_filled_with_zeros():
     (["--export-lora", "4", "whole.safetensors"], "whole.safetensors: name a new file"),
     (["--export-comfy", "x.safetensors"],
      "holds whole weights. Make a LoRA of it first: --export-lora 32 FILE."),
+    (["--export-lora", "4", "x.safetensors", "--export-comfy", "y.safetensors"],
+     "argument --export-comfy: not allowed with argument --export-lora"),
+    (["--export", "folder", "--push-to-hub", "jo/x"],
+     "argument --push-to-hub: not allowed with argument --export"),
 ])
 def test_wrong_arguments_are_one_line_and_no_file(whole, run_main, monkeypatch, arguments, words):
     monkeypatch.chdir(whole.parent)
@@ -141,6 +145,14 @@ def test_command_writes_the_lora_and_says_what_it_keeps(whole, run_main, tmp_pat
     code, _, err = run_main("generate_pretrained", "-m", path, "--export-comfy", other)
     assert code == 2 and "has no attention in motion modules" in err and err.count("\n") == 1
     assert {file.name for file in tmp_path.iterdir()} == {"whole.safetensors", "lora.safetensors"}
+
+
+def test_motion_of_norms_alone_has_no_lora(base, run_main, tmp_path):
+    path, whole = tmp_path / "x.safetensors", tmp_path / "norms.safetensors"
+    tuned = {name: tensor for name, tensor in base.unet.named_parameters() if ".norm1." in name}
+    save_motion(whole, tuned, MotionInfo(base.name, base.fingerprint, ["norm1"], "sks", 1, 8.0, CONFIG, {}), "fp32")
+    code, _, err = run_main("generate_pretrained", "-m", whole, "--export-lora", "3", path)
+    assert code == 2 and "has no Linear layer and no convolution" in err and not path.exists()
 
 
 def test_base_has_no_lora_to_export(tiny_base, run_main, tmp_path):

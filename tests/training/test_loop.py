@@ -402,8 +402,12 @@ def test_resume_with_moved_clips_and_base_goes_on(killed_run, train, write_confi
 
 
 def test_resume_on_another_base_is_refused(killed_run, run_main, other_base):
-    code, _, err = run_main("train_model", "--resume", killed_run(), f"pretrained_model_path={other_base}")
+    run = killed_run()
+    before = (run / "config.yaml").read_bytes()
+    code, _, err = run_main("train_model", "--resume", run, f"pretrained_model_path={other_base}",
+                            "max_train_steps=9")
     assert code == 2 and "was trained on another base" in err
+    assert (run / "config.yaml").read_bytes() == before
 
 
 def test_run_that_does_not_exist_cannot_be_resumed(run_main, write_config, tmp_path):

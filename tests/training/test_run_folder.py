@@ -149,7 +149,7 @@ def test_other_configuration_names_every_key_that_differs(config):
 def test_what_does_not_change_the_learning_may_differ(config):
     now = replace(config, checkpointing_steps=5, validation_steps=None, report_to="tensorboard",
                   output_dir="elsewhere", cached_latent_dir="cache", gradient_checkpointing=False,
-                  resume_from_checkpoint="latest",
+                  resume_from_checkpoint="latest", motion_adapter_path="moved",
                   validation_data=replace(config.validation_data, prompt=["a cat"], width=64))
     assert config_differences(config, now) == []
 

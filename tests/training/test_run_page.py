@@ -312,6 +312,14 @@ def test_log_and_page_of_the_run_agree(held_out_run):
     assert content["config"]["max_train_steps"] == "2"
 
 
+def test_scores_that_arrive_during_a_run_stay_on_its_page(tmp_path):
+    page = RunPage(PlanStub(), tmp_path, 0)
+    page.write()
+    show_scores(tmp_path, {"step": 25})
+    page.write()
+    assert read_page(tmp_path)["scores"] == {"step": 25}
+
+
 def test_damaged_page_is_written_anew(tmp_path):
     (tmp_path / PAGE_NAME).write_text("nonsense")
     assert read_page(tmp_path) == {} and show_scores(tmp_path, {}) is None
