@@ -179,7 +179,8 @@ def checkpoints(run: Path) -> list[Path]:
 def find_motion(path: str | Path) -> Path | None:
     """Return the file of motion weights for `path`: a file, a run folder or a checkpoint folder.
 
-    For a run that has not finished, it is the file of its newest checkpoint. None if there is no such file.
+    For a run that has not finished yet, it is the file of its newest checkpoint. A run that trains further has
+    its earlier result until the new one is whole. None if there is no such file.
     """
     path = Path(path)
     if path.is_file():

@@ -190,8 +190,12 @@ def find_on_hub(name: str, adapter: str | None, may_download: bool) -> Path | No
     from training.run_folder import MOTION_NAME
     from utils.hub import download
 
-    if not may_download or attempt(lambda: find_base(name, download=False, adapter=adapter), None, []):
-        return None   # a base that is here already is not asked after
+    if not may_download:
+        return None
+    problems: list[str] = []   # of a base that is here; whoever loads it says them
+    is_here = attempt(lambda: find_base(name, download=False, adapter=adapter), None, problems)
+    if is_here or problems:   # then the hub is not asked
+        return None
     return download(name, MOTION_NAME)
 
 

@@ -150,7 +150,8 @@ def test_command_writes_the_lora_and_says_what_it_keeps(whole, run_main, tmp_pat
 def test_motion_of_norms_alone_has_no_lora(base, run_main, tmp_path):
     path, whole = tmp_path / "x.safetensors", tmp_path / "norms.safetensors"
     tuned = {name: tensor for name, tensor in base.unet.named_parameters() if ".norm1." in name}
-    save_motion(whole, tuned, MotionInfo(base.name, base.fingerprint, ["norm1"], "sks", 1, 8.0, CONFIG, {}), "fp32")
+    info = MotionInfo(base.name, base.fingerprint, ["norm1"], "sks", 1, 8.0, CONFIG, {})
+    save_motion(whole, tuned, info, "fp32")
     code, _, err = run_main("generate_pretrained", "-m", whole, "--export-lora", "3", path)
     assert code == 2 and "has no Linear layer and no convolution" in err and not path.exists()
 

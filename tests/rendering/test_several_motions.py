@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file
 
 from models.base import load_base
@@ -191,6 +192,17 @@ def test_name_on_the_hub_is_not_taken_for_a_base_when_something_else_is_wrong(fo
     code, _, err = run_main("generate_pretrained", "-m", folder / "dance", "-m", "jo/jump:0.5",
                             "-p", "a\x07cat", "-o", tmp_path / "out")
     assert code == 2 and "has control characters" in err and len(err.strip().splitlines()) == 1
+
+
+def test_image_model_that_is_here_lacks_an_adapter_also_offline(animatediff, run_main, tmp_path, monkeypatch):
+    folder = tmp_path / "cache" / "models--jo--images"
+    shutil.copytree(animatediff[1], folder / "snapshots" / "0123")
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("0123")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    code, _, err = run_main("generate_pretrained", "-m", "jo/images", "-p", "a cat", "-o", tmp_path / "out")
+    assert code == 2 and "jo/images: is an image model" in err and err.count("\n") == 1
 
 
 def test_motions_of_an_image_model_are_combined(animatediff, run_main, tmp_path):

@@ -146,7 +146,7 @@ def test_markup_in_prompts_and_captions_is_harmless(open_page, held_out_run, tmp
 @pytest.mark.browser
 def test_page_of_a_run_that_was_killed_says_that_there_is_no_news(open_page, tmp_path, monkeypatch):
     now = time.time()
-    monkeypatch.setattr("training.run_page.time.time", lambda: now - 3 * 3600)
+    monkeypatch.setattr("training.run_page.time.time", lambda: now - 3 * 3600 - 20)   # it is rounded
     RunPage(PlanStub(), tmp_path, 0).write()
     page = open_page(tmp_path / PAGE_NAME)
     assert page.inner_text("#state") == "no news"
