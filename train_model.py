@@ -93,7 +93,7 @@ def parse_args() -> argparse.Namespace:
         help="ask five questions, write a config that answers them, and stop")
     add("--compare", nargs="+", type=expanded, metavar="RUN",
         help="write a page with the curves of several runs and what differs in their configs, and stop")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()   # key=value before and behind flags
     if args.frames and not args.dry_run:
         raise UserError("--frames writes what would be trained on, without training. Add --dry-run.")
     if args.resume and "=" in args.resume and not Path(args.resume).exists():

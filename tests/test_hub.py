@@ -120,6 +120,14 @@ def test_upload_that_fails_leaves_the_result_and_says_the_command(hub, script, s
     assert set(hub.repositories["jo/later"]) == {"motion.safetensors", "config.yaml", "README.md"}
 
 
+def test_card_that_is_there_is_kept_because_its_owner_may_have_added_to_it(pushed, hub, script):
+    hub.repositories["jo/again"] = {"README.md": b"---\nlicense: mit\n---\nMine"}
+    code, out, err = script("generate_pretrained", "-m", pushed, "--push-to-hub", "jo/again")
+    assert code == 0 and "README.md of jo/again is kept as it is" in out, err
+    assert hub.repositories["jo/again"]["README.md"].endswith(b"Mine")
+    assert "motion.safetensors" in hub.repositories["jo/again"]
+
+
 def test_login_is_checked_before_training(script, save_small_config, tmp_path):
     config = save_small_config(tmp_path, "push_to_hub=sam/dance", "train_data.n_sample_frames=900")
     code, _, err = script("train_model", "--config", config, "--dry-run")

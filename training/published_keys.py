@@ -20,8 +20,8 @@ UNSUPPORTED = {   # key -> what to do instead of switching it on
     "train_text_token": "The embedding of the token is not trained here. Set it to false: the captions name "
                         "the motion with V*, and cross-attention learns what it means.",
     "use_text_lora": "The text encoder stays frozen here. Set it to false.",
-    "use_unet_lora": "Another key switches it on here. Set it to false, and lora_rank: 16: what "
-                     "trainable_modules names then gets low-rank updates.",
+    "use_unet_lora": "Another key switches LoRA on here. Set it to false, and lora_rank: 16. The modules "
+                     "of trainable_modules then get low-rank updates.",
 }
 ALIASES = {"sampling": "train_data.sampling"}   # where the published program takes a key outside its section
 

@@ -11,7 +11,7 @@ from rendering.video_grid import write_grid
 from training.config_loading import parse_config
 from training.model_card import GRID_NAME, model_card
 from training.run_folder import CONFIG_NAME, MOTION_NAME, samples_dir
-from utils.hub import upload
+from utils.hub import CARD_NAME, upload
 from utils.prompts import Prompt
 from utils.video import probe
 
@@ -31,7 +31,7 @@ def publish(motion: Path, name: str) -> str:
     samples = list_videos(samples_dir(run, info.step))[:MOST_SAMPLES]
     prompts = [Prompt(video["seed"], video["prompt"]) for video in samples]
     files = {MOTION_NAME: motion, CONFIG_NAME: info.config.encode(),
-             "README.md": model_card(name, info, config, prompts, scores_of(run, info.step)).encode()}
+             CARD_NAME: model_card(name, info, config, prompts, scores_of(run, info.step)).encode()}
     with TemporaryDirectory() as folder:
         if samples:
             paths = [samples_dir(run, info.step) / video["file"] for video in samples]

@@ -12,6 +12,7 @@ from utils.errors import UserError
 
 # huggingface_hub is imported in the functions that use it: most commands never need it
 REPO_NAME = r"\w[\w.-]*/\w[\w.-]*"   # USER/NAME
+CARD_NAME = "README.md"
 LOGIN = "Log in with: hf auth login"
 
 
@@ -39,7 +40,7 @@ def check_upload(name: str) -> None:
 
 def upload(name: str, files: Mapping[str, Path | bytes], message: str) -> str:
     """Put {path in the repository: file or its content} into the model repository `name`, which is made if it
-    is not there. Return its address.
+    is not there. Return its address. A model card that is there is kept: its owner may have added to it.
 
     All files arrive in one commit, or none. Raises UserError if the hub does not take them.
     """
@@ -47,6 +48,9 @@ def upload(name: str, files: Mapping[str, Path | bytes], message: str) -> str:
 
     with explained(name):
         address = HfApi().create_repo(name, exist_ok=True)
+        if HfApi().file_exists(name, CARD_NAME):
+            print(f"README.md of {name} is kept as it is. Delete it there for a new one.")
+            files = {path: file for path, file in files.items() if path != CARD_NAME}
         HfApi().create_commit(name, [CommitOperationAdd(path, file if isinstance(file, bytes) else str(file))
                                      for path, file in files.items()], commit_message=message)
     return str(address)

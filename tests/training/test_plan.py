@@ -83,6 +83,11 @@ def test_everything_wrong_is_said_at_once(write_config, own_clips, own_base, tmp
     assert len(problems) == 6
 
 
+def test_keys_may_stand_on_both_sides_of_a_flag(write_config, run_main):
+    code, _, err = run_main("train_model", "--config", write_config(), "seed=a", "--dry-run", "max_train_steps=b")
+    assert code == 2 and "seed" in err and "max_train_steps" in err and len(err.splitlines()) == 2, err
+
+
 def test_script_says_everything_at_once_and_ends_with_2(write_config, own_clips, run_main, tmp_path):
     (own_clips[0] / "spin_1.mp4").write_bytes((own_clips[0] / "spin_1.mp4").read_bytes()[:-50])
     path = write_config("train_data.n_sample_frame=4", f"train_data.path={own_clips[0]}")
