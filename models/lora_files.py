@@ -99,17 +99,10 @@ def lora_misfits(path: Path, tensors: Mapping[str, Tensor], lora: Lora, shapes: 
     `shapes`."""
     names = union(select_tunable(shapes, groups))
     expected = {PREFIX + key: shape for key, shape in all_matrices(shapes, names, lora.rank).items()}
-    missing, unknown = sorted(expected.keys() - tensors), sorted(tensors.keys() - expected)
     if not expected.keys() & tensors:
         return [f"{path}: none of its {len(tensors)} tensors belongs to a layer of this base (the first is "
-                f"{(unknown or ['none'])[0]}). Use the base it was trained on."]
-    problems = []
-    if missing:
-        problems.append(f"{path}: lacks {len(missing)} tensors of {groups}, the first {missing[0]}. Copy it "
-                        f"again.")
-    if unknown:
-        problems.append(f"{path}: has {len(unknown)} tensors that are not of {groups}, the first "
-                        f"{unknown[0]}.")
+                f"{min(tensors, default='none')}). Use the base it was trained on."]
+    problems = wrong_names(path, expected, tensors, groups)
     for key in sorted(expected.keys() & tensors):
         tensor, shape = tensors[key], expected[key]
         rank = tensor.shape[key.endswith(".lora_B.weight")] if tensor.ndim > 1 else None
@@ -121,6 +114,19 @@ def lora_misfits(path: Path, tensors: Mapping[str, Tensor], lora: Lora, shapes: 
         elif not tensor.is_floating_point() or not tensor.isfinite().all():
             problems.append(f"{path}: {key} has values that are not finite numbers. Copy the file again.")
     return problems[:10]
+
+
+def wrong_names(path: Path, expected: Iterable[str], found: Iterable[str], groups: list[str]) -> list[str]:
+    """Return what is wrong with the names of a file's tensors, which should be `expected` for `groups`."""
+    missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    problems = []
+    if missing:
+        problems.append(f"{path}: lacks {len(missing)} tensors of {groups}, the first {missing[0]}. Copy it "
+                        f"again.")
+    if unknown:
+        problems.append(f"{path}: has {len(unknown)} tensors that are not of {groups}, the first "
+                        f"{unknown[0]}.")
+    return problems
 
 
 def squared_changes(trained: Mapping[str, Tensor], scale: float) -> dict[str, float]:

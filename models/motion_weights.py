@@ -21,6 +21,7 @@ from models.lora_files import (
     file_tensors,
     lora_misfits,
     squared_changes,
+    wrong_names,
 )
 from models.tunable import select_tunable, union
 from utils.devices import DTYPES
@@ -186,14 +187,7 @@ def movement(unet_files: list[Path], tensors: Mapping[str, Tensor], selected: Ma
 def _misfits(path: Path, tuned: Mapping[str, Tensor], parameters: Mapping[str, Tensor],
              groups: list[str]) -> list[str]:
     expected = set(union(select_tunable(parameters, groups)))
-    problems = []
-    missing, unknown = sorted(expected - set(tuned)), sorted(set(tuned) - expected)
-    if missing:
-        problems.append(f"{path}: lacks {len(missing)} tensors of {groups}, the first {missing[0]}. Copy it "
-                        f"again.")
-    if unknown:
-        problems.append(f"{path}: has {len(unknown)} tensors that are not of {groups}, the first "
-                        f"{unknown[0]}.")
+    problems = wrong_names(path, expected, tuned, groups)
     for name in sorted(expected & set(tuned)):
         if tuned[name].shape != parameters[name].shape:
             problems.append(f"{path}: {name} has shape {tuple(tuned[name].shape)}, the base "

@@ -82,7 +82,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def draw_stills(folder: Path, looks: Mapping[str, Look], scenes: list[Scene], man: str = "a man") -> None:
-    """Draw a still of each scene into `folder`, and write its caption beside it, in which `man` is the man."""
+    """Draw a still of each scene into `folder`, and write its caption beside it. `man` is the man in it."""
     folder.mkdir(parents=True, exist_ok=True)
     clips = draw_clips(len(scenes), 3, scenes=scenes, looks=looks).frames                # (n f h w c)
     for i, (scene, frames) in enumerate(zip(scenes, clips)):

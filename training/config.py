@@ -148,7 +148,7 @@ class Config:
         ["cross", "temporal", "temp_convs"], holds="names",
         needed="Nothing would train. The paper's set: [cross, temporal, temp_convs].")
     # train low-rank updates (LoRA) of this rank, of the Linear and convolution layers in these groups; 0:
-    # train the weights themselves. Low-rank updates take larger steps: about 1e-4 where the weights take 5e-6.
+    # train the weights themselves. Low-rank updates take larger steps: about 1e-4 where weights take 5e-6.
     lora_rank: int = setting(0, least=0)
     lora_alpha: float | None = setting(None, above=0)  # update: lora_alpha / lora_rank * B A; null: lora_rank
     lora_dropout: float = setting(0.0, least=0, below=1)  # of the input of A

@@ -84,7 +84,8 @@ def test_everything_wrong_is_said_at_once(write_config, own_clips, own_base, tmp
 
 
 def test_keys_may_stand_on_both_sides_of_a_flag(write_config, run_main):
-    code, _, err = run_main("train_model", "--config", write_config(), "seed=a", "--dry-run", "max_train_steps=b")
+    code, _, err = run_main("train_model", "--config", write_config(), "seed=a", "--dry-run",
+                            "max_train_steps=b")
     assert code == 2 and "seed" in err and "max_train_steps" in err and len(err.splitlines()) == 2, err
 
 

@@ -72,7 +72,8 @@ def test_file_that_crashes_the_decoder_is_named(clip, endless):
 def test_package_that_is_missing_is_named_and_not_the_file(clip, tmp_path, monkeypatch):
     (tmp_path / "decord.py").write_text("raise ModuleNotFoundError(\"No module named 'decord'\")")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))   # of the decoders that are started from now on
-    for wanted, said in ((lambda name: name, "No module named 'decord'"), (lambda name: None, "av is missing")):
+    for wanted, said in ((lambda name: name, "No module named 'decord'"),
+                         (lambda name: None, "av is missing")):
         monkeypatch.setattr(decoder, "find_spec", wanted)
         monkeypatch.setattr(decoder, "_free", [])
         with pytest.raises(UserError, match=rf"{said}.*pip install -r requirements.txt") as caught:
