@@ -78,8 +78,9 @@ def main() -> None:
     args.export_dir = args.export_dir or args.work_dir / "base"
     args.work_dir.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(mixed_precision=args.mixed_precision)
-    torch.backends.cudnn.benchmark = True   # batches keep their shapes, so a GPU looks for its fastest kernels
-    torch.set_float32_matmul_precision("high")   # where a GPU computes outside autocast
+    if accelerator.device.type == "cuda":
+        torch.backends.cudnn.benchmark = True   # batches keep their shapes: look for the fastest kernels
+        torch.set_float32_matmul_precision("high")   # outside autocast
     for name, size in SIZES["cuda" if accelerator.device.type == "cuda" else "cpu"].items():
         setattr(args, name, getattr(args, name) or size)
     stages = [args.work_dir / f"{stage}.pt" for stage in STAGE_ENDS]
