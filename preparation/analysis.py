@@ -13,7 +13,7 @@ import numpy as np
 from preparation.footage import small_frames
 from utils.errors import UserError
 from utils.files import digest_of, file_digest, replacing
-from utils.video import VideoInfo, probe
+from utils.video import VideoInfo, glance, probe
 
 VERSION = 1             # of what is measured; a cached file of another version is measured again
 THUMB = 16              # cells a side
@@ -58,8 +58,7 @@ def analyse(path: Path, cache: Path) -> Analysis:
 
     Raises UserError if the file cannot be read.
     """
-    info = probe(path)
-    digest = file_digest(path)
+    info, digest = glance(path), file_digest(path)
     kept = cache / f"{digest_of([digest, VERSION])[:24]}.npz"
     if not kept.exists():
         measured = _measure(path, info)
@@ -70,7 +69,9 @@ def analyse(path: Path, cache: Path) -> Analysis:
     ends = np.cumsum(arrays.pop("still_sizes"))
     pixels = arrays.pop("still_bytes").tobytes()
     stills = tuple(pixels[start:end] for start, end in zip((0, *ends[:-1]), ends, strict=True))
-    return Analysis(path, digest, info, info.fps, stills=stills, damage=str(arrays.pop("damage")), **arrays)
+    damage = str(arrays.pop("damage"))
+    info = probe(path) if damage else info   # as in `_measure`
+    return Analysis(path, digest, info, info.fps, stills=stills, damage=damage, **arrays)
 
 
 def _measure(path: Path, info: VideoInfo) -> dict[str, np.ndarray]:
@@ -95,6 +96,10 @@ def _measure(path: Path, info: VideoInfo) -> dict[str, np.ndarray]:
         if index >= len(stills) * info.fps / STILLS_PER_SECOND:
             stills.append(cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 75])[1])
         before = half
+    if complaints or not thumbs:
+        whole = probe(path)   # decodes all of it, and refuses what breaks off in the middle
+        if whole != info:
+            return _measure(path, whole)
     if not thumbs:
         raise UserError(f"{path}: no frame of it can be decoded. Remove it, or re-encode it as H.264.")
     return {"cuts": np.array(shots.cuts, np.int64), "thumbs": np.stack(thumbs), "changes": np.stack(changes),
@@ -130,8 +135,9 @@ class _ShotFinder:
 def _subject_change(before: np.ndarray, half: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """Return by how much each cell changes, in CHANGE_UNITs (16 16) uint8, if the camera had been still.
 
-    Where most of the picture changes by more than CAMERA_STILL, the picture before is moved as the camera moved
-    and made as bright as the new one, unless that leaves more change than `cells`, the change as recorded.
+    Where most of the picture changes by more than CAMERA_STILL, the picture before is moved as the camera
+    moved and made as bright as the new one, unless that leaves more change than `cells`, the change as
+    recorded.
     Noise, which all cells share, is subtracted.
     """
     import cv2

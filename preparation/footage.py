@@ -67,7 +67,7 @@ def find_footage(inputs: Sequence[Path], output: Path) -> list[Path]:
 
 
 def small_frames(path: Path, info: VideoInfo, complaints: list[str]) -> Iterator[np.ndarray]:
-    """Yield every frame scaled down to LONG_SIDE: uint8 (h * 3/2 w), the planes of YUV 4:2:0 as OpenCV has them.
+    """Yield every frame scaled down to LONG_SIDE: uint8 (h * 3/2 w), the planes of YUV 4:2:0 for OpenCV.
 
     The first h rows are the luma, in which 16 is black and 235 white.
     What ffmpeg finds damaged is added to `complaints`, one line. Raises UserError if the decoder stalls.
@@ -81,10 +81,12 @@ def small_frames(path: Path, info: VideoInfo, complaints: list[str]) -> Iterator
         try:
             while (pixels := _read(process.stdout, width * height * 3 // 2, path)) is not None:
                 yield np.frombuffer(pixels, np.uint8).reshape(height * 3 // 2, width)
+            code = process.wait(STALLED_SECONDS)
         finally:
             process.kill()
         errors.seek(0)
         said = errors.read(2000).decode(errors="replace").splitlines()[:1]
+        said = said or [f"ffmpeg ended with code {code}"] * bool(code)
         complaints += [re.sub(r"^(\[[^]]*\] *)+", "", line) for line in said]   # without addresses in memory
 
 
