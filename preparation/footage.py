@@ -25,6 +25,7 @@ from utils.video import CRF, VideoInfo, probe
 
 STALLED_SECONDS = 120   # without a frame, after which a decoder is given up
 SCALER = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"   # the quick ways darken by 2 grey levels
+MANY_PIXELS = 1e6       # of a frame, from which it is worth while that several threads decode
 LONG_SIDE = 256         # pixels of the frames that are analysed
 
 
@@ -74,7 +75,9 @@ def small_frames(path: Path, info: VideoInfo, complaints: list[str]) -> Iterator
     """
     scale = min(1, LONG_SIDE / max(info.width, info.height))
     width, height = (max(16, round(side * scale / 2) * 2) for side in (info.width, info.height))
-    command = [*_decode(path), "-vf", f"{_at_times(info.fps)},scale={width}:{height}:flags=area:out_range=tv",
+    threads = "0" if info.width * info.height > MANY_PIXELS else "1"   # 0 takes as many as there are cores
+    filters = f"{_at_times(info.fps)},scale={width}:{height}:flags=area:out_range=tv"
+    command = [*_decode(path, "-threads", threads), "-filter_threads", "1", "-vf", filters,
                "-pix_fmt", "yuv420p", "-f", "rawvideo", "-"]
     with tempfile.TemporaryFile() as errors, subprocess.Popen(
             command, bufsize=0, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as process:
@@ -82,6 +85,8 @@ def small_frames(path: Path, info: VideoInfo, complaints: list[str]) -> Iterator
             while (pixels := _read(process.stdout, width * height * 3 // 2, path)) is not None:
                 yield np.frombuffer(pixels, np.uint8).reshape(height * 3 // 2, width)
             code = process.wait(STALLED_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise _stalled(path) from None
         finally:
             process.kill()
         errors.seek(0)
@@ -162,10 +167,13 @@ def _read(pipe, num_bytes: int, path: Path) -> bytearray | None:
     pixels, filled = bytearray(num_bytes), 0
     while filled < num_bytes:
         if not select.select([pipe], [], [], STALLED_SECONDS)[0]:
-            raise UserError(f"{path}: gives no frame for {STALLED_SECONDS} s. "
-                            f"Remove it, or re-encode it as H.264.")
+            raise _stalled(path)
         got = pipe.readinto(memoryview(pixels)[filled:])
         if not got:
             return None
         filled += got
     return pixels
+
+
+def _stalled(path: Path) -> UserError:
+    return UserError(f"{path}: gives no frame for {STALLED_SECONDS} s. Remove it, or re-encode it as H.264.")
