@@ -82,8 +82,8 @@ def _measure(path: Path, info: VideoInfo) -> dict[str, np.ndarray]:
     for index, planes in enumerate(small_frames(path, info, complaints)):
         grey = planes[:len(planes) * 2 // 3]
         frame = cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420)
-        half = _resized(grey, grey.shape[1] // 2, grey.shape[0] // 2).astype(np.float32)
-        half = np.maximum(half - BLACK_LUMA, 0)
+        half = _resized(grey, grey.shape[1] // 2, grey.shape[0] // 2)
+        half = cv2.subtract(half, BLACK_LUMA).astype(np.float32)   # not below 0
         before = half if before is None else before
         cells = _resized(cv2.absdiff(before, half), THUMB, THUMB)
         steps.append(float(cells.max()))
@@ -150,7 +150,7 @@ def _subject_change(before: np.ndarray, half: np.ndarray, cells: np.ndarray) -> 
                                borderMode=cv2.BORDER_REPLICATE)
         moved *= cv2.mean(half)[0] / max(cv2.mean(moved)[0], 1)
         steadied = _resized(cv2.absdiff(moved, half), THUMB, THUMB)
-        cells = steadied if steadied.mean() < cells.mean() else cells
+        cells = steadied if steadied.sum() < cells.sum() else cells
     cells = np.maximum(cells - np.partition(cells.ravel(), NOISY)[NOISY], 0)
     return np.minimum(cells / CHANGE_UNIT, 255).astype(np.uint8)
 

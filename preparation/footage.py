@@ -25,6 +25,7 @@ from utils.video import CRF, VideoInfo, probe
 
 STALLED_SECONDS = 120   # without a frame, after which a decoder is given up
 SCALER = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"   # the quick ways darken by 2 grey levels
+PRESET = "veryfast"     # takes 0.4 times what x264's default takes; 49 dB instead of 50, in 5 % more bytes
 MANY_PIXELS = 1e6       # of a frame, from which it is worth while that several threads decode
 LONG_SIDE = 256         # pixels of the frames that are analysed
 
@@ -157,8 +158,9 @@ def _encode(index: int, cut: Cut, partial: Path) -> list[str]:
     graph = ["-filter_complex", "GRAPH"] if index == 0 else []
     return [*graph, "-map", f"[o{index}]", "-an", "-map_metadata", "-1",   # a phone's file says where it was
             "-r", str(_exact(cut.fps)),
-            "-c:v", "libx264", "-crf", str(CRF), "-colorspace", "bt709", "-color_primaries", "bt709",
-            "-color_trc", "bt709", "-color_range", "tv", "-movflags", "+faststart",
+            "-c:v", "libx264", "-preset", PRESET, "-crf", str(CRF), "-colorspace", "bt709",
+            "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv",
+            "-movflags", "+faststart",
             "-metadata", f"comment={json.dumps(cut.recipe, ensure_ascii=False)}", f"file:{partial}"]
 
 
