@@ -72,7 +72,8 @@ def describe_frame(captioner: Captioner, frame: np.ndarray) -> str:
     if len(asked) and torch.equal(tokens[:len(asked)], asked):
         tokens = tokens[len(asked):]
     text = processor.decode(tokens, skip_special_tokens=True)
-    return " ".join("".join(filter(str.isprintable, " ".join(text.split()))).split()).rstrip(". ")
+    printable = " ".join("".join(filter(str.isprintable, " ".join(text.split()))).split())
+    return re.split(r"(?<=[.!?])\s", printable)[0].rstrip(".!? ")   # one sentence, though more was said
 
 
 def with_motion(sentence: str, motion: str) -> str:

@@ -33,7 +33,7 @@ MODULE_OF = {"pillow": "PIL", "imageio-ffmpeg": "imageio_ffmpeg", "eva-decord": 
              "scenedetect-headless": "scenedetect", "opencv-python-headless": "cv2",
              "pytest-xdist": "xdist"}
 OPTIONAL = {"bitsandbytes", "compel"}   # asked for by a key or a prompt; a message says how to install it
-INDIRECT = {"tensorboard", "wandb"}  # through accelerate
+INDIRECT = {"tensorboard", "wandb", "tokenizers"}   # through accelerate, and transformers
 RUNNERS = {"xdist"}                  # by an option of pytest
 
 

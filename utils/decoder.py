@@ -35,6 +35,12 @@ def look(path: Path) -> dict[str, Any]:
         return _ask(process, path, "look")
 
 
+def glance(path: Path) -> dict[str, Any]:
+    """Return the fields of VideoInfo that `utils.looking.glance` finds. Raises UserError if that fails."""
+    with _decoder(path) as process:
+        return _ask(process, path, "glance")
+
+
 def comment(path: Path) -> str:
     """Return the comment field of a video. Raises UserError if the file cannot be opened."""
     with _decoder(path) as process:

@@ -23,7 +23,7 @@ import numpy as np
 from utils.containers import is_picture_file, is_text
 from utils.errors import INSTALL, UserError
 from utils.films import broken, open_video, read_film
-from utils.looking import check_whole, look
+from utils.looking import check_whole, glance, look
 from utils.pictures import read_pictures
 
 DECORD_FORMATS = ("mov", "matroska")
@@ -33,8 +33,8 @@ DECORD_WIDTH = 80   # pixels: decord stumbles over the rows of narrower frames
 def serve() -> None:
     """Answer requests {"path", "wanted", "seconds"} until there are no more.
 
-    `wanted`: "look", "comment", or {"indices", "is_plain"} for frames. A process that does not get on for
-    `seconds` ends itself, whatever the libraries are at.
+    `wanted`: "look", "glance", "comment", or {"indices", "is_plain"} for frames. A process that does not get
+    on for `seconds` ends itself, whatever the libraries are at.
     """
     answers = os.fdopen(os.dup(1), "wb")
     null = open(os.devnull, "w")
@@ -76,9 +76,9 @@ def answer(path: Path, wanted: str | dict,
            keep_alive: Callable[[], None]) -> tuple[dict, np.ndarray | None]:
     """Return what is to be said about a file, and its frames if any are wanted."""
     try:
-        if wanted == "look":
+        if wanted in ("look", "glance"):
             forget_complaints()
-            facts = look(path, keep_alive)
+            facts = (look if wanted == "look" else glance)(path, keep_alive)
             return {**facts, "damage": complaint() or facts.get("damage", "")}, None
         if wanted == "comment":
             return {"comment": comment(path)}, None

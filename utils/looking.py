@@ -1,4 +1,8 @@
-"""What is to be known of a video or picture before its frames are used, found by decoding all of it once."""
+"""What is to be known of a video or picture before its frames are used.
+
+    look      by decoding all of it once
+    glance    what its container says, for a caller that decodes all of it anyway
+"""
 
 from collections import Counter
 from fractions import Fraction
@@ -31,6 +35,8 @@ MILLISECOND, CENTISECOND, MICROSECONDS = Fraction(1, 1000), Fraction(1, 100), Fr
 ROUNDING = 2     # ticks by which distances are off in a container that counts in milliseconds or less
 # formats whose streams may be recordings put together, each with a clock of its own
 TIME_STARTS_ANEW = ("mpegts", "mpeg", "mpegvideo", "dv")
+# where a packet is a frame, and says when the frame is shown: formats, and codecs in them
+PACKETS_ARE_FRAMES = (("mov", "matroska"), ("h264", "hevc"))
 
 
 def check_whole(path: Path) -> None:
@@ -55,6 +61,47 @@ def look(path: Path, keep_alive=lambda: None) -> dict:
         raise UserError(f"{path}: claims {facts['fps']:.4g} frames a second, so when its frames are shown is "
                         f"unknown. Re-encode it as H.264.")
     return facts
+
+
+def glance(path: Path, keep_alive=lambda: None) -> dict:
+    """Return the fields of VideoInfo without `changes`, `comment` and `damage`, and decode one frame only.
+
+    Where the container does not tell them for sure, the file is looked at. Damage further on stays unseen.
+    Raises UserError if the file cannot be read.
+    """
+    check_whole(path)
+    facts = None if is_picture_file(path) else packet_facts(path, keep_alive)
+    return facts if facts and facts["fps"] <= MAX_FPS else look(path, keep_alive)
+
+
+def packet_facts(path: Path, keep_alive) -> dict | None:
+    """Return what the packets of a film say; None where its frames may be others than its packets."""
+    container, stream = open_video(path)
+    formats, codecs = PACKETS_ARE_FRAMES
+    with container:
+        if not container.format.name.startswith(formats) or stream.codec_context.name not in codecs:
+            return None
+        packets, frames = [], []
+        try:
+            for packet in container.demux(stream):
+                if packet.size and not packets:
+                    if not packet.is_keyframe:
+                        return None
+                    frames = stream.codec_context.decode(packet) + stream.codec_context.decode(None)
+                if packet.size:
+                    packets.append((packet.pts, packet.duration, packet.is_discard or packet.is_corrupt))
+                keep_alive()
+        except av.error.FFmpegError:
+            return None
+        if len(packets) < 2 or not frames or any(pts is None or is_odd for pts, _, is_odd in packets):
+            return None
+        packets.sort()
+        stamps = [pts for pts, _, _ in packets]
+        if len(set(stamps)) < len(stamps):
+            return None
+        width, height = displayed_size(frames[0], stream)
+        return {**_timeline(stamps, packets[-1][1], container, stream, []), "width": width, "height": height,
+                "is_plain": False}
 
 
 def look_at_pictures(path: Path, keep_alive) -> dict:
@@ -109,15 +156,20 @@ def look_at_film(path: Path, keep_alive) -> dict:
         if num_discarded := sum(packet.is_discard for packet in packets):
             notes.append(f"{num_discarded} more frames are recorded, which players do not show")
         stamps = in_order(stamps, decoded_at)
-        declared = [stream.average_rate, stream.base_rate, stream.guessed_rate]
-        facts = timeline_facts(stamps, duration, stream.time_base,
-                               ROUNDING if stream.time_base <= LONGEST_TICK else 0, declared,
-                               container.format.name in TIME_STARTS_ANEW, notes)
+        facts = _timeline(stamps, duration, container, stream, notes)
         plain = not (seen["interlaced"] or seen["sizes"]) and len(packets) == len(stamps) \
             and is_plain(first, stream, packets)
     damage = f"{seen['corrupt']} frames are incomplete" if seen["corrupt"] else ""
     return {**facts, "width": size[0], "height": size[1], "changes": changes, "is_plain": plain,
             "damage": damage, "comment": container.metadata.get("comment", "")}
+
+
+def _timeline(stamps: list[int | None], last_duration: int | None, container: av.container.InputContainer,
+              stream: av.VideoStream, notes: list[str]) -> dict:
+    declared = [stream.average_rate, stream.base_rate, stream.guessed_rate]
+    return timeline_facts(stamps, last_duration, stream.time_base,
+                          ROUNDING if stream.time_base <= LONGEST_TICK else 0, declared,
+                          container.format.name in TIME_STARTS_ANEW, notes)
 
 
 def in_order(stamps: list[int | None], decoded_at: list[int | None]) -> list[int | None]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from utils import decoder
 from utils.decoder import comment, decode, look
 from utils.errors import UserError
 from utils.files import free_space, replacing
@@ -55,6 +56,15 @@ def probe(path: Path) -> VideoInfo:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
     return _found(Path(path), status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def glance(path: Path) -> VideoInfo:
+    """Return what `probe` returns, but without damage and comment, mostly without decoding the video.
+
+    For a caller that decodes all of it itself. Where the container does not tell the times and the size for
+    sure, the video is decoded. Raises UserError if it cannot be read.
+    """
+    return VideoInfo.from_facts(decoder.glance(Path(path)))
 
 
 @functools.lru_cache(maxsize=64)

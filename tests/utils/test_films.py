@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.filmed import draw, ffmpeg, numbers_on, shown, write_source
 from utils.films import read_film
-from utils.video import VideoInfo, probe, read_frames, sampled_fps, sampled_frames
+from utils.video import VideoInfo, glance, probe, read_frames, sampled_fps, sampled_frames
 
 NUM_FRAMES = 48
 X265 = ["-c:v", "libx265", "-x265-params", "log-level=none:pools=1:open-gop=1:keyint=20"]
@@ -75,6 +75,25 @@ def test_lossless_cut_has_the_frames_that_a_player_shows(make, name, arguments):
     if path.suffix != ".mkv":   # which has no edit lists
         assert numbers[0] > 20
         assert any("more frames are recorded, which players do not show" in note for note in info.notes)
+
+
+@pytest.mark.parametrize("name, arguments, is_decoded", [
+    ("a.mp4", ["-c:v", "libx264"], False), ("a.mkv", ["-c:v", "libx264"], False),
+    ("turned.mov", ["-c:v", "libx264", "-aspect", 2], False), ("uneven.mp4", UNEVEN, False),
+    ("hevc.mp4", X265, False), ("a.avi", ["-c:v", "mpeg4"], True), ("a.gif", [], True),
+    ("a.ts", ["-c:v", "libx264"], True), ("a.webm", ["-c:v", "libvpx"], True)])
+def test_glance_finds_the_times_and_the_size_that_decoding_finds(make, name, arguments, is_decoded):
+    path = make(name, *arguments)
+    glanced, looked_at = glance(path), probe(path)
+    assert glanced == looked_at and glanced.rates == looked_at.rates
+    assert (glanced.seconds, glanced.end, glanced.tick) == (looked_at.seconds, looked_at.end, looked_at.tick)
+    assert bool(glanced.changes) == is_decoded
+
+
+def test_glance_decodes_where_packets_are_not_what_is_shown(make):
+    whole = make("whole.mp4", "-g", 20)
+    path = make("cut.mp4", "-t", 0.75, "-c", "copy", source=whole, before=("-ss", 1.1))
+    assert glance(path) == probe(path) and glance(path).changes
 
 
 def test_other_video_streams_and_cover_pictures_are_passed_over(make, source, tmp_path):
