@@ -141,16 +141,26 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
 
 
 def check_export_file(args: argparse.Namespace) -> list[str]:
-    """Return what is wrong with the arguments of an exported file. RANK becomes a number, FILE a path."""
-    problems, path = [], args.export_comfy
-    if args.export_lora:
-        rank, path = args.export_lora[0], expanded_path(args.export_lora[1])
-        args.export_lora = int(rank) if rank.isdecimal() else 0, path
-        if args.export_lora[0] < 1:
-            problems.append(f"--export-lora {rank}: the rank must be a whole number above zero, such as 16.")
+    """Return what is wrong with RANK and FILE of a LoRA to be written."""
+    rank, path = rank_and_file(args)
+    problems = []
+    if rank == 0:
+        problems.append(f"--export-lora {args.export_lora[0]}: the rank must be a whole number above zero, "
+                        f"such as 16.")
     if path.suffix != ".safetensors" or path.exists():
         problems.append(f"{path}: name a new file that ends in .safetensors.")
     return problems + check_writable(path.absolute().parent)
+
+
+def rank_and_file(args: argparse.Namespace) -> tuple[int | None, Path]:
+    """Return RANK and FILE of --export-lora, or None and FILE where --export-comfy keeps the LoRA's own rank.
+
+    0 stands for a RANK that is no whole number.
+    """
+    if args.export_comfy:
+        return None, args.export_comfy
+    rank, path = args.export_lora
+    return int(rank) if rank.isdecimal() else 0, expanded_path(path)
 
 
 def push(source: Source, name: str) -> None:
@@ -211,9 +221,8 @@ def export_file(source: Source, args: argparse.Namespace) -> None:
     if len(source.motions) != 1:
         raise UserError("--export-lora and --export-comfy write the LoRA of one motion. Name it with -m.")
     (motion,) = source.motions
-    base, path = load_base(source.base, adapter=source.adapter), args.export_comfy
-    if args.export_lora:
-        rank, path = args.export_lora
+    base, (rank, path) = load_base(source.base, adapter=source.adapter), rank_and_file(args)
+    if rank:
         report = export_lora(base.unet, base.fingerprint, motion.path, rank, path, motion.strength,
                              lambda tensors: tqdm(tensors, desc="decomposing", dynamic_ncols=True))
     else:
