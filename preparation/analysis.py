@@ -132,7 +132,7 @@ class _ShotFinder:
 def _detector_class():
     """Return AdaptiveDetector with a quicker way to its score, the mean change of hue, saturation and luma.
 
-    Should PySceneDetect no longer ask this method, its slower one gives the same score.
+    If a later PySceneDetect does not call this method, its own slower way gives the same score.
     """
     import cv2
     from scenedetect import AdaptiveDetector
@@ -153,8 +153,7 @@ def _subject_change(before: np.ndarray, half: np.ndarray, cells: np.ndarray) -> 
 
     Where most of the picture changes by more than CAMERA_STILL, the picture before is moved as the camera
     moved and made as bright as the new one, unless that leaves more change than `cells`, the change as
-    recorded.
-    Noise, which all cells share, is subtracted.
+    recorded. Noise, which all cells share, is subtracted.
     """
     import cv2
 

@@ -73,7 +73,7 @@ def describe_frame(captioner: Captioner, frame: np.ndarray) -> str:
         tokens = tokens[len(asked):]
     text = processor.decode(tokens, skip_special_tokens=True)
     printable = " ".join("".join(filter(str.isprintable, " ".join(text.split()))).split())
-    return re.split(r"(?<=[.!?])\s", printable)[0].rstrip(".!? ")   # one sentence, though more was said
+    return re.split(r"(?<=[.!?])\s", printable)[0].rstrip(".!? ")   # the first sentence alone
 
 
 def with_motion(sentence: str, motion: str) -> str:

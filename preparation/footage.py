@@ -26,7 +26,7 @@ from utils.video import CRF, VideoInfo, probe
 STALLED_SECONDS = 120   # without a frame, after which a decoder is given up
 SCALER = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"   # the quick ways darken by 2 grey levels
 PRESET = "veryfast"     # takes 0.4 times what x264's default takes; 49 dB instead of 50, in 5 % more bytes
-MANY_PIXELS = 1e6       # of a frame, from which it is worth while that several threads decode
+MANY_PIXELS = 1e6       # of a frame, above which several threads decode
 LONG_SIDE = 256         # pixels of the frames that are analysed
 
 
@@ -76,7 +76,7 @@ def small_frames(path: Path, info: VideoInfo, complaints: list[str]) -> Iterator
     """
     scale = min(1, LONG_SIDE / max(info.width, info.height))
     width, height = (max(16, round(side * scale / 2) * 2) for side in (info.width, info.height))
-    threads = "0" if info.width * info.height > MANY_PIXELS else "1"   # 0 takes as many as there are cores
+    threads = "0" if info.width * info.height > MANY_PIXELS else "1"   # 0: one for each core
     filters = f"{_at_times(info.fps)},scale={width}:{height}:flags=area:out_range=tv"
     command = [*_decode(path, "-threads", threads), "-filter_threads", "1", "-vf", filters,
                "-pix_fmt", "yuv420p", "-f", "rawvideo", "-"]

@@ -162,8 +162,10 @@ def render_all(questions: list[Question], motion: Path | None, args: argparse.Na
 
 def see(recognizer: MotionRecognizer, clip: ImageTextModel,
         frames: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return character, number, place and motion of videos (n f h w c) as indices (n), those of
-    `shown_labels`, and the probabilities (n k) of the recognizer's labels."""
+    """Return what is seen in videos (n f h w c), and the probabilities (n k) of the recognizer's labels.
+
+    Seen are character, number, place and motion, each as the indices (n) that `shown_labels` uses.
+    """
     probabilities = classify_motion(recognizer, frames)
     seen = read_scenes(match_captions(clip, frames, scene_captions()))
     order = np.array([MOTIONS.index(label) for label in recognizer.labels])

@@ -45,7 +45,7 @@ class Clip:
 
     @property
     def is_read_as_ever(self) -> bool:
-        """Whether earlier versions read the same pixels, so that what they cached is right."""
+        """Say whether earlier versions read the same pixels, so that the latents they cached are right."""
         return self.info.is_plain and all(b - a <= 1 for a, b in zip(self.frames, self.frames[1:]))
 
 
@@ -55,8 +55,8 @@ def find_clips(config: Config, stride: int, cache_dir: Path | None = None,
     """Return the exemplar clips and the regularization clips of a run, each sorted by name.
 
     `stride`: pixels per cell of the network's coarsest level. `cache_dir`: where to keep what was found in
-    files. `progress`: as for `look_at_clips`. `unknown_keys`: keys whose value in the config is wrong. What
-    depends on them is not checked. Raises UserError with a line for everything that is wrong with any clip.
+    files. `progress`: as for `look_at_clips`. `unknown_keys`: keys whose value in the config is wrong: checks
+    that depend on them are skipped. Raises UserError with a line for everything wrong with any clip.
     """
     problems, clips = [], {"exemplar": [], "regularization": []}
     if "dataset_types" in unknown_keys:
@@ -148,7 +148,7 @@ def trained_frames(listed: ListedClip, info: VideoInfo, fps: float,
                    window: int) -> tuple[tuple[int, ...], float]:
     """Return the numbers of the frames that are trained on, and how many of them a second has.
 
-    Of a part of a file, they are the frames from its first one to its end, and at least a `window` of them.
+    For a part of a file, these are the frames from the part's first to its end, but at least a `window`.
     Raises UserError if the file has no such frame.
     """
     frames, rate = sampled_frames(info, fps), sampled_fps(info, fps)
@@ -174,7 +174,7 @@ def caption_remarks(captions: tuple[str, ...], role: str, token: str) -> list[st
 
 
 def count_frozen(info: VideoInfo, frames: tuple[int, ...]) -> int:
-    """Count the frames that show the same picture as the one before, of those in `frames`.
+    """Count the frames in `frames` that show the same picture as the frame before.
 
     The sum of all changes between two frames is never less than their difference, so no frame that shows
     something else is counted.

@@ -1,4 +1,4 @@
-"""The curves of several runs laid over each other, with what differs in their configs: one page, offline."""
+"""One offline page with the curves of several runs, and the keys of their configs that differ."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def differences(configs: list[dict[str, str]]) -> list[list[str]]:
 
 
 def short_names(runs: list[Path]) -> list[str]:
-    """Return the names of the folders, with those above them where names are the same."""
+    """Return the names of the folders, or their whole paths if two names are the same."""
     names = [run.name for run in runs]
     return names if len(set(names)) == len(names) else [str(run) for run in runs]
 

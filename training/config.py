@@ -68,11 +68,11 @@ class TrainData:
     sampling: str = setting("high-level", choices=("uniform", "high-level", "low-level"))
     # all: windows (temporal means the same); spatial: single frames, for appearance
     train_weights: str = setting("all", choices=("all", "spatial", "temporal"))
-    # the layers that a window of one frame goes through: all, or spatial: those along time are skipped, and
-    # must not train
+    # the layers that a window of one frame goes through: all, or spatial, which skips the temporal layers.
+    # Skipped layers must not train
     single_frame_layers: str = setting("all", choices=("all", "spatial"))
     allow_short_clips: bool = False  # repeat the last frame of a clip that is shorter than a window
-    # exemplars that never train, and as many regularization clips: their loss is measured every
+    # number of exemplars that never train, and of regularization clips too: their loss is measured every
     # held_out_steps. The seed and the clips' names choose them
     held_out: int = setting(0, least=0)
 
@@ -87,7 +87,7 @@ class TrainData:
     json_path: str | None = setting(None, is_path=True, datasets=["json"])
     json_data: Any = setting(None, holds="data", datasets=["json"])  # of json: the content of such a file
     video_dir: str | None = setting(None, is_path=True, datasets=["json"])  # of json: folder of its clips
-    vid_data_key: str = setting("video_path", datasets=["json"])  # of json: what it calls the path of a clip
+    vid_data_key: str = setting("video_path", datasets=["json"])  # of json: its key for the path of a clip
 
     # of single_video and image: read caption files; false: only the prompts of this config
     use_caption: bool = setting(True, datasets=["single_video", "image"])
@@ -177,7 +177,8 @@ class Config:
     adam_beta2: float = setting(0.999, least=0, below=1)  # decay of the running mean of squared gradients
     adam_weight_decay: float = setting(1e-2, least=0)     # decoupled, times the learning rate
     adam_epsilon: float = setting(1e-8, above=0)   # keeps the division by small gradients finite
-    max_grad_norm: float = setting(1.0, above=0)   # to which the gradient of all trained tensors is clipped
+    # norm to which the gradient of all trained tensors is clipped
+    max_grad_norm: float = setting(1.0, above=0)
     use_8bit_adam: bool = False  # needs the package bitsandbytes and an NVIDIA GPU
 
     # what the network computes in; null: the best that the device has
@@ -193,7 +194,7 @@ class Config:
     # validation_data.before_training is about step 0
     validation_steps: Any = setting([1000, 2000, 3000], holds="steps")
     held_out_steps: int = setting(50, above=0)  # measure the loss of train_data.held_out every so many steps
-    keep_checkpoints: int | None = setting(None, above=0)  # keep only so many, the newest; null: all
+    keep_checkpoints: int | None = setting(None, above=0)  # number of newest checkpoints to keep; null: all
     motion_dtype: str = setting("fp16", choices=("fp16", "fp32"))  # of motion.safetensors; fp32 doubles it
     # the same as --resume: latest, or the folder of a run; null: a new run
     resume_from_checkpoint: str | None = setting(None, is_path=True)

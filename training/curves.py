@@ -8,7 +8,7 @@ MOST_POINTS = 1000
 LOGGED = ("exemplar", "regularization", "lr", "grad_norm", "seconds")
 HELD_OUT = ("held_out_exemplar", "held_out_regularization")   # logged every held_out_steps
 SMOOTHED_OVER = 5     # measurements of the held-out loss
-LEAST_RISE = 0.01     # of the smoothed held-out loss above its minimum, relative, to be called one
+LEAST_RISE = 0.01     # of the smoothed held-out loss, relative to its minimum, that counts as a rise
 
 
 class Curves:

@@ -79,7 +79,7 @@ class Source:
 
 
 def _exemplar_sources(data: TrainData, types: list[str]) -> list[Source]:
-    """Return the folders and files of the exemplars. What has no key of its own is in train_data.path."""
+    """Return the folders and files of the exemplars. A type whose own key is unset takes train_data.path."""
     kinds = {"folder": ("path", VIDEO_SUFFIXES), "single_video": ("single_video_path", VIDEO_SUFFIXES),
              "image": ("image_dir", IMAGE_SUFFIXES)}
     sources = {}

@@ -1,5 +1,7 @@
-"""Clips that never train, so that their loss says what the training loss cannot: whether the run still
-learns the motion, or only its clips by heart."""
+"""Choosing the clips that never train.
+
+Their loss says whether the run still learns the motion, or only its clips by heart. The training loss cannot.
+"""
 
 from training.clips import Clip
 from training.config import Config
@@ -13,7 +15,8 @@ def set_apart(config: Config, exemplars: list[Clip],
 
     As many regularization clips are held out as exemplars, and fewer where none would be left to train on. A
     file is held out whole: other clips of the same content do not train either, in neither role. Which files
-    are held out depends on the seed and their names alone, so that a clip more changes little.
+    are held out depends on the seed and their names alone, so that adding a clip changes little.
+
     Raises UserError if no exemplar is left.
     """
     num, by_digest = config.train_data.held_out, {clip.digest: clip for clip in reversed(exemplars)}

@@ -1,8 +1,8 @@
 """The loss of the clips that never train, at noise and timesteps that are the same all along the run.
 
-So the loss of one step can be compared with that of another, which the training loss allows only on average.
-Measuring draws nothing from global random state and touches no weight. All processes compute it together,
-because FSDP gathers weights in every pass.
+The loss of one step can therefore be compared with the loss of another. Training losses can be compared only
+on average. Measuring draws nothing from global random state and touches no weight. All processes compute it
+together, because FSDP gathers weights in every pass.
 Shapes: t timesteps, c latent channels, f frames, h w latent cells, n tokens, d text width.
 """
 

@@ -67,7 +67,7 @@ def _look(path: Path, cache_dir: Path | None) -> tuple[str, VideoInfo] | UserErr
 
 
 def _read_entry(path: Path) -> VideoInfo | None:
-    """Return what was found; None if it is not there or not as it was written."""
+    """Return the facts kept in a cache file; None if the file is missing or damaged."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["digest"] == digest_of([path.stem, content["found"]]):
@@ -76,6 +76,6 @@ def _read_entry(path: Path) -> VideoInfo | None:
 
 
 def _write_entry(path: Path, info: VideoInfo) -> None:
-    found = json.loads(json.dumps(asdict(info)))   # tuples as the lists they are read back as
-    with suppress(UserError):   # a folder that cannot be written is told of elsewhere
+    found = json.loads(json.dumps(asdict(info)))   # tuples become lists, as when read back
+    with suppress(UserError):   # make_plan reports a folder that cannot be written
         write_json(path, {"found": found, "digest": digest_of([path.stem, found])})

@@ -1,7 +1,7 @@
 """`train_model.py --new-config FILE`: five questions, and a commented config that passes --dry-run.
 
-Every answer is checked at once. The answers come from the terminal, or line by line from whatever stands in
-its place. Nothing is written before all is answered.
+Every answer is checked at once. The answers come from standard input, one a line. Nothing is written before
+all questions are answered.
 """
 
 import importlib.util

@@ -105,9 +105,9 @@ def make_plan(config: Config, download: bool = True, known_problems: Sequence[st
               run: Path | None = None, unknown_keys: Collection[str] = ()) -> Plan:
     """Check everything a run of `config` depends on. Raises UserError with a line for each problem.
 
-    `known_problems` of the config itself are reported together with the rest. What depends on
-    `unknown_keys`, keys of the config whose value is wrong, is not checked. `run` is the folder of a run that
-    is resumed. A base on the hub is downloaded after all other checks: nobody wants to wait for gigabytes to
+    `known_problems` of the config itself are reported together with the rest. `unknown_keys` are keys
+    whose value is wrong: checks that depend on them are skipped. `run` is the folder of a run that is
+    resumed. A base on the hub is downloaded after all other checks: nobody wants to wait for gigabytes to
     learn of a broken clip.
     """
     problems = list(known_problems)
@@ -124,8 +124,10 @@ def make_plan(config: Config, download: bool = True, known_problems: Sequence[st
 
 
 def find_folders(config: Config, download: bool) -> tuple[Path | None, Path | None]:
-    """Return the folders of the base and of its motion adapter, if it has one; twice None if one of them is
-    on the hub and not to be downloaded."""
+    """Return the folders of the base and of its motion adapter, if it has one.
+
+    Both are None if one of the two is on the hub and is not to be downloaded.
+    """
     folder = find_base(config.pretrained_model_path, download=download, adapter=config.motion_adapter_path)
     adapter = find_adapter(config.motion_adapter_path, folder, download=download) if folder else None
     return (folder, adapter) if adapter or not config.motion_adapter_path else (None, None)
@@ -167,7 +169,7 @@ def _checked_plan(config: Config, folders: tuple[Path | None, Path | None], prob
 
 
 def cache_dir(config: Config) -> Path:
-    """Return the folder of what is costly to make again."""
+    """Return the folder that keeps encoded clips and captions, and the facts found in clip files."""
     return Path(config.cached_latent_dir or Path(config.output_dir) / "cache")
 
 
@@ -199,8 +201,10 @@ def check_num_frames(config: Config, most: int | None) -> list[str]:
 
 def check_single_frames(config: Config, clips: Iterable[Clip],
                         selected: Mapping[str, list[str]]) -> list[str]:
-    """Return a problem if temporal layers are to train that single frames skip: they would get no
-    gradient."""
+    """Return a problem if single frames skip temporal layers that are to train.
+
+    A skipped layer gets no gradient.
+    """
     is_skipped = (config.train_data.single_frame_layers == "spatial"
                   and any(clip.window == 1 for clip in clips))
     if not is_skipped or not temporal_names(union(selected)):
@@ -251,9 +255,9 @@ def sample_fps(plan: Plan) -> float:
 def step_footprints(plan: Plan) -> dict[tuple[bool, bool], Footprint]:
     """Return the ways to take a step, (apart, recompute), fastest first, with the memory each takes.
 
-    Recomputing costs more time than two passes, so it comes last. Recomputed activations may fit together
-    again. On a CPU two passes cost no time, so it always takes two. `gradient_checkpointing` decides on
-    recomputing.
+    Recomputing costs more time than two passes, so it comes last. With recomputing, one pass for exemplars
+    and regularization together may fit again. On a CPU two passes cost no extra time, so a CPU always takes
+    two. `gradient_checkpointing` decides on recomputing where it is set.
     """
     given = plan.config.gradient_checkpointing
     apart = [bool(plan.regularization)]

@@ -96,12 +96,12 @@ def is_finished(run: Path) -> bool:
 
     try:
         return read_motion_info(run / MOTION_NAME).step >= load_config(run / CONFIG_NAME)[0].max_train_steps
-    except UserError:   # not ours to judge; it stays as it is
+    except UserError:   # a result that cannot be read is left alone
         return True
 
 
 def _check_trains_further(run: Path, config: Config) -> None:
-    """Raise UserError unless `config` asks a finished run for more steps, and it has kept what they need."""
+    """Raise UserError unless `config` asks a finished run for more steps and the run kept a checkpoint."""
     if config.max_train_steps <= load_config(run / CONFIG_NAME)[0].max_train_steps:
         raise UserError(f"{run}: has finished; its result is {run / MOTION_NAME}. Nothing to resume. To "
                         f"train it further, add a larger max_train_steps.")
@@ -111,7 +111,7 @@ def _check_trains_further(run: Path, config: Config) -> None:
 
 
 def stretch_note(run: Path, config: Config) -> list[str]:
-    """Return a line that says so if `config` stretches the schedule of the learning rate of `run`."""
+    """Return a note if `config` stretches the learning rate schedule of `run`; otherwise nothing."""
     before = load_config(run / CONFIG_NAME)[0].max_train_steps
     if config.lr_scheduler not in STRETCHED or config.max_train_steps <= before:
         return []
@@ -179,8 +179,8 @@ def checkpoints(run: Path) -> list[Path]:
 def find_motion(path: str | Path) -> Path | None:
     """Return the file of motion weights for `path`: a file, a run folder or a checkpoint folder.
 
-    For a run that has not finished yet, it is the file of its newest checkpoint. A run that trains further has
-    its earlier result until the new one is whole. None if there is no such file.
+    For a run that has not finished yet, it is the file of its newest checkpoint. A run that trains further
+    has its earlier result until the new one is whole. None if there is no such file.
     """
     path = Path(path)
     if path.is_file():

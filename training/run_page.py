@@ -1,7 +1,7 @@
 """run.html in the folder of a run: what it has done so far, in one page that needs no network.
 
 The page is utils/run.html with a JSON block in it. It is written anew while the run goes on, and loads itself
-again. What the run folder does not say itself (the clips, the scores) is kept in the block.
+again. Clips and scores are not in the run folder otherwise, so the block keeps them.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class RunPage:
     def _state(self, state: str, reason: str) -> dict[str, Any]:
         """Return where the run stands, when it will be through, and how to go on."""
         num_done, last = self.step - self.start, self.config.max_train_steps
-        # with samples and checkpoints
+        # the mean includes the time for samples and checkpoints
         seconds = (time.monotonic() - self.began) / num_done if num_done else None
         shortest, longest = SECONDS_TO_RELOAD
         return {"state": state, "reason": reason, "step": self.step, "max_train_steps": last,
@@ -150,7 +150,7 @@ def describe_clip(clip: Clip, run: Path, token: str) -> dict[str, Any]:
 
 
 def shown_config(config: Config) -> dict[str, str]:
-    """Return {key: value as it is written}, without what only says where this run goes on."""
+    """Return {key: value as in YAML}, without resume_from_checkpoint, which says nothing of the training."""
     return {key: written(value) for key, value in flat_config(config).items()
             if key != "resume_from_checkpoint"}
 

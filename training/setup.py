@@ -83,8 +83,10 @@ def set_up(plan: Plan, accelerator, run: Path, base: Base | None = None) -> Trai
 
 
 def select_trained(unet: nn.Module, plan: Plan) -> dict[str, nn.Parameter]:
-    """Freeze the network except what `plan` trains, weights or low-rank updates of them. Return it by
-    name."""
+    """Freeze the network except the weights, or the low-rank updates, that `plan` trains.
+
+    Returns the trained parameters by name.
+    """
     if not plan.lora:
         return select_parameters(unet, plan.trained_names)
     # the same matrices in every process and in every run of this seed
@@ -147,7 +149,7 @@ def make_optimizer(config: Config, trained: Mapping[str, nn.Parameter], accelera
                  "eps": config.adam_epsilon,
                  "lr": learning_rate_schedule(config, accelerator.num_processes)(0)}
     if config.use_8bit_adam:
-        from bitsandbytes.optim import AdamW8bit  # optional; training/plan.py has checked it
+        from bitsandbytes.optim import AdamW8bit  # optional; training/launch.py has checked it
 
         return AdamW8bit(list(trained.values()), **arguments)
     # fused: one kernel for all tensors, which unlike a GPU's default needs no second copy of them
@@ -155,8 +157,7 @@ def make_optimizer(config: Config, trained: Mapping[str, nn.Parameter], accelera
 
 
 def learning_rate_schedule(config: Config, num_processes: int) -> Callable[[int], float]:
-    """Return the learning rate as a function of the optimizer step. So resuming has no schedule to
-    restore."""
+    """Return the learning rate as a function of the step, so that resuming has no schedule to restore."""
     rate = config.learning_rate
     if config.scale_lr:
         rate *= config.train_batch_size * config.gradient_accumulation_steps * num_processes

@@ -27,8 +27,10 @@ def keep_precision(accelerator, unet: nn.Module) -> None:
 
 
 def spread_by_blocks(accelerator, unet: nn.Module) -> None:
-    """Make FSDP put the leaf blocks of `unet` together one at a time as they run; each kind of base has
-    others."""
+    """Make FSDP put the leaf blocks of `unet` together one at a time as they run.
+
+    The classes of these blocks depend on the kind of base.
+    """
     if accelerator.is_fsdp2:
         blocks = kind_of(name for name, _ in unet.named_parameters()).recomputed
         accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = list(blocks)

@@ -39,7 +39,7 @@ class Motion:
     path: Path
     strength: float
     info: "MotionInfo"
-    config: Config   # that it was trained with
+    config: Config   # the config that it was trained with
 
     @property
     def shown(self) -> str:
@@ -85,8 +85,10 @@ class Source:
         return self.config.validation_data.num_frames if self.config else DEFAULT_NUM_FRAMES
 
     def record(self) -> dict[str, Any]:
-        """Return what videos and exported folders say of the motions: of several, lists in an order that does
-        not depend on the order of -m."""
+        """Return what videos and exported folders say of the motions.
+
+        For several motions the values are lists, in an order that does not depend on the order of -m.
+        """
         facts = [{"motion": motion.shown, "motion_digest": file_digest(motion.path),
                   "step": motion.info.step, "strength": motion.strength} for motion in self.motions]
         facts.sort(key=lambda fact: (fact["motion_digest"], fact["strength"]))
@@ -119,8 +121,8 @@ def find_source(named: Sequence[NamedModel], moved_base: str | None = None, adap
     `may_download`: whether the hub is asked for what is not on this machine. Otherwise names on the hub pass
     unchecked, for callers that stop anyway because something else is wrong.
 
-    Raises UserError with a line for each that is neither motion weights nor a base, and for motions that
-    cannot be combined.
+    Raises UserError with a line for each -m that names neither motion weights nor a base, and for motions
+    that cannot be combined.
     """
     from models.base_folder import has_own_motion
 
@@ -184,17 +186,20 @@ def find_motion_of(named: NamedModel, adapter: str | None, default_strength: flo
 
 
 def find_on_hub(name: str, adapter: str | None, may_download: bool) -> Path | None:
-    """Return the motion weights of the repository `name`, downloaded if need be; None if it has none, and
-    is a base. Raises UserError if there is no such repository, or it cannot be reached."""
+    """Return the motion weights of the repository `name`, downloaded if need be.
+
+    None if the repository holds a base instead. Raises UserError if there is no such repository, or if it
+    cannot be reached.
+    """
     from models.base_folder import find_base
     from training.run_folder import MOTION_NAME
     from utils.hub import download
 
     if not may_download:
         return None
-    problems: list[str] = []   # of a base that is here; whoever loads it says them
+    problems: list[str] = []   # of a base on this machine; loading the base reports them
     is_here = attempt(lambda: find_base(name, download=False, adapter=adapter), None, problems)
-    if is_here or problems:   # then the hub is not asked
+    if is_here or problems:   # the base is on this machine, so the hub is not asked
         return None
     return download(name, MOTION_NAME)
 
