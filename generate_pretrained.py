@@ -59,7 +59,8 @@ def main() -> None:
     if any(side % (stride := base_folder.pixel_strides(folder)[0]) for side in size):
         raise UserError(f"--res {size[0]}x{size[1]}: both must be multiples of {stride} for this base.")
     if args.export or args.export_lora or args.export_comfy:
-        export(source, args) if args.export else export_file(source, args)
+        write = export if args.export else export_file
+        write(source, args)
         return
     num_frames = args.duration or source.num_frames
     if (most := base_folder.most_frames(folder, adapter)) and num_frames > most:
@@ -100,7 +101,7 @@ def parse_args() -> argparse.Namespace:
         help=f"frames per second of the files (default: the rate the motion was learned at; of a base "
              f"{DEFAULT_FPS:g})")
     add("--strength", type=finite, default=1.0,
-        help="of motions without one of their own: 1: as learned, 0: the base; also between and beyond")
+        help="of motions without one of their own; 1: as learned, 0: the base; also between and beyond")
     add("--share-tokens", action="store_true",
         help="combine motions that were taught the same word; it then asks for all of them")
     add("--batch-size", type=positive(int), default=1, help="videos rendered at once (default: 1)")

@@ -31,6 +31,7 @@ class MotionName:
         label = _words(self.label)
         texts = [rf"{DOING}(?:{identifier}(?:[\s-]+{label})?|{label})"]
         if self.phrase:
+            # [::2] leaves out the motions' numbers, which split returns between the pieces
             texts.insert(0, identifier.join(map(_words, IDENTIFIER.split(self.phrase)[::2])))
         return [re.compile(rf"(?<!\w)(?:{text})(?!\w)", re.IGNORECASE) for text in texts]
 

@@ -78,8 +78,10 @@ def score_panels(groups: Sequence[GroupScores]) -> dict[str, list[tuple[str, lis
 
 
 def add_to_run_page(run: Path, groups: Sequence[GroupScores], choice: Mapping[str, Any]) -> Path | None:
-    """Put the scores by step, and the step to use, on the page of a run. Return its path; None if it has
-    none."""
+    """Put the scores by step, and the step to use, on the page of a run.
+
+    Return the path of the page, or None if the run has no page.
+    """
     panels = [{"title": panel, "is_share": panel in SHARE_PANELS, "curves": [
         {"label": heading, "points": [[step, *(None if value is None else round(float(value), 4)
                                                for value in (found.mean, *found.interval))]

@@ -125,8 +125,8 @@ def find_exemplars(folder: Path, motion: MotionName, fps: float) -> list[Exempla
 
 
 def identifiers_of(folder: Path, records: Iterable[dict]) -> set[str]:
-    """Return the words that V*, V2*, ... became: by the records of the videos, by the run's config, by
-    default."""
+    """Return the words that V*, V2*, ... may have become: the words in the records of the videos, in the
+    run's config, and the default."""
     tokens = [str(made["placeholder_token"]) for made in records if made.get("placeholder_token")]
     folder = folder.resolve()
     for samples in (folder / "samples", folder, folder.parent):
@@ -159,7 +159,7 @@ def read_sidecar(folder: Path) -> dict[str, Any]:
 
 
 def _listed(value: Any) -> list:
-    """Return the facts of each motion of a video: one fact where it has one motion, else a list of them."""
+    """Return a list of one fact per motion. A record of one motion holds the fact without a list."""
     return value if isinstance(value, list) else [value]
 
 

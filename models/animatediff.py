@@ -1,9 +1,10 @@
 """AnimateDiff: an image model, Stable Diffusion 1.5 or a fine-tune, with motion modules between its layers.
 
 A base is the folder of a saved AnimateDiffPipeline, or an image model and a MotionAdapter. The adapters v2
-and v3 were made for Stable Diffusion 1.5. In v3 the motion modules are 520 tensors and 417,137,600
-parameters, in v2, which has one in the middle block too, 546 and 453,209,280. The keys and values of the
-attention to the text are 32 tensors and 19,169,280 parameters. Source: Guo et al. 2023, arXiv 2307.04725.
+and v3 were made for Stable Diffusion 1.5. The motion modules of v3 are 520 tensors and 417,137,600
+parameters. v2 has one more, in the middle block: 546 tensors and 453,209,280 parameters. The keys and values
+of the attention to the text are 32 tensors and 19,169,280 parameters. Source: Guo et al. 2023, arXiv
+2307.04725.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,8 +30,8 @@ SCHEDULER = {"_class_name": "DDIMScheduler", "beta_start": 0.00085, "beta_end": 
 
 
 def load_unet(folder: Path, adapter: Path | None) -> Any:
-    """Return the UNet of a folder, or the one that diffusers assembles from an image model's and an
-    adapter."""
+    """Return the UNet of a folder. With an adapter, diffusers assembles it from the image model's UNet and
+    the adapter."""
     from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
 
     if adapter is None:

@@ -67,8 +67,8 @@ class Base:
 
 
 def load_base(name: str, fast_forms: bool = True, adapter: str | None = None) -> Base:
-    """Load a base, everything frozen and in eval mode, its UNet in the fast forms of models/fast.py or as
-    diffusers has it.
+    """Load a base, frozen and in eval mode, its UNet in the fast forms of models/fast.py or as diffusers has
+    it.
 
     `name` is a diffusers folder or hub id. If it is an image model, `adapter` is the folder or hub id of a
     motion adapter. Raises UserError if it is incomplete or another kind of model.
@@ -93,8 +93,10 @@ def load_base(name: str, fast_forms: bool = True, adapter: str | None = None) ->
 
 
 def _load_pipeline(kind: BaseKind, folder: Path, adapter: Path | None) -> DiffusionPipeline:
-    """Return the pipeline of a folder, each part loaded from the precision that it has files of, by the class
-    that this program knows for it: model_index.json may name modules that only another program has."""
+    """Return the pipeline of a folder, each part loaded by the class that this program knows for it.
+
+    The classes in model_index.json are not used, because they may be in modules of another program.
+    """
     scheduler = scheduler_config(folder, adapter)
     return getattr(diffusers, kind.pipeline)(
         unet=kind.load_unet(folder, adapter),
@@ -186,8 +188,8 @@ def export_base(base: Base, folder: Path) -> None:
     """Write a pipeline folder that stock diffusers loads: the UNet as it is now, with low-rank updates
     merged, each tensor in the precision it has in the base's files, and copies of the base's other files.
 
-    Copies, because what a library writes may have other names in it than other versions of it read. The
-    scheduler is written where it is not the one in the base's folder, which is so with a motion adapter.
+    The other files are copies, because a library may write names that its other versions do not read. With a
+    motion adapter the scheduler is written too, because it is not the one in the base's folder.
     """
     merge_loras(base.unet)
     dtypes = {name: dtype for dtype, name in DTYPE_NAMES.items()}

@@ -16,6 +16,8 @@ from models.base_parts import (
     WEIGHTS,
     assembled_config,
     part_config,
+    read_index,
+    shapes_of,
     weight_files,
     weights_stem,
 )
@@ -28,8 +30,10 @@ EXAMPLE_ADAPTER = "guoyww/animatediff-motion-adapter-v1-5-3"
 
 
 def check_base_folder(folder: Path, has_adapter: bool = False) -> list[str]:
-    """Return what keeps `folder` from being used as a base, a line each. `has_adapter`: it is used with a
-    motion adapter."""
+    """Return what keeps `folder` from being used as a base, a line for each problem.
+
+    `has_adapter`: the base is to be used with a motion adapter.
+    """
     index_path = folder / INDEX_NAME
     if not index_path.is_file():
         return [f"{folder}: has no {INDEX_NAME}, so it is not a diffusers pipeline folder. "
@@ -49,8 +53,8 @@ def check_base_folder(folder: Path, has_adapter: bool = False) -> list[str]:
 
 
 def check_index(index_path: Path, base: str, has_adapter: bool) -> list[str]:
-    """Return what model_index.json says against `base`: its classes, or that it lacks an adapter or has one
-    too many."""
+    """Return what model_index.json says against `base`: a class that this program does not load, a motion
+    adapter that is missing, or one that the base does not take."""
     import diffusers  # imported late: it takes seconds
 
     try:
@@ -73,11 +77,12 @@ def check_index(index_path: Path, base: str, has_adapter: bool) -> list[str]:
 
 def unet_class(folder: Path) -> str:
     """Return the class of the UNet in a folder, as model_index.json names it."""
-    return json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))["unet"][1]
+    return read_index(folder)["unet"][1]
 
 
 def check_adapter_folder(adapter: Path, base: Path) -> list[str]:
-    """Return what keeps `adapter` from being used with the image model in `base`, a line each."""
+    """Return what keeps `adapter` from being used with the image model in `base`, a line for each
+    problem."""
     config_path = adapter / "config.json"
     if not config_path.is_file():
         return [f"{adapter}: has no config.json, so it is not a motion adapter. Name a MotionAdapter folder "
@@ -127,7 +132,7 @@ def _check_fit(adapter: Path, base: Path, kind: BaseKind) -> list[str]:
         return [f"{adapter}: was made for another image model than {base}: it is for levels of "
                 f"{_levels(counts[0])}, and the model has {_levels(counts[1])}. For Stable Diffusion 1.5 "
                 f"take an adapter such as {EXAMPLE_ADAPTER}."]
-    shapes = {name: shape for path in weight_files(adapter) for name, (shape, _) in read_shapes(path).items()}
+    shapes = shapes_of(weight_files(adapter))
     for layer in kind.layers(assembled_config(base, adapter, kind.adapter_keys)):
         name = f"{layer.name}norm.weight"
         if layer.form == "temporal" and list(shapes.get(name, ())) != [layer.channels]:
@@ -159,8 +164,8 @@ def check_weights(part_folder: Path, network: str) -> list[str]:
 def _missing_shards(files: list[Path]) -> list[str]:
     """Return the shards that are missing, where the weights of a part are spread over several files."""
     counted = re.fullmatch(r"(.*-)\d+(-of-(\d+)\.safetensors)", files[0].name)
-    wanted = range(1, int(counted[3]) + 1) if counted else ()
-    wanted = [f"{counted[1]}{number:05d}{counted[2]}" for number in wanted]
+    numbers = range(1, int(counted[3]) + 1) if counted else ()
+    wanted = [f"{counted[1]}{number:05d}{counted[2]}" for number in numbers]
     if counted and not list(files[0].parent.glob("*.safetensors.index*.json")):
         wanted.append(f"{weights_stem(files[0].parent)}.safetensors.index.json")
     return [f"{files[0].with_name(name)}: is missing. Copy the whole base again."
@@ -168,7 +173,7 @@ def _missing_shards(files: list[Path]) -> list[str]:
 
 
 def _check_vocabulary(tokenizer: Path) -> list[str]:
-    # the library makes an empty vocabulary of a missing one, and every caption becomes noise
+    # where the files are missing, transformers makes an empty vocabulary, and every caption becomes noise
     if (tokenizer / "tokenizer.json").is_file() or (
             (tokenizer / "vocab.json").is_file() and (tokenizer / "merges.txt").is_file()):
         return []
@@ -177,10 +182,10 @@ def _check_vocabulary(tokenizer: Path) -> list[str]:
 
 
 def _check_scheduler(folder: Path) -> list[str]:
-    kind = part_config(folder, "scheduler").get("prediction_type", PREDICTION_TYPES[0])
-    if kind in PREDICTION_TYPES:
+    prediction_type = part_config(folder, "scheduler").get("prediction_type", PREDICTION_TYPES[0])
+    if prediction_type in PREDICTION_TYPES:
         return []
-    return [f"{folder / 'scheduler'}: has prediction_type {kind!r}; this program trains "
+    return [f"{folder / 'scheduler'}: has prediction_type {prediction_type!r}; this program trains "
             f"{', '.join(PREDICTION_TYPES)}."]
 
 

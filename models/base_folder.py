@@ -1,12 +1,11 @@
-"""What the folder of a base says without loading a weight: where it is, which tensors it has, for which sizes
-and lengths it was made.
+"""What is known of a base before a weight is loaded: its folder, its tensors, and the sizes and lengths it
+was made for.
 
 A base is a diffusers folder of a kind in models/kinds.py, or the id of one on the Hugging Face hub. An
 AnimateDiff base can also be an image model and a motion adapter, each a folder or a hub id: `adapter` is then
 the adapter's folder, and None for all other bases.
 """
 
-import json
 import math
 import os
 import re
@@ -22,6 +21,7 @@ from models.base_parts import (
     LEVELS,
     assembled_config,
     part_config,
+    read_index,
     shapes_of,
     unet_files,
     weight_files,
@@ -31,7 +31,7 @@ from models.kinds import kind_of_classes
 from utils.errors import UserError
 
 HUB_ALIASES = {"zs": "cerspense/zeroscope_v2_576w"}
-# width and height in pixels that known bases were made for, whose folders do not say it
+# width and height in pixels that a base was made for, where its folder does not say it
 NATIVE_SIZES = {"zeroscope_v2_576w": (576, 320)}
 
 
@@ -92,7 +92,7 @@ def _raise(problems: list[str]) -> None:
 
 def kind_of_folder(folder: Path) -> BaseKind:
     """Return the kind of base that a checked folder is, or becomes with a motion adapter."""
-    index = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
+    index = read_index(folder)
     return kind_of_classes(index["_class_name"], index["unet"][1])
 
 
@@ -102,9 +102,11 @@ def has_own_motion(base: str) -> bool:
 
 
 def pipeline_index(folder: Path, scheduler: str) -> dict[str, Any]:
-    """Return the content of model_index.json with the libraries and classes that stock diffusers has for the
-    parts of the pipeline of this kind, and without anything else. `scheduler`: the class of the scheduler."""
-    kind, index = kind_of_folder(folder), json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
+    """Return a model_index.json that stock diffusers reads: only the library and the class of each part.
+
+    `scheduler`: the class of the scheduler.
+    """
+    kind, index = kind_of_folder(folder), read_index(folder)
     versions = {name: value for name, value in index.items() if name == "_diffusers_version"}
     parts = {**CLASSES, "unet": ("diffusers", kind.unet), "scheduler": ("diffusers", scheduler),
              **dict.fromkeys(kind.empty_parts, (None, None))}
@@ -116,8 +118,7 @@ def scheduler_config(folder: Path, adapter: Path | None = None) -> dict[str, Any
     that the adapter was trained with."""
     own = part_config(folder, "scheduler")
     if adapter is None:
-        index = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
-        return {**own, "_class_name": index["scheduler"][1]}
+        return {**own, "_class_name": read_index(folder)["scheduler"][1]}
     kept = {key: own[key] for key in ("prediction_type", "num_train_timesteps") if key in own}
     return {**kind_of_folder(folder).scheduler, **kept}
 
@@ -164,7 +165,7 @@ def most_frames(folder: Path, adapter: Path | None = None) -> int | None:
 def native_size(base: str, folder: Path) -> tuple[int, int]:
     """Return width and height in pixels that a base was made for.
 
-    A known base is told by its name, by that of its folder or, once converted, by the one it was loaded from.
+    A known base is told by its name, by its folder's name or, once converted, by the name of its original.
     """
     config = part_config(folder, "unet")
     names = f"{HUB_ALIASES.get(base, base)} {folder} {config.get('_name_or_path')}"

@@ -20,7 +20,7 @@ class Layer:
     """A leaf block of a UNet, as the estimate of memory needs it."""
 
     form: str                   # resnet, temporal_convolution, spatial, temporal, resampling or output
-    name: str                   # the beginning of its parameters' names, with the last dot
+    name: str                   # prefix of its parameters' names, with the dot at its end
     level: int                  # how often the sides of the latents are halved, rounded up
     channels: int               # that leave it
     entering: int = 0           # channels, of a resnet
@@ -71,8 +71,8 @@ def u_shaped(config: Mapping[str, Any], unit: Callable[..., Iterator[Layer]],
     """Yield the leaf blocks of a UNet from its first residual block on, in the order in which they run.
 
     `unit`: yields the blocks around one residual block, by the name that they begin with, their index, level,
-    channels entering, channels leaving, and whether there is attention. `middle`: yields those of the middle,
-    by level and channels.
+    channels entering, channels leaving, and whether it has attention. `middle`: yields the blocks of the
+    middle, by level and channels.
     """
     widths, per_level = config["block_out_channels"], config["layers_per_block"]
     skipped, c, coarsest = [widths[0]], widths[0], len(widths) - 1

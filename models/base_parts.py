@@ -16,17 +16,25 @@ PARTS = {   # part of the pipeline -> the file that describes it
     "tokenizer": "tokenizer_config.json",
     "scheduler": "scheduler_config.json",
 }
-# part -> the library and the class that load it; the UNet's class is the kind's. model_index.json may name
-# another module: the published program writes models.unet_3d_condition. Nothing is ever imported by a name
-# that a folder gives.
+# part -> the library and the class that load it. The UNet's class depends on the kind of base.
+# model_index.json may name another module: the published program writes models.unet_3d_condition. A name in
+# a folder never decides what is imported.
 CLASSES = {
     "vae": ("diffusers", "AutoencoderKL"),
     "text_encoder": ("transformers", "CLIPTextModel"),
     "tokenizer": ("transformers", "CLIPTokenizer"),
 }
-LEVELS = "block_out_channels"   # of a network's config: one entry per level, each half as wide as the last
+# key of a network's config with one entry per level; the picture of each level has half the width of the
+# level before
+LEVELS = "block_out_channels"
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model"
+# part with weights -> what the names of its weight files begin with
 WEIGHTS = {"unet": DIFFUSERS_WEIGHTS, "vae": DIFFUSERS_WEIGHTS, "text_encoder": "model"}
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """Return the content of model_index.json, which names the class of each part."""
+    return json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
 
 
 def part_config(folder: Path, part: str) -> dict[str, Any]:

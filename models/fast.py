@@ -114,7 +114,7 @@ def _normed_and_convolved(part: Sequence[nn.Module], frames: Tensor) -> Tensor:
 
 
 def _convolved(convolution: nn.Module, frames: Tensor) -> Tensor:
-    """Apply a convolution over time to frames (b c f p); one of peft's with its low-rank updates."""
+    """Apply a convolution over time to frames (b c f p), with its low-rank updates if peft has wrapped it."""
     if isinstance(convolution, nn.Conv3d):
         return functional.conv2d(frames, convolution.weight.squeeze(-1), convolution.bias,
                                  padding=convolution.padding[:2])
@@ -122,7 +122,7 @@ def _convolved(convolution: nn.Module, frames: Tensor) -> Tensor:
     changes = [_convolved(convolution.lora_B[name],
                           _convolved(convolution.lora_A[name], convolution.lora_dropout[name](frames)))
                * convolution.scaling[name] for name in adapters]
-    # last, so that the backward pass does not compute it again: it keeps nothing
+    # after the updates, so that the backward pass does not compute it again: it keeps no activation
     result = _convolved(convolution.base_layer, frames)
     for change in changes:
         result = result + change

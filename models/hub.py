@@ -25,8 +25,8 @@ def is_hub_id(base: str) -> bool:
 
 
 def files_to_download(base: str, names: list[str]) -> list[str]:
-    """Return the files that a hub model is loaded from, out of the `names` of all its files: what describes
-    the parts, and safetensors. Raises UserError if a part has its weights in another format only."""
+    """Return the files that a hub model is loaded from, out of the `names` of all its files: the descriptions
+    of its parts, and safetensors. Raises UserError if a part has no weights in safetensors."""
     wanted = [INDEX_NAME]
     for part in PARTS:
         inside = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
@@ -85,7 +85,7 @@ def hub_folder(model: str, index_name: str, check_index: Callable[[Path], list[s
     except RepositoryNotFoundError as error:
         raise UserError(f"{model}: there is no such folder here and no such model on the hub.") from error
     except EntryNotFoundError as error:
-        what = "diffusers pipeline" if index_name == INDEX_NAME else "motion adapter"
-        raise UserError(f"{model}: has no {index_name} on the hub, so it is not a {what}.") from error
+        wanted = "diffusers pipeline" if index_name == INDEX_NAME else "motion adapter"
+        raise UserError(f"{model}: has no {index_name} on the hub, so it is not a {wanted}.") from error
     except (HTTPError, OSError) as error:
         raise UserError(f"{model}: could not be downloaded ({str(error).splitlines()[0]}).") from error

@@ -10,8 +10,10 @@ KINDS = (ZEROSCOPE, ANIMATEDIFF)
 
 
 def kind_of(names: Iterable[str]) -> BaseKind:
-    """Return the kind of the UNet whose parameters have these names, by its layers along time; the first kind
-    where there are none."""
+    """Return the kind of the UNet whose parameters are called `names`, told by its layers along time.
+
+    A UNet without such layers counts as the first kind.
+    """
     names = list(names)
     return next((kind for kind in KINDS if any(kind.is_along_time(name) for name in names)), KINDS[0])
 

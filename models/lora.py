@@ -45,9 +45,9 @@ def add_trainable_lora(unet: nn.Module, names: list[str], lora: Lora,
 
 def apply_lora(unet: nn.Module, tensors: Mapping[str, Tensor], lora: Lora, strength: float,
                adapter: str) -> None:
-    """Add the low-rank updates of a file, times `strength`, to those that `unet` has already.
+    """Add the low-rank updates of a file, times `strength`, beside the low-rank updates `unet` already has.
 
-    `tensors`: of the file, checked by `lora_misfits`. `adapter`: a name that `unet` does not have yet.
+    `tensors`: the file's tensors, checked by `lora_misfits`. `adapter`: a name that `unet` does not have yet.
     """
     _add_layers(unet, {key.removeprefix(PREFIX): tensor for key, tensor in tensors.items()}, lora, adapter)
     for layer in lora_layers(unet):
@@ -79,7 +79,7 @@ def _add_layers(unet: nn.Module, matrices: Mapping[str, Tensor], lora: Lora, ada
     layers = sorted({key.partition(".lora_")[0] for key in matrices})
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=layers)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Already found a `peft_config`")   # of another file, which is meant
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")   # several files are meant
         # low_cpu_mem_usage: peft then draws no values of its own, which would be replaced at once
         inject_adapter_in_model(config, unet, adapter, state_dict=dict(matrices), low_cpu_mem_usage=True)
     set_peft_model_state_dict(unet, dict(matrices), adapter, low_cpu_mem_usage=True)

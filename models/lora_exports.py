@@ -15,7 +15,7 @@ from utils.errors import UserError
 from utils.tensor_files import write_tensors
 
 SHOWN_RANKS = (8, 16, 32)
-# diffusers' names of the layers that ComfyUI's AnimateDiff-Evolved knows of, behind the number of the module
+# diffusers' names of the layers that ComfyUI's AnimateDiff-Evolved can change
 COMFY_LAYER = re.compile(
     r"(.*motion_modules\.\d+)\.(transformer_blocks\.\d+)\.attn([12])\.(to_[qkv]|to_out)(?:\.0)?")
 
@@ -57,7 +57,7 @@ def nearest_low_rank(change: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]
     left, values, right = torch.linalg.svd(change.flatten(1), full_matrices=False)   # (o k) (k) (k i*...)
     num = min(rank, len(values))
     down, up = change.new_zeros(rank, right.shape[1]), change.new_zeros(len(left), rank)
-    roots = values[:num].sqrt()   # to each side: factors of one size keep the most digits in fp16
+    roots = values[:num].sqrt()   # both sides get the root: equally large, they keep most digits in fp16
     down[:num], up[:, :num] = roots[:, None] * right[:num], left[:, :num] * roots
     shapes = matrix_shapes(tuple(change.shape), rank)
     return down.reshape(shapes["lora_A"]), up.reshape(shapes["lora_B"]), values.double().square()
@@ -67,7 +67,7 @@ def kept_report(values: Mapping[str, Tensor], squared: Mapping[str, float],
                 selected: Mapping[str, list[str]], ranks: Iterable[int]) -> str:
     """Return a table of the share of the squared change that low-rank updates of each rank keep, by group.
 
-    `values`: the squared singular values of each tensor's change, none where a LoRA leaves the tensor out.
+    `values`: the squared singular values of each tensor's change, empty where a LoRA leaves the tensor out.
     `squared`: the sum of the squares of each change.
     """
     ranks = list(ranks)

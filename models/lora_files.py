@@ -71,8 +71,10 @@ def all_matrices(shapes: Shapes, names: Iterable[str], rank: int) -> dict[str, t
 
 
 def file_tensors(trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return matrices under their keys in a file, which have no name of an adapter: peft puts that between
-    lora_A and weight."""
+    """Return matrices under their keys in a file.
+
+    In a network, peft puts the name of the adapter between lora_A and weight. The keys in a file lack it.
+    """
     return {PREFIX + re.sub(r"\.(lora_[AB])\.[^.]+\.weight$", r".\1.weight", name): tensor
             for name, tensor in trained.items()}
 

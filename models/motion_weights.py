@@ -124,8 +124,9 @@ def apply_motions(unet: nn.Module, base_fingerprint: str,
     summands = [(motions[index][1], *read[index]) for index in sorted(range(len(motions)), key=content)]
     changes: dict[str, list[tuple[float, Tensor]]] = {}
     for strength, info, tuned in summands:
-        for name, tensor in tuned.items() if not info.lora else ():
-            changes.setdefault(name, []).extend([(strength, tensor)] * (strength != 0))
+        if strength and not info.lora:
+            for name, tensor in tuned.items():
+                changes.setdefault(name, []).append((strength, tensor))
     for name, several in changes.items():
         parameter = parameters[name].data
         parameter.copy_(_summed(parameter, several))
@@ -143,7 +144,7 @@ def _summed(before: Tensor, summands: Sequence[tuple[float, Tensor]]) -> Tensor:
     if len(summands) == 1 and summands[0][0] == 1:
         return summands[0][1].to(before.dtype)   # before + (tuned - before) would round
     changes = [strength * (tuned.to(before.dtype) - before) for strength, tuned in summands]
-    return before + sum(changes[1:], changes[0]) if changes else before
+    return before + sum(changes[1:], changes[0])
 
 
 def read_fitting(path: Path, parameters: Mapping[str, Tensor],
@@ -177,7 +178,7 @@ def movement(unet_files: list[Path], tensors: Mapping[str, Tensor], selected: Ma
             changes[name] = (tensors[name].detach().cpu().double() - before).square().sum().item()
 
     def relative(names: Iterable[str]) -> float:
-        names = list(names)   # low-rank updates leave some of them as they are
+        names = list(names)   # low-rank updates do not change all of them
         changed, norm = sum(changes.get(name, 0) for name in names), sum(norms[name] for name in names)
         return (changed / max(norm, 1e-30)) ** 0.5
 

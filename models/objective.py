@@ -25,8 +25,8 @@ def sample_timesteps(num: int, num_train_timesteps: int, skew: float, generator:
 
 
 def even_timesteps(num: int, num_train_timesteps: int, skew: float) -> Tensor:
-    """Return `num` timesteps (num) that stand for those of `sample_timesteps`: the middles of equal shares of
-    its density."""
+    """Return timesteps (num) that represent the draws of `sample_timesteps`: the middles of `num` equal
+    shares of its density."""
     shares = timestep_density(num_train_timesteps, skew).cumsum(0)
     middles = (torch.arange(num, dtype=torch.float64) + 0.5) / num * shares[-1]
     return torch.searchsorted(shares, middles)

@@ -1,8 +1,8 @@
 """Gradient checkpointing: the backward pass computes activations again instead of keeping them.
 
-The forward of each leaf block of the UNet is wrapped. UNet3DConditionModel does not support diffusers' own
-switch. That of UNetMotionModel leaves out the transformers, which keep most of the activations
-(docs/performance.md).
+The forward of each leaf block of the UNet is wrapped, because diffusers' own switch is not enough.
+UNet3DConditionModel does not support the switch. In UNetMotionModel it leaves out the transformers, which
+keep most of the activations (docs/performance.md).
 """
 
 import re

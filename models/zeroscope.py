@@ -24,7 +24,7 @@ GROUPS = {
 
 
 def load_unet(folder: Path, adapter: Path | None) -> Any:
-    """Return the UNet of a folder; there are no adapters for it."""
+    """Return the UNet of a folder. This kind takes no adapter, so `adapter` is None."""
     from diffusers import UNet3DConditionModel
 
     return load_network(UNet3DConditionModel, folder / "unet")

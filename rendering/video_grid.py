@@ -13,7 +13,8 @@ GAP = 4   # pixels between videos
 
 
 def write_grid(videos: Sequence[Path], path: Path, columns: int, size: tuple[int, int]) -> None:
-    """Write a GIF of `videos`, each of `size` (width and height in pixels), as long as the shortest one."""
+    """Write a GIF of `videos`, each of `size` (width and height in pixels), as long as the shortest one,
+    at the rate of the first one."""
     infos = [probe(video) for video in videos]
     num_frames = min(info.num_frames for info in infos)
     tiles = [read_frames(video, range(num_frames), size) for video in videos]   # (f h w c)

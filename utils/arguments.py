@@ -1,4 +1,4 @@
-"""Types of arguments: functions that read one word of a command, and say what is wrong with it."""
+"""Types for argparse: functions that parse one word of a command, and say what is wrong with it."""
 
 import argparse
 import math
@@ -18,6 +18,7 @@ def seed(text: str) -> int | None:
 
 
 def resolution(text: str) -> tuple[int, int]:
+    """Parse --res: WIDTHxHEIGHT, or one number for both."""
     match = re.fullmatch(r"(\d{1,5})(?:[xX](\d{1,5}))?", text)
     if not match or not int(match[1]) or match[2] and not int(match[2]):
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number of pixels nor WIDTHxHEIGHT")

@@ -61,7 +61,7 @@ def decode(path: Path, indices: list[int], is_plain: bool = False) -> np.ndarray
 
 
 def kill_busy_decoders() -> None:
-    """End all decoders that are at work: the files that they decode are answered by a UserError."""
+    """End all decoders that are at work. Whoever waits for one of them gets a UserError."""
     for process in list(_busy):
         process.kill()
 
@@ -81,7 +81,7 @@ def _decoder(path: Path) -> Iterator[subprocess.Popen]:
         try:
             yield process
         except (KeyboardInterrupt, MemoryError):
-            process.kill()   # the rest of its answer would be taken for the next one
+            process.kill()   # the rest of its answer would be taken for the answer to the next request
             process.wait()
             raise
         finally:

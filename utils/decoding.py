@@ -55,9 +55,9 @@ def serve() -> None:
 
 
 def deadline(seconds: float, file) -> Callable[[], None]:
-    """End this process in `seconds`, unless the function returned is called before: then so much later.
+    """End this process in `seconds`. A call of the returned function postpones the end by that time.
 
-    The function ends this process at once if the process that asked is gone.
+    The returned function ends this process at once if the process that asked is gone.
     """
     def postpone() -> None:
         nonlocal set_at

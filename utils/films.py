@@ -152,7 +152,7 @@ def filtering(template: av.VideoFrame, *filters: tuple[str, dict[str, str]]) -> 
 def converter(first: av.VideoFrame, stream: av.VideoStream) -> Callable[[av.VideoFrame], np.ndarray]:
     """Return a function from a frame to its pixels (h w c), all of the first frame's size and orientation."""
     graphs, size = {}, recorded_size(first, stream)
-    turn = orientation(first)   # once: a frame that is asked lives on until Python looks for reference cycles
+    turn = orientation(first)   # once: a frame that is asked stays until the next garbage collection
 
     def to_pixels(frame: av.VideoFrame) -> np.ndarray:
         colours = (frame.colorspace, frame.color_range, frame.color_trc)

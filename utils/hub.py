@@ -17,8 +17,8 @@ LOGIN = "Log in with: hf auth login"
 
 
 def check_upload(name: str) -> None:
-    """Raise UserError if nothing can be uploaded to `name` (USER/NAME): its form, the network, the login and
-    the rights of the login are wrong."""
+    """Raise UserError if nothing can be uploaded to `name` (USER/NAME), because of its form, the network, the
+    login or the rights of the login."""
     from huggingface_hub import HfApi, constants
     from huggingface_hub.utils import validate_repo_id
 
@@ -39,8 +39,10 @@ def check_upload(name: str) -> None:
 
 
 def upload(name: str, files: Mapping[str, Path | bytes], message: str) -> str:
-    """Put {path in the repository: file or its content} into the model repository `name`, which is made if it
-    is not there. Return its address. A model card that is there is kept: its owner may have added to it.
+    """Put {path in the repository: file or its content} into the model repository `name`, and return its
+    address.
+
+    A repository that does not exist is made. An existing model card is kept: its owner may have added to it.
 
     All files arrive in one commit, or none. Raises UserError if the hub does not take them.
     """
@@ -57,8 +59,8 @@ def upload(name: str, files: Mapping[str, Path | bytes], message: str) -> str:
 
 
 def download(name: str, file: str) -> Path | None:
-    """Return the path here of a file of the repository `name`, downloaded if need be; None if the repository
-    has no such file. Raises UserError if there is no such repository, or it cannot be reached."""
+    """Return the local path of a file of the repository `name`, downloaded if need be; None if the repository
+    has no such file. Raises UserError if the repository does not exist or cannot be reached."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -104,7 +106,7 @@ def explained(name: str) -> Iterator[None]:
 
 
 def answer(error) -> str:
-    """Return what an answer of the hub that refuses something means."""
+    """Return what it means that the hub refused a request."""
     status = error.response.status_code
     if status == 401:
         return f"the hub does not know your login. {LOGIN}"

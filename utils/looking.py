@@ -1,4 +1,4 @@
-"""What is to be known of a video or picture before its frames are used.
+"""What must be known of a video or picture before its frames are used.
 
     look      by decoding all of it once
     glance    what its container says, for a caller that decodes all of it anyway
@@ -51,7 +51,9 @@ def check_whole(path: Path) -> None:
 
 
 def look(path: Path, keep_alive=lambda: None) -> dict:
-    """Return the fields of VideoInfo, but for `damage`. `keep_alive` is called after every frame.
+    """Return the fields of VideoInfo. `keep_alive` is called after every frame.
+
+    `damage` lacks the libraries' complaints, which utils/decoding.py adds. It is left out for pictures.
 
     Raises UserError if the file cannot be read to its end.
     """
@@ -75,7 +77,7 @@ def glance(path: Path, keep_alive=lambda: None) -> dict:
 
 
 def packet_facts(path: Path, keep_alive) -> dict | None:
-    """Return what the packets of a film say; None where its frames may be others than its packets."""
+    """Return what the packets of a film say; None where packets and frames may not match one to one."""
     container, stream = open_video(path)
     formats, codecs = PACKETS_ARE_FRAMES
     with container:

@@ -49,15 +49,15 @@ def clean_text(text: str) -> str:
 def with_token(text: str, placeholder_token: str) -> str:
     """Return `text` with the motion identifiers V*, V2*, ... written as the tokens in `placeholder_token`.
 
-    Raises UserError if `text` asks for more motions than it has tokens.
+    Raises UserError if `text` asks for more motions than `placeholder_token` has tokens.
     """
     tokens = tokens_in(placeholder_token)
 
     def token(found: re.Match) -> str:
         number = int(found[1] or 1)
         if not 1 <= number <= len(tokens):
-            there = ", ".join(f"{identifier(index)} ({token})" for index, token in enumerate(tokens, start=1))
-            raise UserError(f"\"{text}\" asks for {found[0]}, and the motions are {there}. Add a word to "
+            known = ", ".join(f"{identifier(index)} ({word})" for index, word in enumerate(tokens, start=1))
+            raise UserError(f"\"{text}\" asks for {found[0]}, and the motions are {known}. Add a word to "
                             f"placeholder_token where it is trained, or its -m where it is rendered.")
         return tokens[number - 1]
 
@@ -70,8 +70,8 @@ def tokens_in(placeholder_token: str) -> list[str]:
 
 
 def with_tokens(prompts: Sequence[Prompt], placeholder_token: str) -> list[Prompt]:
-    """Do what `with_token` does for every prompt. Raises UserError with a line for each that asks for too
-    much."""
+    """Do what `with_token` does for every prompt. Raises UserError with a line for each prompt that asks for
+    more motions than `placeholder_token` has tokens."""
     problems: list[str] = []
     texts = [attempt(lambda prompt=prompt: with_token(prompt.text, placeholder_token), "", problems)
              for prompt in prompts]
@@ -92,8 +92,8 @@ def with_identifiers(text: str, placeholder_token: str) -> str:
 
 
 def names_motion(text: str, placeholder_token: str) -> bool:
-    """Say whether `text` mentions a motion, as V*, V2*, ... or as a token in `placeholder_token`, which is a
-    word of its own."""
+    """Say whether `text` mentions a motion: V*, V2*, ... or, as a word by itself, a token in
+    `placeholder_token`."""
     return bool(IDENTIFIER.search(text) or re.search(token_pattern(placeholder_token), text))
 
 
@@ -103,8 +103,8 @@ def token_pattern(placeholder_token: str) -> str:
 
 
 def with_spare_tokens(placeholder_token: str, num_motions: int) -> str:
-    """Return `placeholder_token` with spare words added until `num_motions` have one, as far as there are
-    any."""
+    """Return `placeholder_token` with spare words added, until each of `num_motions` has one or no spare word
+    is left."""
     tokens = tokens_in(placeholder_token)
     spare = [token for token in SPARE_TOKENS if token not in tokens]
     return ",".join([*tokens, *spare[:max(0, num_motions - len(tokens))]])
