@@ -19,11 +19,11 @@ from training.sources import Source, find_source, named_model
 from utils.arguments import finite, positive, repository, resolution, seed
 from utils.captions import read_caption_index
 from utils.errors import UserError, attempt, plain_errors, run_script
-from utils.files import check_writable, expanded, expanded_path, write_json
+from utils.files import check_writable, expanded, expanded_path, is_text, write_json
 from utils.processes import LONGEST_WAIT, is_first_process
 from utils.prompt_lists import examine_prompts
 from utils.prompt_weights import check_weights
-from utils.prompts import Prompt, is_text, with_tokens
+from utils.prompts import Prompt, with_tokens
 
 MAX_FPS = 1000
 DEFAULT_SEED, DEFAULT_FPS = 0, 8.0

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.files import read_text
 from utils.prompts import MOTION_TOKEN, clean_text
 
 TABLE_NAME = "subjects.csv"
@@ -34,10 +35,8 @@ def read_subjects(table: Path, footage: Sequence[Path]) -> dict[Path, str]:
     Raises UserError with a line for everything wrong in it, such as names no file has.
     """
     try:
-        rows = list(csv.reader(table.read_text(encoding="utf-8-sig").splitlines()))
-    except UnicodeDecodeError:
-        raise UserError(f"{table}: is not UTF-8 text. Save it as UTF-8.") from None
-    except (OSError, csv.Error) as error:
+        rows = list(csv.reader(read_text(table).splitlines()))
+    except csv.Error as error:
         raise UserError(f"{table}: cannot be read ({error}).") from None
     if not rows or [cell.strip().lower() for cell in rows[0]] != HEADER:
         raise UserError(f"{table}: does not begin with the line `file,subject`.")

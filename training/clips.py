@@ -9,9 +9,9 @@ import numpy as np
 from training.config import Config
 from training.data_folders import ListedClip, list_clips
 from training.looking import look_at_clips
-from utils.containers import is_image, is_text
+from utils.containers import is_image
 from utils.errors import UserError, attempt
-from utils.files import short_names
+from utils.files import is_text, short_names
 from utils.prompts import identifier, names_motion, tokens_in, with_token
 from utils.video import SAME_PICTURE, VideoInfo, metadata_in, sampled_fps, sampled_frames, trained_size
 

@@ -19,8 +19,8 @@ from training.config import KEYS, Config
 from training.config_text import first_line, leaves, literal, override_leaves, yaml_leaves
 from training.published_keys import ALIASES, UNSUPPORTED, section_without_effect
 from utils.errors import UserError
-from utils.files import expanded
-from utils.prompts import is_text, tokens_in, with_spare_tokens
+from utils.files import expanded, is_text
+from utils.prompts import tokens_in, with_spare_tokens
 
 SECTIONS = tuple(field.name for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.type))
 SOURCES = {   # type of dataset -> the key of train_data that names its files, what to name

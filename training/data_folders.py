@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from training.config import Config, TrainData
-from utils.captions import INDEX_NAME, CaptionIndex, captions_of, read_caption_index, read_text
+from utils.captions import INDEX_NAME, CaptionIndex, captions_of, read_caption_index
 from utils.containers import CLIPS_OF_A_FOLDER, IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_clip, is_image
 from utils.errors import UserError, attempt
-from utils.files import expanded_path
+from utils.files import expanded_path, read_text
 from utils.prompts import clean_text
 
 COMPANION_SUFFIXES = (".txt", ".json", ".html", ".md")   # captions, galleries and notes beside the clips

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.files import write_json
+from utils.files import read_text, write_json
 from utils.prompts import clean_text
 
 INDEX_NAME = "text.json"
@@ -102,16 +102,6 @@ def add_captions(folder: Path, captions: dict[str, str]) -> None:
     entries = {name: texts[0] if len(texts) == 1 else list(texts) for name, texts in known.captions.items()}
     merged = {**entries, **captions}
     write_json(known.path, dict(sorted(merged.items())))
-
-
-def read_text(path: Path) -> str:
-    """Return the content of a UTF-8 text file, with or without a byte order mark. Raises UserError."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text. Save it as UTF-8.") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
 
 
 def _find(wanted: tuple[str, ...], names: Collection[str], by_lower_case: dict[str, str]) -> str | None:

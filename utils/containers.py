@@ -36,11 +36,6 @@ def is_animated(path: Path) -> bool:
     return head[:4] == b"\x89PNG" and b"acTL" in head.partition(b"IDAT")[0]
 
 
-def is_text(name: Path | str) -> bool:
-    """Say whether the name of a file is text: Linux takes any bytes."""
-    return str(name) == str(name).encode(errors="replace").decode()
-
-
 def is_picture_file(path: Path) -> bool:
     """Say whether the content, whatever the name, is a still or animated picture that Pillow reads."""
     with open(path, "rb") as file:

@@ -20,8 +20,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from utils.containers import is_picture_file, is_text
+from utils.containers import is_picture_file
 from utils.errors import INSTALL, UserError
+from utils.files import is_text
 from utils.films import broken, open_video, read_film
 from utils.looking import check_whole, glance, look
 from utils.pictures import read_pictures

@@ -132,6 +132,21 @@ def expanded_path(path: str) -> Path:
     return Path(expanded(path))
 
 
+def is_text(name: object) -> bool:
+    """Say whether `name`, a path or a text, can be written as UTF-8: Linux takes any bytes for a name."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in str(name))
+
+
+def read_text(path: Path) -> str:
+    """Return the content of a UTF-8 text file, with or without a byte order mark. Raises UserError."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not UTF-8 text. Save it as UTF-8.") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+
+
 def short_names(paths: Iterable[Path]) -> dict[Path, str]:
     """Return a name for each path: its file name, and as many folders in front of it as tell it from the
     others."""

@@ -13,8 +13,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from utils.containers import is_text
 from utils.errors import UserError
+from utils.files import is_text
 from utils.pictures import composite
 from utils.tone_mapping import HDR, lookup_table
 

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.files import is_text, read_text
 from utils.prompt_weights import check_weights
-from utils.prompts import MAX_SEED, Prompt, clean_text, is_text
+from utils.prompts import MAX_SEED, Prompt, clean_text
 
 LIST_SUFFIXES = (".txt", ".csv")
 NUMBER = re.compile(r"[-+.]?\d[\d.eE_+-]*")
@@ -115,14 +116,7 @@ def is_seed(head: str) -> bool:
 
 def _read_list(path: Path) -> tuple[list[tuple[int | None, str]], list[str]]:
     """Return the (seed or None, prompt) pairs of a file, and notes on lines that can be read in two ways."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}). "
-                        f"Name a file of `seed,prompt` lines.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text. Save it as UTF-8.") from None
-    found, notes, problems = [], [], []
+    text, found, notes, problems = read_text(path), [], [], []
     for number, line in _csv_lines(path, text) if path.suffix.lower() == ".csv" else _lines(text):
         try:
             own_seed, prompt = parse_prompt_line(line)

@@ -28,11 +28,6 @@ class Prompt:
     text: str
 
 
-def is_text(given: str) -> bool:
-    """Say whether `given` can be written as UTF-8; arguments with other bytes in them cannot."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in given)
-
-
 def clean_text(text: str) -> str:
     """Return `text` with single spaces between its words.
 

@@ -23,8 +23,9 @@ from training.config import Config
 from training.config_loading import config_yaml, examine_config, flat_config, parse_config
 from utils.captions import add_captions, captions_of, read_caption_index
 from utils.errors import UserError
+from utils.files import is_text
 from utils.prompt_lists import read_prompts
-from utils.prompts import Prompt, file_name, is_text
+from utils.prompts import Prompt, file_name
 from utils.tensor_files import read_metadata, read_tensors, write_tensors
 
 KEYS = sorted(flat_config(Config()))
