@@ -6,8 +6,7 @@ real footage, models/puppet-recognizers for the puppet theatre. The bundled mode
 Shapes: n clips, frames or texts, f frames, h w c pixels and colours, k labels, d width of CLIP's embeddings.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -31,7 +30,7 @@ from transformers import (
 from transformers.utils import logging
 
 from models.base_folder import is_hub_id
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 
 CLASSIFIER = "ForVideoClassification"   # ends the class names of video classifiers
 FRAME_COUNT_KEYS = ("num_frames", "frames_per_clip")   # of configs; the second is V-JEPA 2's
@@ -158,17 +157,19 @@ def _embeddings(clip: ImageTextModel, encode: Callable, prepare: Callable[[Seque
 
 def _load(name: str, kind: type):
     """Return what `kind`.from_pretrained makes of `name`. HF_HUB_OFFLINE is honoured, no code is run."""
-    folder_or_id = _check_name(name)
+    if not Path(name).is_dir() and not is_hub_id(name):
+        raise UserError(f"{name}: does not exist. Name a transformers folder or a hub id.")
+    logging.set_verbosity_error()   # transformers would warn that it resizes images with Pillow
+    logging.disable_progress_bar()
     what = {AutoConfig: "a transformers model", AutoImageProcessor: "an image processor",
             AutoVideoProcessor: "a video processor", AutoTokenizer: "a tokenizer"}[kind]
     try:
-        with _quiet():
-            return kind.from_pretrained(folder_or_id, trust_remote_code=False)
+        return kind.from_pretrained(name, trust_remote_code=False)
     except ImportError as error:   # such as torchvision, which a video processor needs
-        raise UserError(f"{name}: {what} cannot be loaded from it ({_first_line(error).partition('. ')[0]}). "
+        raise UserError(f"{name}: {what} cannot be loaded from it ({first_line(error).partition('. ')[0]}). "
                         f"Install what is missing with pip.") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{name}: {what} cannot be loaded from it ({_first_line(error)}). Name a "
+        raise UserError(f"{name}: {what} cannot be loaded from it ({first_line(error)}). Name a "
                         f"transformers folder, or a hub id that can be reached.") from error
 
 
@@ -176,12 +177,10 @@ def _load_weights(name: str, kind: type, config: PreTrainedConfig,
                   device: torch.device | str) -> PreTrainedModel:
     """Return the model in float32, frozen. Raises UserError if weights are missing or do not fit."""
     try:
-        with _quiet():
-            model, report = kind.from_pretrained(_check_name(name), config=config, dtype=torch.float32,
-                                                 use_safetensors=True, trust_remote_code=False,
-                                                 output_loading_info=True)
+        model, report = kind.from_pretrained(name, config=config, dtype=torch.float32, use_safetensors=True,
+                                             trust_remote_code=False, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{name}: its weights cannot be loaded ({_first_line(error)}). They must be "
+        raise UserError(f"{name}: its weights cannot be loaded ({first_line(error)}). They must be "
                         f"safetensors; copy or convert the model again.") from error
     if missing := sorted(report["missing_keys"]):
         raise UserError(f"{name}: lacks trained weights ({len(missing)}, such as {missing[0]}). Name a model "
@@ -189,27 +188,5 @@ def _load_weights(name: str, kind: type, config: PreTrainedConfig,
     return model.requires_grad_(False).eval().to(device)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence transformers, which would warn that it resizes images with Pillow. No user needs to know."""
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-
-
-def _check_name(name: str) -> str:
-    if not Path(name).is_dir() and not is_hub_id(str(name)):
-        raise UserError(f"{name}: does not exist. Name a transformers folder or a hub id.")
-    return str(name)
-
-
 def _kind(config: PreTrainedConfig) -> str:
     return f"a {(config.architectures or [config.model_type])[0]}"
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 
 MARKS = 2   # tokens that mark the start and the end of every prompt
 
@@ -35,7 +35,7 @@ def unseen_captions(base_folder: Path, captions: Iterable[str]) -> dict[str, str
     try:
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder}: cannot be loaded ({str(error).splitlines()[0]}). Copy the whole base "
+        raise UserError(f"{folder}: cannot be loaded ({first_line(error)}). Copy the whole base "
                         f"again.") from error
     unseen = {caption: unseen_words(tokenizer, caption) for caption in captions}
     return {caption: words for caption, words in unseen.items() if words}

@@ -14,7 +14,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.utils import logging
 
 from models.base_folder import is_hub_id
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.prompts import MOTION_TOKEN
 
 QUESTION = "Describe in one short sentence who or what moves in this picture, what it does, and where."
@@ -45,10 +45,9 @@ def load_captioner(name: str) -> Captioner:
         model = AutoModelForImageTextToText.from_pretrained(name, use_safetensors=True,
                                                             trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
-        raise UserError(f"--captioner: {name} cannot be loaded ({reason.rstrip('.')}). Name an "
-                        f"image-text-to-text model of transformers, a folder or a hub id that can be reached."
-                        ) from error
+        reason = first_line(error)[:200].rstrip(".")
+        raise UserError(f"--captioner: {name} cannot be loaded ({reason}). Name an image-text-to-text model "
+                        f"of transformers, a folder or a hub id that can be reached.") from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Captioner(model.requires_grad_(False).eval().to(device), processor)
 

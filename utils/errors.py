@@ -29,6 +29,11 @@ def printable(text: str) -> str:
                    for letter in text)
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what `error` says; the name of its type if it says nothing."""
+    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
+
+
 def attempt(check: Callable[[], Any], default: Any, problems: list[str]) -> Any:
     """Return the result of `check`. If it raises UserError, add its lines to `problems` and return
     `default`."""

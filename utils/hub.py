@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 
 # huggingface_hub is imported in the functions that use it: most commands never need it
 REPO_NAME = r"\w[\w.-]*/\w[\w.-]*"   # USER/NAME
@@ -113,7 +113,3 @@ def answer(error) -> str:
     if status == 403:
         return f"your login to the hub may not do this ({error.server_message or 'forbidden'}). {LOGIN}"
     return f"the hub answered {status} ({error.server_message or first_line(error)}). Try again later."
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
