@@ -77,7 +77,7 @@ def small_frames(path: Path, info: VideoInfo, complaints: list[str]) -> Iterator
     scale = min(1, LONG_SIDE / max(info.width, info.height))
     width, height = (max(16, round(side * scale / 2) * 2) for side in (info.width, info.height))
     threads = "0" if info.width * info.height > MANY_PIXELS else "1"   # 0: one for each core
-    filters = f"{_at_times(info.fps)},scale={width}:{height}:flags=area:out_range=tv"
+    filters = f"fps={_exact(info.fps)},scale={width}:{height}:flags=area:out_range=tv"
     command = [*_decode(path, "-threads", threads), "-filter_threads", "1", "-vf", filters,
                "-pix_fmt", "yuv420p", "-f", "rawvideo", "-"]
     with tempfile.TemporaryFile() as errors, subprocess.Popen(
@@ -102,15 +102,15 @@ def write_cuts(path: Path, info: VideoInfo, cuts: Sequence[Cut]) -> None:
     Each clip is whole or absent. Raises UserError if the encoder stops.
     """
     labels = [f"[c{index}]" for index in range(len(cuts))]
-    graph = [f"[0:v]{_at_times(info.fps)},split={len(cuts)}{''.join(labels)}"]
-    last = max(cut.frames[-1] for cut in cuts)
-    command = _decode(path, "-t", f"{(last + 2) / info.fps:.3f}")
+    graph = [f"[0:v]fps={_exact(info.fps)},split={len(cuts)}{''.join(labels)}"]
+    last, outputs = max(cut.frames[-1] for cut in cuts), []
     with ExitStack() as stack:
         partials = [stack.enter_context(replacing(cut.path)) for cut in cuts]
         for index, (cut, partial) in enumerate(zip(cuts, partials, strict=True)):
             graph.append(f"{labels[index]}{_filters(cut)}[o{index}]")
-            command += _encode(index, cut, partial)
-        command[command.index("GRAPH")] = ";".join(graph)
+            outputs += ["-map", f"[o{index}]", *_encode(cut, partial)]
+        command = [*_decode(path, "-t", f"{(last + 2) / info.fps:.3f}"),
+                   "-filter_complex", ";".join(graph), *outputs]
         result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
         for cut, partial in zip(cuts, partials, strict=True):
             if result.returncode or probe(partial).num_frames != len(cut.frames):
@@ -127,10 +127,6 @@ def _decode(path: Path, *options: str) -> list[str]:
             "-i", f"file:{path}"]
 
 
-def _at_times(fps: float) -> str:
-    return f"fps={_exact(fps)}"
-
-
 def _exact(fps: float) -> Fraction:
     """Return a rate as the fraction it stands for: 29.97 is 30000/1001."""
     return Fraction(fps).limit_denominator(1001)
@@ -138,28 +134,17 @@ def _exact(fps: float) -> Fraction:
 
 def _filters(cut: Cut) -> str:
     left, top, width, height = cut.box
-    chosen = "+".join(f"between(n,{first},{last})" for first, last in _runs(cut.frames))
+    runs = np.split(cut.frames, np.flatnonzero(np.diff(cut.frames) != 1) + 1)   # of consecutive frames
+    chosen = "+".join(f"between(n,{run[0]},{run[-1]})" for run in runs)
     return (f"select='{chosen}',settb={1 / _exact(cut.fps)},setpts=N,"
             f"crop={width}:{height}:{left}:{top}:exact=1,scale={cut.size[0]}:{cut.size[1]}:flags={SCALER}:"
             f"out_color_matrix=bt709:out_range=tv,format=yuv420p,setsar=1")
 
 
-def _runs(frames: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield (first, last) of the runs of consecutive frames."""
-    first = before = frames[0]
-    for frame in (*frames[1:], -1):
-        if frame != before + 1:
-            yield first, before
-            first = frame
-        before = frame
-
-
-def _encode(index: int, cut: Cut, partial: Path) -> list[str]:
-    graph = ["-filter_complex", "GRAPH"] if index == 0 else []
-    return [*graph, "-map", f"[o{index}]", "-an", "-map_metadata", "-1",   # a phone's file says where it was
-            "-r", str(_exact(cut.fps)),
-            "-c:v", "libx264", "-preset", PRESET, "-crf", str(CRF), "-colorspace", "bt709",
-            "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv",
+def _encode(cut: Cut, partial: Path) -> list[str]:
+    return ["-an", "-map_metadata", "-1",   # a phone's file says where it was
+            "-r", str(_exact(cut.fps)), "-c:v", "libx264", "-preset", PRESET, "-crf", str(CRF),
+            "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv",
             "-movflags", "+faststart",
             "-metadata", f"comment={json.dumps(cut.recipe, ensure_ascii=False)}", f"file:{partial}"]
 
