@@ -94,23 +94,18 @@ def _black_or_fading(analysis: Analysis) -> np.ndarray:
     """Say of each frame whether it is black or on the way to or from it: (T) bool."""
     black = analysis.thumbs.max((1, 2)) <= BLACK
     brightness = analysis.thumbs.mean((1, 2))
-    dark, reach = black.copy(), max(1, round(PLATEAU_SECONDS * analysis.fps))
+    frames, dark = np.arange(analysis.num_frames), black.copy()
+    reach = max(1, round(PLATEAU_SECONDS * analysis.fps))
     for start, end in _true_runs(black):
-        for step, edge in ((1, end), (-1, start - 1)):
-            away = brightness[edge:edge + reach]   # from black to the plateau
-            if step < 0:
-                away = brightness[max(edge - reach + 1, 0):edge + 1][::-1]
-            if len(away) == 0 or not 0 <= edge < analysis.num_frames or away[0] > ABRUPT * away.max():
-                continue
-            for offset in range(len(away)):
-                frame = edge + step * offset
-                if black[frame] or away[offset] > FADED * away.max():
-                    break
-                dark[frame] = True
+        for away in (frames[end:end + reach], frames[max(start - reach, 0):start][::-1]):   # from black on
+            plateau = brightness[away].max(initial=0)
+            if len(away) and brightness[away[0]] <= ABRUPT * plateau:
+                has_ended = black[away] | (brightness[away] > FADED * plateau)
+                dark[away[:has_ended.argmax()]] = True
     return dark
 
 
 def _true_runs(claims: np.ndarray) -> Iterator[tuple[int, int]]:
     """Yield (start, end) of the runs of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], claims.astype(np.int8), [0]))))
+    edges = np.flatnonzero(np.diff(claims, prepend=False, append=False))
     yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
