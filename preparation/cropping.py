@@ -25,7 +25,8 @@ def box_of(window: Window, crop: str | None,
         (x0, x1), (y0, y1) = _moving(window.movement, whole)
         ratio = 1.0 if crop == "square" else whole[0] / whole[1]
         width = max(x1 - x0, (y1 - y0) * ratio) * (1 + 2 * PADDING)
-        width = max(width, *_least(whole, ratio, wanted))
+        trained = trained_size(round(1000 * ratio), 1000, wanted.size, STRIDE, wanted.use_bucketing)
+        width = max(width, trained[0], trained[1] * ratio)
         width = min(width, whole[0], whole[1] * ratio)
         height = width / ratio
         left = min(max((x0 + x1 - width) / 2, 0), whole[0] - width)
@@ -51,12 +52,6 @@ def _moving(movement: np.ndarray, whole: tuple[int, int]) -> list[tuple[float, f
         edges = np.linspace(0, size, len(share))
         ends.append(tuple(np.interp([OUTLIERS, 1 - OUTLIERS], share, edges)))
     return ends
-
-
-def _least(whole: tuple[int, int], ratio: float, wanted: Wanted) -> tuple[float, float]:
-    """Return the widths that the trained width and height ask for."""
-    trained = trained_size(round(1000 * ratio), 1000, wanted.size, STRIDE, wanted.use_bucketing)
-    return trained[0], trained[1] * ratio
 
 
 def _even(size: float) -> int:
