@@ -8,6 +8,7 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from preparation.footage import small_frames
@@ -75,8 +76,6 @@ def analyse(path: Path, cache: Path) -> Analysis:
 
 
 def _measure(path: Path, info: VideoInfo) -> dict[str, np.ndarray]:
-    import cv2
-
     thumbs, changes, steps, sharpness, stills, complaints = [], [], [], [], [], []
     shots, before, recent = _ShotFinder(), None, 0.0
     for index, planes in enumerate(small_frames(path, info, complaints)):
@@ -134,7 +133,6 @@ def _detector_class():
 
     If a later PySceneDetect does not call this method, its own slower way gives the same score.
     """
-    import cv2
     from scenedetect import AdaptiveDetector
 
     class Detector(AdaptiveDetector):
@@ -155,8 +153,6 @@ def _subject_change(before: np.ndarray, half: np.ndarray, cells: np.ndarray) -> 
     moved and made as bright as the new one, unless that leaves more change than `cells`, the change as
     recorded. Noise, which all cells share, is subtracted.
     """
-    import cv2
-
     height, width = half.shape
     if _median(cells) > CAMERA_STILL:
         # it applies the window to the pictures themselves
@@ -173,8 +169,6 @@ def _subject_change(before: np.ndarray, half: np.ndarray, cells: np.ndarray) -> 
 
 
 def _resized(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    import cv2
-
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
 
 
@@ -187,8 +181,6 @@ def _median(cells: np.ndarray) -> float:
 
 @functools.lru_cache(maxsize=8)
 def _window(width: int, height: int) -> np.ndarray:
-    import cv2
-
     return cv2.createHanningWindow((width, height), cv2.CV_32F)
 
 
@@ -197,8 +189,6 @@ def _sharpness(grey: np.ndarray, half: np.ndarray) -> float:
 
     The two divisors are what makes scenes comparable: snow has few edges, and they can be sharp.
     """
-    import cv2
-
     contrast, fine, coarse = (cv2.meanStdDev(picture)[1][0, 0] for picture in (
         grey, cv2.Laplacian(grey, cv2.CV_16S), cv2.Laplacian(half, cv2.CV_32F)))
     return float(fine ** 2 / max(contrast * coarse, 1))
