@@ -17,18 +17,13 @@ def script_command(script: str, *arguments: object) -> str:
 
 def python() -> str:
     """Return the command that runs the Python of this process: `python` if that finds it, else its path."""
-    found = shutil.which("python")
-    return "python" if found and os.path.samefile(found, sys.executable) and _same_environment(found) \
-        else path_from_here(Path(sys.executable))
+    found, ours = shutil.which("python"), Path(sys.executable)
+    # the folders are compared too, because a virtual environment's interpreter is a link to another one
+    is_ours = found and os.path.samefile(found, ours) and Path(found).parent == ours.parent
+    return "python" if is_ours else path_from_here(ours)
 
 
 def path_from_here(path: Path) -> str:
     """Return `path` relative to the current folder if it lies below it, else absolute. Links are kept."""
     path = Path(os.path.abspath(path))
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def _same_environment(found: str) -> bool:
-    # a virtual environment's interpreter is a link to the interpreter it was made from, so folders are
-    # compared
-    return Path(found).parent == Path(sys.executable).parent
