@@ -21,14 +21,13 @@ def mended(stamps: Sequence[int | None], usual: int, longest: float) -> tuple[li
     A frame follows the frame before at the distance `usual` where a timestamp is missing, goes back, or comes
     more than `longest` later.
     """
-    times, num_changed, before = [], 0, None
-    for stamp in stamps:
+    times, num_changed, before = [0], 0, stamps[0]
+    for stamp in stamps[1:]:
         step = None if stamp is None or before is None else stamp - before
-        is_first = not times
-        if not is_first and (step is None or not 0 <= step <= longest):
+        if step is None or not 0 <= step <= longest:
             step, num_changed = usual, num_changed + 1
-        times.append(0 if is_first else times[-1] + step)
-        before = stamp if stamp is not None else before
+        times.append(times[-1] + step)
+        before = before if stamp is None else stamp
     return times, num_changed
 
 
