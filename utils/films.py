@@ -37,10 +37,6 @@ class Packet:
     pts: int | None    # when it is shown
     is_discard: bool   # it is decoded for others' sake, and not shown
 
-    @staticmethod
-    def of(packet: av.Packet) -> "Packet":
-        return Packet(packet.pts, packet.is_discard)
-
 
 def open_video(path: Path) -> tuple[av.container.InputContainer, av.VideoStream]:
     """Open a file and choose its default or first video stream; cover pictures are none.
@@ -85,7 +81,7 @@ def decoded(container: av.container.InputContainer, stream: av.VideoStream, path
     try:
         for packet in container.demux(stream):
             if packets is not None and packet.size:
-                packets.append(Packet.of(packet))
+                packets.append(Packet(packet.pts, packet.is_discard))
             try:
                 frames = decoder.decode(packet)
             except av.error.FFmpegError:

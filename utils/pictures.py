@@ -28,15 +28,10 @@ def read_pictures(path: Path) -> Iterator[tuple[np.ndarray, float, bool]]:
                 frame.load()   # a WebP knows the duration of a frame only then
                 milliseconds = frame.info.get("duration") or 0
                 shown = milliseconds if milliseconds >= SHORTEST else INSTEAD
-                pixels, is_transparent = on_white(upright(frame))
+                pixels, is_transparent = on_white(ImageOps.exif_transpose(frame))
                 yield pixels, shown, is_transparent
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: is not a picture that can be read. Remove it or save it again.") from error
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """Turn and mirror a picture as its EXIF data say."""
-    return ImageOps.exif_transpose(image)
 
 
 def on_white(image: Image.Image) -> tuple[np.ndarray, bool]:
