@@ -29,22 +29,13 @@ _free: list[tuple[str, subprocess.Popen]] = []   # decoders, each with the file 
 _busy: set[subprocess.Popen] = set()
 
 
-def look(path: Path) -> dict[str, Any]:
-    """Return the fields of VideoInfo; all of the file is decoded. Raises UserError if that fails."""
+def ask(path: Path, wanted: str) -> dict[str, Any]:
+    """Return what a decoder says of a file. Raises UserError if it cannot be read.
+
+    `wanted`: "look" or "glance" of utils/looking.py, for the fields of VideoInfo; "comment", for {"comment"}.
+    """
     with _decoder(path) as process:
-        return _ask(process, path, "look")
-
-
-def glance(path: Path) -> dict[str, Any]:
-    """Return the fields of VideoInfo that `utils.looking.glance` finds. Raises UserError if that fails."""
-    with _decoder(path) as process:
-        return _ask(process, path, "glance")
-
-
-def comment(path: Path) -> str:
-    """Return the comment field of a video. Raises UserError if the file cannot be opened."""
-    with _decoder(path) as process:
-        return _ask(process, path, "comment")["comment"]
+        return _answer(process, path, wanted)
 
 
 def decode(path: Path, indices: list[int], is_plain: bool = False) -> np.ndarray:
@@ -53,7 +44,7 @@ def decode(path: Path, indices: list[int], is_plain: bool = False) -> np.ndarray
     `is_plain`: as in the file's VideoInfo; then decord may read it.
     """
     with _decoder(path) as process:
-        facts = _ask(process, path, {"indices": indices, "is_plain": is_plain})
+        facts = _answer(process, path, {"indices": indices, "is_plain": is_plain})
         frames = np.empty(facts["shape"], np.uint8)
         if process.stdout.readinto(frames.reshape(-1).data) != frames.nbytes:
             raise _lost(process, path)
@@ -100,7 +91,7 @@ def _start() -> subprocess.Popen:
         stderr=subprocess.DEVNULL, start_new_session=True)
 
 
-def _ask(process: subprocess.Popen, path: Path, wanted: str | dict) -> dict[str, Any]:
+def _answer(process: subprocess.Popen, path: Path, wanted: str | dict) -> dict[str, Any]:
     request = {"path": os.path.abspath(path), "wanted": wanted, "seconds": SECONDS}
     try:
         process.stdin.write(json.dumps(request).encode() + b"\n")

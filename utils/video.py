@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils import decoder
-from utils.decoder import comment, decode, look
+from utils.decoder import ask, decode
 from utils.errors import UserError
 from utils.files import free_space, replacing
 from utils.timelines import shown_at
@@ -64,12 +63,12 @@ def glance(path: Path) -> VideoInfo:
     For a caller that decodes all of it itself. Where the container does not tell the times and the size for
     sure, the video is decoded. Raises UserError if it cannot be read.
     """
-    return VideoInfo.from_facts(decoder.glance(Path(path)))
+    return VideoInfo.from_facts(ask(Path(path), "glance"))
 
 
 @functools.lru_cache(maxsize=64)
 def _found(path: Path, *_: int) -> VideoInfo:   # the numbers change when the file does
-    return VideoInfo.from_facts(look(path))
+    return VideoInfo.from_facts(ask(path, "look"))
 
 
 def sampled_frames(info: VideoInfo, fps: float) -> tuple[int, ...]:
@@ -196,7 +195,7 @@ def colour_options(height: int) -> list[str]:
 def read_metadata(path: Path) -> dict:
     """Return what `write_video` stored in the file's comment field; empty if it did not write the file."""
     try:
-        return metadata_in(comment(Path(path)))
+        return metadata_in(ask(Path(path), "comment")["comment"])
     except UserError:
         return {}
 
