@@ -58,8 +58,8 @@ def main() -> None:
         raise UserError(f"--steps {args.steps}: this base takes at most {most}.")
     if any(side % (stride := base_folder.pixel_strides(folder)[0]) for side in size):
         raise UserError(f"--res {size[0]}x{size[1]}: both must be multiples of {stride} for this base.")
-    if args.export or args.export_lora or args.export_comfy:
-        write = export if args.export else export_file
+    if args.export or args.lora_file:
+        write = export if args.export else export_lora_file
         write(source, args)
         return
     num_frames = args.duration or source.num_frames
@@ -118,7 +118,11 @@ def parse_args() -> argparse.Namespace:
         help="write the LoRA of an AnimateDiff base as a motion LoRA for ComfyUI")
     add("--push-to-hub", type=repository, metavar="USER/NAME",
         help="upload the motion to the Hugging Face hub, with a model card, instead of rendering videos")
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.lora_rank, args.lora_file = None, args.export_comfy   # without a rank, the LoRA keeps its own
+    if args.export_lora:
+        args.lora_rank, args.lora_file = args.export_lora[0], expanded_path(args.export_lora[1])
+    return args
 
 
 def check_arguments(args: argparse.Namespace) -> list[str]:
@@ -129,8 +133,8 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
         if args.export.exists() and (not args.export.is_dir() or any(args.export.iterdir())):
             return [f"{args.export}: is there already and not an empty folder. Name a new one."]
         return check_writable(args.export.absolute().parent)
-    if args.export_lora or args.export_comfy:
-        return check_export_file(args)
+    if args.lora_file:
+        return check_lora_file(args.lora_rank, args.lora_file)
     if args.prompt is None:
         return ["-p/--prompt is missing. Give a prompt, or a .txt or .csv file of `seed,prompt` lines."]
     problems = check_writable(args.output_dir)
@@ -141,27 +145,14 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
     return problems
 
 
-def check_export_file(args: argparse.Namespace) -> list[str]:
+def check_lora_file(rank: str | None, path: Path) -> list[str]:
     """Return what is wrong with RANK and FILE of a LoRA to be written."""
-    rank, path = rank_and_file(args)
     problems = []
-    if rank == 0:
-        problems.append(f"--export-lora {args.export_lora[0]}: the rank must be a whole number above zero, "
-                        f"such as 16.")
+    if rank is not None and not (rank.isdecimal() and int(rank)):
+        problems.append(f"--export-lora {rank}: the rank must be a whole number above zero, such as 16.")
     if path.suffix != ".safetensors" or path.exists():
         problems.append(f"{path}: name a new file that ends in .safetensors.")
     return problems + check_writable(path.absolute().parent)
-
-
-def rank_and_file(args: argparse.Namespace) -> tuple[int | None, Path]:
-    """Return RANK and FILE of --export-lora, or None and FILE where --export-comfy keeps the LoRA's own rank.
-
-    0 stands for a RANK that is no whole number.
-    """
-    if args.export_comfy:
-        return None, args.export_comfy
-    rank, path = args.export_lora
-    return int(rank) if rank.isdecimal() else 0, expanded_path(path)
 
 
 def push(source: Source, name: str) -> None:
@@ -174,18 +165,6 @@ def push(source: Source, name: str) -> None:
                         "motion.safetensors with -m, without a strength.")
     check_upload(name)
     print(f"uploaded: {publish(source.motions[0].path, name)}\nuse it with -m {name}")
-
-
-def precision(args: argparse.Namespace, source: Source) -> str:
-    """Return the precision to compute in: that of --precision, else that of the training, where the device
-    has it."""
-    from utils.devices import resolve_precision
-
-    wanted = args.precision or (source.config and source.config.mixed_precision)
-    computed_in, notes = resolve_precision(wanted)
-    for note in notes:
-        say(note)
-    return computed_in
 
 
 def load(source: Source):
@@ -212,7 +191,7 @@ def export(source: Source, args: argparse.Namespace) -> None:
     print(f"exported: {args.export}\nload it with\n  DiffusionPipeline.from_pretrained({str(args.export)!r})")
 
 
-def export_file(source: Source, args: argparse.Namespace) -> None:
+def export_lora_file(source: Source, args: argparse.Namespace) -> None:
     """Write a learned motion as a LoRA file: nearest to whole weights, or for ComfyUI."""
     from tqdm import tqdm
 
@@ -221,14 +200,14 @@ def export_file(source: Source, args: argparse.Namespace) -> None:
 
     if len(source.motions) != 1:
         raise UserError("--export-lora and --export-comfy write the LoRA of one motion. Name it with -m.")
-    (motion,) = source.motions
-    base, (rank, path) = load_base(source.base, adapter=source.adapter), rank_and_file(args)
-    if rank:
-        report = export_lora(base.unet, base.fingerprint, motion.path, rank, path, motion.strength,
-                             lambda tensors: tqdm(tensors, desc="decomposing", dynamic_ncols=True))
+    (motion,), base = source.motions, load_base(source.base, adapter=source.adapter)
+    if args.lora_rank:
+        report = export_lora(base.unet, base.fingerprint, motion.path, int(args.lora_rank), args.lora_file,
+                             motion.strength, lambda tensors: tqdm(tensors, desc="decomposing",
+                                                                   dynamic_ncols=True))
     else:
-        report = export_comfy(base.unet, base.fingerprint, motion.path, path, motion.strength)
-    print(f"{report}\nexported: {path}")
+        report = export_comfy(base.unet, base.fingerprint, motion.path, args.lora_file, motion.strength)
+    print(f"{report}\nexported: {args.lora_file}")
 
 
 def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], num_frames: int, fps: float,
@@ -239,14 +218,17 @@ def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], num_f
 
     from rendering.sampling import Rendering
     from rendering.video_folder import render_to_folder
-    from utils.devices import DTYPES
+    from utils.devices import DTYPES, resolve_precision
 
     how = Rendering(*size, num_frames, args.steps, args.guidance_scale, args.negative_prompt,
                     args.sampler)
     say(f"{len(prompts)} video{'s' * (len(prompts) != 1)} of {num_frames} frames, {size[0]}x{size[1]}, "
         f"at {fps:g} frames per second")
 
-    computed_in = precision(args, source)
+    trained_in = source.config and source.config.mixed_precision
+    computed_in, notes = resolve_precision(args.precision or trained_in)
+    for note in notes:
+        say(note)
     base, made_with = load(source)
     state = PartialState(timeout=LONGEST_WAIT)
     base.pipeline.to(state.device, DTYPES[computed_in])
