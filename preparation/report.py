@@ -11,7 +11,7 @@ from pathlib import Path
 from preparation.analysis import Analysis
 from preparation.footage import Cut
 from preparation.survey import Surveyed
-from preparation.windows import Window, clock
+from preparation.windows import Window, times_of
 from utils.errors import printable
 
 REPORT_NAME = "report.json"
@@ -90,5 +90,4 @@ def _name(path: Path) -> str:
 
 
 def _times(analysis: Analysis, start: int, end: int) -> dict:
-    return {"start": start, "end": end,
-            "time": f"{clock(start / analysis.fps)} to {clock(end / analysis.fps)}"}
+    return {"start": start, "end": end, "time": times_of(analysis, start, end)}

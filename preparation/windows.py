@@ -65,11 +65,9 @@ def find_windows(analysis: Analysis, stretches: list[Stretch],
     """Return windows of a file that can be used and do not overlap, and what else is left out and why."""
     windows, spans = [], []
     for stretch in stretches:
-        found = _windows_of(analysis, stretch, wanted)
-        if isinstance(found, Span):
-            spans.append(found)
-        else:
-            windows += found
+        found, unused = _windows_of(analysis, stretch, wanted)
+        windows += found
+        spans += unused
     best = np.percentile([window.sharpness for window in windows], 90) if windows else 0
     judged = [replace(window, reason=_fault(window, best)) for window in windows]
     usable = _without_overlap([window for window in judged if not window.reason])
@@ -94,16 +92,13 @@ def choose(windows: list[Window], number: int) -> tuple[list[Window], list[Windo
 
     while waiting and len(chosen) < number:
         best = waiting.pop(int(np.argmax([worth(window) for window in waiting])))
-        if twin := _twin(best, chosen):
-            left.append(replace(best, reason=f"nearly the same as {describe(twin)}"))
+        if repetition := _repetition(best, chosen):
+            left.append(replace(best, reason=repetition))
         else:
             chosen.append(replace(best, reason=_merit(best)))
             uses.update([best.analysis.path, (best.analysis.path, best.stretch.shot)])
-    for window in waiting:
-        twin = _twin(window, chosen)
-        left.append(replace(window, reason=f"nearly the same as {describe(twin)}" if twin else
-                            "the clips chosen move more, or are of other shots"))
-    return chosen, left
+    less = "the clips chosen move more, or are of other shots"
+    return chosen, left + [replace(window, reason=_repetition(window, chosen) or less) for window in waiting]
 
 
 def shows_same(one: Window, other: Window) -> bool:
@@ -123,14 +118,15 @@ def shows_same(one: Window, other: Window) -> bool:
                for cells in apart)
 
 
-def _twin(window: Window, chosen: list[Window]) -> Window | None:
-    return next((other for other in chosen if shows_same(window, other)), None)
+def _repetition(window: Window, chosen: list[Window]) -> str:
+    """Return which of the windows `chosen` shows the same as `window`, for people; empty if none does."""
+    return next((f"nearly the same as {other.analysis.path.name} {times_of(other.analysis, *other.span)}"
+                 for other in chosen if shows_same(window, other)), "")
 
 
-def describe(window: Window) -> str:
-    """Return where a window is: the name of its file, and from when to when."""
-    start, end = (frame / window.analysis.fps for frame in window.span)
-    return f"{window.analysis.path.name} {clock(start)} to {clock(end)}"
+def times_of(analysis: Analysis, start: int, end: int) -> str:
+    """Return when a span of frames begins and ends, for people."""
+    return f"{clock(start / analysis.fps)} to {clock(end / analysis.fps)}"
 
 
 def clock(seconds: float) -> str:
@@ -138,22 +134,23 @@ def clock(seconds: float) -> str:
     return f"{int(seconds // 60)}:{seconds % 60:05.2f}"
 
 
-def _windows_of(analysis: Analysis, stretch: Stretch, wanted: Wanted) -> list[Window] | Span:
+def _windows_of(analysis: Analysis, stretch: Stretch, wanted: Wanted) -> tuple[list[Window], list[Span]]:
+    """Return the windows of a stretch; or none, and the stretch with the reason why it has none."""
     step = max(1, round(stretch.fps / wanted.fps))
     if stretch.fps / step < SLOWEST * wanted.fps:
         step = max(1, step - 1)
     fps, frames = stretch.fps / step, stretch.frames
     start, end = int(frames[0]), int(frames[-1]) + 1
     if _changes(analysis, stretch, frames).mean(0).max() < MOVES:
-        return Span(start, end, NOTHING_MOVES)
+        return [], [Span(start, end, NOTHING_MOVES)]
     if fps < SLOWEST * wanted.fps:
-        return Span(start, end, f"shows {fps:.3g} new pictures a second, and training wants "
-                                f"{wanted.fps:.3g}; --fps {fps:.3g} would use it")
+        return [], [Span(start, end, f"shows {fps:.3g} new pictures a second, and training wants "
+                                     f"{wanted.fps:.3g}; --fps {fps:.3g} would use it")]
     # of clips that are faster than `wanted.fps`, training takes the frames shown at that rate
     needed, available = math.ceil(wanted.window * max(1, fps / wanted.fps)), len(frames) // step
     if available < needed:
-        return Span(start, end, f"lasts {available / fps:.2g} s, and training needs {needed / fps:.2g} s "
-                                f"in one shot")
+        return [], [Span(start, end, f"lasts {available / fps:.2g} s, and training needs "
+                                     f"{needed / fps:.2g} s in one shot")]
     length = min(max(round(wanted.seconds * fps), needed), available) * step
     starts = [*range(0, len(frames) - length, max(1, length // STRIDES)), len(frames) - length]
     windows = []
@@ -162,7 +159,7 @@ def _windows_of(analysis: Analysis, stretch: Stretch, wanted: Wanted) -> list[Wi
         changes = _changes(analysis, stretch, taken).mean((1, 2))
         # the median: a flash is no motion
         windows.append(Window(analysis, stretch, taken, fps, float(np.median(changes)) * stretch.fps, ""))
-    return windows
+    return windows, []
 
 
 def _changes(analysis: Analysis, stretch: Stretch, frames: np.ndarray) -> np.ndarray:
