@@ -122,7 +122,7 @@ def file_names(prompts: Iterable[Prompt], folder: Path) -> dict[str, Prompt]:
     return names
 
 
-def file_name(prompt: Prompt, suffix: str = ".mp4", with_digest: bool = False) -> str:
+def file_name(prompt: Prompt, with_digest: bool = False) -> str:
     """Return a name for the video of `prompt` that any file system takes and that no other prompt has.
 
     Spaces become `_`. Where that loses something (a slash, a quote, length), a digest of the prompt is added.
@@ -131,4 +131,4 @@ def file_name(prompt: Prompt, suffix: str = ".mp4", with_digest: bool = False) -
     name = name.encode()[:MAX_NAME_BYTES].decode(errors="ignore").lstrip(".-").rstrip(". ") or "prompt"
     if with_digest or name.replace("_", " ") != prompt.text:
         name = f"{name}-{hashlib.sha256(prompt.text.encode()).hexdigest()[:8]}"
-    return f"{name}_seed{prompt.seed}{suffix}"
+    return f"{name}_seed{prompt.seed}.mp4"
