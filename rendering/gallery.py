@@ -32,13 +32,12 @@ MAX_SAFE_INTEGER = 2**53 - 1  # JavaScript reads larger numbers as their neighbo
 LIST_BLOCK = '<script type="application/json" id="list">{}</script>'
 
 
-def write_gallery(folder: Path, title: str | None = None) -> Path:
+def write_gallery(folder: Path) -> Path:
     """Write the gallery of the videos in and below `folder` into `folder`, replacing the old one; its path.
 
     Raises UserError if the folder cannot be written.
     """
-    folder = Path(folder)
-    listing = {"title": title or default_title(folder), "videos": list_videos(folder)}
+    listing = {"title": title_of(folder), "videos": list_videos(folder)}
     return write_page(folder / PAGE_NAME, PAGE_NAME, listing)
 
 
@@ -55,12 +54,13 @@ def write_page(path: Path, template_name: str, content: Any) -> Path:
 
 def forget_scores(folder: Path, names: Iterable[str]) -> None:
     """Take the scores of videos that are about to be replaced out of videos.json; all else in it stays."""
-    content = read_json(Path(folder).resolve(), Path(folder).resolve() / "videos.json")
+    root = folder.resolve()
+    content = read_json(root, root / "videos.json")
     scored = [name for name in names if isinstance(content.get(name), dict) and "scores" in content[name]]
     for name in scored:
         del content[name]["scores"]
     if scored:
-        write_json(Path(folder) / "videos.json", content)
+        write_json(root / "videos.json", content)
 
 
 def to_inert_json(value: Any) -> str:
@@ -69,7 +69,7 @@ def to_inert_json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def default_title(folder: Path) -> str:
+def title_of(folder: Path) -> str:
     """The folder's name; for the samples of one step also the run they belong to."""
     folder = folder.resolve()
     if folder.parent.name == "samples":
@@ -83,7 +83,7 @@ def list_videos(folder: Path) -> list[dict[str, Any]]:
     Left out: hidden and half-written files, checkpoints, what lies deeper than MAX_DEPTH, and links that lead
     out of the folder. A sidecar that cannot be read, or says something of the wrong type, is passed over.
     """
-    root = Path(folder).resolve()
+    root = folder.resolve()
     videos = []
     for directory, subdirectories, names in os.walk(root):
         inside = Path(directory).relative_to(root)
