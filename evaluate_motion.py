@@ -216,7 +216,7 @@ def report(videos: list[ShownVideo], groups: list, document: dict, args: argpars
         print(chosen_step(document["step"], args.videos, problems))
         plot_steps(args.videos / PLOT_NAME, groups, document["step"]["step"],
                    f"{args.videos.resolve().name}: {args.motion}")
-        if page := add_to_run_page(run_of(args.videos), groups, document["step"]):
+        if page := add_to_run_page(run_of_videos(args.videos), groups, document["step"]):
             print(f"the run: {page.absolute().as_uri()}")
     write_json(args.videos / SCORES_NAME, document)
     add_to_gallery(args.videos, scores)
@@ -254,7 +254,7 @@ def chosen_step(choice: dict, run: Path, problems: list[str]) -> str:
     if choice["step"] is None:
         return f"step to use: none; {choice['reason']}."
     line = f"step to use: {choice['step']}; {choice['reason']}."
-    run = run_of(run)
+    run = run_of_videos(run)
     saved, final = checkpoint_dir(run, choice["step"]), run / MOTION_NAME
     if not (saved / MOTION_NAME).is_file():
         info = attempt(lambda: read_motion_info(final), None, problems) if final.is_file() else None
@@ -266,7 +266,7 @@ def chosen_step(choice: dict, run: Path, problems: list[str]) -> str:
     return f"{line}\n  {script_command('generate_pretrained.py', '-m', saved, '-p', 'PROMPTS.txt')}"
 
 
-def run_of(videos: Path) -> Path:
+def run_of_videos(videos: Path) -> Path:
     """Return the folder of the run whose samples are in `videos`."""
     return videos.parent if videos.name == "samples" else videos
 
