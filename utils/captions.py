@@ -5,10 +5,10 @@ IMG_0042.MOV, and IMG_0042.TXT beside it counts.
 """
 
 import json
-from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from utils.errors import UserError
 from utils.files import read_text, write_json
@@ -26,26 +26,21 @@ class CaptionIndex:
 
     @cached_property
     def text_files(self) -> dict[str, Path]:
-        """The text files of the folder by name."""
+        """The text files of the folder by name, as it is written and in lower case."""
         found = sorted(path for path in self.path.parent.glob("*") if path.suffix.lower() == ".txt")
-        return {path.name: path for path in found}
+        return _in_any_case({path.name: path for path in found})
+
+    @cached_property
+    def _entries(self) -> dict[str, str]:
+        return _in_any_case({name: name for name in self.captions})
 
     def text_file(self, clip_path: Path) -> Path | None:
         """Return the text file of a clip, None if it has none."""
-        name = _find((f"{clip_path.name}.txt", f"{clip_path.stem}.txt"), self.text_files, self._text_names)
-        return self.text_files[name] if name is not None else None
+        return _find((f"{clip_path.name}.txt", f"{clip_path.stem}.txt"), self.text_files)
 
     def entry(self, clip_path: Path) -> str | None:
         """Return the name of a clip in text.json, which may leave out the suffix; None if it is not there."""
-        return _find((clip_path.name, clip_path.stem), self.captions, self._entry_names)
-
-    @cached_property
-    def _text_names(self) -> dict[str, str]:
-        return {name.casefold(): name for name in self.text_files}
-
-    @cached_property
-    def _entry_names(self) -> dict[str, str]:
-        return {name.casefold(): name for name in self.captions}
+        return _find((clip_path.name, clip_path.stem), self._entries)
 
 
 def read_caption_index(folder: Path) -> CaptionIndex:
@@ -104,10 +99,14 @@ def add_captions(folder: Path, captions: dict[str, str]) -> None:
     write_json(known.path, dict(sorted(merged.items())))
 
 
-def _find(wanted: tuple[str, ...], names: Collection[str], by_lower_case: dict[str, str]) -> str | None:
-    """Return the first of the wanted names that is there, as it is written or else in another letter case."""
-    return next((name for name in wanted if name in names), None) or next(
-        (by_lower_case[name.casefold()] for name in wanted if name.casefold() in by_lower_case), None)
+def _in_any_case(named: dict[str, Any]) -> dict[str, Any]:
+    return {name.casefold(): found for name, found in named.items()} | named
+
+
+def _find(wanted: tuple[str, ...], named: dict[str, Any]) -> Any:
+    """Return what the first of the wanted names stands for, as it is written or else in another letter case;
+    None if `named` has none of them."""
+    return next((named[name] for name in (*wanted, *map(str.casefold, wanted)) if name in named), None)
 
 
 def _caption_in(path: Path, clip_path: Path) -> str:
