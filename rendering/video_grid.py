@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from einops import rearrange
 from PIL import Image
 
 from utils.files import replacing
@@ -26,12 +27,8 @@ def write_grid(videos: Sequence[Path], path: Path, columns: int, size: tuple[int
 
 def arrange(videos: np.ndarray, columns: int) -> np.ndarray:
     """Return frames (f h w c) of a grid of videos (n f h w c), with white between them."""
-    num, num_frames, height, width, channels = videos.shape
-    columns = min(columns, num)
-    rows = -(-num // columns)
-    size = rows * (height + GAP) - GAP, columns * (width + GAP) - GAP
-    grid = np.full((num_frames, *size, channels), 255, np.uint8)
-    for index, video in enumerate(videos):
-        top, left = (index // columns) * (height + GAP), (index % columns) * (width + GAP)
-        grid[:, top : top + height, left : left + width] = video
-    return grid
+    columns = min(columns, len(videos))
+    num_missing = -len(videos) % columns   # in the last row
+    tiles = np.pad(videos, ((0, num_missing), (0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=255)
+    grid = rearrange(tiles, "(rows columns) f h w c -> f (rows h) (columns w) c", columns=columns)
+    return grid[:, :-GAP, :-GAP]
