@@ -179,8 +179,8 @@ def load(source: Source):
 
 
 def export(source: Source, args: argparse.Namespace) -> None:
-    """Write a pipeline folder that stock diffusers loads. Tensors that the motion did not change are equal to
-    those of the base's files."""
+    """Write a pipeline folder that stock diffusers loads. In it, the tensors that the motion did not change
+    are equal to the tensors in the base's files."""
     from models.base import export_base
     from utils.files import replacing_folder
 

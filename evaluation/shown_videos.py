@@ -171,7 +171,7 @@ def _check_folder(folder: Path, role: str, wanted: str) -> None:
 
 
 def _checked(paths: list[Path]) -> dict[Path, VideoInfo]:
-    """Return what is found in each. All frames are decoded, to find damage before anything slow."""
+    """Return the facts about each file. All frames are decoded, to find damage before anything slow."""
     facts, problems = {}, []
     for path in paths:
         def check(path: Path = path) -> VideoInfo:

@@ -10,8 +10,8 @@ import numpy as np
 
 # A video is a copy if its distance from an exemplar is below this share of the spacing of the exemplars.
 # Distances with the bundled CLIP: at most 0.16 for windows of exemplars, encoded again, mirrored, shifted or
-# blurred; at least 0.73 for clips of other characters; 0.05 to 0.26 for new takes of an exemplar's own
-# character in its own place, which CLIP takes for copies too.
+# blurred. At least 0.73 for clips of other characters. 0.05 to 0.26 for new takes of an exemplar's own
+# character in its own place: CLIP takes them for copies too.
 COPY_RATIO = 0.5
 # 1 - cosine below which exemplars look alike, and their spacing is no unit of distance. Rounding causes
 # 1e-7, and encoding a clip again 0.0001. With the bundled CLIP the bundled exemplars are 0.33 apart, and

@@ -19,14 +19,14 @@ from utils.video import VideoInfo, glance, probe
 VERSION = 1             # of what is measured; a cached file of another version is measured again
 THUMB = 16              # cells a side
 CHANGE_UNIT = 1 / 8     # grey levels, in which changes are kept as bytes
-SAME_CELL = 0.4         # grey levels; a frame no cell of which changes by more shows the picture before
-FAINT = 0.03            # of the greatest recent step; an encoder refines a repeated picture by less
-FADING = 0.95           # a frame; how long a change is recent
-NOISY = 64              # of 256 cells: the change that so many stay below is noise, and subtracted
-CAMERA_STILL = 1        # grey levels; by less the median cell changes before a still camera
+SAME_CELL = 0.4         # grey levels: if no cell changes by more, the frame shows the picture before it again
+FAINT = 0.03            # of the greatest recent step: an encoder refines a repeated picture by less than this
+FADING = 0.95           # the factor by which the greatest recent step shrinks with every frame
+NOISY = 64              # of 256 cells: the change that so many cells stay below is noise. It is subtracted
+CAMERA_STILL = 1        # grey levels: before a still camera the median cell changes by less
 SHARPNESS_EVERY = 3     # frames
-BLACK_LUMA = 16         # of video; grey levels begin above it
-MOST_SKIPPED = 4        # repeated frames that the shot detector is not shown: up to every fifth frame is new
+BLACK_LUMA = 16         # the luma of black in video, which is grey level 0 here
+MOST_SKIPPED = 4        # repeated frames in a row that the shot detector is not shown
 STILLS_PER_SECOND = 1   # pictures kept for the page
 
 
@@ -185,9 +185,9 @@ def _window(width: int, height: int) -> np.ndarray:
 
 
 def _sharpness(grey: np.ndarray, half: np.ndarray) -> float:
-    """Return the variance of the Laplacian, over the contrast and over what it is at half the size.
+    """Return the variance of the Laplacian, divided by the contrast and by the Laplacian at half the size.
 
-    The two divisors are what makes scenes comparable: snow has few edges, and they can be sharp.
+    The two divisors make scenes comparable: snow has few edges, and they can be sharp.
     """
     contrast, fine, coarse = (cv2.meanStdDev(picture)[1][0, 0] for picture in (
         grey, cv2.Laplacian(grey, cv2.CV_16S), cv2.Laplacian(half, cv2.CV_32F)))

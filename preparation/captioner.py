@@ -78,9 +78,9 @@ def describe_frame(captioner: Captioner, frame: np.ndarray) -> str:
 def with_motion(sentence: str, motion: str) -> str:
     """Return `sentence` with its words for the motion replaced by "doing the V* {motion}".
 
-    The words are those that name the motion, in any inflection; else the first verb in -ing with its object.
-    A sentence with neither has the motion added. "a man is riding a wave in the sea" -> "a man doing the V*
-    surf in the sea".
+    Its words for the motion are the motion's own name, in any inflection, or else the first verb in -ing with
+    its object. A sentence with neither has the motion added. "a man is riding a wave in the sea" -> "a man
+    doing the V* surf in the sea".
     """
     doing = f"doing the {MOTION_TOKEN} {motion}"
     named = rf"{BE}{DO}(?:\b(?:a|an|the|some)\s+)?{_inflected(motion)}"

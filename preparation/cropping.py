@@ -5,7 +5,7 @@ import numpy as np
 from preparation.windows import Wanted, Window
 from utils.video import trained_size
 
-OUTLIERS = 0.03     # of all movement, that may lie outside the box on each of its sides
+OUTLIERS = 0.03     # share of all movement that may lie outside the box, on each of its sides
 PADDING = 0.2       # of the box, added on each side
 STRIDE = 64         # pixels per coarsest cell of ZeroScope, whose multiples clips are trained at
 MOST_PIXELS = 1280 * 720   # of a written clip; larger ones are scaled down

@@ -14,19 +14,19 @@ from numpy.lib.stride_tricks import sliding_window_view
 from preparation.analysis import FAINT, MOST_SKIPPED, SAME_CELL, Analysis
 
 BLACK = 20            # grey levels: a frame is black if no cell of it is brighter
-PLATEAU_SECONDS = 1   # how far from black the brightness is taken that a fade leads to
+PLATEAU_SECONDS = 1   # a fade from black ends at the greatest brightness within this time
 FADED = 0.9           # of that brightness, below which a frame still fades
-ABRUPT = 0.5          # of it: a frame beside black that is brighter follows on a cut, not on a fade
-NEARBY = 5            # frames before and after, with whose changes a frame's is compared
+ABRUPT = 0.5          # of that brightness: beside black, a brighter frame means a cut instead of a fade
+NEARBY = 5            # frames before and after a frame, whose changes its own change is compared with
 MANY = 1 / 8          # of a shot's frames; if so many change faintly, the file repeats pictures
-REFINED = 0.1         # of the greatest change nearby; in such a file an encoder may change repeats by so much
-USUAL_FPS = (8, 10, 12, 12.5, 15, 24, 25, 30, 50, 60)   # taken where a count of new pictures comes near
+REFINED = 0.1         # of the greatest change nearby: in such a file, less is the same picture, refined
+USUAL_FPS = (8, 10, 12, 12.5, 15, 24, 25, 30, 50, 60)   # a rate close to one of these counts as it
 STILL_SECONDS = 0.3   # for which one picture may stay before it is cut out
 
 
 @dataclass(frozen=True)
 class Span:
-    """Frames `start` up to, and without, `end` of a file; and why they are left out."""
+    """Frames of a file from `start` to before `end`, and the reason why they are left out."""
 
     start: int
     end: int
@@ -35,7 +35,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Part of one shot. `frames` are those that show new pictures, `fps` how many they are a second."""
+    """Part of one shot. `frames`: those that show a new picture. `fps`: new pictures a second."""
 
     shot: int
     frames: np.ndarray
@@ -53,7 +53,7 @@ def find_shots(analysis: Analysis) -> list[tuple[int, int]]:
 
 
 def find_stretches(analysis: Analysis, shots: list[tuple[int, int]]) -> tuple[list[Stretch], list[Span]]:
-    """Return what clips may be cut from, and what is left out around it and why."""
+    """Return the stretches that clips may be cut from, and the spans that are left out, with reasons."""
     dark = np.ones(analysis.num_frames, bool)
     for start, end in shots:
         dark[start:end] = False

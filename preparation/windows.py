@@ -15,12 +15,12 @@ from preparation.analysis import CHANGE_UNIT, Analysis
 from preparation.shots import Span, Stretch
 
 STRIDES = 4            # starts of windows tried per length of a window
-SLOWEST = 1 / 1.25     # of the trained rate; slower clips, training remarks, are learned too fast
-MOVES = 1.0            # grey levels a frame, of the cell that moves most; less is the camera's noise
+SLOWEST = 1 / 1.25     # of the trained rate. Training warns that slower clips are learned too fast
+MOVES = 1.0            # grey levels a frame: if no cell changes by more, that is the camera's noise
 NOTHING_MOVES = "nothing moves"
-STRONG, CLEAR = 60, 15   # grey levels a second, only for the words that say why a clip was chosen
+STRONG, CLEAR = 60, 15   # grey levels a second. They only choose the words that say why a clip was taken
 BLURRED = 0.2          # of the sharpness of the file's best windows
-SAME_CELLS = 6         # grey levels: nearly all cells of two windows differ by less where they show the same
+SAME_CELLS = 6         # grey levels: windows in which nearly all cells differ by less show the same
 AGAIN = 0.6            # factor on a window's score for each clip already chosen from its shot, and its file
 
 
@@ -62,7 +62,7 @@ class Window:
 
 def find_windows(analysis: Analysis, stretches: list[Stretch],
                  wanted: Wanted) -> tuple[list[Window], list[Span]]:
-    """Return windows of a file that can be used and do not overlap, and what else is left out and why."""
+    """Return the usable windows of a file, without overlap, and the spans left out, with reasons."""
     windows, spans = [], []
     for stretch in stretches:
         found, unused = _windows_of(analysis, stretch, wanted)
@@ -146,7 +146,7 @@ def _windows_of(analysis: Analysis, stretch: Stretch, wanted: Wanted) -> tuple[l
     if fps < SLOWEST * wanted.fps:
         return [], [Span(start, end, f"shows {fps:.3g} new pictures a second, and training wants "
                                      f"{wanted.fps:.3g}; --fps {fps:.3g} would use it")]
-    # of clips that are faster than `wanted.fps`, training takes the frames shown at that rate
+    # where a clip is faster than `wanted.fps`, training takes fewer of its frames, so the clip must have more
     needed, available = math.ceil(wanted.window * max(1, fps / wanted.fps)), len(frames) // step
     if available < needed:
         return [], [Span(start, end, f"lasts {available / fps:.2g} s, and training needs "

@@ -9,8 +9,8 @@ rules below: `describe` in video_lightbox.html mirrors list_videos, and a test h
     clip.txt      the caption of clip.mp4, as in a data folder
     text.json     {"clip.mp4": "caption" or ["one", "another"]}
 
-lie beside the video; every part of each is optional, and earlier ones win. Last resort is the file's own
-name, `a_man_skiing_seed7.mp4`.
+lie beside the video. Each is optional, in whole or in part, and the first one that says something counts. The
+last resort is the video's own name, `a_man_skiing_seed7.mp4`.
 """
 
 import json
@@ -25,7 +25,7 @@ from utils.commands import ROOT
 from utils.files import replacing, write_json
 
 PAGE_NAME = "video_lightbox.html"
-# also those that no browser plays: the page says so instead of leaving them out
+# no browser plays some of these: the page then says so, and leaves no video out
 LISTED_SUFFIXES = {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".ogv", ".avi", ".gif"}
 MAX_DEPTH = 3  # results/{run}/samples/step_01000 seen from results
 MAX_SAFE_INTEGER = 2**53 - 1  # JavaScript reads larger numbers as their neighbours
@@ -33,7 +33,7 @@ LIST_BLOCK = '<script type="application/json" id="list">{}</script>'
 
 
 def write_gallery(folder: Path) -> Path:
-    """Write the gallery of the videos in and below `folder` into `folder`, replacing the old one; its path.
+    """Write the gallery of the videos in and below `folder` into `folder`, and return its path.
 
     Raises UserError if the folder cannot be written.
     """
@@ -53,7 +53,7 @@ def write_page(path: Path, template_name: str, content: Any) -> Path:
 
 
 def forget_scores(folder: Path, names: Iterable[str]) -> None:
-    """Take the scores of videos that are about to be replaced out of videos.json; all else in it stays."""
+    """Remove the scores of videos that are about to be replaced from videos.json."""
     root = folder.resolve()
     content = read_json(root, root / "videos.json")
     scored = [name for name in names if isinstance(content.get(name), dict) and "scores" in content[name]]

@@ -36,7 +36,7 @@ def render(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Rendering) -
 
 @torch.no_grad()
 def denoise(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Rendering) -> torch.Tensor:
-    """Return the latents (b c f h w) of a video for each prompt, of which h w are cells.
+    """Return the latents (b c f h w) of a video for each prompt. h w are latent cells.
 
     Each video has a generator of its own on the CPU, seeded by its prompt's seed: its noise is the same on
     every device and whatever else is in the batch.
@@ -58,7 +58,7 @@ def denoise(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Rendering) 
 
 
 def embed(pipeline: DiffusionPipeline, texts: list[str]) -> torch.Tensor:
-    """Return the embeddings (b n d) of prompts; compel makes those of prompts that have weights."""
+    """Return the embeddings (b n d) of prompts. compel embeds the prompts that have weights."""
     encoder = pipeline.text_encoder
     prompt_embeds, _ = pipeline.encode_prompt(texts, encoder.device, 1, False)
     weighted = [index for index, text in enumerate(texts) if has_weights(text)]

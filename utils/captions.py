@@ -76,7 +76,7 @@ def read_caption_index(folder: Path) -> CaptionIndex:
 
 
 def captions_of(clip_path: Path, index: CaptionIndex, fallback: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the captions of one clip, of which training draws one per step.
+    """Return the captions of one clip. Training draws one of them per step.
 
     Raises UserError if its own caption file is empty or unreadable, or if it has no caption at all.
     """
@@ -104,8 +104,7 @@ def _in_any_case(named: dict[str, Any]) -> dict[str, Any]:
 
 
 def _find(wanted: tuple[str, ...], named: dict[str, Any]) -> Any:
-    """Return what the first of the wanted names stands for, as it is written or else in another letter case;
-    None if `named` has none of them."""
+    """Return the entry of the first wanted name that is there, as it is written or else in lower case."""
     return next((named[name] for name in (*wanted, *map(str.casefold, wanted)) if name in named), None)
 
 

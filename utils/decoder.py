@@ -1,4 +1,5 @@
-"""Asking decoders, processes of their own: what crashes or hangs one is named, and this process lives on.
+"""Asking decoders, which are processes of their own. If a file crashes or hangs one, an error names the file,
+and this process lives on.
 
 A decoder is started when one is needed and none is free: there are as many as threads that ask at once, up to
 MAX_DECODERS. They serve as long as they live, and end when this process does.
@@ -20,7 +21,7 @@ import numpy as np
 from utils.commands import ROOT
 from utils.errors import INSTALL, UserError
 
-SECONDS = 120       # within which a decoder has to open a file, or to get on with it
+SECONDS = 120       # within which a decoder has to open a file, or to decode the next frame
 MAX_DECODERS = max(2, os.cpu_count() or 1)
 TOOK_TOO_LONG = 1   # the exit code of a decoder whose time was up
 

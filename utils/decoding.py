@@ -34,8 +34,8 @@ DECORD_WIDTH = 80   # pixels: decord stumbles over the rows of narrower frames
 def serve() -> None:
     """Answer requests {"path", "wanted", "seconds"} until there are no more.
 
-    `wanted`: "look", "glance", "comment", or {"indices", "is_plain"} for frames. A process that does not get
-    on for `seconds` ends itself, whatever the libraries are at.
+    `wanted`: "look", "glance", "comment", or {"indices", "is_plain"} for frames. A process that decodes no
+    frame for `seconds` ends itself, wherever in the libraries it is.
     """
     answers = os.fdopen(os.dup(1), "wb")
     null = open(os.devnull, "w")
@@ -75,7 +75,7 @@ def deadline(seconds: float, file) -> Callable[[], None]:
 
 def answer(path: Path, wanted: str | dict,
            keep_alive: Callable[[], None]) -> tuple[dict, np.ndarray | None]:
-    """Return what is to be said about a file, and its frames if any are wanted."""
+    """Return the facts about a file that are `wanted`, or its frames with their shape as the only fact."""
     try:
         if wanted in ("look", "glance"):
             forget_complaints()

@@ -23,11 +23,11 @@ FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,asf,flv,live_f
            "dv,rm,h264,hevc,m4v,mpegvideo,obu,av1,mjpeg")
 MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 FULL_RANGE = 2
-HD = (1280, 720)       # from this width or height on, an untagged video is BT.709, as players take it
+HD = (1280, 720)       # players take an untagged video for BT.709 from this width or height on
 MANY_PIXELS = 1e6      # of a frame, from which several threads decode
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}   # FFmpeg's own decoders leave transparency out
 CLEARLY = 0.1          # levels of 255, several times what two frames of the same picture differ by
-STRANGEST = 8          # a pixel wider or higher than this many times is a mistake in the file
+STRANGEST = 8          # a pixel so many times as wide as high, or as high as wide, is a mistake
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Packet:
     """What a container says of a frame before it is decoded; times are in its ticks."""
 
     pts: int | None    # when it is shown
-    is_discard: bool   # it is decoded for others' sake, and not shown
+    is_discard: bool   # other frames need it for their decoding, and it is not shown
 
 
 def open_video(path: Path) -> tuple[av.container.InputContainer, av.VideoStream]:
@@ -72,8 +72,8 @@ def decoded(container: av.container.InputContainer, stream: av.VideoStream, path
             packets: list[Packet] | None = None) -> Iterator[av.VideoFrame]:
     """Yield every frame that a player shows, in order, as it was recorded.
 
-    `packets` gets every packet, without its content. Raises UserError where a frame cannot be decoded: before
-    the first frame that is no fault, since a recording may be cut anywhere.
+    `packets` gets every packet, without its content. Raises UserError where a frame cannot be decoded.
+    Packets before the first frame may fail, because a recording may be cut anywhere.
     """
     decoder, num_frames = stream.codec_context, 0
     if stream.metadata.get("alpha_mode") == "1" and decoder.name in ALPHA_DECODERS:

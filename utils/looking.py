@@ -68,8 +68,8 @@ def look(path: Path, keep_alive=lambda: None) -> dict:
 def glance(path: Path, keep_alive=lambda: None) -> dict:
     """Return the fields of VideoInfo without `changes`, `comment` and `damage`, and decode one frame only.
 
-    Where the container does not tell them for sure, the file is looked at. Damage further on stays unseen.
-    Raises UserError if the file cannot be read.
+    Damage behind that frame stays unseen. Where the container does not tell the fields for sure, `look` is
+    asked. Raises UserError if the file cannot be read.
     """
     check_whole(path)
     facts = None if is_picture_file(path) else packet_facts(path, keep_alive)
@@ -175,10 +175,11 @@ def _timeline(stamps: list[int | None], last_duration: int | None, container: av
 
 
 def in_order(stamps: list[int | None], decoded_at: list[int | None]) -> list[int | None]:
-    """Return the timestamps of frames; if one is missing or goes back, the times of decoding, as ffmpeg does.
+    """Return the timestamps of frames. If one is missing or goes back, return the times of decoding, as
+    ffmpeg does, because AVI has no other times.
 
-    AVI has no other times. A decoder holds frames back and gives no time with the last ones: they follow at
-    the usual distance.
+    A decoder holds frames back, and gives no time of decoding with the last ones. They follow at the usual
+    distance.
     """
     times = [time for time in decoded_at if time is not None]
     held_back = len(stamps) - len(times)

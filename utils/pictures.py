@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, ImageSequence
 from utils.errors import UserError
 
 ANIMATED = ("GIF", "PNG", "WEBP")   # not MPO, a photo of a phone that also holds a depth or gain map
-SHORTEST, INSTEAD = 11, 100   # milliseconds: what is shorter is shown for as long as the second
+SHORTEST, INSTEAD = 11, 100   # milliseconds: a frame shorter than SHORTEST is shown for INSTEAD
 
 
 def read_pictures(path: Path) -> Iterator[tuple[np.ndarray, float, bool]]:

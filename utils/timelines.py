@@ -9,9 +9,9 @@ from statistics import median_low
 
 import numpy as np
 
-LONGEST_TICK = Fraction(1, 1000)   # seconds; a longer one is the duration of a frame, not a rounding
+LONGEST_TICK = Fraction(1, 1000)   # seconds. A longer tick is the duration of a frame and rounds nothing
 VARIES = 0.2   # share by which a frame has to be shown longer or shorter than the median frame
-JUMP = 10      # seconds without a frame: in a stream that may be put together of several, time starts anew
+JUMP = 10      # seconds. After such a gap, a stream that may be several recordings has started a new clock
 EXACT = 1e-6   # seconds, for sums of floats
 
 
@@ -39,10 +39,10 @@ def usual_step(stamps: Sequence[int | None], fallback: float) -> int:
 
 def own_rate(times: Sequence[int], usual: int, tick: Fraction, rounding: int, varies: bool,
              declared: Sequence[Fraction]) -> Fraction:
-    """Return the frames per second of a video: the mean, or if it `varies`, those of the median frame.
+    """Return the frames per second of a video: the mean, or the median if the rate `varies`.
 
-    How long the last frame is held is not asked. Distances may be off by `rounding` ticks: then a declared
-    rate that lies within the rounding is taken.
+    The time for which the last frame is held does not count. Timestamps may be off by `rounding` ticks. So a
+    `declared` rate is taken where it lies within the rounding.
     """
     steps = [b - a for a, b in zip(times, times[1:])]
     steps = [step for step in steps if not varies or abs(step - usual) <= rounding] or [usual]
@@ -63,8 +63,8 @@ def range_of_rates(times: Sequence[int], usual: int, tick: Fraction,
 def shown_at(seconds: Sequence[float], end: float, tick: float, fps: float) -> tuple[int, ...]:
     """Return the number of the frame shown at each moment k / fps, for all k until `end`.
 
-    A frame is shown from its moment in `seconds` until the moment of the next; a moment may be rounded by one
-    tick, of at most 1 ms.
+    A frame is shown from its moment in `seconds` until the moment of the next frame. A moment may be
+    rounded by one tick, of at most 1 ms.
     """
     rounding = min(tick, float(LONGEST_TICK)) + EXACT
     num_moments = max(1, int(np.ceil((end - rounding) * fps)))

@@ -11,7 +11,7 @@ import numpy as np
 PQ, HLG = 16, 18            # transfer characteristics as FFmpeg numbers them
 HDR = {PQ: "PQ", HLG: "HLG"}
 POINTS = 33                 # of the table, along each colour
-WHITE, PEAK = 203.0, 1000.0  # nits: what becomes full white, but for highlights up to the peak
+WHITE, PEAK = 203.0, 1000.0  # nits: WHITE becomes full white, and highlights up to PEAK are compressed
 KNEE = 0.7                  # share of full white up to which nothing is compressed
 GAMMA = 2.2                 # of the displays that the result is for
 TO_BT709 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]])

@@ -19,12 +19,12 @@ from utils.timelines import shown_at
 SAME_PICTURE = 0.02   # mean absolute difference, of 255, below which two frames show the same picture
 CRF = 14   # H.264 quality; 18 already shows on flat colours at 64x64
 HD_LINES = 720
-SAME_RATE = 1.001   # rates that differ by less are one: 23.976 and 24 differ by as much
+SAME_RATE = 1.001   # rates that differ by a smaller factor count as equal, such as 23.976 and 24
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What was found in a video or picture, of which every frame was decoded once."""
+    """What was found in a video or picture by decoding every frame once."""
 
     num_frames: int   # as many as players show
     fps: float        # of most frames: the median
@@ -43,7 +43,7 @@ class VideoInfo:
 
     @staticmethod
     def from_facts(facts: dict) -> "VideoInfo":
-        """Return what JSON, which has no tuples, says of a file."""
+        """Return the VideoInfo of a dictionary that was JSON, which has lists in the place of tuples."""
         return VideoInfo(**{name: tuple(value) if isinstance(value, list) else value
                             for name, value in facts.items()})
 
@@ -74,7 +74,7 @@ def _found(path: Path, *_: int) -> VideoInfo:   # the numbers change when the fi
 def sampled_frames(info: VideoInfo, fps: float) -> tuple[int, ...]:
     """Return the numbers of the frames at `fps` frames a second: those shown at the moments k / fps.
 
-    Of a video of a constant rate that is not higher, every frame once.
+    A video whose rate is constant and not above `fps` gives every frame once.
     """
     if info.rates is None and info.fps <= fps * SAME_RATE:
         return tuple(range(info.num_frames))
@@ -173,7 +173,7 @@ def write_video(path: Path, frames: np.ndarray, fps: float, metadata: dict) -> N
         try:
             for frame in frames:
                 writer.append_data(frame)
-        except OSError as error:   # a page of its log; what the user can do something about is the place
+        except OSError as error:   # it says a page of its log, and a user can only make room
             raise UserError(f"{path}: the video encoder stopped. {free_space(path)}") from error
         finally:
             writer.close()
