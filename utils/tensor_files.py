@@ -77,20 +77,13 @@ def _header(tensors: Mapping[str, torch.Tensor], metadata: dict[str, str],
 def read_metadata(path: Path) -> dict[str, str]:
     """Return the metadata of a file without its digest. Raises UserError if the header is damaged."""
     with _opened(path) as file:
-        return _described(file)[0]
+        return {key: value for key, value in (file.metadata() or {}).items() if key != DIGEST}
 
 
 def read_digest(path: Path) -> str | None:
     """Return the digest that a file carries. Raises UserError if the header is damaged."""
     with _opened(path) as file:
-        return _described(file)[1]
-
-
-def _described(file) -> tuple[dict[str, str], str | None]:
-    """Return the metadata and the digest of an open file."""
-    metadata = dict(file.metadata() or {})
-    digest = metadata.pop(DIGEST, None)
-    return metadata, digest
+        return (file.metadata() or {}).get(DIGEST)
 
 
 def read_tensors(path: Path, may_lack_digest: bool = False) -> dict[str, torch.Tensor]:
@@ -100,7 +93,8 @@ def read_tensors(path: Path, may_lack_digest: bool = False) -> dict[str, torch.T
     """
     with _opened(path) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}
-        metadata, digest = _described(file)
+        metadata = dict(file.metadata() or {})
+    digest = metadata.pop(DIGEST, None)
     is_unchecked = digest is None and may_lack_digest
     if not is_unchecked and digest != tensors_digest(tensors, metadata):
         raise UserError(f"{path}: is damaged: its content is not what was written. Remove it, or copy it "
