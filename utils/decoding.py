@@ -22,7 +22,7 @@ import numpy as np
 
 from utils.containers import is_picture_file
 from utils.errors import INSTALL, UserError
-from utils.files import is_text
+from utils.files import identity, is_text
 from utils.films import broken, open_video, read_film
 from utils.looking import check_whole, glance, look
 from utils.pictures import read_pictures
@@ -136,14 +136,8 @@ def pick(path: Path, indices: list[int], is_plain: bool, keep_alive: Callable[[]
     return np.stack([pixels[index] for index in indices])
 
 
-def identity(path: Path) -> tuple[int, int, int]:
-    """Return what changes when the file does."""
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
 @functools.lru_cache(maxsize=1)
-def opened(path: Path, is_plain: bool, *_: int) -> dict:
+def opened(path: Path, is_plain: bool, *_: int) -> dict:   # the numbers are those of `identity`
     """Return a file being read: its `frames`, as `read_film` yields them, and the last one's `number`."""
     if is_picture_file(path):
         frames = (lambda pixels=pixels: pixels for pixels, _, _ in read_pictures(path))

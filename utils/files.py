@@ -166,6 +166,12 @@ def copy_whole(source: Path, target: Path) -> None:
         shutil.copyfile(source, partial)
 
 
+def identity(path: Path) -> tuple[int, int, int]:
+    """Return numbers that change when another file or other content stands at `path`."""
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of the file's bytes, in hexadecimal."""
     with open(path, "rb") as file:

@@ -13,7 +13,7 @@ import numpy as np
 
 from utils.decoder import ask, decode
 from utils.errors import UserError
-from utils.files import free_space, replacing
+from utils.files import free_space, identity, replacing
 from utils.timelines import shown_at
 
 SAME_PICTURE = 0.02   # mean absolute difference, of 255, below which two frames show the same picture
@@ -50,11 +50,12 @@ class VideoInfo:
 
 def probe(path: Path) -> VideoInfo:
     """Decode a video or an image once and return what was found. Raises UserError if it cannot be read."""
+    path = Path(path)
     try:
-        status = Path(path).stat()
+        numbers = identity(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
-    return _found(Path(path), status.st_ino, status.st_size, status.st_mtime_ns)
+    return _found(path, *numbers)
 
 
 def glance(path: Path) -> VideoInfo:
@@ -67,7 +68,7 @@ def glance(path: Path) -> VideoInfo:
 
 
 @functools.lru_cache(maxsize=64)
-def _found(path: Path, *_: int) -> VideoInfo:   # the numbers change when the file does
+def _found(path: Path, *_: int) -> VideoInfo:   # the numbers are those of `identity`
     return VideoInfo.from_facts(ask(path, "look"))
 
 
