@@ -5,6 +5,7 @@
 """
 
 from collections import Counter
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def check_whole(path: Path) -> None:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
 
 
-def look(path: Path, keep_alive=lambda: None) -> dict:
+def look(path: Path, keep_alive: Callable[[], None]) -> dict:
     """Return the fields of VideoInfo. `keep_alive` is called after every frame.
 
     `damage` lacks the libraries' complaints, which utils/decoding.py adds. It is left out for pictures.
@@ -65,7 +66,7 @@ def look(path: Path, keep_alive=lambda: None) -> dict:
     return facts
 
 
-def glance(path: Path, keep_alive=lambda: None) -> dict:
+def glance(path: Path, keep_alive: Callable[[], None]) -> dict:
     """Return the fields of VideoInfo without `changes`, `comment` and `damage`, and decode one frame only.
 
     Damage behind that frame stays unseen. Where the container does not tell the fields for sure, `look` is
