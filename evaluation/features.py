@@ -9,12 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.recognizing import ImageTextModel, MotionRecognizer, classify_motion, image_embeddings
+from evaluation.recognizing import (
+    CLIP_BATCH,
+    ImageTextModel,
+    MotionRecognizer,
+    classify_motion,
+    image_embeddings,
+)
 from evaluation.shown_videos import Exemplar, ShownVideo
 from evaluation.similarity import exemplar_spacing
 from utils.video import frame_changes, iter_frames, probe, read_frames
 
-PIECE_FRAMES, PIECE_BYTES = 64, 2**28   # largest piece of an exemplar: CLIP's batch, bytes of pixels
+PIECE_BYTES = 2**28   # pixels of an exemplar that are in memory together, if they are more than one frame
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,6 @@ def exemplar_embeddings(exemplar: Exemplar, clip_model: ImageTextModel) -> np.nd
     are embedded in the same batches as if all had been read at once.
     """
     info = probe(exemplar.path)
-    chunk = min(PIECE_FRAMES, max(1, PIECE_BYTES // (info.width * info.height * 3)))
-    return np.concatenate([image_embeddings(clip_model, frames, PIECE_FRAMES).numpy()
+    chunk = min(CLIP_BATCH, max(1, PIECE_BYTES // (info.width * info.height * 3)))
+    return np.concatenate([image_embeddings(clip_model, frames, CLIP_BATCH).numpy()
                            for frames in iter_frames(exemplar.path, exemplar.frames, chunk=chunk)])

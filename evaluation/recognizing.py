@@ -35,6 +35,7 @@ from utils.errors import UserError, first_line
 CLASSIFIER = "ForVideoClassification"   # ends the class names of video classifiers
 FRAME_COUNT_KEYS = ("num_frames", "frames_per_clip")   # of configs; the second is V-JEPA 2's
 VIDEO_INPUT = "pixel_values_videos"     # main input of models that come with a processor of videos
+CLIP_BATCH = 64                         # frames or texts that CLIP sees together
 MAX_LABELS, NEAREST = 20, 5             # an error lists so many labels, or else the nearest few
 
 
@@ -128,18 +129,18 @@ def load_clip(name: str, device: torch.device | str = "cpu") -> ImageTextModel:
 
 
 def image_embeddings(clip: ImageTextModel, frames: Sequence[np.ndarray],
-                     batch_size: int = 64) -> torch.Tensor:
+                     batch_size: int = CLIP_BATCH) -> torch.Tensor:
     """Return embeddings (n d) of length 1, float32 on the CPU, of uint8 frames (h w c) each."""
     prepare = lambda part: clip.processor(list(part), return_tensors="pt")
     return _embeddings(clip, clip.model.get_image_features, prepare, frames, batch_size)
 
 
-def text_embeddings(clip: ImageTextModel, texts: Sequence[str], batch_size: int = 64) -> torch.Tensor:
+def text_embeddings(clip: ImageTextModel, texts: Sequence[str]) -> torch.Tensor:
     """Return embeddings (n d) of length 1, float32 on the CPU. Words beyond CLIP's limit are not seen."""
     limit = clip.model.config.text_config.max_position_embeddings
     prepare = lambda part: clip.tokenizer(list(part), padding="max_length", max_length=limit, truncation=True,
                                           return_tensors="pt")
-    return _embeddings(clip, clip.model.get_text_features, prepare, texts, batch_size)
+    return _embeddings(clip, clip.model.get_text_features, prepare, texts, CLIP_BATCH)
 
 
 @torch.no_grad()
