@@ -24,6 +24,7 @@ from utils.processes import LONGEST_WAIT, is_first_process
 from utils.prompt_lists import examine_prompts
 from utils.prompt_weights import check_weights
 from utils.prompts import Prompt, with_tokens
+from utils.wording import counted
 
 MAX_FPS = 1000
 DEFAULT_SEED, DEFAULT_FPS = 0, 8.0
@@ -222,7 +223,7 @@ def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], num_f
 
     how = Rendering(*size, num_frames, args.steps, args.guidance_scale, args.negative_prompt,
                     args.sampler)
-    say(f"{len(prompts)} video{'s' * (len(prompts) != 1)} of {num_frames} frames, {size[0]}x{size[1]}, "
+    say(f"{counted(len(prompts), 'video')} of {num_frames} frames, {size[0]}x{size[1]}, "
         f"at {fps:g} frames per second")
 
     trained_in = source.config and source.config.mixed_precision

@@ -19,6 +19,7 @@ from training.config_loading import load_config
 from utils.commands import path_from_here, script_command
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import check_writable, format_bytes, free_bytes
+from utils.wording import first_few
 
 NUM_CLIPS, NUM_PROMPTS, SECONDS = 6, 24, 2   # unless said otherwise
 CLIP_BYTES = 20_000_000   # room for a clip, generously
@@ -131,8 +132,8 @@ def check(args: argparse.Namespace):
         subjects |= attempt(lambda: read_subjects(table, footage), {}, problems)
     unsaid = [path for path in footage if path not in subjects]
     if unsaid and not args.captioner and not can_ask() and not problems:
-        names = ", ".join(map(str, unsaid[:3])) + (f" and {len(unsaid) - 3} more" if unsaid[3:] else "")
-        problems.append(f"Nobody says who moves in {names}. Use --subject, a subjects.csv or --captioner.")
+        problems.append(f"Nobody says who moves in {first_few(unsaid, 3)}. Use --subject, a subjects.csv or "
+                        f"--captioner.")
     before = attempt(lambda: read_report(args.output), None, problems)
     if any(args.output.glob("[!.]*")) and not (args.output / WORK_FOLDER).is_dir():
         problems.append(f"{args.output}: holds files that prepare_clips.py did not make. Name a new folder.")

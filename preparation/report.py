@@ -13,6 +13,7 @@ from preparation.footage import Cut
 from preparation.survey import Surveyed
 from preparation.windows import Window, times_of
 from utils.errors import printable
+from utils.wording import first_few
 
 REPORT_NAME = "report.json"
 WORK_FOLDER = ".prepared"   # in the output folder: analyses, stills of what was left out, dropped clips
@@ -51,8 +52,7 @@ def report_lines(report: dict) -> list[str]:
             if part["source"] == entry["file"]:
                 reasons.setdefault(part["reason"], []).append(part["time"])
         for reason, times in reasons.items():
-            more = f" and {len(times) - 3} more" if len(times) > 3 else ""
-            lines.append(f"  left out {', '.join(times[:3])}{more}: {reason}")
+            lines.append(f"  left out {first_few(times, 3)}: {reason}")
     counts = Counter(entry["status"] for entry in report["inputs"])
     counted = ", ".join(f"{count} {status}" for status, count in counts.items())
     return [*lines, f"{len(report['inputs'])} files: {counted}. {len(report['clips'])} clips."]

@@ -45,9 +45,9 @@ from training.run_folder import find_motion
 from utils.commands import CLIP, RECOGNIZER, ROOT
 from utils.errors import UserError, plain_errors, run_script
 from utils.files import digest_of, file_digest, replacing, write_json
-from utils.markdown import table
 from utils.prompts import Prompt, with_token
 from utils.tensor_files import read_tensors, write_tensors
+from utils.wording import table
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from puppets import world
 from puppets.composed_motions import COMPOSED_MOTIONS
 from puppets.recognizer_labels import MOTIONS, OTHER
 from utils.files import replacing
-from utils.markdown import table
+from utils.wording import table
 
 MEASURED = "\n## What was measured\n"
 HEADS = {"motion": ("video-classification", "Puppet theatre: motion", f"""\

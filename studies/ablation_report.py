@@ -15,7 +15,7 @@ from pathlib import Path
 from evaluation.scores import MEASURES
 from evaluation.statistics import Estimate, estimate
 from evaluation.summary import text_of
-from utils import markdown
+from utils import wording
 from utils.errors import UserError
 from utils.files import replacing
 
@@ -55,7 +55,7 @@ def markdown_table(rows: Sequence[Row]) -> str:
     """Return the rows as a Markdown table. A cell has mean, interval and number of videos."""
     measures = {measure.key: measure for measure in MEASURES}
     heads = [f"{measures[key].heading} ({measures[key].better})" for key in COLUMNS]
-    return "\n".join(markdown.table(["cell", *heads], [
+    return "\n".join(wording.table(["cell", *heads], [
         [row.title, *([OPEN] * len(COLUMNS) if row.measures is None else
                       [_cell(row.measures[measure]) for measure in COLUMNS])] for row in rows]))
 

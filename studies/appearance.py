@@ -30,7 +30,7 @@ from puppets.world import CHARACTERS, EVERYDAY_MOTIONS, MOTION_PHRASES, PLACE_PH
 from utils.commands import CLIP, RECOGNIZER, ROOT
 from utils.errors import plain_errors, run_script
 from utils.files import write_json
-from utils.markdown import table
+from utils.wording import table
 
 COAT, HAT = LIME, YELLOW   # colours that the base can draw, but never on a man
 NEAR = 60   # RGB distance up to which a pixel has the colour of the coat

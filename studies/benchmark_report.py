@@ -7,7 +7,7 @@ from typing import Any
 
 from utils.devices import precision_name
 from utils.files import format_bytes
-from utils.markdown import table
+from utils.wording import table
 
 PHASES = ("data", "forward", "backward", "optimizer", "rest")
 

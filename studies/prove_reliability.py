@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from utils.commands import ROOT
-from utils.markdown import table
+from utils.wording import table
 
 
 def main() -> int:

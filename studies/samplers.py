@@ -26,9 +26,9 @@ from rendering.sampling import Rendering, denoise
 from utils.commands import CLIP, RECOGNIZER, ROOT
 from utils.errors import plain_errors, run_script
 from utils.files import digest_of
-from utils.markdown import table
 from utils.prompts import Prompt
 from utils.tensor_files import read_tensors, write_tensors
+from utils.wording import table
 
 REFERENCE = Rendering(world.FRAME_SIZE, world.FRAME_SIZE, world.CLIP_FRAMES, 100, 4.0, sampler="dpm")
 

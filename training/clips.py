@@ -14,6 +14,7 @@ from utils.errors import UserError, attempt
 from utils.files import is_text, short_names
 from utils.prompts import identifier, names_motion, tokens_in, with_token
 from utils.video import SAME_PICTURE, VideoInfo, metadata_in, sampled_fps, sampled_frames, trained_size
+from utils.wording import counted
 
 # keys that say whether a clip is long enough for a window
 LENGTH_KEYS = {"train_data.n_sample_frames", "train_data.fps", "train_data.frame_step"}
@@ -81,7 +82,7 @@ def clip_report(exemplars: list[Clip], regularization: list[Clip],
     parts += [(role, clips, ", held out: never trained on, only measured")
               for role, clips in (held_out or {}).items() if clips]
     for role, clips, remark in parts:
-        lines.append(_count(len(clips), f"{role} clip") + remark)
+        lines.append(counted(len(clips), f"{role} clip") + remark)
         names = short_names(clip.path for clip in clips)
         for clip in clips:
             info = clip.info
@@ -89,7 +90,7 @@ def clip_report(exemplars: list[Clip], regularization: list[Clip],
             trained = _described(clip.size, (clip.fps,), len(clip.frames))
             more = f" (+{len(clip.captions) - 1} more)" if len(clip.captions) > 1 else ""
             lines.append(f"  {names[clip.path]}: {native} -> {trained}, "
-                         f"{_count(clip.num_windows, 'window')}, \"{clip.captions[0]}\"{more}")
+                         f"{counted(clip.num_windows, 'window')}, \"{clip.captions[0]}\"{more}")
             lines += [f"    note: {remark}" for remark in clip.remarks]
     return "\n".join(lines)
 
@@ -101,7 +102,7 @@ def motions_report(exemplars: list[Clip], placeholder_token: str) -> list[str]:
         return []
     num_clips = [sum(any(names_motion(caption, token) for caption in clip.captions) for clip in exemplars)
                  for token in tokens]
-    taught = ", ".join(f"{identifier(number)} ({token}) in {_count(num, 'exemplar')}"
+    taught = ", ".join(f"{identifier(number)} ({token}) in {counted(num, 'exemplar')}"
                        for number, (token, num) in enumerate(zip(tokens, num_clips), start=1))
     untaught = [identifier(number) for number, num in enumerate(num_clips, start=1) if not num]
     return [f"motions: {taught}"] + [f"note: no caption names {' or '.join(untaught)}, so nothing is learned "
@@ -120,7 +121,7 @@ def make_clip(listed: ListedClip, role: str, config: Config, stride: int,
     frames, fps = trained_frames(listed, info, data.fps, window)
     num_sampled, num_frozen, remarks = len(frames), count_frozen(info, frames), []
     if len(frames) < window and not LENGTH_KEYS.intersection(unknown_keys):
-        short = f"has {_count(len(frames), 'frame')} at {fps:.4g} fps; training needs {window}"
+        short = f"has {counted(len(frames), 'frame')} at {fps:.4g} fps; training needs {window}"
         if not data.allow_short_clips:
             raise UserError(f"{path}: {short}. Lower train_data.n_sample_frames, use a longer clip, or set "
                             f"train_data.allow_short_clips: true.")
@@ -157,7 +158,7 @@ def trained_frames(listed: ListedClip, info: VideoInfo, fps: float,
         rate = info.fps / listed.frame_step
     frames = tuple(number for number in frames if number >= listed.first_frame)
     if not frames:
-        raise UserError(f"{listed.path}: has {_count(info.num_frames, 'frame')}, so none at frame_index "
+        raise UserError(f"{listed.path}: has {counted(info.num_frames, 'frame')}, so none at frame_index "
                         f"{listed.first_frame}.")
     end = listed.end_frame or info.num_frames
     return frames[:max(window, sum(number < end for number in frames))], rate
@@ -203,8 +204,4 @@ def _mark_repeats(exemplars: list[Clip], regularization: list[Clip]) -> tuple[li
 def _described(size: tuple[int, int], rates: tuple[float, ...], num_frames: int) -> str:
     """Return size, rates and number of frames for a person to read; a picture has no rate."""
     rate = f" @ {' to '.join(f'{rate:.4g}' for rate in rates)} fps" if num_frames > 1 else ""
-    return f"{size[0]}x{size[1]}{rate}, {_count(num_frames, 'frame')}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{size[0]}x{size[1]}{rate}, {counted(num_frames, 'frame')}"

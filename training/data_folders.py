@@ -16,6 +16,7 @@ from utils.containers import CLIPS_OF_A_FOLDER, IMAGE_SUFFIXES, VIDEO_SUFFIXES, 
 from utils.errors import UserError, attempt
 from utils.files import expanded_path, read_text
 from utils.prompts import clean_text
+from utils.wording import first_few
 
 COMPANION_SUFFIXES = (".txt", ".json", ".html", ".md")   # captions, galleries and notes beside the clips
 MOST_NAMED = 8   # files named in one remark
@@ -117,7 +118,8 @@ def _list_source(source: Source, problems: list[str]) -> list[ListedClip]:
         listed.append(ListedClip(path, captions, (), source.frame_step))
     remarks = _folder_remarks(Path(source.path), paths, index or no_index)
     if named_by_file:
-        remarks.append(f"the caption is the file name, for want of another: {_some(named_by_file)}")
+        names = first_few(named_by_file, MOST_NAMED)
+        remarks.append(f"the caption is the file name, for want of another: {names}")
     return [*listed[:-1], replace(listed[-1], remarks=tuple(remarks))]
 
 
@@ -145,20 +147,15 @@ def _folder_remarks(folder: Path, paths: list[Path], index: CaptionIndex) -> lis
     """Return what else lies in a folder of clips, so that nothing in it is left out in silence."""
     if not folder.is_dir():
         return []
-    idle = sorted(set(index.captions) - {index.entry(path) for path in paths})
-    texts = sorted(path.name for path in
-                   set(index.text_files.values()) - {index.text_file(path) for path in paths})
-    strangers = sorted(path.name for path in folder.iterdir()
-                       if path not in paths and not path.name.startswith(".")
-                       and path.suffix.lower() not in COMPANION_SUFFIXES)
-    return ([f"{index.path.name} also has captions for {_some(idle)}, which are not here"] * bool(idle)
-            + [f"text files that are the caption of no clip: {_some(texts)}"] * bool(texts)
-            + [f"also in this folder and not used: {_some(strangers)}"] * bool(strangers))
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
+    idle = set(index.captions) - {index.entry(path) for path in paths}
+    texts = {path.name for path in set(index.text_files.values()) - {index.text_file(path) for path in paths}}
+    strangers = {path.name for path in folder.iterdir()
+                 if path not in paths and not path.name.startswith(".")
+                 and path.suffix.lower() not in COMPANION_SUFFIXES}
+    idle, texts, strangers = (first_few(sorted(names), MOST_NAMED) for names in (idle, texts, strangers))
+    return ([f"{index.path.name} also has captions for {idle}, which are not here"] * bool(idle)
+            + [f"text files that are the caption of no clip: {texts}"] * bool(texts)
+            + [f"also in this folder and not used: {strangers}"] * bool(strangers))
 
 
 def _clip_paths(source: Source) -> list[Path]:

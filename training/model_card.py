@@ -14,8 +14,8 @@ from models.motion_weights import MotionInfo
 from training.config import Config
 from training.config_loading import flat_config
 from training.run_folder import MOTION_NAME
-from utils.markdown import table
 from utils.prompts import Prompt, identifier, tokens_in, with_identifiers
+from utils.wording import table
 
 GRID_NAME = "samples.gif"
 TAGS = ("text-to-video", "diffusers", "motion-customization")

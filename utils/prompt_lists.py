@@ -17,6 +17,7 @@ from utils.errors import UserError
 from utils.files import is_text, read_text
 from utils.prompt_weights import check_weights
 from utils.prompts import MAX_SEED, Prompt, clean_text
+from utils.wording import counted
 
 LIST_SUFFIXES = (".txt", ".csv")
 NUMBER = re.compile(r"[-+.]?\d[\d.eE_+-]*")
@@ -40,8 +41,8 @@ def examine_prompts(given: str, seed: int | None = None) -> tuple[list[Prompt], 
     if path:
         found, notes = _read_list(path)
         num_seeds = sum(own_seed is not None for own_seed, _ in found)
-        notes = [f"{len(found)} prompt{'s' * (len(found) != 1)} from {path}, "
-                 f"{num_seeds} with a seed of {'its' if num_seeds == 1 else 'their'} own", *notes]
+        notes = [f"{counted(len(found), 'prompt')} from {path}, {num_seeds} with a seed of "
+                 f"{'its' if num_seeds == 1 else 'their'} own", *notes]
     else:
         try:
             found = [(None, text) for text in map(clean_text, given.split("|")) if text]
