@@ -42,12 +42,10 @@ def _cell(found: Estimate) -> str:
 def plot_steps(path: Path, groups: Sequence[GroupScores], chosen: int | None, title: str) -> None:
     """Draw each measure over the steps of a run, with its interval, as a PNG."""
     # imported late, because only runs are plotted
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     panels = score_panels(groups)
     figure = Figure(figsize=(4.2 * len(panels), 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
     figure.suptitle(title)
     for axes, (panel, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
         for heading, points in curves:

@@ -115,7 +115,6 @@ def plot_rows(path: Path, rows: Sequence[Row], title: str) -> bool:
 
     Each measure has a panel. Rows of the curve over steps stand over their steps, others one below another.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = [row for row in rows if row.measures is not None][::-1]
@@ -123,7 +122,6 @@ def plot_rows(path: Path, rows: Sequence[Row], title: str) -> bool:
         return False
     is_curve = rows[0].step is not None
     figure = Figure(figsize=(13, 3.4 if is_curve else 1.4 + 0.34 * len(rows)), layout="constrained")
-    FigureCanvasAgg(figure)
     figure.suptitle(title)
     for axes, (measure, name) in zip(figure.subplots(1, len(PANELS), sharey=not is_curve), PANELS):
         for at, row in enumerate(rows):
