@@ -54,8 +54,10 @@ def examine_prompts(given: str, seed: int | None = None) -> tuple[list[Prompt], 
         notes = [f"{text!r}: the number is part of the prompt. Give a seed with -s, or in a .txt file."
                  for _, text in found if re.match(r"\d+,", text) and not THOUSANDS.match(text)]
     check_weights(*(text for _, text in found))
-    prompts = [Prompt(_seed_or_random(seed) if own_seed is None else own_seed, text)
-               for own_seed, text in found]
+    prompts = []
+    for own_seed, text in found:
+        given_seed = seed if own_seed is None else own_seed
+        prompts.append(Prompt(secrets.randbelow(2**31) if given_seed is None else given_seed, text))
     return list(dict.fromkeys(prompts)), notes
 
 
@@ -158,15 +160,17 @@ def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, str]]:
             if not header and "prompt" in names:
                 header = names
                 continue
-            named = dict(zip(header, cells))
-            head, rest = named.get("seed", ""), [named.get("prompt", "")]
-            if header and not NUMBER.fullmatch(head or "0"):
-                raise UserError(f"{path}, line {rows.line_num}: the seed {head!r} is not a whole number.")
-            if not header:   # a comma that is not in quotes makes more cells than there should be
+            if header:
+                named = dict(zip(header, cells))
+                head, prompt = named.get("seed", ""), named.get("prompt", "")
+                if not NUMBER.fullmatch(head or "0"):
+                    raise UserError(f"{path}, line {rows.line_num}: the seed {head!r} is not a whole number.")
+            else:   # a comma that is not in quotes makes more cells than there should be
                 has_seed = len(cells) > 1 and NUMBER.fullmatch(cells[0] or "0")
                 head, rest = (cells[0], cells[1:]) if has_seed else ("", cells)
-            prompt = ", ".join(filter(None, rest)).replace('"', '""')
-            yield rows.line_num, f'{head},"{prompt}"'
+                prompt = ", ".join(filter(None, rest))
+            quoted = prompt.replace('"', '""')
+            yield rows.line_num, f'{head},"{quoted}"'
     except csv.Error as error:
         raise UserError(f"{path}, line {rows.line_num}: cannot be read as CSV ({error}).") from None
 
@@ -184,7 +188,3 @@ def _nearest_list(path: Path) -> str:
     names = sorted(found.name for found in folder.glob("*") if found.suffix.lower() in LIST_SUFFIXES)
     nearest = difflib.get_close_matches(path.name, names, n=1)
     return f"Did you mean {folder / nearest[0]}?" if nearest else "Name a .txt or .csv file of prompts."
-
-
-def _seed_or_random(seed: int | None) -> int:
-    return secrets.randbelow(2**31) if seed is None else seed
