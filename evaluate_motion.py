@@ -37,19 +37,19 @@ SCORES_NAME, PLOT_NAME = "scores.json", "scores.png"
 
 def main() -> None:
     args = parse_args()
-    footage = find_footage(args)
-    recognizer, clip_model = load_models(args, footage.problems)
-    if footage.problems:
-        raise UserError(*dict.fromkeys(footage.problems))
-    for note in footage.notes:
+    material = find_material(args)
+    recognizer, clip_model = load_models(args, material.problems)
+    if material.problems:
+        raise UserError(*dict.fromkeys(material.problems))
+    for note in material.notes:
         print(f"note: {note}")
 
-    groups, document = measure(footage, recognizer, clip_model, args)
-    report(footage.videos, groups, document, args)
+    groups, document = measure(material, recognizer, clip_model, args)
+    report(material.videos, groups, document, args)
 
 
 @dataclass(frozen=True)
-class Footage:
+class Material:
     """The videos and clips of an evaluation, and everything that is wrong or odd about them."""
 
     videos: list[ShownVideo]
@@ -92,7 +92,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def find_footage(args: argparse.Namespace) -> Footage:
+def find_material(args: argparse.Namespace) -> Material:
     """Return the videos, the exemplars and the references, with everything that is wrong with them."""
     problems, notes = [], []
     motion = MotionName(args.motion.strip(), args.motion_phrase and args.motion_phrase.strip())
@@ -127,7 +127,7 @@ def find_footage(args: argparse.Namespace) -> Footage:
     elif base_dir and len(references) < len(everyday):
         notes.append(f"{len(everyday) - len(references)} of {len(everyday)} videos of everyday prompts have "
                      f"no reference of the same prompt and seed.")
-    return Footage(videos, exemplars, references, problems, notes)
+    return Material(videos, exemplars, references, problems, notes)
 
 
 def load_models(args: argparse.Namespace, problems: list[str]):
@@ -163,7 +163,7 @@ def device(wanted: str | None) -> str:
     return wanted
 
 
-def measure(footage: Footage, recognizer, clip_model, args: argparse.Namespace):
+def measure(material: Material, recognizer, clip_model, args: argparse.Namespace):
     """Return the scores of each group, and the content of scores.json."""
     from evaluation.features import exemplar_features, video_features
     from evaluation.recognizing import label_index, text_embeddings
@@ -171,15 +171,15 @@ def measure(footage: Footage, recognizer, clip_model, args: argparse.Namespace):
     from evaluation.summary import choose_step, scores_document, sum_up
     from models.base import enough_memory
 
-    videos = footage.videos
+    videos = material.videos
     texts = sorted({video.text for video in videos if video.text})
     with enough_memory("Lower --batch-size."):
-        features = video_features(list(dict.fromkeys([*videos, *footage.references.values()])), recognizer,
+        features = video_features(list(dict.fromkeys([*videos, *material.references.values()])), recognizer,
                                   clip_model, args.batch_size)
         num_frames = sorted(video.num_frames for video in videos)[len(videos) // 2]
-        exemplars = exemplar_features(footage.exemplars, num_frames, clip_model)
+        exemplars = exemplar_features(material.exemplars, num_frames, clip_model)
         text_embeds = dict(zip(texts, text_embeddings(clip_model, texts).numpy()))
-    reference_of = {video: features[reference.path] for video, reference in footage.references.items()}
+    reference_of = {video: features[reference.path] for video, reference in material.references.items()}
     motion = label_index(recognizer, args.motion)
     measured = [MeasuredVideo(video, features[video.path], reference_of.get(video),
                               text_embeds.get(video.text), exemplars, recognizer.labels, motion)
