@@ -55,7 +55,7 @@ def write_page(path: Path, template_name: str, content: Any) -> Path:
 def forget_scores(folder: Path, names: Iterable[str]) -> None:
     """Remove the scores of videos that are about to be replaced from videos.json."""
     root = folder.resolve()
-    content = read_json(root, root / "videos.json")
+    content = sidecar_json(root, root / "videos.json")
     scored = [name for name in names if isinstance(content.get(name), dict) and "scores" in content[name]]
     for name in scored:
         del content[name]["scores"]
@@ -93,10 +93,10 @@ def list_videos(folder: Path) -> list[dict[str, Any]]:
         names = [name for name in names if is_listed(name) and Path(name).suffix.lower() in LISTED_SUFFIXES]
         paths = [root / inside / name for name in names if is_file_within(root, root / inside / name)]
         if paths:
-            facts = read_json(root, root / inside / "videos.json")
-            captions = read_json(root, root / inside / "text.json")
+            facts = sidecar_json(root, root / inside / "videos.json")
+            captions = sidecar_json(root, root / inside / "text.json")
         for path in paths:
-            caption = read_text(root, path.with_suffix(".txt"))
+            caption = sidecar_text(root, path.with_suffix(".txt"))
             caption = caption or captions.get(path.name) or captions.get(path.stem)
             description = describe(inside, path.name, facts.get(path.name), caption)
             videos.append({"file": (inside / path.name).as_posix(), **description})
@@ -149,7 +149,7 @@ def is_file_within(root: Path, path: Path) -> bool:
         return False
 
 
-def read_text(root: Path, path: Path) -> str:
+def sidecar_text(root: Path, path: Path) -> str:
     """The text of a sidecar, or nothing if there is none to be had."""
     if not is_file_within(root, path):
         return ""
@@ -160,10 +160,10 @@ def read_text(root: Path, path: Path) -> str:
         return ""
 
 
-def read_json(root: Path, path: Path) -> dict[str, Any]:
+def sidecar_json(root: Path, path: Path) -> dict[str, Any]:
     """The object in a JSON sidecar, or an empty one if there is none to be had."""
     try:
-        value = json.loads(read_text(root, path) or "{}")
+        value = json.loads(sidecar_text(root, path) or "{}")
     except (ValueError, RecursionError):  # RecursionError: ten thousand opening brackets
         return {}
     return value if isinstance(value, dict) else {}
