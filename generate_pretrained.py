@@ -18,6 +18,7 @@ from rendering.samplers import DEFAULT_SAMPLER, SAMPLERS
 from training.sources import Source, find_source, named_model
 from utils.arguments import finite, positive, repository, resolution, seed
 from utils.captions import read_caption_index
+from utils.containers import MAX_FPS
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import check_writable, expanded, expanded_path, is_text, write_json
 from utils.processes import LONGEST_WAIT, is_first_process
@@ -26,7 +27,6 @@ from utils.prompt_weights import check_weights
 from utils.prompts import Prompt, with_tokens
 from utils.wording import counted
 
-MAX_FPS = 1000
 DEFAULT_SEED, DEFAULT_FPS = 0, 8.0
 
 

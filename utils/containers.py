@@ -9,6 +9,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")   # .png and .webp m
 PICTURES = (b"GIF8", b"\x89PNG", b"\xff\xd8\xff", b"BM")      # how files that Pillow reads begin; also WebP
 ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"styp", b"sidx",
              b"uuid")
+MAX_FPS = 1000   # beyond it, containers and decoders round
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 

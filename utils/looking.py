@@ -11,7 +11,7 @@ from pathlib import Path
 
 import av
 
-from utils.containers import is_cut_off, is_picture_file
+from utils.containers import MAX_FPS, is_cut_off, is_picture_file
 from utils.errors import UserError
 from utils.films import (
     Packet,
@@ -31,7 +31,6 @@ from utils.pictures import read_pictures
 from utils.timelines import JUMP, LONGEST_TICK, mended, own_rate, range_of_rates, usual_step
 from utils.tone_mapping import HDR
 
-MAX_FPS = 1000   # beyond it, containers and decoders round
 MILLISECOND, CENTISECOND, MICROSECONDS = Fraction(1, 1000), Fraction(1, 100), Fraction(1_000_000)
 ROUNDING = 2     # ticks by which distances are off in a container that counts in milliseconds or less
 # formats whose streams may be recordings put together, each with a clock of its own
