@@ -13,6 +13,7 @@ of transformers that knows the motion.
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median_high
 
 from evaluation.motion_words import MotionName, named_label
 from evaluation.shown_videos import (
@@ -176,7 +177,7 @@ def measure(material: Material, recognizer, clip_model, args: argparse.Namespace
     with enough_memory("Lower --batch-size."):
         features = video_features(list(dict.fromkeys([*videos, *material.references.values()])), recognizer,
                                   clip_model, args.batch_size)
-        num_frames = sorted(video.num_frames for video in videos)[len(videos) // 2]
+        num_frames = median_high(video.num_frames for video in videos)
         exemplars = exemplar_features(material.exemplars, num_frames, clip_model)
         text_embeds = dict(zip(texts, text_embeddings(clip_model, texts).numpy()))
     reference_of = {video: features[reference.path] for video, reference in material.references.items()}

@@ -109,7 +109,7 @@ def add_to_gallery(root: Path, scores: Mapping[Path, dict[str, Any]]) -> None:
                 content[name] = {**entry, "scores": {**kept, **new}}
             write_json(folder / "videos.json", content)
     root = root.resolve()
-    above = [place for place in list(root.parents)[:MAX_DEPTH] if (place / PAGE_NAME).is_file()]
+    above = [place for place in root.parents[:MAX_DEPTH] if (place / PAGE_NAME).is_file()]
     for place in dict.fromkeys([*(folder.resolve() for folder in folders), root, *above]):
         with FileLock(place / ".index.lock"):
             write_gallery(place)
