@@ -10,7 +10,7 @@ from pathlib import Path
 
 from utils.errors import UserError
 from utils.files import read_text
-from utils.prompts import MOTION_TOKEN, clean_text
+from utils.prompts import MOTION_TOKEN, checked_text
 
 TABLE_NAME = "subjects.csv"
 HEADER = ["file", "subject"]
@@ -61,10 +61,7 @@ def check_text(what: str, text: str | None) -> str | None:
     """Return `text`, of one flag, with single spaces. Raises UserError if it is empty or no plain text."""
     if text is None:
         return None
-    try:
-        cleaned = clean_text(text)
-    except ValueError as error:
-        raise UserError(f"{what} {error}.") from None
+    cleaned = checked_text(text, what)
     if not cleaned:
         raise UserError(f"{what} is empty. Give it a word, or leave it out.")
     return cleaned

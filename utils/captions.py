@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from utils.errors import UserError
+from utils.errors import UserError, attempt
 from utils.files import read_text, write_json
-from utils.prompts import clean_text
+from utils.prompts import checked_text
 
 INDEX_NAME = "text.json"
 
@@ -65,11 +65,9 @@ def read_caption_index(folder: Path) -> CaptionIndex:
         texts = entry if isinstance(entry, list) else [entry]
         if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
             problems.append(f"{path}: the entry of {name!r} is neither a caption nor a list of captions.")
-            continue
-        try:
-            captions[name] = tuple(clean_text(text) for text in texts)
-        except ValueError as error:
-            problems.append(f"{path}: the caption of {name!r} {error}.")
+        else:
+            what = f"{path}: the caption of {name!r}"
+            captions[name] = tuple(attempt(lambda: checked_text(text, what), "", problems) for text in texts)
     if problems:
         raise UserError(*problems)
     return CaptionIndex(path, captions)
@@ -81,7 +79,11 @@ def captions_of(clip_path: Path, index: CaptionIndex, fallback: tuple[str, ...])
     Raises UserError if its own caption file is empty or unreadable, or if it has no caption at all.
     """
     if beside := index.text_file(clip_path):
-        return (_caption_in(beside, clip_path),)
+        caption = checked_text(read_text(beside), f"{beside}: the caption")
+        if not caption:
+            raise UserError(f"{beside}: is empty. Write the caption of {clip_path.name} into it, or remove "
+                            f"it.")
+        return (caption,)
     entry = index.entry(clip_path)
     captions = index.captions[entry] if entry is not None else fallback
     if not captions:
@@ -106,13 +108,3 @@ def _in_any_case(named: dict[str, Any]) -> dict[str, Any]:
 def _find(wanted: tuple[str, ...], named: dict[str, Any]) -> Any:
     """Return the entry of the first wanted name that is there, as it is written or else in lower case."""
     return next((named[name] for name in (*wanted, *map(str.casefold, wanted)) if name in named), None)
-
-
-def _caption_in(path: Path, clip_path: Path) -> str:
-    try:
-        caption = clean_text(read_text(path))
-    except ValueError as error:
-        raise UserError(f"{path}: the caption {error}.") from None
-    if not caption:
-        raise UserError(f"{path}: is empty. Write the caption of {clip_path.name} into it, or remove it.")
-    return caption

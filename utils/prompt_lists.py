@@ -16,7 +16,7 @@ from pathlib import Path
 from utils.errors import UserError
 from utils.files import is_text, read_text
 from utils.prompt_weights import check_weights
-from utils.prompts import MAX_SEED, Prompt, clean_text
+from utils.prompts import MAX_SEED, Prompt, checked_text, clean_text
 from utils.wording import counted
 
 LIST_SUFFIXES = (".txt", ".csv")
@@ -44,10 +44,8 @@ def examine_prompts(given: str, seed: int | None = None) -> tuple[list[Prompt], 
         notes = [f"{counted(len(found), 'prompt')} from {path}, {num_seeds} with a seed of "
                  f"{'its' if num_seeds == 1 else 'their'} own", *notes]
     else:
-        try:
-            found = [(None, text) for text in map(clean_text, given.split("|")) if text]
-        except ValueError as error:
-            raise UserError(f"The prompt {error}.") from None
+        texts = [checked_text(text, "The prompt") for text in given.split("|")]
+        found = [(None, text) for text in texts if text]
         if not found:
             raise UserError("The prompt is empty. "
                             "Say what to render, or name a .txt file of `seed,prompt` lines.")

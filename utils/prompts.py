@@ -41,6 +41,14 @@ def clean_text(text: str) -> str:
     return text
 
 
+def checked_text(text: str, what: str) -> str:
+    """Do what `clean_text` does, and raise UserError about `what` where it raises ValueError."""
+    try:
+        return clean_text(text)
+    except ValueError as error:
+        raise UserError(f"{what} {error}.") from None
+
+
 def with_token(text: str, placeholder_token: str) -> str:
     """Return `text` with the motion identifiers V*, V2*, ... written as the tokens in `placeholder_token`.
 
