@@ -46,14 +46,15 @@ def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Re
     named = dict(list(file_names(prompts, folder).items())[share[0] :: share[1]])
     facts = {name: {"prompt": prompt.text, "seed": prompt.seed, **asdict(how), "fps": fps, **made_with}
              for name, prompt in named.items()}
-    found = {name: read_metadata(folder / name) for name in named if (folder / name).exists()}
-    kept = {name for name in found if not _different_keys(found[name], facts[name])}
-    replaced = [name for name in found if name not in kept]
+    differences = {name: _differences(read_metadata(folder / name), facts[name])
+                   for name in named if (folder / name).exists()}
+    replaced = [name for name, found in differences.items() if found]
+    kept = differences.keys() - replaced
     if replaced and not overwrite:
-        first = replaced[0]
-        raise UserError(f"{folder / first}: is there already and was made in another way "
-                        f"({_difference(found[first], facts[first])}), as {len(replaced)} of {len(named)}. "
-                        f"Choose another output folder, or replace them with --overwrite.")
+        said = ", ".join(differences[replaced[0]][:3])
+        raise UserError(f"{folder / replaced[0]}: is there already and was made in another way ({said}), as "
+                        f"{len(replaced)} of {len(named)}. Choose another output folder, or replace them "
+                        f"with --overwrite.")
     missing = [name for name in named if name not in kept]
     remarks = [f"{len(kept)} of {len(named)} videos are there already"] if kept else []
     remarks += [f"{name}: the prompt is too long for the text encoder, not seen: \"{unseen}\""
@@ -104,15 +105,10 @@ def index_folder(folder: Path, captions: Mapping[str, str], replaced: Sequence[s
         write_gallery(folder)
 
 
-def _difference(there: dict[str, Any], wanted: dict[str, Any]) -> str:
+def _differences(there: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Return, for people, what differs in how two videos were made; nothing if nothing does."""
     if not there:
-        return "not by this program"
-    keys = _different_keys(there, wanted)[:3]
+        return ["not by this program"]
     there = UNSAID | there
-    return ", ".join(f"{key} {there.get(key)}, not {wanted.get(key)}" for key in keys)
-
-
-def _different_keys(there: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    there = UNSAID | there
-    keys = [*wanted, *(key for key in there if key not in wanted)]
-    return [key for key in keys if key not in UNCOMPARED and there.get(key) != wanted.get(key)]
+    return [f"{key} {there.get(key)}, not {wanted.get(key)}" for key in dict.fromkeys([*wanted, *there])
+            if key not in UNCOMPARED and there.get(key) != wanted.get(key)]
