@@ -77,7 +77,8 @@ def find_videos(folder: Path, motion: MotionName, role: str = "--videos") -> lis
     for path, video, record in zip(paths, listed, records):
         step, group = STEP_FOLDER.fullmatch(video["file"]), group_label(Path(video["file"]).parent.as_posix())
         prompt = " ".join(video["prompt"].split())   # a file may have line breaks and double spaces in it
-        is_tuned = bool(record.get("motion")) and any(_listed(record.get("strength", 1)))
+        strength = record.get("strength", 1)   # a list, where the video was made with several motions
+        is_tuned = bool(record.get("motion")) and any(strength if isinstance(strength, list) else [strength])
         videos.append(ShownVideo(path, prompt, video["seed"], group, int(step[1]) if step else None,
                                  asks_for_motion(prompt, patterns), without_motion(prompt, patterns),
                                  facts[path].num_frames, facts[path].fps, is_tuned))
@@ -156,11 +157,6 @@ def read_sidecar(folder: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: is not a JSON object of videos. Mend or remove it.")
     return content
-
-
-def _listed(value: Any) -> list:
-    """Return a list of one fact per motion. A record of one motion holds the fact without a list."""
-    return value if isinstance(value, list) else [value]
 
 
 def _check_folder(folder: Path, role: str, wanted: str) -> None:
