@@ -86,15 +86,15 @@ def list_videos(folder: Path) -> list[dict[str, Any]]:
     root = folder.resolve()
     videos = []
     for directory, subdirectories, names in os.walk(root):
-        inside = Path(directory).relative_to(root)
+        here, inside = Path(directory), Path(directory).relative_to(root)
         if len(inside.parts) == MAX_DEPTH:
             subdirectories.clear()
         subdirectories[:] = filter(is_listed, subdirectories)  # in place: where os.walk goes next
         names = [name for name in names if is_listed(name) and Path(name).suffix.lower() in LISTED_SUFFIXES]
-        paths = [root / inside / name for name in names if is_file_within(root, root / inside / name)]
+        paths = [here / name for name in names if is_file_within(root, here / name)]
         if paths:
-            facts = sidecar_json(root, root / inside / "videos.json")
-            captions = sidecar_json(root, root / inside / "text.json")
+            facts = sidecar_json(root, here / "videos.json")
+            captions = sidecar_json(root, here / "text.json")
         for path in paths:
             caption = sidecar_text(root, path.with_suffix(".txt"))
             caption = caption or captions.get(path.name) or captions.get(path.stem)
