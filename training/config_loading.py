@@ -19,7 +19,7 @@ from training.config import KEYS, Config
 from training.config_text import first_line, leaves, literal, override_leaves, yaml_leaves
 from training.published_keys import ALIASES, UNSUPPORTED, section_without_effect
 from utils.errors import UserError
-from utils.files import expanded, is_text
+from utils.files import expanded, is_text, read_text
 from utils.prompts import tokens_in, with_spare_tokens
 
 SECTIONS = tuple(field.name for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.type))
@@ -66,14 +66,7 @@ def examine_config(path: str | Path, overrides: list[str] = ()) -> Examined:
 
     Raises UserError if the file cannot be read as YAML.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}). "
-                        f"Give the path of a YAML config.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text. Save it as UTF-8.") from None
-    return _examine(text, str(path), overrides)
+    return _examine(read_text(Path(path), "Give the path of a YAML config."), str(path), overrides)
 
 
 def save_config(config: Config, path: Path) -> None:

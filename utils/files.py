@@ -137,14 +137,17 @@ def is_text(name: object) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in str(name))
 
 
-def read_text(path: Path) -> str:
-    """Return the content of a UTF-8 text file, with or without a byte order mark. Raises UserError."""
+def read_text(path: Path, advice: str = "") -> str:
+    """Return the content of a UTF-8 text file, with or without a byte order mark.
+
+    Raises UserError, which ends in `advice` if there is no such file to read.
+    """
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not UTF-8 text. Save it as UTF-8.") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}). {advice}".rstrip()) from None
 
 
 def short_names(paths: Iterable[Path]) -> dict[Path, str]:

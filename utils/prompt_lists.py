@@ -117,7 +117,8 @@ def is_seed(head: str) -> bool:
 
 def _read_list(path: Path) -> tuple[list[tuple[int | None, str]], list[str]]:
     """Return the (seed or None, prompt) pairs of a file, and notes on lines that can be read in two ways."""
-    text, found, notes, problems = read_text(path), [], [], []
+    text = read_text(path, "Name a file of `seed,prompt` lines.")
+    found, notes, problems = [], [], []
     for number, line in _csv_lines(path, text) if path.suffix.lower() == ".csv" else _lines(text):
         try:
             own_seed, prompt = parse_prompt_line(line)
