@@ -9,7 +9,7 @@ from rendering.gallery import write_page
 from utils.captions import INDEX_NAME
 from utils.commands import script_command
 from utils.errors import UserError
-from utils.files import write_json
+from utils.files import read_text, write_json
 
 PAGE_NAME = "review.html"
 DROPPED_AT = f"{WORK_FOLDER}/dropped"   # below the folder of clips
@@ -65,10 +65,7 @@ def keep(folder: Path, chosen: Path) -> dict:
 
 def _read_choice(path: Path, known: set[str], folder: Path) -> dict[str, str]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}). "
-                        f"Name the text.json that the page saved.") from None
+        content = json.loads(read_text(path, "Name the text.json that the page saved."))
     except ValueError:
         content = None
     if not isinstance(content, dict) or not all(isinstance(text, str) and text.strip()
