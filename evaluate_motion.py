@@ -168,7 +168,7 @@ def measure(material: Material, recognizer, clip_model, args: argparse.Namespace
     """Return the scores of each group, and the content of scores.json."""
     from evaluation.features import exemplar_features, video_features
     from evaluation.recognizing import label_index, text_embeddings
-    from evaluation.scores import MeasuredVideo, score_video
+    from evaluation.scores import MeasuredVideo
     from evaluation.summary import choose_step, scores_document, sum_up
     from models.base import enough_memory
 
@@ -185,8 +185,7 @@ def measure(material: Material, recognizer, clip_model, args: argparse.Namespace
     measured = [MeasuredVideo(video, features[video.path], reference_of.get(video),
                               text_embeds.get(video.text), exemplars, recognizer.labels, motion)
                 for video in videos]
-    scores = [score_video(one) for one in measured]
-    groups = sum_up(measured, scores, args.seed)
+    groups = sum_up(measured, args.seed)
     step, reason = choose_step(groups) if any(video.step for video in videos) else (None, None)
     facts = {"motion": args.motion, "motion_phrase": args.motion_phrase, "exemplars": str(args.exemplars),
              "recognizer": args.recognizer, "clip": args.clip,
@@ -194,8 +193,7 @@ def measure(material: Material, recognizer, clip_model, args: argparse.Namespace
              "seed": args.seed, "labels": list(recognizer.labels),
              "copying": {"spacing": exemplars.spacing, "ratio": COPY_RATIO},
              "step": {"step": step, "reason": reason} if reason else None}
-    files = [video.path.relative_to(args.videos).as_posix() for video in videos]
-    return groups, scores_document(measured, files, scores, groups, facts)
+    return groups, scores_document(measured, args.videos, groups, facts)
 
 
 def report(videos: list[ShownVideo], groups: list, document: dict, args: argparse.Namespace) -> None:

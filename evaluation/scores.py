@@ -28,7 +28,7 @@ STILL = 0.1   # mean absolute difference of neighbouring frames, of 255, below w
 
 @dataclass(frozen=True)
 class MeasuredVideo:
-    """Everything that the scores of one video are computed from."""
+    """One video, with everything that its scores are computed from."""
 
     video: ShownVideo
     features: VideoFeatures
@@ -55,6 +55,19 @@ class MeasuredVideo:
     def ratio(self) -> float | None:
         """Distance from the nearest exemplar, where 1 is the distance of exemplars of different scenes."""
         return self.nearest[1] / self.exemplars.spacing if self.nearest and self.exemplars.spacing else None
+
+    @cached_property
+    def scores(self) -> dict[str, Any]:
+        """The scores that apply to the video, and what else scores.json tells about it."""
+        scores = {"top1": self.labels[self.features.top1]}
+        if self.nearest:
+            exemplar, distance = self.exemplars.exemplars[self.nearest[0]], self.nearest[1]
+            scores |= {"nearest_exemplar": exemplar.path.name, "exemplar_distance": distance,
+                       "asks_for_exemplar": self.video.text == exemplar.text}
+        elif self.asked is not None:
+            scores["named"] = self.labels[self.asked]
+        scores |= {measure.score: measure.of_video(self) for measure in MEASURES if measure.of_video}
+        return {name: score for name, score in scores.items() if score is not None}
 
 
 @dataclass(frozen=True)
@@ -120,16 +133,3 @@ MEASURES = (
             else None, panel="everyday prompts", gallery="like base"),
 )
 SHARE_PANELS = ("motion", "everyday prompts")   # panels of the plot that go from 0 to 1
-
-
-def score_video(one: MeasuredVideo) -> dict[str, Any]:
-    """Return the scores that apply to a video, and what else scores.json tells about it."""
-    scores = {"top1": one.labels[one.features.top1]}
-    if one.nearest:
-        exemplar, distance = one.exemplars.exemplars[one.nearest[0]], one.nearest[1]
-        scores |= {"nearest_exemplar": exemplar.path.name, "exemplar_distance": distance,
-                   "asks_for_exemplar": one.video.text == exemplar.text}
-    elif one.asked is not None:
-        scores["named"] = one.labels[one.asked]
-    scores |= {measure.score: measure.of_video(one) for measure in MEASURES if measure.of_video}
-    return {name: score for name, score in scores.items() if score is not None}

@@ -16,6 +16,7 @@ scores.json, in the folder of the videos:
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from evaluation.scores import MEASURES, Measure, MeasuredVideo
@@ -34,23 +35,21 @@ class GroupScores:
     measures: dict[str, Estimate]
 
 
-def sum_up(measured: Sequence[MeasuredVideo], scores: Sequence[dict[str, Any]],
-           seed: int) -> list[GroupScores]:
+def sum_up(measured: Sequence[MeasuredVideo], seed: int) -> list[GroupScores]:
     """Return the means of each group's scores, groups in the order of the videos."""
     groups = []
     for name in dict.fromkeys(one.video.group for one in measured):
-        inside = [(one, score) for one, score in zip(measured, scores) if one.video.group == name]
-        measures = {measure.key: estimate(values_of(measure, *zip(*inside)), seed, measure.is_share)
+        inside = [one for one in measured if one.video.group == name]
+        measures = {measure.key: estimate(values_of(measure, inside), seed, measure.is_share)
                     for measure in MEASURES}
-        groups.append(GroupScores(name, inside[0][0].video.step, len(inside), measures))
+        groups.append(GroupScores(name, inside[0].video.step, len(inside), measures))
     return groups
 
 
-def values_of(measure: Measure, measured: Sequence[MeasuredVideo],
-              scores: Sequence[dict[str, Any]]) -> list[float]:
+def values_of(measure: Measure, measured: Sequence[MeasuredVideo]) -> list[float]:
     """Return the values that a measure averages: one a video, or one a prompt that has several seeds."""
     if measure.of_video:
-        return [float(score[measure.score]) for score in scores if measure.score in score]
+        return [float(one.scores[measure.score]) for one in measured if measure.score in one.scores]
     by_prompt = {}
     for one in measured:
         if one.video.shows_motion:
@@ -103,10 +102,11 @@ def text_of(found: Estimate) -> str:
     return f"{found.mean:.2f}" + ("" if found.low is None else f" ({found.low:.2f} to {found.high:.2f})")
 
 
-def scores_document(measured: Sequence[MeasuredVideo], files: Sequence[str], scores: Sequence[dict[str, Any]],
-                    groups: Sequence[GroupScores], facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of scores.json. `files`: the videos' paths within their folder."""
-    listed = [{"file": file, "prompt": one.video.prompt, "seed": one.video.seed, "group": one.video.group,
-               "step": one.video.step, "asks_for_motion": one.video.shows_motion, "text": one.video.text,
-               "scores": score} for one, file, score in zip(measured, files, scores)]
+def scores_document(measured: Sequence[MeasuredVideo], folder: Path, groups: Sequence[GroupScores],
+                    facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of scores.json in `folder`."""
+    listed = [{"file": one.video.path.relative_to(folder).as_posix(), "prompt": one.video.prompt,
+               "seed": one.video.seed, "group": one.video.group, "step": one.video.step,
+               "asks_for_motion": one.video.shows_motion, "text": one.video.text, "scores": one.scores}
+              for one in measured]
     return {"format": FORMAT, **facts, "groups": [asdict(group) for group in groups], "videos": listed}
