@@ -6,6 +6,7 @@ footage, 60 MB for an hour.
 
 import functools
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -69,7 +70,7 @@ def analyse(path: Path, cache: Path) -> Analysis:
         arrays = {name: stored[name] for name in stored.files}
     ends = np.cumsum(arrays.pop("still_sizes"))
     pixels = arrays.pop("still_bytes").tobytes()
-    stills = tuple(pixels[start:end] for start, end in zip((0, *ends[:-1]), ends, strict=True))
+    stills = tuple(pixels[start:end] for start, end in pairwise((0, *ends)))
     damage = str(arrays.pop("damage"))
     info = probe(path) if damage else info   # as in `_measure`
     return Analysis(path, digest, info, info.fps, stills=stills, damage=damage, **arrays)

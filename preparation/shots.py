@@ -7,6 +7,7 @@ stutter.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -48,7 +49,7 @@ def find_shots(analysis: Analysis) -> list[tuple[int, int]]:
     shots = []
     for start, end in _true_runs(lit):
         edges = [start, *(int(cut) for cut in analysis.cuts if start < cut < end), end]
-        shots += list(zip(edges[:-1], edges[1:], strict=True))
+        shots += pairwise(edges)
     return shots
 
 

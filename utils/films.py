@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -129,7 +130,7 @@ def filtering(template: av.VideoFrame, *filters: tuple[str, dict[str, str]]) -> 
     nodes = [graph.add_buffer(width=template.width, height=template.height, format=template.format,
                               time_base=template.time_base or Fraction(1, 1000))]
     nodes += [graph.add(name, **options) for name, options in filters] + [graph.add("buffersink")]
-    for node, following in zip(nodes, nodes[1:]):
+    for node, following in pairwise(nodes):
         node.link_to(following)
     graph.configure()
 

@@ -7,6 +7,7 @@
 from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -185,7 +186,7 @@ def in_order(stamps: list[int | None], decoded_at: list[int | None]) -> list[int
     held_back = len(stamps) - len(times)
     if None not in stamps and stamps == sorted(stamps) or not times:
         return stamps
-    if decoded_at[:len(times)] != times or any(a >= b for a, b in zip(times, times[1:])):
+    if decoded_at[:len(times)] != times or any(a >= b for a, b in pairwise(times)):
         return stamps
     usual = usual_step(times, 1)
     return times + [times[-1] + usual * number for number in range(1, held_back + 1)]
@@ -217,7 +218,7 @@ def is_plain(frame: av.VideoFrame, stream: av.VideoStream, packets: list[Packet]
     and the colours of standard definition.
     """
     times = sorted(packet.pts for packet in packets if packet.pts is not None)
-    steps = [b - a for a, b in zip(times, times[1:])]
+    steps = [b - a for a, b in pairwise(times)]
     return (len(times) == len(packets) and not any(packet.is_discard for packet in packets)
             and max(steps, default=1) - min(steps, default=1) <= 1
             and len(video_streams(stream.container)) == 1

@@ -5,6 +5,7 @@ Timestamps count ticks, the unit of time of a container. Some containers round t
 
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 from statistics import median_low
 
 import numpy as np
@@ -33,7 +34,7 @@ def mended(stamps: Sequence[int | None], usual: int, longest: float) -> tuple[li
 
 def usual_step(stamps: Sequence[int | None], fallback: float) -> int:
     """Return the median distance of two timestamps, or `fallback` where there are no two in order."""
-    steps = [b - a for a, b in zip(stamps, stamps[1:]) if a is not None and b is not None and b > a]
+    steps = [b - a for a, b in pairwise(stamps) if a is not None and b is not None and b > a]
     return median_low(steps) if steps else max(1, round(fallback))
 
 
@@ -44,7 +45,7 @@ def own_rate(times: Sequence[int], usual: int, tick: Fraction, rounding: int, va
     The time for which the last frame is held does not count. Timestamps may be off by `rounding` ticks. So a
     `declared` rate is taken where it lies within the rounding.
     """
-    steps = [b - a for a, b in zip(times, times[1:])]
+    steps = [b - a for a, b in pairwise(times)]
     steps = [step for step in steps if not varies or abs(step - usual) <= rounding] or [usual]
     mean = Fraction(sum(steps), len(steps)) * tick
     tolerance = Fraction(min(rounding, 1), sum(steps))
@@ -54,7 +55,7 @@ def own_rate(times: Sequence[int], usual: int, tick: Fraction, rounding: int, va
 def range_of_rates(times: Sequence[int], usual: int, tick: Fraction,
                    rounding: int) -> tuple[float, float] | None:
     """Return the lowest and the highest rate; None if they differ by no more than `rounding`, in ticks."""
-    steps = [b - a for a, b in zip(times, times[1:])]
+    steps = [b - a for a, b in pairwise(times)]
     if all(abs(step - usual) <= max(rounding, VARIES * usual) for step in steps):
         return None
     return float(1 / (max(steps) * tick)), float(1 / (min(step for step in steps if step) * tick))

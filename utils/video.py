@@ -7,6 +7,7 @@ import functools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -128,8 +129,7 @@ def resize_and_crop(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def frame_changes(frames: np.ndarray) -> list[float]:
     """Return (f - 1) mean absolute differences, 0 to 255, of each frame (f h w c) and the one before."""
     # pair by pair, because all frames as integers would take twice the memory
-    return [float(np.abs(after.astype(np.int16) - before).mean())
-            for before, after in zip(frames, frames[1:])]
+    return [float(np.abs(after.astype(np.int16) - before).mean()) for before, after in pairwise(frames)]
 
 
 def trained_size(width: int, height: int, target: tuple[int, int], stride: int,
