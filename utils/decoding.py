@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -29,6 +30,15 @@ from utils.pictures import read_pictures
 
 DECORD_FORMATS = ("mov", "matroska")
 DECORD_WIDTH = 80   # pixels: decord stumbles over the rows of narrower frames
+
+
+@dataclass
+class Reading:
+    """A file whose frames are decoded in order."""
+
+    frames: Iterator[Callable[[], np.ndarray]]           # those to come, as `read_film` yields them
+    number: int = -1                                     # of the last frame that was decoded
+    get_pixels: Callable[[], np.ndarray] | None = None   # of that frame
 
 
 def serve() -> None:
@@ -122,28 +132,28 @@ def pick(path: Path, indices: list[int], is_plain: bool, keep_alive: Callable[[]
     """Return the frames at `indices` (f h w c), decoding in order from the last one asked for."""
     check_whole(path)
     reading, wanted, pixels = opened(path, is_plain, *identity(path)), sorted(set(indices)), {}
-    if wanted[0] < reading["number"]:
+    if wanted[0] < reading.number:
         opened.cache_clear()
         reading = opened(path, is_plain, *identity(path))
     for number in wanted:
-        while reading["number"] < number:
-            reading["get_pixels"] = next(reading["frames"], None)
-            if reading["get_pixels"] is None:
+        while reading.number < number:
+            reading.get_pixels = next(reading.frames, None)
+            if reading.get_pixels is None:
                 raise broken(path, number)
-            reading["number"] += 1
+            reading.number += 1
             keep_alive()
-        pixels[number] = reading["get_pixels"]()
+        pixels[number] = reading.get_pixels()
     return np.stack([pixels[index] for index in indices])
 
 
 @functools.lru_cache(maxsize=1)
-def opened(path: Path, is_plain: bool, *_: int) -> dict:   # the numbers are those of `identity`
-    """Return a file being read: its `frames`, as `read_film` yields them, and the last one's `number`."""
+def opened(path: Path, is_plain: bool, *_: int) -> Reading:   # the numbers are those of `identity`
+    """Open a file. The file asked for last stays open."""
     if is_picture_file(path):
         frames = (lambda pixels=pixels: pixels for pixels, _, _ in read_pictures(path))
     else:
         frames = read_with_decord(path) if is_plain and suits_decord(path) else read_film(path)
-    return {"frames": frames, "number": -1, "get_pixels": None}
+    return Reading(frames)
 
 
 def suits_decord(path: Path) -> bool:
