@@ -138,26 +138,17 @@ def unet_blocks(layers: Iterable[Layer], trained: set[str], batch_size: int, num
     run. `rank`: of low-rank updates of the weights `trained`; 0: these weights train themselves."""
     kept = 4 if not on_cpu and value < 4 else value
     sizes = _Layers(trained, batch_size, num_frames, value, kept, on_cpu, rank)
+    forms = {"resnet": sizes.resnet, "temporal_convolution": sizes.temporal_convolution,
+             "spatial": sizes.spatial, "temporal": sizes.temporal, "resampling": sizes.resampling,
+             "output": sizes.output}
     for layer in layers:
         height, width = (-(-side // 2 ** layer.level) for side in cells)
-        n, c = batch_size * num_frames * height * width, layer.channels
-        if layer.form == "resnet":
-            yield sizes.resnet(layer.name, n, layer.entering, c)
-        elif layer.form == "temporal_convolution":
-            yield sizes.temporal_convolution(layer.name, n, c)
-        elif layer.form == "spatial":
-            yield sizes.spatial(layer.name, n, c, layer.heads, height * width, layer.has_convolutions)
-        elif layer.form == "temporal":
-            yield sizes.temporal(layer.name, n, c, layer.inner, layer.heads, layer.is_alone)
-        elif layer.form == "resampling":
-            yield sizes.resampling(layer.name, n, c)
-        else:
-            yield sizes.output(layer.name, n, c)
+        yield forms[layer.form](layer, batch_size * num_frames * height * width)
 
 
 @dataclass(frozen=True)
 class _Layers:
-    """The kinds of blocks, for one batch."""
+    """The blocks that layers make, for one batch: a method for each form of models/base_kind.py's Layer."""
 
     trained: set[str]
     batch_size: int
@@ -167,40 +158,42 @@ class _Layers:
     on_cpu: bool
     rank: int
 
-    def resnet(self, name: str, n: int, c_in: int, c_out: int) -> Block:
+    def resnet(self, layer: Layer, n: int) -> Block:
+        name, c_in, c_out = layer.name, layer.entering, layer.channels
         shortcut = c_in * self.s if c_in != c_out and self.g > self.s else 0
         return Block(name, n * c_in * self.s,
                      n * ((c_in + c_out) * self._per_norm() + shortcut + self._low_rank(name)),
                      5 * n * max(c_in, c_out) * self.s, keeps_casts=not self.on_cpu)
 
-    def temporal_convolution(self, name: str, n: int, c: int) -> Block:
+    def temporal_convolution(self, layer: Layer, n: int) -> Block:
+        name, c = layer.name, layer.channels
         return Block(name, n * c * self.s, n * (4 * c * self._per_norm() + self._low_rank(name)),
-                     5 * n * c * self.s,
-                     keeps_casts=not self.on_cpu)
+                     5 * n * c * self.s, keeps_casts=not self.on_cpu)
 
-    def resampling(self, name: str, n: int, c: int) -> Block:
-        return Block(name, n * c * self.s, n * c * self.s, n * c * self.s, is_recomputed=False)
+    def resampling(self, layer: Layer, n: int) -> Block:
+        activation = n * layer.channels * self.s
+        return Block(layer.name, activation, activation, activation, is_recomputed=False)
 
-    def output(self, name: str, n: int, c: int) -> Block:
-        activation = n * c * self.s
-        return Block(name, activation, 3 * activation, 2 * activation, is_recomputed=False)
+    def output(self, layer: Layer, n: int) -> Block:
+        activation = n * layer.channels * self.s
+        return Block(layer.name, activation, 3 * activation, 2 * activation, is_recomputed=False)
 
-    def spatial(self, name: str, n: int, c: int, heads: int, per_frame: int,
-                has_convolutions: bool) -> Block:
+    def spatial(self, layer: Layer, n: int) -> Block:
+        name, c, per_frame = layer.name, layer.channels, n // (self.batch_size * self.num_frames)
         block = f"{name}transformer_blocks.0."
-        attention = (self._attention(f"{block}attn1.", c, heads, per_frame)
-                     + self._attention(f"{block}attn2.", c, heads, NUM_TOKENS, is_text=True))
+        attention = (self._attention(f"{block}attn1.", c, layer.heads, per_frame)
+                     + self._attention(f"{block}attn2.", c, layer.heads, NUM_TOKENS, is_text=True))
         text = 2 * self.batch_size * NUM_TOKENS * c * self.s
         between = self._low_rank(name, unless=r"attn2\.to_[kv]")
-        inside = n * (self._transformer(name, c, c, attention, has_convolutions) + between) + text
+        inside = n * (self._transformer(name, c, c, attention, layer.has_convolutions) + between) + text
         return Block(name, n * c * self.s, inside, self._under_way(block, n, c))
 
-    def temporal(self, name: str, n: int, c: int, i: int, heads: int, is_alone: bool = False) -> Block:
-        """`is_alone`: its attention is recomputed apart from its feed-forward layer."""
+    def temporal(self, layer: Layer, n: int) -> Block:
+        name, c, i = layer.name, layer.channels, layer.inner
         block = f"{name}transformer_blocks.0."
-        attention = sum(self._attention(f"{block}{each}.", i, heads, self.num_frames)
+        attention = sum(self._attention(f"{block}{each}.", i, layer.heads, self.num_frames)
                         for each in ("attn1", "attn2"))
-        alone = n * (attention - 2 * i * self.g) if is_alone else 0   # without the two inputs
+        alone = n * (attention - 2 * i * self.g) if layer.is_alone else 0   # without the two inputs
         inside = n * (self._transformer(name, c, i, attention) + self._low_rank(name))
         return Block(name, n * c * self.s, inside, self._under_way(block, n, i), recomputed_alone=alone)
 
