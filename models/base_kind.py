@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+# on a CPU, attention with more keys takes the fused kernel (models/fast.py), as the estimate of memory knows
+MOST_KEYS = 128
+
 
 @dataclass(frozen=True)
 class Layer:

@@ -29,7 +29,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-MOST_KEYS = 128   # with more keys, the fused kernel is faster on a CPU
+from models.base_kind import MOST_KEYS
+
 MOST_SEQUENCES = 65_535   # the grid of a GPU's fused kernel has no more rows
 
 

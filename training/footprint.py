@@ -14,12 +14,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from models.base_kind import Layer
+from models.base_kind import MOST_KEYS, Layer
 from utils.devices import DTYPES
 from utils.files import format_bytes
 
 NUM_TOKENS = 77    # CLIP's; so few against the number of pixels that the base's own number is not needed
-MOST_KEYS = 128    # the limit of models/fast.py, which cannot be imported here because it imports diffusers
 # The widest gradients in the backward pass of a transformer are those of its gated feed-forward layer,
 # counted in channels: the gated product has 4, the product's two factors have 8, and the skip connection has
 # 2.

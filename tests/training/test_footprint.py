@@ -9,7 +9,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from models import fast
 from models.animatediff import ANIMATEDIFF
 from models.base import load_base
 from models.base_folder import kind_of_folder, tensor_sizes, unet_config
@@ -20,7 +19,6 @@ from models.lora_files import Lora, num_low_rank
 from models.recompute import recompute_activations
 from models.tunable import select_tunable, union
 from models.zeroscope import ZEROSCOPE
-from training import footprint
 from training.footprint import (
     NUM_TOKENS,
     Block,
@@ -200,7 +198,3 @@ def test_peak_is_the_largest_sum_on_the_way():
     assert peak_of_step(blocks, sizes, 4, recompute=True) == (107, 404)
     # from the second pass on all gradients are there, and the peak is where activations are most
     assert peak_of_step(blocks, sizes, 4, recompute=False, gradients_stay=True) == (130, 408)
-
-
-def test_limit_of_plain_attention_is_one_number():
-    assert footprint.MOST_KEYS == fast.MOST_KEYS
