@@ -8,6 +8,7 @@
 
 import re
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -68,18 +69,17 @@ def write_clip_frames(clip: Clip, target: Path) -> None:
     num_shown = min(ON_SHEET, len(clip.frames))
     shown = set(np.linspace(0, len(clip.frames) - 1, num_shown).round().astype(int).tolist())
     width = SHEET_WIDTH // COLUMNS - GAP
-    height, number, on_sheet = max(1, width * clip.size[1] // clip.size[0]), 0, []
+    height, on_sheet = max(1, width * clip.size[1] // clip.size[0]), []
+    pieces = iter_frames(clip.path, clip.frames, clip.size, is_plain=clip.info.is_plain)
     with replacing_folder(target) as partial:
-        for frames in iter_frames(clip.path, clip.frames, clip.size, is_plain=clip.info.is_plain):
-            for frame in frames:
-                picture = Image.fromarray(frame)
-                picture.save(partial / f"{number:05d}_{clip.seconds[number]:.3f}.png", compress_level=1)
-                if number in shown:
-                    small = picture.resize((width, height))
-                    ImageDraw.Draw(small).text((3, 1), f"{number}  {clip.seconds[number]:.2f} s", "white",
-                                               stroke_width=1, stroke_fill="black")
-                    on_sheet.append(small)
-                number += 1
+        for number, (frame, seconds) in enumerate(zip(chain.from_iterable(pieces), clip.seconds)):
+            picture = Image.fromarray(frame)
+            picture.save(partial / f"{number:05d}_{seconds:.3f}.png", compress_level=1)
+            if number in shown:
+                small = picture.resize((width, height))
+                ImageDraw.Draw(small).text((3, 1), f"{number}  {seconds:.2f} s", "white", stroke_width=1,
+                                           stroke_fill="black")
+                on_sheet.append(small)
     sheet = Image.new("RGB", (SHEET_WIDTH, -(-len(on_sheet) // COLUMNS) * (height + GAP)))
     for place, small in enumerate(on_sheet):
         sheet.paste(small, (place % COLUMNS * (width + GAP), place // COLUMNS * (height + GAP)))
