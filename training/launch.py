@@ -7,12 +7,10 @@ import torch
 
 from training.config import Config
 
-OPTIONAL_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
-
 
 def check_packages(config: Config) -> list[str]:
     """Return the optional packages that the config needs and this machine lacks."""
-    needed = [(f"report_to: {config.report_to}", OPTIONAL_PACKAGES.get(config.report_to))]
+    needed = [(f"report_to: {config.report_to}", config.report_to)]   # named like its package
     if config.use_8bit_adam:
         needed.append(("use_8bit_adam: true", "bitsandbytes"))
     problems = [f"{key} needs the package {package}. Install it: pip install {package}"
