@@ -32,17 +32,12 @@ class Clip:
     frames: tuple[int, ...]    # numbers of the frames that are trained on, counted over those a player shows
     window: int                # frames per training window
     remarks: tuple[str, ...]   # what is odd about it
-    seconds: tuple[float, ...] = ()   # when each of `frames` appears, on the clip's own timeline
-    rate: float | None = None         # frames per second of `frames`; None: as recorded
+    seconds: tuple[float, ...]   # when each of `frames` appears, on the clip's own timeline
+    fps: float                   # frames per second of `frames`
 
     @property
     def num_windows(self) -> int:
         return len(self.frames) - self.window + 1
-
-    @property
-    def fps(self) -> float:
-        """Frames per second of `frames`."""
-        return self.rate or self.info.fps
 
     @property
     def is_read_as_ever(self) -> bool:

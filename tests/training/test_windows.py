@@ -14,7 +14,7 @@ from utils.video import VideoInfo
 def make_clips(number: int, num_frames: int = 12, window: int = 4,
                captions: tuple[str, ...] = ("a", "b")) -> list[Clip]:
     return [Clip(Path(f"{index}.mp4"), str(index), captions, VideoInfo(num_frames, 8, 64, 64), (64, 64),
-                 tuple(range(num_frames)), window, ()) for index in range(number)]
+                 tuple(range(num_frames)), window, (), (), 8) for index in range(number)]
 
 
 def drawn(clips: list[Clip], wanted, role: str = "exemplar", seed: int = 0) -> list[tuple]:
