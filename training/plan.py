@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median_high
 
 import torch
 
@@ -79,7 +80,8 @@ class Plan:
     @property
     def lora(self) -> Lora | None:
         """The settings of low-rank updates; None where the weights themselves train."""
-        return lora_of(self.config)
+        rank, alpha, dropout = self.config.lora_rank, self.config.lora_alpha, self.config.lora_dropout
+        return Lora(rank, alpha or rank, dropout) if rank else None
 
     @property
     def num_trained(self) -> dict[str, int]:
@@ -92,13 +94,6 @@ class Plan:
     def skips_temporal_layers(self) -> bool:
         """Say whether windows of a single frame skip the temporal layers."""
         return self.config.train_data.single_frame_layers == "spatial"
-
-
-def lora_of(config: Config) -> Lora | None:
-    """Return the settings of low-rank updates; None where the weights themselves train."""
-    if not config.lora_rank:
-        return None
-    return Lora(config.lora_rank, config.lora_alpha or config.lora_rank, config.lora_dropout)
 
 
 def make_plan(config: Config, download: bool = True, known_problems: Sequence[str] = (),
@@ -248,8 +243,7 @@ def check_disk(plan: Plan, num_written: int = 0) -> list[str]:
 
 def sample_fps(plan: Plan) -> float:
     """Return the frames per second at which samples play at the speed of the exemplars."""
-    rates = sorted(clip.fps for clip in plan.exemplars)
-    return round(rates[len(rates) // 2], 3)
+    return round(median_high(clip.fps for clip in plan.exemplars), 3)
 
 
 def step_footprints(plan: Plan) -> dict[tuple[bool, bool], Footprint]:
