@@ -101,26 +101,21 @@ def lora_misfits(path: Path, tensors: Mapping[str, Tensor], lora: Lora, shapes: 
     `shapes`."""
     names = union(select_tunable(shapes, groups))
     expected = {PREFIX + key: shape for key, shape in all_matrices(shapes, names, lora.rank).items()}
-    if not expected.keys() & tensors:
+    known = sorted(expected.keys() & tensors)
+    if not known:
         return [f"{path}: none of its {len(tensors)} tensors belongs to a layer of this base (the first is "
                 f"{min(tensors, default='none')}). Use the base it was trained on."]
-    problems = wrong_names(path, expected, tensors, groups)
-    for key in sorted(expected.keys() & tensors):
-        tensor, shape = tensors[key], expected[key]
-        rank = tensor.shape[key.endswith(".lora_B.weight")] if tensor.ndim > 1 else None
-        if tensor.ndim == len(shape) and rank != lora.rank:
-            problems.append(f"{path}: {key} is of rank {rank}, and its description says {lora.rank}. Copy "
-                            f"the file again.")
-        elif tensor.shape != shape:
-            problems.append(f"{path}: {key} has shape {tuple(tensor.shape)}, and this base needs {shape}.")
-        elif not tensor.is_floating_point() or not tensor.isfinite().all():
-            problems.append(f"{path}: {key} has values that are not finite numbers. Copy the file again.")
-    return problems[:10]
+    ranks = {key: tensors[key].shape[key.endswith(".lora_B.weight")] for key in known
+             if tensors[key].ndim == len(expected[key])}
+    wrong = [f"{path}: {key} is of rank {rank}, and its description says {lora.rank}. Copy the file again."
+             for key, rank in ranks.items() if rank != lora.rank]
+    return wrong[:10] or misfits(path, tensors, expected, groups)
 
 
-def wrong_names(path: Path, expected: Iterable[str], found: Iterable[str], groups: list[str]) -> list[str]:
-    """Return what is wrong with the names of a file's tensors, which should be `expected` for `groups`."""
-    missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+def misfits(path: Path, tensors: Mapping[str, Tensor], expected: Shapes, groups: list[str]) -> list[str]:
+    """Return what keeps a file's tensors from being the tensors of `groups`, which have `expected` names and
+    shapes: a line each, at most ten."""
+    missing, unknown = sorted(expected.keys() - tensors), sorted(tensors.keys() - expected)
     problems = []
     if missing:
         problems.append(f"{path}: lacks {len(missing)} tensors of {groups}, the first {missing[0]}. Copy it "
@@ -128,7 +123,13 @@ def wrong_names(path: Path, expected: Iterable[str], found: Iterable[str], group
     if unknown:
         problems.append(f"{path}: has {len(unknown)} tensors that are not of {groups}, the first "
                         f"{unknown[0]}.")
-    return problems
+    for name in sorted(expected.keys() & tensors):
+        tensor, shape = tensors[name], expected[name]
+        if tensor.shape != shape:
+            problems.append(f"{path}: {name} has shape {tuple(tensor.shape)}, and this base needs {shape}.")
+        elif not tensor.is_floating_point() or not tensor.isfinite().all():
+            problems.append(f"{path}: {name} has values that are not finite numbers. Copy the file again.")
+    return problems[:10]
 
 
 def squared_changes(trained: Mapping[str, Tensor], scale: float) -> dict[str, float]:

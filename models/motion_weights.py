@@ -20,8 +20,8 @@ from models.lora_files import (
     description,
     file_tensors,
     lora_misfits,
+    misfits,
     squared_changes,
-    wrong_names,
 )
 from models.tunable import select_tunable, union
 from utils.devices import DTYPES
@@ -157,7 +157,8 @@ def read_fitting(path: Path, parameters: Mapping[str, Tensor],
                         f"Use the base it was trained on.")
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     problems = lora_misfits(path, tuned, info.lora, shapes, info.groups) if info.lora else \
-        _misfits(path, tuned, parameters, info.groups)
+        misfits(path, tuned, {name: shapes[name] for name in union(select_tunable(shapes, info.groups))},
+                info.groups)
     if problems:
         raise UserError(*problems)
     return info, tuned
@@ -183,16 +184,3 @@ def movement(unet_files: list[Path], tensors: Mapping[str, Tensor], selected: Ma
         return (changed / max(norm, 1e-30)) ** 0.5
 
     return {group: relative(names) for group, names in selected.items()}
-
-
-def _misfits(path: Path, tuned: Mapping[str, Tensor], parameters: Mapping[str, Tensor],
-             groups: list[str]) -> list[str]:
-    expected = set(union(select_tunable(parameters, groups)))
-    problems = wrong_names(path, expected, tuned, groups)
-    for name in sorted(expected & set(tuned)):
-        if tuned[name].shape != parameters[name].shape:
-            problems.append(f"{path}: {name} has shape {tuple(tuned[name].shape)}, the base "
-                            f"{tuple(parameters[name].shape)}.")
-        elif not tuned[name].is_floating_point() or not tuned[name].isfinite().all():
-            problems.append(f"{path}: {name} has values that are not finite numbers. Copy the file again.")
-    return problems[:10]
