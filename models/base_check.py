@@ -3,7 +3,6 @@
 Only safetensors are read: other formats can carry code.
 """
 
-import json
 import re
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from models.base_parts import (
     assembled_config,
     part_config,
     read_index,
+    read_json,
     shapes_of,
     weight_files,
     weights_stem,
@@ -46,7 +46,7 @@ def check_base_folder(folder: Path, has_adapter: bool = False) -> list[str]:
             problems.append(f"{folder / part / name}: is missing. Copy the whole base again.")
             continue
         if part in WEIGHTS:
-            _, network = CLASSES.get(part, ("diffusers", unet_class(folder)))
+            _, network = CLASSES.get(part, ("diffusers", read_index(folder)["unet"][1]))
             problems += check_weights(folder / part, network)
         problems += _check_json(folder / part / name, needs_levels=part in ("unet", "vae"))
     return problems or _check_vocabulary(folder / "tokenizer") + _check_scheduler(folder)
@@ -58,7 +58,7 @@ def check_index(index_path: Path, base: str, has_adapter: bool) -> list[str]:
     import diffusers  # imported late: it takes seconds
 
     try:
-        index = json.loads(index_path.read_text(encoding="utf-8"))
+        index = read_json(index_path)
         pipeline, unet = index["_class_name"], index["unet"][1]
         kind = kind_of_classes(pipeline, unet)
         if kind is None:
@@ -75,11 +75,6 @@ def check_index(index_path: Path, base: str, has_adapter: bool) -> list[str]:
     return problems or _check_pair(pipeline, kind, base, has_adapter)
 
 
-def unet_class(folder: Path) -> str:
-    """Return the class of the UNet in a folder, as model_index.json names it."""
-    return read_index(folder)["unet"][1]
-
-
 def check_adapter_folder(adapter: Path, base: Path) -> list[str]:
     """Return what keeps `adapter` from being used with the image model in `base`, a line for each
     problem."""
@@ -89,7 +84,7 @@ def check_adapter_folder(adapter: Path, base: Path) -> list[str]:
                 f"of diffusers, or a hub id such as {EXAMPLE_ADAPTER}."]
     if problems := check_adapter_config(config_path, str(adapter)):
         return problems
-    network = json.loads(config_path.read_text(encoding="utf-8"))["_class_name"]
+    network = read_json(config_path)["_class_name"]
     kind = next(kind for kind in KINDS if kind.adapter == network)
     return check_weights(adapter, network) or _check_fit(adapter, base, kind)
 
@@ -98,7 +93,7 @@ def check_adapter_config(config_path: Path, adapter: str) -> list[str]:
     """Return what the config of a motion adapter says against using it."""
     if problems := _check_json(config_path, needs_levels=True):
         return problems
-    config = json.loads(config_path.read_text(encoding="utf-8"))
+    config = read_json(config_path)
     known = [kind.adapter for kind in KINDS if kind.adapter]
     if config.get("_class_name") not in known:
         return [f"{adapter}: is a {config.get('_class_name')}, not a {' or '.join(known)}. Name a motion "
@@ -124,7 +119,7 @@ def _check_pair(pipeline: str, kind: BaseKind, base: str, has_adapter: bool) -> 
 
 def _check_fit(adapter: Path, base: Path, kind: BaseKind) -> list[str]:
     """Return a problem if the layers of an adapter do not fit between those of the image model."""
-    theirs = json.loads((adapter / "config.json").read_text(encoding="utf-8"))
+    theirs = read_json(adapter / "config.json")
     ours = part_config(base, "unet")
     counts = [[(width, at_level(config.get(key, 2), level)) for level, width in enumerate(config[LEVELS])]
               for config, key in ((theirs, "motion_layers_per_block"), (ours, "layers_per_block"))]
@@ -201,7 +196,7 @@ def _unreadable(weights: list[Path]) -> list[str]:
 
 def _check_json(path: Path, needs_levels: bool) -> list[str]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         if isinstance(content, dict) and (not needs_levels or isinstance(content.get(LEVELS), list)):
             return []
     except (OSError, ValueError):

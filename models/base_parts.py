@@ -32,19 +32,23 @@ DIFFUSERS_WEIGHTS = "diffusion_pytorch_model"
 WEIGHTS = {"unet": DIFFUSERS_WEIGHTS, "vae": DIFFUSERS_WEIGHTS, "text_encoder": "model"}
 
 
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def read_index(folder: Path) -> dict[str, Any]:
     """Return the content of model_index.json, which names the class of each part."""
-    return json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
+    return read_json(folder / INDEX_NAME)
 
 
 def part_config(folder: Path, part: str) -> dict[str, Any]:
     """Return the content of the file that describes a part."""
-    return json.loads((folder / part / PARTS[part]).read_text(encoding="utf-8"))
+    return read_json(folder / part / PARTS[part])
 
 
 def assembled_config(folder: Path, adapter: Path, keys: Iterable[str]) -> dict[str, Any]:
     """Return the config of an image model's UNet with the `keys` of a motion adapter's config."""
-    added = json.loads((adapter / "config.json").read_text(encoding="utf-8"))
+    added = read_json(adapter / "config.json")
     return part_config(folder, "unet") | {key: added[key] for key in keys if key in added}
 
 
