@@ -40,7 +40,7 @@ from utils.errors import plain_errors, run_script
 
 PSNR_SEED, PSNR_CLIPS = 4966, 64   # clips that the autoencoder is measured on
 SIZES = {   # per device; a clip takes 6 kB as latents and 98 kB as frames
-    "cuda": {"batch_size": 384, "frames_batch": 512, "shard_clips": 128, "check_clips": 300_000,
+    "cuda": {"batch_size": 256, "frames_batch": 512, "shard_clips": 128, "check_clips": 300_000,
              "kept_as_latents": 400_000, "kept_as_frames": 80_000},
     "cpu": {"batch_size": 32, "frames_batch": 32, "shard_clips": 32, "check_clips": 50_000,
             "kept_as_latents": 100_000, "kept_as_frames": 8_000},
@@ -59,7 +59,7 @@ def parse_args() -> argparse.Namespace:
              "text encoder as it is (default: from nothing)")
     add("--export-dir", type=Path, help="the diffusers folder to write (default: WORK/base)")
     add("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes that draw clips")
-    add("--batch-size", type=int, help="clips a step of the UNet (default: 384 on a GPU, 32 on a CPU)")
+    add("--batch-size", type=int, help="clips a step of the UNet (default: 256 on a GPU, 32 on a CPU)")
     add("--frames-batch", type=int, help="frames a step of the autoencoder (default: 512; 32)")
     add("--shard-clips", type=int, help="clips that a process draws at once (default: 128; 32)")
     add("--learning-rate", type=float, default=1.5e-3, help="of the UNet, at its highest (default: 1.5e-3)")
