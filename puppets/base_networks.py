@@ -82,9 +82,9 @@ def normalize_latents(vae: AutoencoderKL, pixels: torch.Tensor) -> list[float]:
     """
     moments = zip(*(encode_pixels(vae, part) for part in pixels.split(64)))
     means, stds = (torch.cat(parts).double().to(vae.device) for parts in moments)             # (b c h w)
-    center, noise = means.mean(dim=(0, 2, 3)), stds.square().mean(dim=(0, 2, 3)).sqrt()          # (c)
-    spread = (means.var(dim=(0, 2, 3)) + noise**2).sqrt()
-    noise_spread = spread * (noise / spread / MOST_NOISE).clamp(min=1)
+    center, noise = means.mean(dim=(0, 2, 3)), noise_shares(means, stds)                         # (c)
+    spread = deviations(means, stds)
+    noise_spread = spread * (noise / MOST_NOISE).clamp(min=1)
     to_moments, from_latents = vae.quant_conv, vae.post_quant_conv
     scale = torch.cat([spread, torch.ones_like(spread)])                    # means are divided ...
     shift = torch.cat([-center / spread, -2 * noise_spread.log()])          # ... log variances are shifted
@@ -94,7 +94,17 @@ def normalize_latents(vae: AutoencoderKL, pixels: torch.Tensor) -> list[float]:
     from_latents.bias.copy_(from_latents.bias.double() + weight[:, :, 0, 0] @ center)
     from_latents.weight.copy_(weight * spread[None, :, None, None])
     vae.register_to_config(scaling_factor=1.0)
-    return (noise / spread).tolist()
+    return noise.tolist()
+
+
+def deviations(means: torch.Tensor, stds: torch.Tensor) -> torch.Tensor:
+    """Return the deviation (c) of sampled latents, from mean and deviation (b c h w) of the posterior."""
+    return (means.var(dim=(0, 2, 3)) + stds.square().mean(dim=(0, 2, 3))).sqrt()
+
+
+def noise_shares(means: torch.Tensor, stds: torch.Tensor) -> torch.Tensor:
+    """Return the share (c) of the deviation of sampled latents that is noise of the posterior."""
+    return stds.square().mean(dim=(0, 2, 3)).sqrt() / deviations(means, stds)
 
 
 # --------------------------------------------------------------------------------------------------- text
@@ -138,15 +148,19 @@ class CaptionReader(nn.Module):
 # -------------------------------------------------------------------------------------------------- video
 
 def build_unet() -> UNet3DConditionModel:
-    """Return the untrained UNet, without the dropout of the temporal convolutions."""
-    unet = UNet3DConditionModel(
+    """Return the untrained UNet."""
+    return without_dropout(UNet3DConditionModel(
         sample_size=FRAME_SIZE // 8, in_channels=LATENT_CHANNELS, out_channels=LATENT_CHANNELS,
         block_out_channels=(96, 144, 144), layers_per_block=1, attention_head_dim=32, norm_num_groups=16,
         cross_attention_dim=TEXT_WIDTH,
         down_block_types=("CrossAttnDownBlock3D", "CrossAttnDownBlock3D", "DownBlock3D"),
         up_block_types=("UpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D"),
-    )
-    for module in unet.modules():   # new clips never end, so nothing has to keep the UNet from memorizing
+    ))
+
+
+def without_dropout(unet: UNet3DConditionModel) -> UNet3DConditionModel:
+    """Switch off the dropout of the temporal convolutions. New clips never end, so nothing is memorized."""
+    for module in unet.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     return unet

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from diffusers import AutoencoderKL, DDIMScheduler
+from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
 from einops import rearrange
 from torch import Tensor
+from transformers import CLIPTextModel
 
 from models.fast import use_fast_forms
 from puppets import base_networks as networks
@@ -25,13 +26,16 @@ from puppets import theatre, training_run, world
 from puppets.base_captions import CAPTION_LABELS, LABEL_COUNTS, caption_labels, write_training_caption
 from puppets.base_latents import spread_timesteps
 from puppets.clip_stream import SEEDS, ClipStream
+from puppets.first_networks import FirstNetworks
 from puppets.teachability import check_teachability
 from puppets.tokenizer import tokenize
 
 # shares of --total-minutes at which each stage ends; the rest of the time is for exporting and measuring
 STAGE_ENDS = {"autoencoder": 0.22, "text": 0.26, "video": 0.95}
+LATER_STAGE_ENDS = STAGE_ENDS | {"autoencoder": 0.12, "text": 0.12}   # with the networks of an earlier base
 TEXT_STEPS = 600         # the text encoder needs no more, however much time there is
 CAPTIONS_PER_STEP = 64   # of the text stage
+AUTOENCODER_RATE = 2e-3  # learning rate at its highest. A trained one gets a quarter: the UNet knows its latents.
 PRIOR_WEIGHT = 2e-4      # of the autoencoder's prior: larger, and channels that say nothing become pure noise
 LATENT_NOISE = 0.03      # added to the latents that the UNet learns on: it need not draw finer than that
 COOLING = 0.35           # share of the video stage in which the learning rate falls to 0
@@ -44,6 +48,7 @@ class Clock:
     def __init__(self, args: argparse.Namespace, began: float, seconds_before: float):
         self.began, self.seconds_before = began, seconds_before
         self.deadline, self.total_seconds = began + 60 * args.minutes, 60 * args.total_minutes
+        self.stage_ends = LATER_STAGE_ENDS if args.begin_with else STAGE_ENDS
 
     @property
     def elapsed(self) -> float:
@@ -60,43 +65,46 @@ class Clock:
 
     def progress(self, stage: str, first: float = 0.0) -> float:
         """Return how much of a stage that began at `first` (seconds of `elapsed`) is over: 1 at its end."""
-        return (self.elapsed - first) / max(1e-9, STAGE_ENDS[stage] * self.total_seconds - first)
+        return (self.elapsed - first) / max(1e-9, self.stage_ends[stage] * self.total_seconds - first)
 
 
 # ------------------------------------------------------------------------------------------- autoencoder
 
-def train_autoencoder(accelerator: Accelerator, args: argparse.Namespace, clock: Clock,
-                      clips: ClipStream) -> tuple[AutoencoderKL, list[float]]:
+def train_autoencoder(accelerator: Accelerator, args: argparse.Namespace, clock: Clock, clips: ClipStream,
+                      first: FirstNetworks) -> tuple[AutoencoderKL, list[float]]:
     """Train frames -> latents -> frames for its share of the time; return what load_autoencoder returns."""
     torch.manual_seed(args.seed)
-    model = networks.FrameCoder(networks.build_autoencoder().to(memory_format=torch.channels_last))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-4)
+    vae = first.autoencoder()
+    model = networks.FrameCoder(vae.to(memory_format=torch.channels_last))
+    peak = AUTOENCODER_RATE / (4 if first.folder else 1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-4)
     run = training_run.Run(accelerator, args, "autoencoder", model, optimizer, batch_size=args.frames_batch)
-    first = run.facts.setdefault("first", clock.elapsed)
+    start = run.facts.setdefault("first", clock.elapsed)
     while clock.has_time(run.stage):
-        progress = clock.progress(run.stage, first)
+        progress = clock.progress(run.stage, start)
         while clips.take(wait=not clips.frames):
             pass
         pixels = clips.draw_frames(args.frames_batch)                                            # (b c h w)
-        eps = torch.randn(len(pixels), networks.LATENT_CHANNELS, *[side // 8 for side in pixels.shape[2:]])
+        eps = torch.randn(len(pixels), vae.config.latent_channels, *[side // 8 for side in pixels.shape[2:]])
         decoded, prior = run.model(pixels, eps.to(pixels.device))
         loss = networks.autoencoder_loss(decoded, pixels) + PRIOR_WEIGHT * prior
-        rate = 2e-3 * min(1, (run.step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * progress))
+        rate = peak * min(1, (run.step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * progress))
         run.facts |= {"elapsed": clock.elapsed, "shards": clips.num_drawn}
         run.update(loss, rate, average_decay=0.999)
         if run.step % 50 == 0:
             error = (decoded.detach().clamp(-1, 1) - pixels).square().mean().item() / 4
             run.log(loss=loss.item(), prior=prior.item(), psnr=-10 * math.log10(error), progress=progress)
     run.save()
-    vae, noise = load_autoencoder(args.work_dir, accelerator.device)
+    vae, noise = load_autoencoder(args.work_dir, accelerator.device, first)
     run.log(**{f"noise of channel {index}": share for index, share in enumerate(noise)})
     return vae, noise
 
 
-def load_autoencoder(work_dir: Path, device: torch.device) -> tuple[AutoencoderKL, list[float]]:
+def load_autoencoder(work_dir: Path, device: torch.device,
+                     first: FirstNetworks) -> tuple[AutoencoderKL, list[float]]:
     """Return the averaged autoencoder, its latents normalized on drawn frames that it was not trained on, and
     the share of noise in each latent channel."""
-    vae = networks.build_autoencoder().to(device).eval().requires_grad_(False)
+    vae = first.autoencoder().to(device).eval().requires_grad_(False)
     training_run.load_average(work_dir / "autoencoder.pt", networks.FrameCoder(vae))
     frames = theatre.draw_clips(NORMALIZING_FRAMES // 4, SEEDS["everyday"] + 1, num_frames=4, fps=2.9).frames
     pixels = networks.to_vae_pixels(rearrange(frames, "n f h w c -> (n f) h w c"))
@@ -106,19 +114,22 @@ def load_autoencoder(work_dir: Path, device: torch.device) -> tuple[AutoencoderK
 # --------------------------------------------------------------------------------------------------- text
 
 def train_text(accelerator: Accelerator, args: argparse.Namespace, clock: Clock, clips: ClipStream,
-               tokenizer):
+               first: FirstNetworks, tokenizer) -> CLIPTextModel:
     """Teach the text encoder to sum up a caption: its labels, read from every token from the end mark on.
+    That of an earlier base has learned it, and is returned as it is.
 
     It stands in for CLIP's contrastive training. Most keys of the UNet's cross-attention are such padding
     tokens, so the UNet finds character, number, motion and place in them from its first step.
     """
+    if text_encoder := first.text_encoder():
+        return text_encoder.to(accelerator.device).eval().requires_grad_(False)
     torch.manual_seed(args.seed)
     model = networks.CaptionReader(networks.build_text_encoder(tokenizer), LABEL_COUNTS)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
     run = training_run.Run(accelerator, args, "text", model, optimizer, batch_size=CAPTIONS_PER_STEP)
-    first = run.facts.setdefault("first", clock.elapsed)
+    start = run.facts.setdefault("first", clock.elapsed)
     while clock.has_time(run.stage) and run.step < TEXT_STEPS:
-        progress = max(clock.progress(run.stage, first), run.step / TEXT_STEPS)
+        progress = max(clock.progress(run.stage, start), run.step / TEXT_STEPS)
         rng = np.random.default_rng((args.seed, 2, run.step))
         scenes = [draw(rng) for draw in (world.draw_scene, world.draw_composed_scene)
                   for _ in range(CAPTIONS_PER_STEP // 2)]
@@ -144,23 +155,23 @@ def train_text(accelerator: Accelerator, args: argparse.Namespace, clock: Clock,
 # -------------------------------------------------------------------------------------------------- video
 
 def train_video(accelerator: Accelerator, args: argparse.Namespace, clock: Clock, clips: ClipStream,
-                vae: AutoencoderKL, tokenizer, text_encoder) -> None:
+                first: FirstNetworks, vae: AutoencoderKL, tokenizer, text_encoder) -> None:
     """Train the UNet to predict v, the learning rate falling to 0 at the end of its time.
 
     The text encoder stays as it is. Trained along, it came to tell the UNet of little but the place, which
     most pixels are of.
     """
     torch.manual_seed(args.seed)
-    scheduler, unet = networks.build_scheduler(), networks.build_unet()
+    scheduler, unet = networks.build_scheduler(), first.unet()
     use_fast_forms(unet)
     optimizers = training_run.build_optimizers(unet, faster=2, weight_decay=1e-2, betas=(0.9, 0.99))
     run = training_run.Run(accelerator, args, "video", unet, *optimizers, batch_size=args.batch_size)
     torch.manual_seed(args.seed + run.step)   # a run that goes on sees noise it has not seen
     empty_ids = tokenize(tokenizer, [""])[0].to(accelerator.device)
     losses, checked = [], run.step * args.batch_size
-    first = run.facts.setdefault("first", clock.elapsed)
+    start = run.facts.setdefault("first", clock.elapsed)
     while clock.has_time(run.stage):
-        progress = clock.progress(run.stage, first)
+        progress = clock.progress(run.stage, start)
         while clips.take(wait=not (clips.num_encoded or clips.frames)):
             pass
         clips.encode_waiting(vae)
@@ -185,7 +196,8 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace, clock: Clock
             losses.clear()
         if num_seen - checked >= args.check_clips:
             checked = num_seen
-            run.log(clips_seen=num_seen, **check_averaged(run, vae, text_encoder, tokenizer, scheduler))
+            run.log(clips_seen=num_seen,
+                    **check_averaged(run, first.unet(), vae, text_encoder, tokenizer, scheduler))
     run.save()
 
 
@@ -200,10 +212,10 @@ def motion_weights(latents: Tensor, strength: float) -> Tensor:
     return (1 + strength * moves) / (1 + strength * moves.mean(dim=(2, 3), keepdim=True))
 
 
-def check_averaged(run: training_run.Run, vae: AutoencoderKL, text_encoder, tokenizer,
-                   scheduler: DDIMScheduler) -> dict[str, float]:
-    """Return what the averaged weights say of how well the base can be taught."""
-    unet = networks.build_unet().to(run.device).eval().requires_grad_(False)
+def check_averaged(run: training_run.Run, unet: UNet3DConditionModel, vae: AutoencoderKL, text_encoder,
+                   tokenizer, scheduler: DDIMScheduler) -> dict[str, float]:
+    """Return what the averaged weights, loaded into `unet`, say of how well the base can be taught."""
+    unet = unet.to(run.device).eval().requires_grad_(False)
     use_fast_forms(unet)
     for parameter, average in zip(unet.parameters(), run.average, strict=True):
         parameter.data.copy_(average)

@@ -45,13 +45,16 @@ UNSEEN = [
     ("the placeholder", "the word `sks`")]
 
 
-def write_base_card(path: Path, stages: dict[str, dict], made_on: str, seeds: tuple[int, ...],
-                    measured: dict[str, str], notes: str) -> None:
+def write_base_card(path: Path, stages: dict[str, dict], began_with: Path | None, made_on: str,
+                    seeds: tuple[int, ...], measured: dict[str, str], notes: str) -> None:
     """Write the card of the base.
 
-    `stages` has the steps, batch size and seconds of each stage, the last of which is `video`. `measured` has
-    a figure for each thing that was measured. `notes` is Markdown for the end of the card.
+    `stages` has the steps, batch size, seconds and seed of each stage that trained, the last of which is
+    `video`. `began_with` is the folder of the earlier base whose networks were trained on, if any. `measured`
+    has a figure for each thing that was measured. `notes` is Markdown for the end of the card.
     """
+    origin = (f"It began with the networks of an earlier base, `{began_with}`: without latent channels that were "
+              f"mostly noise, and with its text encoder as it was.\n\n" if began_with else "")
     rows = [[name, f"{run['step']:,}", str(run["batch_size"]), f"{run['seconds'] / 60:.0f}"]
             for name, run in stages.items()]
     num_clips = stages["video"]["step"] * stages["video"]["batch_size"]
@@ -78,10 +81,10 @@ It knows the words of this world and nothing else.
 
 ## How it was made
 
-By `python -m puppets.pretrain_base` (its first lines are the commands), seed 64, on clips from seeds
-{", ".join(map(str, seeds))}, on {made_on}.
+By `python -m puppets.pretrain_base` (its first lines are the commands), seed {stages["video"]["seed"]}, on clips
+from seeds {", ".join(map(str, seeds))}, on {made_on}.
 
-{chr(10).join(table(["stage", "steps", "batch", "minutes"], rows))}
+{origin}{chr(10).join(table(["stage", "steps", "batch", "minutes"], rows))}
 
 In the steps of the video stage the UNet saw {num_clips:,} clips, counting repeats. It predicts v, on a noise
 schedule that ends in pure noise. All weights are running averages, stored in half precision.

@@ -2,6 +2,7 @@
 
     python -m puppets.pretrain_base --work-dir WORK --minutes 9.2                        # a GPU, in one go
     python -m puppets.pretrain_base --work-dir WORK --minutes 150 --total-minutes 1200   # a CPU, in pieces
+    python -m puppets.pretrain_base --work-dir WORK --minutes 9.2 --begin-with models/puppet-theatre
 
 The same command goes on where the last piece stopped. The stages share --total-minutes: the autoencoder
 (frames <-> latents), the text encoder (it learns to sum up a caption), the UNet (on latents). At the end of
@@ -24,20 +25,22 @@ import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderKL, TextToVideoSDPipeline
 from einops import rearrange
+from transformers import CLIPTextModel
 
 from puppets import base_networks as networks
 from puppets import theatre, training_run
-from puppets.base_captions import LABEL_COUNTS, base_words
+from puppets.base_captions import base_words
 from puppets.base_latents import reconstruction_psnr
 from puppets.base_training import STAGE_ENDS, Clock, train_autoencoder, train_text, train_video
 from puppets.clip_stream import SEEDS, ClipStream
+from puppets.first_networks import FirstNetworks
 from puppets.model_cards import write_base_card
 from puppets.tokenizer import build_tokenizer, save_tokenizer
 from utils.errors import plain_errors, run_script
 
 PSNR_SEED, PSNR_CLIPS = 4966, 64   # clips that the autoencoder is measured on
 SIZES = {   # per device; a clip takes 6 kB as latents and 98 kB as frames
-    "cuda": {"batch_size": 384, "frames_batch": 512, "shard_clips": 128, "check_clips": 300_000,
+    "cuda": {"batch_size": 256, "frames_batch": 512, "shard_clips": 128, "check_clips": 300_000,
              "kept_as_latents": 400_000, "kept_as_frames": 80_000},
     "cpu": {"batch_size": 32, "frames_batch": 32, "shard_clips": 32, "check_clips": 50_000,
             "kept_as_latents": 100_000, "kept_as_frames": 8_000},
@@ -51,9 +54,12 @@ def parse_args() -> argparse.Namespace:
     add("--work-dir", type=Path, required=True, help="checkpoints and logs")
     add("--minutes", type=float, required=True, help="for this piece, from the start of the command")
     add("--total-minutes", type=float, help="for all pieces together (default: --minutes, one piece)")
+    add("--begin-with", type=Path, metavar="FOLDER",
+        help="train on from an earlier base, without its latent channels that are mostly noise, and with its "
+             "text encoder as it is (default: from nothing)")
     add("--export-dir", type=Path, help="the diffusers folder to write (default: WORK/base)")
     add("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes that draw clips")
-    add("--batch-size", type=int, help="clips a step of the UNet (default: 384 on a GPU, 32 on a CPU)")
+    add("--batch-size", type=int, help="clips a step of the UNet (default: 256 on a GPU, 32 on a CPU)")
     add("--frames-batch", type=int, help="frames a step of the autoencoder (default: 512; 32)")
     add("--shard-clips", type=int, help="clips that a process draws at once (default: 128; 32)")
     add("--learning-rate", type=float, default=1.5e-3, help="of the UNet, at its highest (default: 1.5e-3)")
@@ -87,21 +93,21 @@ def main() -> None:
     facts = [training_run.saved_facts(path) for path in stages if path.exists()]
     clock = Clock(args, began, max((fact.get("elapsed", 0.0) for fact in facts), default=0.0))
 
-    tokenizer = build_tokenizer(base_words())
+    tokenizer, first = build_tokenizer(base_words()), FirstNetworks(args.begin_with)
     save_tokenizer(tokenizer, base_words(), args.work_dir / "tokenizer")
     clips = ClipStream(args.work_dir / "tokenizer", args.workers, args.shard_clips,
                        args.kept_as_latents, args.kept_as_frames, accelerator.device,
                        num_drawn=max((fact.get("shards", 0) for fact in facts), default=0))
     try:
-        vae, noise = train_autoencoder(accelerator, args, clock, clips)
-        text_encoder = train_text(accelerator, args, clock, clips, tokenizer)
+        vae, noise = train_autoencoder(accelerator, args, clock, clips, first)
+        text_encoder = train_text(accelerator, args, clock, clips, first, tokenizer)
         if clock.piece_is_over:
             print("This piece is over, and the UNet has not begun. The same command goes on.")
             return
-        train_video(accelerator, args, clock, clips, vae, tokenizer, text_encoder)
+        train_video(accelerator, args, clock, clips, first, vae, tokenizer, text_encoder)
     finally:
         clips.close()
-    export(args, vae, noise)
+    export(args, first, vae, noise, text_encoder)
     print(f"exported: {args.export_dir}")
     if clock.progress("video") >= 1 and args.num_measured:
         measure(args)
@@ -109,14 +115,13 @@ def main() -> None:
 
 # ------------------------------------------------------------------------------------- export and measure
 
-def export(args: argparse.Namespace, vae: AutoencoderKL, noise: list[float]) -> None:
+def export(args: argparse.Namespace, first: FirstNetworks, vae: AutoencoderKL, noise: list[float],
+           text_encoder: CLIPTextModel) -> None:
     """Write the averaged weights as a diffusers folder in half precision, with a model card."""
-    tokenizer = build_tokenizer(base_words())
-    reader = networks.CaptionReader(networks.build_text_encoder(tokenizer), LABEL_COUNTS)
-    unet = networks.build_unet()
-    stages = {"autoencoder": training_run.load_saved(args.work_dir / "autoencoder.pt"),
-              "text": training_run.load_average(args.work_dir / "text.pt", reader),
-              "video": training_run.load_average(args.work_dir / "video.pt", unet)}
+    tokenizer, unet = build_tokenizer(base_words()), first.unet()
+    training_run.load_average(args.work_dir / "video.pt", unet)
+    stages = {path.stem: training_run.load_saved(path)
+              for path in (args.work_dir / f"{stage}.pt" for stage in STAGE_ENDS) if path.exists()}
     unseen = rearrange(theatre.draw_clips(PSNR_CLIPS, PSNR_SEED).frames, "n f h w c -> (n f) h w c")
     measured = {
         f"autoencoder, PSNR on {PSNR_CLIPS} clips of seed {PSNR_SEED}":
@@ -124,14 +129,14 @@ def export(args: argparse.Namespace, vae: AutoencoderKL, noise: list[float]) -> 
         "noise in each of its latent channels": ", ".join(f"{share:.0%}" for share in noise),
         "all else": "not yet measured: `python -m puppets.measure_base`"}
     pipeline = TextToVideoSDPipeline(
-        vae=vae.cpu().half(), text_encoder=reader.text_encoder.half(), tokenizer=tokenizer, unet=unet.half(),
+        vae=vae.cpu().half(), text_encoder=text_encoder.cpu().half(), tokenizer=tokenizer, unet=unet.half(),
         scheduler=networks.build_scheduler())
     pipeline.save_pretrained(args.export_dir)
     save_tokenizer(tokenizer, base_words(), args.export_dir / "tokenizer")
     networks.say_single_precision(args.export_dir / "text_encoder" / "config.json")
     notes_path = args.work_dir / "notes.md"                       # what whoever ran it wants to add
     notes = notes_path.read_text(encoding="utf-8") if notes_path.exists() else ""
-    write_base_card(args.export_dir / "README.md", stages, training_run.describe_machine(),
+    write_base_card(args.export_dir / "README.md", stages, args.begin_with, training_run.describe_machine(),
                     tuple(SEEDS.values()), measured, notes)
 
 

@@ -1,21 +1,26 @@
 #!/usr/bin/env bash
 # Makes the bundled base, or measures the benchmark, on a lent GPU machine that can download nothing.
 #
-# On a machine with a network, in the root of the repository (.whl/ is in .git/info/exclude):
-#   pip download --no-deps -d .whl diffusers==0.42.1 transformers==5.23.0 omegaconf==2.4.0 importlib_metadata
-#   mv models/puppet-theatre/{unet,vae}/*.safetensors /tmp    # they need not travel; `git checkout` brings them back
-# Then, on the lent machine, with .whl carried along. The image has torch 2.11, and transformers 5.17, which cannot
-# load the recognizers. The folder $OUT comes back: at most 8 files of 16 MB.
-#   OUT=out bash studies/lent_gpu.sh base 9          # minutes for making it; measuring takes half a minute more
+# On a machine with a network, in the root of the repository (.whl/ and .site/ are in .git/info/exclude):
+#   pip install --no-deps --no-compile --target .site diffusers==0.42.1 transformers==5.23.0 omegaconf==2.4.0 \
+#       importlib_metadata && mkdir -p .whl && tar cJf .whl/site.tar.xz -C .site .      # 6.5 MB; the wheels have 20
+# The image has torch 2.11, and transformers 5.17, which cannot load the recognizers. Then, on the lent machine,
+# with .whl carried along. The folder $OUT comes back: at most 8 files of 16 MB.
+#   OUT=out bash studies/lent_gpu.sh base 9 --begin-with models/puppet-theatre
+# 9 are the minutes for making it; measuring takes half a minute more. Without --begin-with it is made from nothing.
 # Next, while the machine is warm, with the wheel of av==18.1.0 alone in .whl (36 MB; the others are installed):
 #   OUT=out bash studies/lent_gpu.sh benchmark
 #
 # Back here: cat $OUT/base.tar.* | tar x; a base that is better than the committed one goes to models/puppet-theatre.
 set -euo pipefail
 site=/tmp/site
-python3 -m pip install -q --no-index --no-deps --no-compile --target "$site" .whl/*.whl
+mkdir -p "$site" "$OUT"
+shopt -s nullglob
+for archive in .whl/*.tar.xz; do python3 -m tarfile -e "$archive" "$site"; done
+for wheel in .whl/*.whl; do
+    python3 -m pip install -q --no-index --no-deps --no-compile --target "$site" "$wheel"
+done
 export PYTHONPATH="$site" PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1
-mkdir -p "$OUT"
 
 make_base() {
     local work=/tmp/work minutes=$1 more=("${@:2}")
@@ -35,5 +40,5 @@ make_base() {
 case "$1" in
     base) make_base "${@:2}" ;;
     benchmark) python3 -m studies.benchmark --cases zeroscope --quick --output "$OUT" "${@:2}" ;;
-    *) echo "usage: OUT=FOLDER $0 base MINUTES | benchmark" >&2; exit 2 ;;
+    *) echo "usage: OUT=FOLDER $0 base MINUTES [OPTIONS OF puppets.pretrain_base] | benchmark" >&2; exit 2 ;;
 esac

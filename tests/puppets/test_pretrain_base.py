@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from puppets import base_captions, base_training, clip_stream, teachability, theatre, training_run, world
+from puppets import (
+    base_captions,
+    base_training,
+    clip_stream,
+    first_networks,
+    teachability,
+    theatre,
+    training_run,
+    world,
+)
 from puppets import base_networks as networks
 from puppets.tokenizer import MAX_TOKENS, build_tokenizer, tokenize
 from utils.errors import UserError
@@ -59,6 +68,28 @@ def pieces(script, tmp_path_factory):
             left.append({stage: training_run.load_saved(work_dir / f"{stage}.pt")
                          for stage in script.STAGE_ENDS if (work_dir / f"{stage}.pt").exists()})
     return work_dir, left
+
+
+def test_a_base_can_begin_with_an_earlier_one(script, pieces, monkeypatch, tmp_path):
+    from diffusers import DiffusionPipeline
+
+    earlier, clock = pieces[0] / "base", Ticking()
+    monkeypatch.setattr(first_networks, "NOISY", 1.0)   # hardly trained, all its channels are noisy
+    monkeypatch.setattr(base_training, "NORMALIZING_FRAMES", 16)
+    monkeypatch.setattr(script, "PSNR_CLIPS", 2)
+    for module in (script, base_training):
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(sys, "argv", [
+        "pretrain_base", "--work-dir", str(tmp_path), "--minutes", "0.5", "--begin-with", str(earlier),
+        "--workers", "1", "--shard-clips", "4", "--batch-size", "2", "--frames-batch", "2",
+        "--mixed-precision", "no", "--num-measured", "0"])
+    script.main()
+    before, after = (DiffusionPipeline.from_pretrained(folder) for folder in (earlier, tmp_path / "base"))
+    weights = [pipeline.text_encoder.state_dict() for pipeline in (before, after)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    moved = [(a - b).abs().max() for a, b in zip(before.unet.parameters(), after.unet.parameters(), strict=True)]
+    assert 0 < max(moved) < 0.1   # trained on, not trained anew
+    assert f"`{earlier}`" in (tmp_path / "base" / "README.md").read_text()
 
 
 def small_autoencoder():
