@@ -8,9 +8,10 @@ everything first, and changes the network only when everything fits.
 import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -33,6 +34,7 @@ FORMAT = "motion-weights-2"
 OLD_FORMAT = "motion-weights-1"   # written before files carried a digest
 LORA_FORMAT = "motion-lora-1"     # the tensors are matrices of low-rank updates
 STORED_DTYPES = {"fp16": DTYPES["fp16"], "fp32": DTYPES["no"]}   # by motion_dtype
+OPTIONAL = ("lora", "noise_schedule")   # fields that not every file has
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft")
 
 
@@ -49,6 +51,8 @@ class MotionInfo:
     config: str              # the resolved training config, YAML
     versions: dict[str, str]
     lora: Lora | None = None   # of low-rank updates; None: the file holds whole weights
+    # of the base, as models/same_base.py compares it; empty in files of earlier versions
+    noise_schedule: dict[str, Any] = field(default_factory=dict)
 
 
 def library_versions() -> dict[str, str]:
@@ -84,8 +88,9 @@ def read_motion_info(path: Path) -> MotionInfo:
         raise UserError(f"{path}: holds no motion weights of this program ({FORMAT}, {LORA_FORMAT}). "
                         f"Give a run folder, a checkpoint folder or a motion.safetensors.")
     try:
-        fields = {name: metadata[name] for name in MotionInfo.__dataclass_fields__ if name != "lora"}
+        fields = {name: metadata[name] for name in MotionInfo.__dataclass_fields__ if name not in OPTIONAL}
         parsed = {name: json.loads(fields[name]) for name in ("groups", "step", "fps", "versions")}
+        parsed["noise_schedule"] = json.loads(metadata.get("noise_schedule", "{}"))
         lora = described(metadata) if metadata["format"] == LORA_FORMAT else None
         return MotionInfo(**{**fields, **parsed}, lora=lora)
     except (KeyError, ValueError) as error:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from models.motion_weights import STORED_DTYPES, MotionInfo, save_motion
+from models.same_base import noise_schedule, schedule_changes
 from training.plan import Plan
 from training.run_folder import MOTION_NAME, checkpoints, set_aside
 from training.sharding import all_whole, spread_like
@@ -109,6 +110,7 @@ def run_state(training: Training) -> dict:
     accelerator = training.accelerator
     return {
         "base_fingerprint": training.base.fingerprint,
+        "noise_schedule": noise_schedule(training.plan.base_folder, training.plan.adapter_folder),
         "clips": describe_clips(training.plan),
         "num_processes": accelerator.num_processes,
         "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
@@ -134,6 +136,10 @@ def check_continuation(run: Path, plan: Plan, num_processes: int) -> None:
     changed = [name for name in names if before["clips"].get(name) != clips.get(name)]
     if changed:
         problems.append(f"{run}: was trained on other clips or captions: {', '.join(changed)}. Put them "
+                        f"back, or start a new run.")
+    schedule = noise_schedule(plan.base_folder, plan.adapter_folder) if plan.base_folder else {}
+    if changes := schedule_changes(before.get("noise_schedule", {}), schedule):
+        problems.append(f"{run}: was trained on a base with another noise schedule: {changes}. Put that base "
                         f"back, or start a new run.")
     if before["num_processes"] != num_processes:
         problems.append(f"{run}: was trained by {before['num_processes']} processes, not {num_processes}. "

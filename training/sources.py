@@ -125,6 +125,7 @@ def find_source(named: Sequence[NamedModel], moved_base: str | None = None, adap
     that cannot be combined.
     """
     from models.base_folder import has_own_motion
+    from models.same_base import schedule_changes
 
     problems, motions, bases = [], [], []
     for one in named:
@@ -144,6 +145,9 @@ def find_source(named: Sequence[NamedModel], moved_base: str | None = None, adap
         if other.info.base_fingerprint != motions[0].info.base_fingerprint:
             raise UserError(f"{motions[0].path} was trained on {motions[0].info.base}, and {other.path} on "
                             f"{other.info.base}, which has other weights. Combine motions of one base.")
+        if changes := schedule_changes(motions[0].info.noise_schedule, other.info.noise_schedule):
+            raise UserError(f"{motions[0].path} and {other.path} were trained on bases of different noise "
+                            f"schedules: {changes}. Combine motions of one base.")
     if not adapter and not (moved_base and has_own_motion(moved_base)):
         adapter = motions[0].config.motion_adapter_path
     return Source(moved_base or motions[0].info.base, adapter, tuple(motions),
