@@ -40,7 +40,7 @@ def main() -> None:
     if problems:
         raise UserError(*dict.fromkeys(problems))
     if args.push_to_hub:
-        push(source, args.push_to_hub)
+        publish_one(source, args.push_to_hub)
         return
     prompts = with_tokens(prompts, source.placeholder_token)
 
@@ -166,7 +166,7 @@ def rank_and_file(args: argparse.Namespace) -> tuple[int | None, Path]:
     return int(rank) if rank.isdecimal() else 0, expanded_path(path)
 
 
-def push(source: Source, name: str) -> None:
+def publish_one(source: Source, name: str) -> None:
     """Upload the one motion of `source`."""
     from training.publishing import publish
     from utils.hub import check_upload
@@ -175,7 +175,8 @@ def push(source: Source, name: str) -> None:
         raise UserError("--push-to-hub uploads one motion as it was learned: name one run or one "
                         "motion.safetensors with -m, without a strength.")
     check_upload(name)
-    print(f"uploaded: {publish(source.motions[0].path, name)}\nuse it with -m {name}")
+    publish(source.motions[0].path, name)
+    print(f"use it with -m {name}")
 
 
 def precision(args: argparse.Namespace, source: Source) -> str:

@@ -69,8 +69,8 @@ def find_run(config: Config, named: str | None) -> Path:
             raise UserError(f"{config.output_dir}: has no unfinished run of {config.subject!r} to resume. "
                             f"Start one without --resume.")
     else:
-        run = checkpoint = Path(named)
-        run = run.parent if run.name.startswith("checkpoint-") else run
+        checkpoint = Path(named)
+        run = run_of(checkpoint)
         if not run.is_dir():
             raise UserError(f"{named}: does not exist. Runs are folders in output_dir, named subject-time.")
         if not (run / CONFIG_NAME).is_file():
@@ -160,6 +160,11 @@ def config_differences(before: Config, now: Config) -> list[str]:
     before, now = flat_config(before), flat_config(now)
     return [f"{key} was {before[key]}, is {now[key]}" for key in now
             if before[key] != now[key] and not key.startswith(free)]
+
+
+def run_of(folder: Path) -> Path:
+    """Return the run folder that `folder` is, or whose checkpoint it is."""
+    return folder.parent if folder.name.startswith("checkpoint-") else folder
 
 
 def checkpoint_dir(run: Path, step: int) -> Path:
