@@ -9,6 +9,7 @@ that damage is found and never loaded.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,9 +133,7 @@ def check_continuation(run: Path, plan: Plan, num_processes: int) -> None:
     before, clips, problems = newest_state(run), describe_clips(plan), []
     if before is None:
         return
-    names = sorted({*before["clips"], *clips})
-    changed = [name for name in names if before["clips"].get(name) != clips.get(name)]
-    if changed:
+    if changed := changed_clips(before["clips"], clips):
         problems.append(f"{run}: was trained on other clips or captions: {', '.join(changed)}. Put them "
                         f"back, or start a new run.")
     schedule = noise_schedule(plan.base_folder, plan.adapter_folder) if plan.base_folder else {}
@@ -146,6 +145,21 @@ def check_continuation(run: Path, plan: Plan, num_processes: int) -> None:
                         f"Resume with as many, or start a new run.")
     if problems:
         raise UserError(*problems)
+
+
+def changed_clips(before: Mapping[str, list], now: Mapping[str, list]) -> list[str]:
+    """Return the names of the clips that are in one of two descriptions alone, or not with the same content.
+
+    The folders in front of a file's name may have been renamed.
+    """
+    def files(described: Mapping[str, list]) -> dict[str, str]:
+        return {name: digest_of([name.partition("/")[0], name.rpartition("/")[2], *content])
+                for name, content in described.items()}
+
+    there, here = files(before), files(now)
+    gone, new = Counter(there.values()), Counter(here.values())
+    differing = (gone - new) | (new - gone)
+    return sorted({name for files_of in (there, here) for name, file in files_of.items() if file in differing})
 
 
 def newest_state(run: Path) -> dict | None:
