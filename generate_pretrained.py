@@ -198,8 +198,7 @@ def load(source: Source):
 
     base = load_base(source.base, adapter=source.adapter)
     apply_motions(base.unet, base.fingerprint, [(motion.path, motion.strength) for motion in source.motions])
-    return base, {"base": source.base, "base_fingerprint": base.fingerprint,
-                  "placeholder_token": source.placeholder_token, **source.record()}
+    return base, {**base.record(), "placeholder_token": source.placeholder_token, **source.record()}
 
 
 def export(source: Source, args: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import numpy as np
@@ -56,6 +57,7 @@ class Base:
     kind: BaseKind
     pipeline: DiffusionPipeline
     fingerprint: str           # of the UNet
+    adapter_name: str | None = None   # as the user gave it
 
     @property
     def unet(self) -> torch.nn.Module:
@@ -64,6 +66,11 @@ class Base:
     @property
     def vae(self) -> AutoencoderKL:
         return self.pipeline.vae
+
+    def record(self) -> dict[str, Any]:
+        """Return what videos and exported folders say of the base."""
+        adapter = {"adapter": self.adapter_name} if self.adapter_name else {}
+        return {"base": self.name, "base_fingerprint": self.fingerprint, **adapter}
 
 
 def load_base(name: str, fast_forms: bool = True, adapter: str | None = None) -> Base:
@@ -89,7 +96,7 @@ def load_base(name: str, fast_forms: bool = True, adapter: str | None = None) ->
     pipeline.set_progress_bar_config(disable=True)
     heads = [pipeline.unet.config[key] for key in kind.head_keys]
     return Base(name, folder, adapter_folder, kind, pipeline,
-                digest_of([fingerprint(pipeline.unet), *heads]))
+                digest_of([fingerprint(pipeline.unet), *heads]), adapter)
 
 
 def _load_pipeline(kind: BaseKind, folder: Path, adapter: Path | None) -> DiffusionPipeline:
