@@ -19,7 +19,7 @@ from pathlib import Path
 # in the functions that use them
 from training.config import Config
 from training.config_loading import examine_config
-from training.run_folder import CONFIG_NAME, create_run, find_run, hold_run, run_of, stretch_note
+from training.run_folder import CONFIG_NAME, create_run, find_run, hold_run, named_run, stretch_note
 from utils.commands import script_command
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import expanded
@@ -127,10 +127,7 @@ def config_path(args: argparse.Namespace) -> Path:
         return Path(args.config)
     if args.resume in (None, "latest"):
         raise UserError("--config is missing. Name a YAML config, such as config.yaml.")
-    run = Path(args.resume)
-    if not run.is_dir():
-        raise UserError(f"{run}: does not exist. Runs are folders in output_dir, named subject-time.")
-    return run_of(run) / CONFIG_NAME
+    return named_run(args.resume) / CONFIG_NAME
 
 
 def show_frames(plan, folder: Path) -> None:
