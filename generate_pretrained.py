@@ -46,14 +46,14 @@ def main() -> None:
 
     from models import base_folder
     from models.base import enough_memory
-    from models.same_base import check_schedules
+    from models.same_base import check_same_base
 
     folder = attempt(lambda: base_folder.find_base(source.base, adapter=source.adapter), None, problems)
     if problems:
         moved = " If it has moved, say where with --base." if source.motions and not args.base else ""
         raise UserError(*(problem + moved for problem in problems))
     adapter = base_folder.find_adapter(source.adapter, folder)   # its problems name --adapter
-    check_schedules([(motion.path, motion.info) for motion in source.motions], folder, adapter)
+    check_same_base([(motion.path, motion.info) for motion in source.motions], folder, adapter)
     size = args.res or source.size or base_folder.native_size(source.base, folder)
     fps = args.fps or source.fps or DEFAULT_FPS
     if args.steps > (most := base_folder.num_timesteps(folder)):

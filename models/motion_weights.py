@@ -158,14 +158,18 @@ def read_fitting(path: Path, parameters: Mapping[str, Tensor],
     info = read_motion_info(path)
     tuned = read_tensors(path, may_lack_digest=read_metadata(path)["format"] == OLD_FORMAT)
     if info.base_fingerprint != base_fingerprint:
-        raise UserError(f"{path}: was trained on {info.base}, and this base has other weights. "
-                        f"Use the base it was trained on.")
+        raise other_weights(path, info)
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     problems = lora_misfits(path, tuned, info.lora, shapes, info.groups) if info.lora else \
         _misfits(path, tuned, parameters, info.groups)
     if problems:
         raise UserError(*problems)
     return info, tuned
+
+
+def other_weights(path: Path, info: MotionInfo) -> UserError:
+    return UserError(f"{path}: was trained on {info.base}, and this base has other weights. Use the base it "
+                     f"was trained on.")
 
 
 def movement(unet_files: list[Path], tensors: Mapping[str, Tensor], selected: Mapping[str, list[str]],

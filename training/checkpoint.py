@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from models.motion_weights import STORED_DTYPES, MotionInfo, save_motion
-from models.same_base import noise_schedule, schedule_changes
+from models.same_base import has_other_unet, noise_schedule, schedule_changes
 from training.plan import Plan
 from training.run_folder import MOTION_NAME, checkpoints, set_aside
 from training.sharding import all_whole, spread_like
@@ -136,10 +136,13 @@ def check_continuation(run: Path, plan: Plan, num_processes: int) -> None:
     if changed := changed_clips(before["clips"], clips):
         problems.append(f"{run}: was trained on other clips or captions: {', '.join(changed)}. Put them "
                         f"back, or start a new run.")
-    schedule = noise_schedule(plan.base_folder, plan.adapter_folder) if plan.base_folder else {}
-    if changes := schedule_changes(before.get("noise_schedule", {}), schedule):
-        problems.append(f"{run}: was trained on a base with another noise schedule: {changes}. Put that base "
-                        f"back, or start a new run.")
+    if plan.base_folder:
+        base = plan.base_folder, plan.adapter_folder
+        if has_other_unet(before["base_fingerprint"], *base):
+            problems.append(other_base(run, plan.config.pretrained_model_path))
+        elif changes := schedule_changes(before.get("noise_schedule", {}), noise_schedule(*base)):
+            problems.append(f"{run}: was trained on a base with another noise schedule: {changes}. Put that "
+                            f"base back, or start a new run.")
     if before["num_processes"] != num_processes:
         problems.append(f"{run}: was trained by {before['num_processes']} processes, not {num_processes}. "
                         f"Resume with as many, or start a new run.")
@@ -196,13 +199,16 @@ def load_state(folder: Path, training: Training) -> int:
     damaged."""
     base, accelerator = training.base, training.accelerator
     if read_state(folder)["base_fingerprint"] != base.fingerprint:
-        raise UserError(f"{folder.parent}: was trained on another base than {base.name} is now. Put that "
-                        f"back, or start a new run.")
+        raise UserError(other_base(folder.parent, base.name))
     state = load_checkpoint(folder, training.trained, training.optimizer.optimizer)
     if accelerator.scaler is not None and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
     accelerator.print(f"resuming {folder.parent} after step {state['step']}")
     return state["step"]
+
+
+def other_base(run: Path, name: str) -> str:
+    return f"{run}: was trained on another base than {name} is now. Put that back, or start a new run."
 
 
 def _fits(optimizer_state: Mapping[int, dict[str, Any]], parameters: list[Tensor]) -> bool:

@@ -5,10 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from diffusers import DDPMScheduler
+from safetensors.torch import load_file, save_file
 
+from models.base import load_base
 from models.motion_weights import read_motion_info
-from models.same_base import NOISE_SCHEDULE, noise_schedule, schedule_changes
+from models.same_base import NOISE_SCHEDULE, has_other_unet, noise_schedule, schedule_changes
 from utils.tensor_files import read_metadata, read_tensors, write_tensors
 
 CHANGES = "beta_end was 0.012, is 0.02, prediction_type was epsilon, is v_prediction"
@@ -84,3 +87,41 @@ def test_motions_of_two_schedules_are_not_combined(finished_run, run_main, tmp_p
     assert code == 2 and err.count("\n") == 1
     assert "different noise schedules: beta_schedule was scaled_linear, is linear. Combine motions" in err
     assert run_main("generate_pretrained", "-m", motion, "-m", earlier, *arguments)[0] == 0
+
+
+def test_fingerprint_in_the_files_is_that_of_the_loaded_network(tiny_base, other_base, animatediff):
+    for folder, other in ((tiny_base, other_base), (animatediff[0], tiny_base)):
+        loaded = load_base(str(folder)).fingerprint
+        assert not has_other_unet(loaded, folder, None) and has_other_unet(loaded, other, None)
+    full, images, adapter = animatediff
+    assert load_base(str(images), adapter=str(adapter)).fingerprint == loaded
+    assert not has_other_unet("unknown", images, adapter)   # assembled from two folders: only loading tells
+
+
+def test_files_whose_names_are_not_those_of_the_network_do_not_tell(tiny_base, tmp_path):
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    path = base / "unet" / "diffusion_pytorch_model.safetensors"
+    loaded = load_base(str(base)).fingerprint
+    save_file(load_file(path) | {"something.else": torch.zeros(2)}, path)   # which diffusers leaves out
+    assert load_base(str(base)).fingerprint == loaded and not has_other_unet(loaded, base, None)
+
+
+@pytest.mark.parametrize("script, arguments, words", [
+    ("generate_pretrained", ["-m", "{run}", "--base", "{other}", "-o", "{out}", "-p", "a cat"],
+     "and this base has other weights"),
+    ("train_model", ["--resume", "{run}", "max_train_steps=3", "pretrained_model_path={other}"],
+     "was trained on another base than {other} is now")])
+def test_other_weights_are_found_before_they_are_loaded(finished_run, other_base, run_main, tmp_path,
+                                                        monkeypatch, script, arguments, words):
+    monkeypatch.setattr("models.base._load_pipeline", lambda *_: pytest.fail("loads the base"))
+    given = {"run": finished_run, "out": tmp_path / "out", "other": same_schedule(other_base, tmp_path)}
+    code, _, err = run_main(script, *(part.format(**given) for part in arguments))
+    assert code == 2 and err.count("\n") == 1 and words.format(**given) in err
+
+
+def same_schedule(other_base: Path, folder: Path) -> Path:
+    """Return a copy of `other_base` that predicts noise, as the base of the run does."""
+    copied = shutil.copytree(other_base, folder / "other")
+    path = copied / "scheduler" / "scheduler_config.json"
+    path.write_text(path.read_text().replace("v_prediction", "epsilon"))
+    return copied
