@@ -160,9 +160,9 @@ def changed_clips(before: Mapping[str, list], now: Mapping[str, list]) -> list[s
                 for name, content in described.items()}
 
     there, here = files(before), files(now)
-    gone, new = Counter(there.values()), Counter(here.values())
-    differing = (gone - new) | (new - gone)
-    return sorted({name for files_of in (there, here) for name, file in files_of.items() if file in differing})
+    counts = Counter(there.values()), Counter(here.values())
+    differing = (counts[0] - counts[1]) | (counts[1] - counts[0])
+    return sorted({name for name, file in (*there.items(), *here.items()) if file in differing})
 
 
 def newest_state(run: Path) -> dict | None:

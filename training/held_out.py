@@ -17,9 +17,9 @@ def set_apart(config: Config, exemplars: list[Clip],
     """Return the exemplars and the regularization clips that train, and {role: clips} that are held out.
 
     Of several motions, train_data.held_out exemplars are held out of each. As many regularization clips are
-    held out as exemplars, and fewer where none would be left to train on. A
-    file is held out whole: other clips of the same content do not train either, in neither role. Which files
-    are held out depends on the seed and their names alone, so that adding a clip changes little.
+    held out as exemplars, and fewer where none would be left to train on. A file is held out whole: other
+    clips of the same content do not train either, in neither role. Which files are held out depends on the
+    seed and their names alone, so that adding a clip changes little.
 
     Raises UserError if no exemplar of a motion is left.
     """
@@ -30,8 +30,8 @@ def set_apart(config: Config, exemplars: list[Clip],
     for token, clips in motions.items():
         if num >= len(clips):
             of_motion = f" of {token}" if len(motions) > 1 else ""
-            raise UserError(f"train_data.held_out is {num}, and of {len(clips)} exemplar files{of_motion} none "
-                            f"would be left to train on. Hold out at most {len(clips) - 1}.")
+            raise UserError(f"train_data.held_out is {num}, and of {len(clips)} exemplar files{of_motion} "
+                            f"none would be left to train on. Hold out at most {len(clips) - 1}.")
     held = {"exemplar": [clip for clips in motions.values()
                          for clip in _chosen(config, "exemplar", clips, num)]}
     num *= max(1, len(motions))

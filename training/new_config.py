@@ -1,7 +1,8 @@
 """`train_model.py --new-config FILE`: five questions, and a commented config that passes --dry-run.
 
-A sixth question, for the motion adapter, is asked where the base is an image model on this machine. Every answer is checked at once. The answers come from standard input, one a line. Nothing is written before
-all questions are answered.
+One more question asks for the motion adapter, where the base is an image model on this machine. Every answer
+is checked at once. The answers come from standard input, one a line. Nothing is written before all questions
+are answered.
 """
 
 import importlib.util
