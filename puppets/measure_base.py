@@ -184,20 +184,24 @@ def report(questions: list[Question], seen: dict[str, np.ndarray], probabilities
     estimates, rows = {}, []
     for group in (*dict.fromkeys(groups), "all"):
         mine = (groups == group) | (group == "all")
-        estimates[group] = {name: asdict(estimate(values[mine])) for name, values in right.items()}
+        estimates[group] = {name: asdict(estimate(values[mine], is_share=True))
+                            for name, values in right.items()}
         rows.append([group, str(mine.sum()), *(percent(numbers) for numbers in estimates[group].values())])
     print("\n".join(table(["right, in % (95 % interval)", "videos", *right], rows)))
     counts = confusion_counts(shown["motion"], seen["motion"], len(MOTIONS))
     print("\nMotions: asked for (rows), seen (columns)")
     print("\n".join(confusion_table(counts, MOTIONS)))
     asked = [labels.index(question.scene.motion) for question in questions]
+    likely = probabilities[np.arange(len(questions)), asked]                                        # (n)
+    graded = estimate(likely)   # says more than shares do, where few videos are right
+    print(f"\nprobability of the motion asked for, in %: {percent(asdict(graded))}")
     write_json(args.out / "scores.json", {
         "settings": vars(args) | {"out": str(args.out)},
-        "right": estimates, "motions": MOTIONS, "confusion": counts.tolist(),
+        "right": estimates, "motion_probability": asdict(graded), "motions": MOTIONS, "confusion": counts.tolist(),
         "videos": [{"prompt": question.text, "seed": question.seed, "group": question.group,
                     **{name: bool(values[i]) for name, values in right.items()},
                     "seen_motion": MOTIONS[seen["motion"][i]],
-                    "motion_probability": round(float(probabilities[i, asked[i]]), 4)}
+                    "motion_probability": round(float(likely[i]), 4)}
                    for i, question in enumerate(questions)]})
     print(f"\n{args.out / 'scores.json'}")
 
