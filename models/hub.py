@@ -61,7 +61,7 @@ def hub_folder(model: str, index_name: str, check_index: Callable[[Path], list[s
     """
     # imported late: local bases never need it
     from huggingface_hub import HfApi, hf_hub_download, snapshot_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
 
     with explained(model):
         try:
@@ -71,6 +71,8 @@ def hub_folder(model: str, index_name: str, check_index: Callable[[Path], list[s
             if not download:
                 return None
             raise
+        except HFValidationError as error:
+            raise UserError(f"{model}: is neither a folder here nor the id of a model on the hub.") from error
         except EntryNotFoundError as error:
             wanted = "diffusers pipeline" if index_name == INDEX_NAME else "motion adapter"
             raise UserError(f"{model}: has no {index_name} on the hub, so it is not a {wanted}.") from error
