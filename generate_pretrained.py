@@ -41,18 +41,20 @@ def main() -> None:
     if problems:
         raise UserError(*dict.fromkeys(problems))
     if args.push_to_hub:
-        push(source, args.push_to_hub)
+        publish_one(source, args.push_to_hub)
         return
     prompts = with_tokens(prompts, source.placeholder_token)
 
     from models import base_folder
     from models.base import enough_memory
+    from models.same_base import check_same_base
 
     folder = attempt(lambda: base_folder.find_base(source.base, adapter=source.adapter), None, problems)
     if problems:
         moved = " If it has moved, say where with --base." if source.motions and not args.base else ""
         raise UserError(*(problem + moved for problem in problems))
     adapter = base_folder.find_adapter(source.adapter, folder)   # its problems name --adapter
+    check_same_base([(motion.path, motion.info) for motion in source.motions], folder, adapter)
     size = args.res or source.size or base_folder.native_size(source.base, folder)
     fps = args.fps or source.fps or DEFAULT_FPS
     if args.steps > (most := base_folder.num_timesteps(folder)):
@@ -156,7 +158,7 @@ def check_lora_file(rank: str | None, path: Path) -> list[str]:
     return problems + check_writable(path.absolute().parent)
 
 
-def push(source: Source, name: str) -> None:
+def publish_one(source: Source, name: str) -> None:
     """Upload the one motion of `source`."""
     from training.publishing import publish
     from utils.hub import check_upload
@@ -165,7 +167,8 @@ def push(source: Source, name: str) -> None:
         raise UserError("--push-to-hub uploads one motion as it was learned: name one run or one "
                         "motion.safetensors with -m, without a strength.")
     check_upload(name)
-    print(f"uploaded: {publish(source.motions[0].path, name)}\nuse it with -m {name}")
+    publish(source.motions[0].path, name)
+    print(f"use it with -m {name}")
 
 
 def load(source: Source):
@@ -175,8 +178,7 @@ def load(source: Source):
 
     base = load_base(source.base, adapter=source.adapter)
     apply_motions(base.unet, base.fingerprint, [(motion.path, motion.strength) for motion in source.motions])
-    return base, {"base": source.base, "base_fingerprint": base.fingerprint,
-                  "placeholder_token": source.placeholder_token, **source.record()}
+    return base, {**base.record(), "placeholder_token": source.placeholder_token, **source.record()}
 
 
 def export(source: Source, args: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 # in the functions that use them
 from training.config import Config
 from training.config_loading import examine_config
-from training.run_folder import CONFIG_NAME, create_run, find_run, hold_run, stretch_note
+from training.run_folder import CONFIG_NAME, create_run, find_run, hold_run, named_run, stretch_note
 from utils.commands import script_command
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import expanded
@@ -71,7 +71,9 @@ def main() -> None:
         motion_path = train(plan, accelerator, run)
     accelerator.print(f"learned: {motion_path}\nsee it with\n  {next_command(config, run)}")
     if config.push_to_hub and accelerator.is_main_process:
-        push(motion_path, config.push_to_hub)
+        from training.publishing import publish
+
+        publish(motion_path, config.push_to_hub)
 
 
 def parse_args() -> argparse.Namespace:
@@ -125,10 +127,7 @@ def config_path(args: argparse.Namespace) -> Path:
         return Path(args.config)
     if args.resume in (None, "latest"):
         raise UserError("--config is missing. Name a YAML config, such as config.yaml.")
-    run = Path(args.resume)
-    if not run.is_dir():
-        raise UserError(f"{run}: does not exist. Runs are folders in output_dir, named subject-time.")
-    return (run.parent if run.name.startswith("checkpoint-") else run) / CONFIG_NAME
+    return named_run(args.resume) / CONFIG_NAME
 
 
 def show_frames(plan, folder: Path) -> None:
@@ -162,18 +161,6 @@ def start(config: Config, run: Path | None):
     if config.report_to:
         accelerator.init_trackers(config.subject, config={"subject": config.subject, "run": run.name})
     return accelerator, run
-
-
-def push(motion_path: Path, name: str) -> None:
-    """Upload the result. Raises UserError with the command that uploads it later."""
-    from training.publishing import publish
-
-    try:
-        print(f"uploaded: {publish(motion_path, name)}")
-    except UserError as error:
-        later = script_command("generate_pretrained.py", "-m", motion_path.parent, "--push-to-hub", name)
-        raise UserError(*error.problems, f"The result is whole: {motion_path}. Upload it later with: "
-                                         f"{later}") from None
 
 
 def next_command(config: Config, run: Path) -> str:

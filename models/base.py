@@ -3,12 +3,12 @@
 Shapes: f frames, c latent channels, h w latent cells (of pixels where uint8), n tokens, d text width.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import numpy as np
@@ -38,12 +38,12 @@ from models.base_parts import (
 )
 from models.fast import use_fast_forms
 from models.lora import merge_loras
+from models.same_base import fingerprint, unet_fingerprint
 from utils.errors import UserError
 from utils.files import copy_whole, digest_of, file_digest, replacing
 from utils.tensor_files import DTYPE_NAMES
 
 DECODED_SHARE, DECODED_BYTES = 1 / 16, 2 ** 26   # for decoding: of a GPU's memory; of a CPU's
-FINGERPRINT_VALUES = 1024   # of each tensor; any training changes some of them in every tensor it touches
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Base:
     kind: BaseKind
     pipeline: DiffusionPipeline
     fingerprint: str           # of the UNet
+    adapter_name: str | None = None   # as the user gave it
 
     @property
     def unet(self) -> torch.nn.Module:
@@ -64,6 +65,11 @@ class Base:
     @property
     def vae(self) -> AutoencoderKL:
         return self.pipeline.vae
+
+    def record(self) -> dict[str, Any]:
+        """Return what videos and exported folders say of the base."""
+        adapter = {"adapter": self.adapter_name} if self.adapter_name else {}
+        return {"base": self.name, "base_fingerprint": self.fingerprint, **adapter}
 
 
 def load_base(name: str, fast_forms: bool = True, adapter: str | None = None) -> Base:
@@ -87,9 +93,8 @@ def load_base(name: str, fast_forms: bool = True, adapter: str | None = None) ->
     if fast_forms:
         use_fast_forms(pipeline.unet)
     pipeline.set_progress_bar_config(disable=True)
-    heads = [pipeline.unet.config[key] for key in kind.head_keys]
     return Base(name, folder, adapter_folder, kind, pipeline,
-                digest_of([fingerprint(pipeline.unet), *heads]))
+                unet_fingerprint(pipeline.unet, kind), adapter)
 
 
 def _load_pipeline(kind: BaseKind, folder: Path, adapter: Path | None) -> DiffusionPipeline:
@@ -111,20 +116,12 @@ def encoder_digests(base: Base) -> dict[str, str]:
     """Return hashes of all that makes latents of frames and embeddings of prompts: weights and settings."""
     folder, tokenizer = base.folder, sorted((base.folder / "tokenizer").iterdir())
     return {
-        "latents": digest_of([fingerprint(base.vae), file_digest(folder / "vae" / "config.json")]),
-        "prompt": digest_of([fingerprint(base.pipeline.text_encoder),
+        "latents": digest_of([fingerprint(base.vae.state_dict().items()),
+                              file_digest(folder / "vae" / "config.json")]),
+        "prompt": digest_of([fingerprint(base.pipeline.text_encoder.state_dict().items()),
                              file_digest(folder / "text_encoder" / "config.json"),
                              *(file_digest(path) for path in tokenizer if path.is_file())]),
     }
-
-
-def fingerprint(module: torch.nn.Module) -> str:
-    """Return a hash of a module's tensors: names, shapes and the first values of each."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.flatten()[:FINGERPRINT_VALUES].float().cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def training_scheduler(base: Base) -> DDPMScheduler:

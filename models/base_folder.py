@@ -28,7 +28,7 @@ from models.base_parts import (
 )
 from models.hub import adapter_files, files_to_download, hub_folder, is_hub_id
 from models.kinds import kind_of_classes
-from utils.errors import UserError
+from utils.errors import UserError, attempt
 
 HUB_ALIASES = {"zs": "cerspense/zeroscope_v2_576w"}
 # width and height in pixels that a base was made for, where its folder does not say it
@@ -99,6 +99,11 @@ def kind_of_folder(folder: Path) -> BaseKind:
 def has_own_motion(base: str) -> bool:
     """Say whether `base` is the folder of a text-to-video model, which needs no motion adapter."""
     return os.path.isdir(base) and not check_base_folder(Path(base))
+
+
+def needs_adapter(base: str) -> bool:
+    """Say whether `base` is an image model on this machine, which makes videos only with a motion adapter."""
+    return attempt(lambda: find_base(base, download=False, adapter="to be named"), None, []) is not None
 
 
 def pipeline_index(folder: Path, scheduler: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from models.base_parts import (
     choose_weights,
 )
 from utils.errors import UserError
+from utils.hub import explained, fetch
 
 
 def is_hub_id(base: str) -> bool:
@@ -60,32 +61,24 @@ def hub_folder(model: str, index_name: str, check_index: Callable[[Path], list[s
     """
     # imported late: local bases never need it
     from huggingface_hub import HfApi, hf_hub_download, snapshot_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        HFValidationError,
-        HTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
 
-    try:
-        index = Path(hf_hub_download(model, index_name, local_files_only=not download))
-        if problems := check_index(index):
-            raise UserError(*problems)
-        if not download:
-            return index.parent
+    with explained(model):
+        try:
+            index = fetch(model, index_name) if download else \
+                Path(hf_hub_download(model, index_name, local_files_only=True))
+        except LocalEntryNotFoundError:
+            if not download:
+                return None
+            raise
+        except HFValidationError as error:
+            raise UserError(f"{model}: is neither a folder here nor the id of a model on the hub.") from error
+        except EntryNotFoundError as error:
+            wanted = "diffusers pipeline" if index_name == INDEX_NAME else "motion adapter"
+            raise UserError(f"{model}: has no {index_name} on the hub, so it is not a {wanted}.") from error
+    if problems := check_index(index):
+        raise UserError(*problems)
+    if not download:
+        return index.parent
+    with explained(model):
         return Path(snapshot_download(model, allow_patterns=choose(model, HfApi().list_repo_files(model))))
-    except HFValidationError as error:
-        raise UserError(f"{model}: is neither a folder here nor the id of a model on the hub.") from error
-    except LocalEntryNotFoundError as error:
-        if not download:
-            return None
-        raise UserError(f"{model}: is not on this machine, and the hub cannot be reached. Check the network "
-                        f"and HF_HUB_OFFLINE, or name a local folder.") from error
-    except RepositoryNotFoundError as error:
-        raise UserError(f"{model}: there is no such folder here and no such model on the hub.") from error
-    except EntryNotFoundError as error:
-        wanted = "diffusers pipeline" if index_name == INDEX_NAME else "motion adapter"
-        raise UserError(f"{model}: has no {index_name} on the hub, so it is not a {wanted}.") from error
-    except (HTTPError, OSError) as error:
-        raise UserError(f"{model}: could not be downloaded ({str(error).splitlines()[0]}).") from error

@@ -8,9 +8,10 @@ everything first, and changes the network only when everything fits.
 import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -33,6 +34,7 @@ FORMAT = "motion-weights-2"
 OLD_FORMAT = "motion-weights-1"   # written before files carried a digest
 LORA_FORMAT = "motion-lora-1"     # the tensors are matrices of low-rank updates
 STORED_DTYPES = {"fp16": DTYPES["fp16"], "fp32": DTYPES["no"]}   # by motion_dtype
+OPTIONAL = ("lora", "noise_schedule")   # fields that not every file has
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft")
 
 
@@ -49,6 +51,8 @@ class MotionInfo:
     config: str              # the resolved training config, YAML
     versions: dict[str, str]
     lora: Lora | None = None   # of low-rank updates; None: the file holds whole weights
+    # of the base, as models/same_base.py compares it; empty in files of earlier versions
+    noise_schedule: dict[str, Any] = field(default_factory=dict)
 
 
 def library_versions() -> dict[str, str]:
@@ -84,8 +88,9 @@ def read_motion_info(path: Path) -> MotionInfo:
         raise UserError(f"{path}: holds no motion weights of this program ({FORMAT}, {LORA_FORMAT}). "
                         f"Give a run folder, a checkpoint folder or a motion.safetensors.")
     try:
-        fields = {name: metadata[name] for name in MotionInfo.__dataclass_fields__ if name != "lora"}
+        fields = {name: metadata[name] for name in MotionInfo.__dataclass_fields__ if name not in OPTIONAL}
         parsed = {name: json.loads(fields[name]) for name in ("groups", "step", "fps", "versions")}
+        parsed["noise_schedule"] = json.loads(metadata.get("noise_schedule", "{}"))
         lora = described(metadata) if metadata["format"] == LORA_FORMAT else None
         return MotionInfo(**{**fields, **parsed}, lora=lora)
     except (KeyError, ValueError) as error:
@@ -153,8 +158,7 @@ def read_fitting(path: Path, parameters: Mapping[str, Tensor],
     info = read_motion_info(path)
     tuned = read_tensors(path, may_lack_digest=read_metadata(path)["format"] == OLD_FORMAT)
     if info.base_fingerprint != base_fingerprint:
-        raise UserError(f"{path}: was trained on {info.base}, and this base has other weights. "
-                        f"Use the base it was trained on.")
+        raise other_weights(path, info)
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     problems = lora_misfits(path, tuned, info.lora, shapes, info.groups) if info.lora else \
         misfits(path, tuned, {name: shapes[name] for name in union(select_tunable(shapes, info.groups))},
@@ -162,6 +166,11 @@ def read_fitting(path: Path, parameters: Mapping[str, Tensor],
     if problems:
         raise UserError(*problems)
     return info, tuned
+
+
+def other_weights(path: Path, info: MotionInfo) -> UserError:
+    return UserError(f"{path}: was trained on {info.base}, and this base has other weights. Use the base it "
+                     f"was trained on.")
 
 
 def movement(unet_files: list[Path], tensors: Mapping[str, Tensor], selected: Mapping[str, list[str]],

@@ -43,6 +43,7 @@ from rendering.sampling import Rendering, render
 from training.config import Config
 from training.run_folder import find_motion
 from utils.commands import CLIP, RECOGNIZER, ROOT
+from utils.devices import DTYPES
 from utils.errors import UserError, plain_errors, run_script
 from utils.files import digest_of, file_digest, replacing, write_json
 from utils.prompts import Prompt, with_token
@@ -90,6 +91,7 @@ def parse_args() -> argparse.Namespace:
     add("--num-inference-steps", type=int, default=25)
     add("--guidance-scale", type=float, default=4.0)
     add("--batch-size", type=int, default=8)
+    add("--precision", choices=tuple(DTYPES), default="no", help="to render in (default: no, float32)")
     add("--sheet", type=int, default=0, metavar="NUM", help="draw so many videos into one picture, sheet.png")
     add("--out", type=Path, required=True, help="folder for scores.json and the frames rendered so far")
     args = parser.parse_args()
@@ -145,13 +147,13 @@ def render_all(questions: list[Question], motion: Path | None, args: argparse.Na
     if motion:
         token = read_motion_info(motion).placeholder_token
         apply_motion(base.unet, base.fingerprint, motion, 1.0)
-    base.pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+    base.pipeline.to("cuda" if torch.cuda.is_available() else "cpu", DTYPES[args.precision])
     videos = []
     for start in tqdm(range(0, len(questions), args.batch_size), desc="rendering", dynamic_ncols=True):
         prompts = [Prompt(question.seed, with_token(question.text, token))
                    for question in questions[start : start + args.batch_size]]
         # the file name is a digest of everything that the frames depend on
-        made_of = digest_of([base.fingerprint, motion and file_digest(motion), asdict(how),
+        made_of = digest_of([base.fingerprint, motion and file_digest(motion), asdict(how), args.precision,
                              [[prompt.seed, prompt.text] for prompt in prompts]])
         path = args.out / "frames" / f"{made_of[:24]}.safetensors"
         if not path.exists():
@@ -182,20 +184,24 @@ def report(questions: list[Question], seen: dict[str, np.ndarray], probabilities
     estimates, rows = {}, []
     for group in (*dict.fromkeys(groups), "all"):
         mine = (groups == group) | (group == "all")
-        estimates[group] = {name: asdict(estimate(values[mine])) for name, values in right.items()}
+        estimates[group] = {name: asdict(estimate(values[mine], is_share=True))
+                            for name, values in right.items()}
         rows.append([group, str(mine.sum()), *(percent(numbers) for numbers in estimates[group].values())])
     print("\n".join(table(["right, in % (95 % interval)", "videos", *right], rows)))
     counts = confusion_counts(shown["motion"], seen["motion"], len(MOTIONS))
     print("\nMotions: asked for (rows), seen (columns)")
     print("\n".join(confusion_table(counts, MOTIONS)))
     asked = [labels.index(question.scene.motion) for question in questions]
+    likely = probabilities[np.arange(len(questions)), asked]                                        # (n)
+    graded = estimate(likely)   # says more than shares do, where few videos are right
+    print(f"\nprobability of the motion asked for, in %: {percent(asdict(graded))}")
     write_json(args.out / "scores.json", {
         "settings": vars(args) | {"out": str(args.out)},
-        "right": estimates, "motions": MOTIONS, "confusion": counts.tolist(),
+        "right": estimates, "motion_probability": asdict(graded), "motions": MOTIONS, "confusion": counts.tolist(),
         "videos": [{"prompt": question.text, "seed": question.seed, "group": question.group,
                     **{name: bool(values[i]) for name, values in right.items()},
                     "seen_motion": MOTIONS[seen["motion"][i]],
-                    "motion_probability": round(float(probabilities[i, asked[i]]), 4)}
+                    "motion_probability": round(float(likely[i]), 4)}
                    for i, question in enumerate(questions)]})
     print(f"\n{args.out / 'scores.json'}")
 

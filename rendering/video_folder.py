@@ -21,9 +21,9 @@ from utils.files import remove_stale
 from utils.prompts import Prompt, file_names
 from utils.video import read_metadata, write_video
 
-# Not compared between a file and what would be made now. The paths of base and motion may change: their
-# fingerprints are compared instead. The prompt has V* replaced by the placeholder already.
-UNCOMPARED = ("base", "motion", "placeholder_token")
+# Not compared between a file and what would be made now. The paths of base, adapter and motion may change:
+# their fingerprints are compared instead. The prompt has V* replaced by the placeholder already.
+UNCOMPARED = ("base", "adapter", "motion", "placeholder_token")
 UNSAID = {"sampler": OWN_SAMPLER}   # of files by earlier versions, whose metadata lack the key
 # Captions and gallery cost time in proportion to the videos in the folder, so not every batch writes them.
 # Ctrl-C still leaves them complete. After a kill, the videos of the last so many seconds are missing in them.

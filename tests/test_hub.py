@@ -199,7 +199,7 @@ def test_lines_for_diffusers_load_the_motion_of_an_image_model(finished_run, ani
 def test_lines_for_diffusers_load_a_lora(hub, finished_run, tiny_base, tmp_path):
     path = write_lora(tmp_path / "motion.safetensors", tiny_base, "sks", 5)
     hub.repositories["jo/lora"] = {"motion.safetensors": path.read_bytes()}
-    config, _ = load_config(finished_run / "config.yaml")
+    config, _ = load_config(finished_run / "config.yaml", ["lora_rank=2"])
     card = model_card("jo/lora", read_motion_info(path), config, [], {})
     assert "lora" in yaml.safe_load(card.split("---\n")[1])["tags"] and "(LoRA) of rank 2." in card
     found = {}
@@ -218,3 +218,37 @@ def test_motion_here_goes_before_a_name_on_the_hub(finished_run, run_main, tmp_p
                             "--steps", "1")
     assert code == 0, err
     assert read_metadata(tmp_path / "out" / "a_cat_seed0.mp4")["motion"] == "jo/spin/motion.safetensors"
+
+
+def test_ctrl_c_during_an_upload_says_the_command_that_uploads_later(hub, script, finished_run, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.publishing.upload", interrupted)
+    code, _, err = script("generate_pretrained", "-m", finished_run, "--push-to-hub", "jo/stopped")
+    assert code == 130 and "jo/stopped" not in hub.repositories
+    later = err.partition("Upload it later with: ")[2].splitlines()[0].split()
+    assert later[-4:] == ["-m", str(finished_run), "--push-to-hub", "jo/stopped"]
+
+
+def test_step_of_an_unfinished_run_is_said(script, finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / finished_run.name,
+                          ignore=shutil.ignore_patterns("motion.safetensors", "checkpoint-2"))
+    shutil.copy(finished_run / "checkpoint-1" / "motion.safetensors", run / "checkpoint-1")
+    code, out, err = script("generate_pretrained", "-m", run, "--push-to-hub", "jo/half")
+    assert code == 0, err
+    assert f"uploading step 1 of 2: {run / 'checkpoint-1' / 'motion.safetensors'}\n" in out
+
+
+def test_lora_made_of_whole_weights_does_not_take_their_samples(script, hub, finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / finished_run.name)
+    for place in (run / "lora.safetensors", tmp_path / "motion.safetensors"):
+        code, _, err = script("generate_pretrained", "-m", run, "--export-lora", "2", place)
+        assert code == 0, err
+    (tmp_path / "motion.safetensors").replace(run / "motion.safetensors")   # also under the result's own name
+    for number, motion in enumerate((run / "lora.safetensors", run)):
+        code, _, err = script("generate_pretrained", "-m", motion, "--push-to-hub", f"jo/lora{number}")
+        assert code == 0, err
+        files = hub.repositories[f"jo/lora{number}"]
+        assert "samples.gif" not in files
+        assert b"of rank 2, made of the whole weights that were trained." in files["README.md"]

@@ -9,6 +9,7 @@ that damage is found and never loaded.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from models.motion_weights import STORED_DTYPES, MotionInfo, save_motion
+from models.same_base import has_other_unet, noise_schedule, schedule_changes
 from training.plan import Plan
 from training.run_folder import MOTION_NAME, checkpoints, set_aside
 from training.sharding import all_whole, spread_like
@@ -109,6 +111,7 @@ def run_state(training: Training) -> dict:
     accelerator = training.accelerator
     return {
         "base_fingerprint": training.base.fingerprint,
+        "noise_schedule": noise_schedule(training.plan.base_folder, training.plan.adapter_folder),
         "clips": describe_clips(training.plan),
         "num_processes": accelerator.num_processes,
         "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
@@ -130,16 +133,36 @@ def check_continuation(run: Path, plan: Plan, num_processes: int) -> None:
     before, clips, problems = newest_state(run), describe_clips(plan), []
     if before is None:
         return
-    names = sorted({*before["clips"], *clips})
-    changed = [name for name in names if before["clips"].get(name) != clips.get(name)]
-    if changed:
+    if changed := changed_clips(before["clips"], clips):
         problems.append(f"{run}: was trained on other clips or captions: {', '.join(changed)}. Put them "
                         f"back, or start a new run.")
+    if plan.base_folder:
+        base = plan.base_folder, plan.adapter_folder
+        if has_other_unet(before["base_fingerprint"], *base):
+            problems.append(other_base(run, plan.config.pretrained_model_path))
+        elif changes := schedule_changes(before.get("noise_schedule", {}), noise_schedule(*base)):
+            problems.append(f"{run}: was trained on a base with another noise schedule: {changes}. Put that "
+                            f"base back, or start a new run.")
     if before["num_processes"] != num_processes:
         problems.append(f"{run}: was trained by {before['num_processes']} processes, not {num_processes}. "
                         f"Resume with as many, or start a new run.")
     if problems:
         raise UserError(*problems)
+
+
+def changed_clips(before: Mapping[str, list], now: Mapping[str, list]) -> list[str]:
+    """Return the names of the clips that are in one of two descriptions alone, or not with the same content.
+
+    The folders in front of a file's name may have been renamed.
+    """
+    def files(described: Mapping[str, list]) -> dict[str, str]:
+        return {name: digest_of([name.partition("/")[0], name.rpartition("/")[2], *content])
+                for name, content in described.items()}
+
+    there, here = files(before), files(now)
+    counts = Counter(there.values()), Counter(here.values())
+    differing = (counts[0] - counts[1]) | (counts[1] - counts[0])
+    return sorted({name for name, file in (*there.items(), *here.items()) if file in differing})
 
 
 def newest_state(run: Path) -> dict | None:
@@ -176,13 +199,16 @@ def load_state(folder: Path, training: Training) -> int:
     damaged."""
     base, accelerator = training.base, training.accelerator
     if read_state(folder)["base_fingerprint"] != base.fingerprint:
-        raise UserError(f"{folder.parent}: was trained on another base than {base.name} is now. Put that "
-                        f"back, or start a new run.")
+        raise UserError(other_base(folder.parent, base.name))
     state = load_checkpoint(folder, training.trained, training.optimizer.optimizer)
     if accelerator.scaler is not None and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
     accelerator.print(f"resuming {folder.parent} after step {state['step']}")
     return state["step"]
+
+
+def other_base(run: Path, name: str) -> str:
+    return f"{run}: was trained on another base than {name} is now. Put that back, or start a new run."
 
 
 def _fits(optimizer_state: Mapping[int, dict[str, Any]], parameters: list[Tensor]) -> bool:

@@ -72,8 +72,8 @@ class TrainData:
     # Skipped layers must not train
     single_frame_layers: str = setting("all", choices=("all", "spatial"))
     allow_short_clips: bool = False  # repeat the last frame of a clip that is shorter than a window
-    # number of exemplars that never train, and of regularization clips too: their loss is measured every
-    # held_out_steps. The seed and the clips' names choose them
+    # number of exemplars of each motion that never train, and as many regularization clips: their loss is
+    # measured every held_out_steps. The seed and the clips' names choose them
     held_out: int = setting(0, least=0)
 
     # of single_video: the clip; null: path

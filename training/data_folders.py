@@ -46,10 +46,10 @@ def list_clips(config: Config, role: str, problems: list[str]) -> list[ListedCli
     data, types = config.train_data, config.dataset_types
     if role == "regularization":
         suffixes = (VIDEO_SUFFIXES if types != ["image"] else ()) + IMAGE_SUFFIXES * ("image" in types)
-        source = Source("train_data.class_path", data.class_path, suffixes, tuple(data.class_prompt),
+        source = DataFolder("train_data.class_path", data.class_path, suffixes, tuple(data.class_prompt),
                         takes_file=True, names_are_captions=True)
-        return _list_source(source, problems) if config.prior_preservation and data.class_path else []
-    data_sets = [_list_source(source, problems) for source in _exemplar_sources(data, types) if source.path]
+        return _list_folder(source, problems) if config.prior_preservation and data.class_path else []
+    data_sets = [_list_folder(source, problems) for source in _exemplar_folders(data, types) if source.path]
     if "json" in types and (data.json_path or data.json_data):
         data_sets.append(_list_json(data, problems))
     if config.extend_dataset:
@@ -58,7 +58,7 @@ def list_clips(config: Config, role: str, problems: list[str]) -> list[ListedCli
 
 
 @dataclass(frozen=True)
-class Source:
+class DataFolder:
     """A folder of clips, or one clip, and how its captions are found."""
 
     key: str                     # of the config
@@ -79,7 +79,7 @@ class Source:
         return takes_clips and is_clip(path) or takes_images and is_image(path)
 
 
-def _exemplar_sources(data: TrainData, types: list[str]) -> list[Source]:
+def _exemplar_folders(data: TrainData, types: list[str]) -> list[DataFolder]:
     """Return the folders and files of the exemplars. A type whose own key is unset takes train_data.path."""
     kinds = {"folder": ("path", VIDEO_SUFFIXES), "single_video": ("single_video_path", VIDEO_SUFFIXES),
              "image": ("image_dir", IMAGE_SUFFIXES)}
@@ -87,7 +87,7 @@ def _exemplar_sources(data: TrainData, types: list[str]) -> list[Source]:
     for kind in (kind for kind in kinds if kind in types):
         own, suffixes = kinds[kind]
         name, is_single = (own if getattr(data, own) else "path"), kind != "folder"
-        source = Source(f"train_data.{name}", getattr(data, name), suffixes, tuple(data.fallback_prompt),
+        source = DataFolder(f"train_data.{name}", getattr(data, name), suffixes, tuple(data.fallback_prompt),
                         takes_file=is_single, takes_one=kind == "single_video")
         if is_single:
             prompt = data.single_video_prompt if kind == "single_video" else data.single_img_prompt
@@ -101,7 +101,7 @@ def _exemplar_sources(data: TrainData, types: list[str]) -> list[Source]:
             for path in (source.path if isinstance(source.path, list) else [source.path])]
 
 
-def _list_source(source: Source, problems: list[str]) -> list[ListedClip]:
+def _list_folder(source: DataFolder, problems: list[str]) -> list[ListedClip]:
     paths = _clip_paths(source)
     no_index = CaptionIndex(paths[0].parent / INDEX_NAME, {})
     index = no_index
@@ -123,7 +123,7 @@ def _list_source(source: Source, problems: list[str]) -> list[ListedClip]:
     return [*listed[:-1], replace(listed[-1], remarks=tuple(remarks))]
 
 
-def _captions(path: Path, source: Source, index: CaptionIndex,
+def _captions(path: Path, source: DataFolder, index: CaptionIndex,
               last_resort: tuple[str, ...]) -> tuple[str, ...]:
     """Return the captions of a clip; `last_resort` itself where they are made of its file name."""
     if source.prompt:
@@ -158,7 +158,7 @@ def _folder_remarks(folder: Path, paths: list[Path], index: CaptionIndex) -> lis
             + [f"also in this folder and not used: {strangers}"] * bool(strangers))
 
 
-def _clip_paths(source: Source) -> list[Path]:
+def _clip_paths(source: DataFolder) -> list[Path]:
     """Return the clips of a source in the order of their names. Raises UserError if there are none."""
     key, path, kinds, noun = source.key, Path(source.path), CLIPS_OF_A_FOLDER, "clips"
     if source.suffixes == IMAGE_SUFFIXES:

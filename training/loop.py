@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from models.base_parts import unet_files
 from models.motion_weights import MotionInfo, library_versions, movement, save_motion
+from models.same_base import noise_schedule
 from training.checkpoint import load_newest, run_state, save_checkpoint
 from training.config import is_due
 from training.config_loading import config_yaml
@@ -164,4 +165,5 @@ def motion_info(training: Training, step: int) -> MotionInfo:
     plan, config = training.plan, training.plan.config
     return MotionInfo(
         config.pretrained_model_path, training.base.fingerprint, config.trainable_modules,
-        config.placeholder_token, step, sample_fps(plan), config_yaml(config), library_versions(), plan.lora)
+        config.placeholder_token, step, sample_fps(plan), config_yaml(config), library_versions(), plan.lora,
+        noise_schedule(plan.base_folder, plan.adapter_folder))

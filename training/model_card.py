@@ -32,7 +32,7 @@ def model_card(name: str, info: MotionInfo, config: Config, samples: Sequence[Pr
     """
     info = replace(info, base=HUB_ALIASES.get(info.base, info.base))
     prompt = example_prompt(info, samples)
-    parts = [front_matter(info, config), f"# {name.split('/')[1]}", summary(info), "## Use it",
+    parts = [front_matter(info, config), f"# {name.split('/')[1]}", summary(info, config), "## Use it",
              in_this_program(name, info, prompt), in_diffusers(name, info, config, prompt)]
     if samples:
         rows = [(number, prompt.text.replace("|", "\\|"), prompt.seed)
@@ -61,14 +61,21 @@ def front_matter(info: MotionInfo, config: Config) -> str:
     return f"---\n{data.to_yaml()}\n---"
 
 
-def summary(info: MotionInfo) -> str:
+def summary(info: MotionInfo, config: Config) -> str:
     names = " and ".join(f"`{token}`" for token in tokens_in(info.placeholder_token))
     return (f"A motion for the text-to-video model `{info.base}`, learned with *Customizing Motion in "
             f"Text-to-Video Diffusion Models* ([arXiv 2312.04966](https://arxiv.org/abs/2312.04966)) in "
             f"{info.step} steps, at {info.fps:g} frames per second. Prompts ask for it by the word {names}. "
             f"`{MOTION_NAME}` holds "
-            + (f"low-rank updates (LoRA) of rank {info.lora.rank}." if info.lora else
-               "the tuned tensors of the UNet alone."))
+            + weights_in_words(info, config))
+
+
+def weights_in_words(info: MotionInfo, config: Config) -> str:
+    """Return what the file of motion weights holds."""
+    if not info.lora:
+        return "the tuned tensors of the UNet alone."
+    lora = f"low-rank updates (LoRA) of rank {info.lora.rank}"
+    return f"{lora}." if config.lora_rank else f"{lora}, made of the whole weights that were trained."
 
 
 def in_this_program(name: str, info: MotionInfo, prompt: str) -> str:

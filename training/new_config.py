@@ -1,7 +1,8 @@
 """`train_model.py --new-config FILE`: five questions, and a commented config that passes --dry-run.
 
-Every answer is checked at once. The answers come from standard input, one a line. Nothing is written before
-all questions are answered.
+One more question asks for the motion adapter, where the base is an image model on this machine. Every answer
+is checked at once. The answers come from standard input, one a line. Nothing is written before all questions
+are answered.
 """
 
 import importlib.util
@@ -10,12 +11,14 @@ import re
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from models.base_folder import find_base, native_size, tensor_sizes
+from models.base_check import EXAMPLE_ADAPTER
+from models.base_folder import find_adapter, find_base, native_size, needs_adapter, tensor_sizes
 from training.clips import Clip, find_clips
 from training.config import Config, TrainData
 from training.config_help import meanings
@@ -52,6 +55,8 @@ class Answers:
 
     base: str
     folder: Path | None          # of the base; None if it is on the hub and not here
+    adapter: str | None          # the motion adapter, where the base is an image model
+    adapter_folder: Path | None  # None if it is on the hub and not here
     exemplars: list[Clip]
     path: str
     class_path: str | None
@@ -61,7 +66,9 @@ class Answers:
     @property
     def is_small(self) -> bool:
         """Say whether the base is one that a CPU can train."""
-        return self.folder is not None and sum(tensor_sizes(self.folder, "unet").values()) <= MOST_ON_CPU
+        if self.folder is None:
+            return False
+        return sum(tensor_sizes(self.folder, "unet", self.adapter_folder).values()) <= MOST_ON_CPU
 
 
 def ask_for_config(path: Path) -> None:
@@ -83,10 +90,15 @@ def ask_for_config(path: Path) -> None:
 
 
 def ask() -> Answers:
-    """Ask the five questions. An empty answer is the default, in brackets."""
+    """Ask the questions. An empty answer is the default, in brackets."""
     gpu = torch.cuda.get_device_properties(0).total_memory / 1e9 if torch.cuda.is_available() else 0
     base, folder = answer("1 of 5. The base to teach: a diffusers folder, or a hub id",
                           ZEROSCOPE if has_gpu() else path_from_here(BUNDLED), _base)
+    adapter, adapter_folder = None, None
+    if needs_adapter(expanded(base)):
+        adapter, adapter_folder = answer("This base makes images. The motion adapter that makes them move: a "
+                                         "diffusers folder, or a hub id", EXAMPLE_ADAPTER,
+                                         partial(_adapter, folder))
     path, exemplars = answer("2 of 5. The clips of the motion: a folder, with captions that say V*",
                              path_from_here(EXEMPLARS), _exemplars)
     ordinary = path_from_here(REGULARIZATION) if Path(path).resolve() == EXEMPLARS else NONE
@@ -94,7 +106,7 @@ def ask() -> Answers:
                         _regularization)
     memory = answer("4 of 5. Memory of the GPU in GB, 0 without one", f"{gpu:.0f}", _memory)
     output_dir = answer("5 of 5. Where the runs go: a folder", "results", _folder_to_write)
-    return Answers(base, folder, exemplars, path, class_path, memory, output_dir)
+    return Answers(base, folder, adapter, adapter_folder, exemplars, path, class_path, memory, output_dir)
 
 
 def answer(question: str, default: str, check: Callable[[str], Any]) -> Any:
@@ -132,7 +144,8 @@ def config_text(answers: Answers) -> str:
 def settings(answers: Answers) -> tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]:
     """Return the keys of train_data, of validation_data and outside both."""
     _, side, num_frames, recompute, small = next(row for row in FITS if answers.memory >= row[0])
-    rest = {"pretrained_model_path": answers.base, "output_dir": answers.output_dir,
+    adapter = {"motion_adapter_path": answers.adapter} if answers.adapter else {}
+    rest = {"pretrained_model_path": answers.base, **adapter, "output_dir": answers.output_dir,
             "subject": motion_word(answers.exemplars) or "best"}
     samples = {"prompt": sample_prompts(answers.exemplars)}
     if answers.is_small:
@@ -145,7 +158,7 @@ def settings(answers: Answers) -> tuple[Mapping[str, Any], Mapping[str, Any], Ma
                  "use_8bit_adam": small == "8bit" and has_8bit}
         rest |= LORA if small == "lora" or small and not has_8bit else {}
     rates = [clip.fps for clip in answers.exemplars if clip.info.num_frames > 1]
-    fps = min([8.0 if answers.is_small else TrainData.fps, *rates])
+    fps = min([8.0 if answers.is_small or answers.adapter else TrainData.fps, *rates])
     # an exemplar that is shorter than a window would stop the run
     counts = [int(clip.info.num_frames / clip.info.fps * fps) for clip in answers.exemplars
               if clip.info.num_frames > 1]
@@ -171,7 +184,12 @@ def motion_word(exemplars: list[Clip]) -> str:
 
 
 def _base(text: str) -> tuple[str, Path | None]:
-    return text, find_base(expanded(text), download=False)
+    base = expanded(text)
+    return text, find_base(base, download=False, adapter=EXAMPLE_ADAPTER if needs_adapter(base) else None)
+
+
+def _adapter(base: Path, text: str) -> tuple[str, Path | None]:
+    return text, find_adapter(expanded(text), base, download=False)
 
 
 def _exemplars(text: str) -> tuple[str, list[Clip]]:

@@ -69,23 +69,32 @@ def find_run(config: Config, named: str | None) -> Path:
             raise UserError(f"{config.output_dir}: has no unfinished run of {config.subject!r} to resume. "
                             f"Start one without --resume.")
     else:
-        run = checkpoint = Path(named)
-        run = run.parent if run.name.startswith("checkpoint-") else run
-        if not run.is_dir():
-            raise UserError(f"{named}: does not exist. Runs are folders in output_dir, named subject-time.")
-        if not (run / CONFIG_NAME).is_file():
-            raise UserError(f"{named}: is not the folder of a run. "
-                            f"Runs are in output_dir, named subject-time.")
+        run = named_run(named)
         if is_finished(run):
             _check_trains_further(run, config)
-        if checkpoint != run:
-            _check_is_newest(checkpoint)
-    differences = config_differences(load_config(run / CONFIG_NAME)[0], config)
+        if Path(named) != run:
+            _check_is_newest(Path(named))
+    differences = config_differences(run_config(run), config)
     if differences:
         raise UserError(*(f"{run}: was made with another configuration: {difference}."
                           for difference in differences),
                         f"Resume with --config {run / CONFIG_NAME}, or start a new run without --resume.")
     return run
+
+
+def named_run(named: str | Path) -> Path:
+    """Return the run folder that is named, or whose checkpoint is. Raises UserError if there is none."""
+    run = run_of(Path(named))
+    if not run.is_dir():
+        raise UserError(f"{named}: does not exist. Runs are folders in output_dir, named subject-time.")
+    if not (run / CONFIG_NAME).is_file():
+        raise UserError(f"{named}: is not the folder of a run. Runs are in output_dir, named subject-time.")
+    return run
+
+
+def run_config(run: Path) -> Config:
+    """Return the config that a run was made with."""
+    return load_config(run / CONFIG_NAME)[0]
 
 
 def is_finished(run: Path) -> bool:
@@ -95,14 +104,14 @@ def is_finished(run: Path) -> bool:
     from models.motion_weights import read_motion_info  # imported late: it needs torch
 
     try:
-        return read_motion_info(run / MOTION_NAME).step >= load_config(run / CONFIG_NAME)[0].max_train_steps
+        return read_motion_info(run / MOTION_NAME).step >= run_config(run).max_train_steps
     except UserError:   # a result that cannot be read is left alone
         return True
 
 
 def _check_trains_further(run: Path, config: Config) -> None:
     """Raise UserError unless `config` asks a finished run for more steps and the run kept a checkpoint."""
-    if config.max_train_steps <= load_config(run / CONFIG_NAME)[0].max_train_steps:
+    if config.max_train_steps <= run_config(run).max_train_steps:
         raise UserError(f"{run}: has finished; its result is {run / MOTION_NAME}. Nothing to resume. To "
                         f"train it further, add a larger max_train_steps.")
     if not checkpoints(run):
@@ -112,7 +121,7 @@ def _check_trains_further(run: Path, config: Config) -> None:
 
 def stretch_note(run: Path, config: Config) -> list[str]:
     """Return a note if `config` stretches the learning rate schedule of `run`; otherwise nothing."""
-    before = load_config(run / CONFIG_NAME)[0].max_train_steps
+    before = run_config(run).max_train_steps
     if config.lr_scheduler not in STRETCHED or config.max_train_steps <= before:
         return []
     return [f"lr_scheduler: {config.lr_scheduler} is stretched from {before} to {config.max_train_steps} "
@@ -160,6 +169,11 @@ def config_differences(before: Config, now: Config) -> list[str]:
     before, now = flat_config(before), flat_config(now)
     return [f"{key} was {before[key]}, is {now[key]}" for key in now
             if before[key] != now[key] and not key.startswith(free)]
+
+
+def run_of(folder: Path) -> Path:
+    """Return the run folder that `folder` is, or whose checkpoint it is."""
+    return folder.parent if folder.name.startswith("checkpoint-") else folder
 
 
 def checkpoint_dir(run: Path, step: int) -> Path:

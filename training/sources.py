@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 # torch is imported in the functions that use it: wrong arguments should not wait for it
 from training.config import Config
 from training.config_loading import parse_config
+from training.run_folder import MOTION_NAME, find_motion, run_of
 from utils.errors import UserError, attempt
 from utils.files import expanded, file_digest
 from utils.prompts import tokens_in
@@ -125,6 +126,7 @@ def find_source(named: Sequence[NamedModel], moved_base: str | None = None, adap
     that cannot be combined.
     """
     from models.base_folder import has_own_motion
+    from models.same_base import schedule_changes
 
     problems, motions, bases = [], [], []
     for one in named:
@@ -144,6 +146,9 @@ def find_source(named: Sequence[NamedModel], moved_base: str | None = None, adap
         if other.info.base_fingerprint != motions[0].info.base_fingerprint:
             raise UserError(f"{motions[0].path} was trained on {motions[0].info.base}, and {other.path} on "
                             f"{other.info.base}, which has other weights. Combine motions of one base.")
+        if changes := schedule_changes(motions[0].info.noise_schedule, other.info.noise_schedule):
+            raise UserError(f"{motions[0].path} and {other.path} were trained on bases of different noise "
+                            f"schedules: {changes}. Combine motions of one base.")
     if not adapter and not (moved_base and has_own_motion(moved_base)):
         adapter = motions[0].config.motion_adapter_path
     return Source(moved_base or motions[0].info.base, adapter, tuple(motions),
@@ -158,7 +163,6 @@ def find_motion_of(named: NamedModel, adapter: str | None, default_strength: flo
     """
     from models.base_folder import HUB_ALIASES, check_base_folder, is_hub_id
     from models.motion_weights import read_motion_info
-    from training.run_folder import find_motion
 
     given = named.model
     path = find_motion(given)
@@ -192,7 +196,6 @@ def find_on_hub(name: str, adapter: str | None, may_download: bool) -> Path | No
     cannot be reached.
     """
     from models.base_folder import find_base
-    from training.run_folder import MOTION_NAME
     from utils.hub import download
 
     if not may_download:
@@ -214,12 +217,20 @@ def combined_tokens(motions: Sequence[Motion], share: bool) -> str:
     for motion in motions:
         for token in tokens_in(motion.info.placeholder_token):
             other = taken.setdefault(token, motion)
-            if other.info.config != motion.info.config and not share:   # two steps of one run mean the same
+            if not share and not _are_of_one_run(other, motion):
                 raise UserError(
                     f"{other.path} and {motion.path}: both were taught the word {token!r}, so no prompt can "
                     f"ask for one of them alone. Train one of them again with another placeholder_token, or "
                     f"let them share the word with --share-tokens.")
     return ",".join(taken)
+
+
+def _are_of_one_run(one: Motion, other: Motion) -> bool:
+    """Say whether two motions are steps of one run, which mean the same: they lie in its folder, or have the
+    same config. A continuation, which has another config, keeps the folder."""
+    runs = {run_of(motion.path.resolve().parent) for motion in (one, other)}
+    are_results = one.path.name == other.path.name == MOTION_NAME
+    return are_results and len(runs) == 1 or one.info.config == other.info.config
 
 
 def _has_moved(config: Config) -> bool:

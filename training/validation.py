@@ -54,8 +54,8 @@ def write_samples(plan: Plan, base: Base, run: Path, step: int, stop: list[int])
     wanted = plan.config.validation_data
     how = Rendering(wanted.width, wanted.height, wanted.num_frames, wanted.num_inference_steps,
                     wanted.guidance_scale, wanted.negative_prompt, wanted.sampler)
-    made_with = {"base": base.name, "base_fingerprint": base.fingerprint, "step": step, "strength": 1.0,
-                 "motion": run.name if step else None, "precision": plan.config.mixed_precision,
+    made_with = {**base.record(), "step": step, "strength": 1.0, "motion": run.name if step else None,
+                 "precision": plan.config.mixed_precision,
                  "placeholder_token": plan.config.placeholder_token}
 
     def until_stopped(batches: list) -> Iterator[list]:

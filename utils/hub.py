@@ -14,6 +14,7 @@ from utils.errors import UserError, first_line
 REPO_NAME = r"\w[\w.-]*/\w[\w.-]*"   # USER/NAME
 CARD_NAME = "README.md"
 LOGIN = "Log in with: hf auth login"
+PATIENCE = 60   # seconds, for the first answer of the hub over a slow connection
 
 
 def check_upload(name: str) -> None:
@@ -61,16 +62,35 @@ def upload(name: str, files: Mapping[str, Path | bytes], message: str) -> str:
 def download(name: str, file: str) -> Path | None:
     """Return the local path of a file of the repository `name`, downloaded if need be; None if the repository
     has no such file. Raises UserError if the repository does not exist or cannot be reached."""
-    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     with explained(name):
         try:
-            return Path(hf_hub_download(name, file))
+            return fetch(name, file)
         except LocalEntryNotFoundError:
             raise
         except EntryNotFoundError:
             return None
+
+
+def fetch(name: str, file: str) -> Path:
+    """Return the local path of a file of the repository `name`, downloaded if need be.
+
+    Raises the hub's own errors. What is not on this machine is asked for once before it is downloaded:
+    without a network, hf_hub_download would try six times, over 23 s.
+    """
+    from huggingface_hub import (
+        constants,
+        get_hf_file_metadata,
+        hf_hub_download,
+        hf_hub_url,
+        try_to_load_from_cache,
+    )
+
+    is_here = isinstance(try_to_load_from_cache(name, file), str)
+    if not is_here and not constants.HF_HUB_OFFLINE:
+        get_hf_file_metadata(hf_hub_url(name, file), timeout=PATIENCE)
+    return Path(hf_hub_download(name, file))
 
 
 @contextmanager
@@ -93,7 +113,7 @@ def explained(name: str) -> Iterator[None]:
         reason = f"you are not logged in to the hub. {LOGIN}"
     except LocalEntryNotFoundError:
         reason = ("is not on this machine, and the hub cannot be reached. Check the network and "
-                  "HF_HUB_OFFLINE.")
+                  "HF_HUB_OFFLINE, or name a local folder.")
     except RepositoryNotFoundError:
         reason = f"there is no such model on the hub, or your login may not see it. {LOGIN}"
     except HfHubHTTPError as error:

@@ -194,9 +194,9 @@ def test_network_that_fails_after_the_first_file_is_one_line(tmp_path, monkeypat
     def fail(self, name):
         raise HTTPError("connection refused")
 
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: tmp_path / "model_index.json")
+    monkeypatch.setattr("models.hub.fetch", lambda *_: tmp_path / "model_index.json")
     monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", fail)
-    with pytest.raises(UserError, match="a/b: could not be downloaded .connection refused."):
+    with pytest.raises(UserError, match="a/b: the hub cannot be reached .connection refused."):
         hub_folder("a/b", "model_index.json", lambda index: [], files_to_download, download=True)
 
 

@@ -62,6 +62,7 @@ def test_drawn_clips_in_the_place_of_rendered_ones_are_right(script, measure):
     assert scores["right"]["all"]["all four"]["mean"] >= 0.75 and scores["right"]["all"]["place"]["num"] == 4
     assert scores["right"]["held-out combinations"]["motion"]["num"] == 2
     assert np.array(scores["confusion"]).trace() >= 3
+    assert scores["motion_probability"]["num"] == 4 and scores["motion_probability"]["mean"] > 0.5
 
 
 def test_an_interrupted_measurement_goes_on_and_other_settings_start_anew(script, measure, tmp_path):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from models.base import load_base
 from models.lora import add_trainable_lora, base_shapes, merge_loras
 from models.lora_files import Lora
-from models.motion_weights import MotionInfo, apply_motions, save_motion
+from models.motion_weights import MotionInfo, apply_motions, read_motion_info, save_motion
 from models.tunable import select_tunable, union
 from training.config import Config, TrainData, ValidationData
 from training.config_loading import config_yaml
@@ -152,6 +152,20 @@ def test_two_steps_of_one_run_mean_the_same(folder, base, tmp_path):
     write_motion(tmp_path / "dance" / "motion.safetensors", base, "sks", ["cross", "temporal"], 7)
     source = find_source([named_model(str(place / "dance")) for place in (folder, tmp_path)], None)
     assert source.placeholder_token == "sks" and len(source.motions) == 2
+
+
+def test_two_steps_of_a_run_whose_continuation_has_another_config_mean_the_same(base, tmp_path):
+    run = tmp_path / "dance-2026-01-01T00-00-00"
+    places = run / "motion.safetensors", run / "checkpoint-5" / "motion.safetensors"
+    infos = [read_motion_info(write_motion(place, base, "sks", ["temporal"], 1)) for place in places]
+    assert infos[0].config != infos[1].config
+    assert find_source([named_model(str(place)) for place in places]).placeholder_token == "sks"
+    (tmp_path / "link").symlink_to(run)
+    find_source([named_model(str(place)) for place in (run, tmp_path / "link" / "checkpoint-5")])
+    # files of two runs that were put into one folder
+    strange = write_motion(run / "jump.safetensors", base, "sks", ["temporal"], 1, fps=5)
+    with pytest.raises(UserError, match="both were taught the word 'sks'"):
+        find_source([named_model(str(place)) for place in (run, strange)])
 
 
 @pytest.mark.parametrize("arguments, words", [

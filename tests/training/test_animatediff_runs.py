@@ -167,9 +167,20 @@ def test_motion_is_rendered_on_either_form_of_its_base(run, animatediff, tmp_pat
               generated(run, tmp_path / "moved", "-b", images, "--adapter", adapter)]
     frames = [iio.imread(video) for video in videos]
     assert all(np.array_equal(frames[0], other) for other in frames[1:])
+    assert "adapter" not in read_metadata(videos[1])
 
 
 # -------------------------------------------------------------------------------------- reports and mistakes
+
+def test_samples_and_videos_name_the_adapter_which_may_move(run, animatediff, tmp_path):
+    adapter = animatediff[2]
+    (sample,) = (run / "samples" / "step_00000").glob("*.mp4")
+    assert read_metadata(sample)["adapter"] == str(adapter)
+    video = generated(run, tmp_path / "out", "--adapter", shutil.copytree(adapter, tmp_path / "moved"))
+    assert read_metadata(video)["adapter"] == str(tmp_path / "moved")
+    written = video.stat().st_mtime_ns
+    assert generated(run, tmp_path / "out").stat().st_mtime_ns == written   # the same weights: it is kept
+
 
 def test_dry_run_names_what_this_base_does_not_have(settings, capsys):
     config = settings("temporal_dropout=0.1", name="dry.yaml")

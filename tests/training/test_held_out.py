@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from models.objective import even_timesteps
+from tests.conftest import write_clip
 from training.config import Config, TrainData
 from training.held_out import set_apart
 from training.held_out_loss import without_dropout
@@ -17,11 +18,12 @@ from utils.errors import UserError
 
 
 def clips_named(*names: str, digest: str = "") -> list:
-    return [SimpleNamespace(path=SimpleNamespace(name=name), digest=digest or name) for name in names]
+    return [SimpleNamespace(path=SimpleNamespace(name=name), digest=digest or name, captions=("a sks",))
+            for name in names]
 
 
-def config_of(held_out: int, seed: int = 64) -> Config:
-    return Config(seed=seed, train_data=TrainData(path="clips", held_out=held_out))
+def config_of(held_out: int, seed: int = 64, tokens: str = "sks") -> Config:
+    return Config(seed=seed, placeholder_token=tokens, train_data=TrainData(path="clips", held_out=held_out))
 
 
 def names(clips: list) -> list[str]:
@@ -189,3 +191,30 @@ def test_loss_that_is_not_finite_is_logged_as_null(monkeypatch):
 def test_config_without_it_is_as_before():
     exemplars = clips_named("a")
     assert set_apart(replace(config_of(0)), exemplars, exemplars) == (exemplars, exemplars, {})
+
+
+def test_of_several_motions_one_exemplar_of_each_is_held_out():
+    dances, jumps, others = clips_named(*"abc"), clips_named(*"de"), clips_named(*"vwxyz")
+    for jump in jumps:
+        jump.captions = ("a cat", "a cat doing the zwx jump")
+    trained, kept, held = set_apart(config_of(1, tokens="sks,zwx,ohwx"), dances + jumps, others)
+    assert len(set(names(held["exemplar"])) & set("abc")) == len(set(names(held["exemplar"])) & set("de")) == 1
+    assert [len(trained), len(kept), len(held["exemplar"]), len(held["regularization"])] == [3, 3, 2, 2]
+    with pytest.raises(UserError, match="of 2 exemplar files of zwx none would be left to train on"):
+        set_apart(config_of(2, tokens="sks,zwx"), dances + jumps, others)
+
+
+def test_more_words_than_motions_change_no_choice():
+    exemplars, others = clips_named(*"abcdefgh"), clips_named(*"vwxyz")
+    assert set_apart(config_of(2, tokens="sks,zwx"), exemplars, others) == \
+        set_apart(config_of(2), exemplars, others)
+
+
+def test_folders_of_two_motions_hold_out_one_clip_of_each(run_main, write_config, clip_folders, tmp_path):
+    write_clip(tmp_path / "jump" / "spin_1.mp4", seed=8, caption="a cat doing the V2* jump")
+    write_clip(tmp_path / "jump" / "spin_2.mp4", seed=9, caption="a dog doing the V2* jump")
+    code, out, err = run_main("train_model", "--dry-run", "--config", write_config(
+        "train_data.held_out=1", f"train_data.path=[{clip_folders[0]},{tmp_path / 'jump'}]"))
+    assert code == 0, err
+    held = out.partition("2 exemplar clips, held out")[2].partition("held out")[0]
+    assert held.count("the sks spin") == held.count("the zwx jump") == 1

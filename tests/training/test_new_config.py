@@ -49,6 +49,21 @@ def test_defaults_teach_the_bundled_base_without_a_gpu(asked, tmp_path, monkeypa
     assert config.train_data == demo.train_data
 
 
+def test_image_model_is_asked_for_its_motion_adapter(asked, run_main, animatediff, clip_folders, tmp_path):
+    full, images, adapter = animatediff
+    code, out, err = asked(str(images), str(full), str(adapter), *map(str, clip_folders), "0",
+                           str(tmp_path / "runs"))
+    assert code == 0, err
+    assert out.count("This base makes images.") == 2   # of the wrong answer, and again
+    config, _ = load_config(tmp_path / "my.yaml")
+    assert (config.pretrained_model_path, config.motion_adapter_path) == (str(images), str(adapter))
+    assert run_main("train_model", "--config", tmp_path / "my.yaml", "--dry-run")[0] == 0
+    (tmp_path / "my.yaml").unlink()
+    code, out, err = asked(str(full), *map(str, clip_folders), "0", str(tmp_path / "runs"))
+    assert code == 0 and "This base makes images." not in out, err
+    assert load_config(tmp_path / "my.yaml")[0].motion_adapter_path is None
+
+
 def test_wrong_answer_is_said_and_asked_again(asked, tiny_base, clip_folders, tmp_path):
     (tmp_path / "empty").mkdir()
     code, out, err = asked("/nowhere", str(tiny_base), str(tmp_path / "empty"), str(clip_folders[0]), "none",

@@ -205,8 +205,9 @@ def test_runs_are_compared_on_one_page(open_page, held_out_run, baseline_run, ru
 # ----------------------------------------------------------------------------------------------- without one
 
 def test_comparison_names_every_folder_that_is_none(run_main, baseline_run, tmp_path):
+    (tmp_path / "a").mkdir()
     code, _, err = run_main("train_model", "--compare", baseline_run, tmp_path / "a", tmp_path / "b")
-    assert code == 2 and err.count("is not the folder of a run") == 2
+    assert code == 2 and "a: is not the folder of a run." in err and "b: does not exist." in err
     code, _, err = run_main("train_model", "--compare", baseline_run)
     assert code == 2 and "--compare takes 2 to 8 runs, not 1" in err
 

@@ -1,12 +1,13 @@
 """Two motions learned in one run: a folder of exemplars each, V* in the captions of one, V2* of the other."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from models.motion_weights import read_motion_info
 from tests.conftest import run_script_here, write_clip
-from training.checkpoint import describe_clips
+from training.checkpoint import changed_clips, describe_clips
 from training.config_loading import load_config
 from training.plan import make_plan
 from training.run_page import read_page
@@ -79,3 +80,24 @@ def test_page_of_the_run_shows_both_identifiers(run):
     assert page["samples"][0]["videos"][0]["prompt"] == "a dog doing the V2* jump after the V* dance"
     assert {caption for part in page["clips"] for clip in part["clips"] for caption in clip["captions"]} == {
         "a man doing the V* dance", "a cat doing the V2* jump"}
+
+
+def test_run_goes_on_when_the_folders_of_clips_are_renamed(config, run, run_main, folders, tmp_path):
+    goes_on, dances, jumps = (shutil.copytree(folder, tmp_path / name)
+                              for folder, name in ((run, run.name), (folders[0], "a"), (folders[1], "b")))
+    renamed = f"train_data.path=[{dances},{jumps}]"
+    code, out, err = run_main("train_model", "--resume", goes_on, "max_train_steps=3", renamed)
+    assert code == 0 and "after step 2" in out, err
+    write_clip(jumps / "2.mp4", seed=30)
+    code, _, err = run_main("train_model", "--resume", goes_on, "max_train_steps=4", renamed)
+    assert code == 2 and "other clips or captions: exemplar/b/2.mp4, exemplar/jump/2.mp4. Put" in err
+
+
+def test_clips_are_the_same_by_content_and_counted():
+    one, other = ["digest", ["a man"]], ["digest", ["a cat"]]
+    assert changed_clips({"exemplar/a/1.mp4": one, "exemplar/b/1.mp4": other},
+                         {"exemplar/c/1.mp4": other, "exemplar/d/1.mp4": one}) == []
+    assert changed_clips({"exemplar/a/1.mp4": one, "exemplar/b/1.mp4": one}, {"exemplar/1.mp4": one}) != []
+    assert changed_clips({"exemplar/1.mp4": one}, {"regularization/1.mp4": one}) == [
+        "exemplar/1.mp4", "regularization/1.mp4"]
+    assert changed_clips({"exemplar/1.mp4": one}, {"exemplar/2.mp4": one}) == ["exemplar/1.mp4", "exemplar/2.mp4"]

@@ -3,6 +3,7 @@
 import pytest
 from huggingface_hub import constants
 
+from models.base_folder import find_base
 from tests.hub_server import Hub
 from utils.errors import UserError
 from utils.hub import check_upload, download, upload
@@ -77,3 +78,23 @@ def test_login_that_may_only_read_is_told_before_an_upload(hub):
     hub.role = "read"
     with pytest.raises(UserError, match="jo/x: your login to the hub may read and not write."):
         check_upload("jo/x")
+
+
+@pytest.mark.parametrize("ask", [lambda: download("jo/dance", "a"), lambda: find_base("jo/dance")])
+def test_without_a_network_one_try_is_enough(hub, monkeypatch, ask):
+    """The library itself would try six times, over 23 s."""
+    nowhere = "http://127.0.0.1:9"
+    monkeypatch.setattr(constants, "ENDPOINT", nowhere)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE",
+                        nowhere + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("waits for another try"))
+    with pytest.raises(UserError, match="jo/dance: the hub cannot be reached .* Check the network."):
+        ask()
+
+
+def test_base_on_the_hub_is_explained_in_the_same_words(hub):
+    hub.repositories["jo/dance"] = {"a.safetensors": b"weights"}
+    for name, words in (("jo/nothing", "there is no such model on the hub, or your login may not see it."),
+                        ("jo/dance", "has no model_index.json on the hub, so it is not a diffusers pipeline.")):
+        with pytest.raises(UserError, match=words):
+            find_base(name)

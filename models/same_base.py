@@ -1,0 +1,96 @@
+"""Whether a base is the one that a motion was trained on, told by its files before a weight is loaded.
+
+Its UNet is told by a fingerprint. The noise schedule is what the training target is made of: how much noise a
+timestep has, and what the network predicts.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.base_folder import kind_of_folder, scheduler_config, unet_config
+from models.base_kind import BaseKind
+from models.base_parts import shapes_of, unet_files
+from models.motion_weights import MotionInfo, other_weights
+from utils.errors import UserError
+from utils.files import digest_of
+from utils.tensor_files import iter_tensors
+
+FINGERPRINT_VALUES = 1024   # of each tensor; any training changes some of them in every tensor it touches
+# the values of a scheduler's config that the training target depends on, with diffusers' defaults
+NOISE_SCHEDULE = {
+    "num_train_timesteps": 1000, "beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear",
+    "trained_betas": None, "prediction_type": "epsilon", "rescale_betas_zero_snr": False}
+
+
+def noise_schedule(folder: Path, adapter: Path | None = None) -> dict[str, Any]:
+    """Return the values of NOISE_SCHEDULE that a base has, with its motion adapter if it has one."""
+    config = scheduler_config(folder, adapter)
+    return {key: config.get(key, default) for key, default in NOISE_SCHEDULE.items()}
+
+
+def schedule_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return the values that differ, for people; nothing if all are the same or if `before` is empty, as
+    files of earlier versions have it."""
+    return ", ".join(f"{key} was {_shown(before[key])}, is {_shown(now[key])}"
+                     for key in now if key in before and before[key] != now[key])
+
+
+def check_same_base(motions: Sequence[tuple[Path, MotionInfo]], folder: Path, adapter: Path | None) -> None:
+    """Raise UserError if one of the files of motion weights was trained on another base than the one in
+    `folder`, as far as its files tell."""
+    for path, info in motions[:1]:   # motions that are combined have the same base
+        if has_other_unet(info.base_fingerprint, folder, adapter):
+            raise other_weights(path, info)
+    now = noise_schedule(folder, adapter)
+    for path, info in motions:
+        if changes := schedule_changes(info.noise_schedule, now):
+            raise UserError(f"{path}: was trained on {info.base}, and this base has another noise schedule: "
+                            f"{changes}. Use the base it was trained on.")
+
+
+def has_other_unet(recorded: str, folder: Path, adapter: Path | None) -> bool:
+    """Say whether the files of a base surely hold another UNet than that with the fingerprint `recorded`.
+
+    Two things only loading can tell, so the answer is then no: a UNet that is assembled from two folders, and
+    files whose names diffusers would change.
+    """
+    if adapter:
+        return False
+    import diffusers  # imported late: it takes seconds
+
+    kind, config, paths = kind_of_folder(folder), unet_config(folder), unet_files(folder)
+    names = shapes_of(paths).keys()
+    in_files = fingerprint(iter_tensors(paths, names))
+    if digest_of([in_files, *(config.get(key) for key in kind.head_keys)]) == recorded:
+        return False
+    with torch.device("meta"):   # without memory for the weights
+        unet = getattr(diffusers, kind.unet).from_config(config)
+    is_certain = names == unet.state_dict().keys()
+    return is_certain and digest_of([in_files, *heads(unet, kind)]) != recorded
+
+
+def unet_fingerprint(unet: nn.Module, kind: BaseKind) -> str:
+    """Return the fingerprint of a UNet: its tensors, and what their shapes do not show."""
+    return digest_of([fingerprint(unet.state_dict().items()), *heads(unet, kind)])
+
+
+def heads(unet: nn.Module, kind: BaseKind) -> list[int]:
+    return [unet.config[key] for key in kind.head_keys]
+
+
+def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """Return a hash of named tensors: names, shapes and the first values of each."""
+    parts = {}
+    for name, tensor in tensors:
+        values = tensor.flatten()[:FINGERPRINT_VALUES].float().cpu().numpy()
+        parts[name] = f"{name} {tuple(tensor.shape)}".encode() + values.tobytes()
+    return hashlib.sha256(b"".join(parts[name] for name in sorted(parts))).hexdigest()
+
+
+def _shown(value: Any) -> str:
+    return f"{len(value)} values from {value[0]} on" if isinstance(value, list) and value else str(value)
