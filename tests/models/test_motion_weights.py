@@ -96,7 +96,7 @@ def test_fp16_is_half_the_size(tmp_path, base, tuned):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for the peak of memory")
 def test_saving_takes_no_second_copy_of_what_is_saved(tmp_path):
-    """24 tensors of 4 MB, and twice that of optimizer state: a few tensors more at the peak, not half of all."""
+    """24 tensors of 4 MB, and twice that of optimizer state: not half of it is there a second time."""
     done = subprocess.run([sys.executable, "-c", MEASURED_SAVE, str(tmp_path)], cwd=ROOT,
                           capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
