@@ -1,10 +1,11 @@
 """What several test files share: a small random base, small clips, running a script, a browser."""
 
+import functools
 import json
 import os
 import shutil
-import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +33,22 @@ def draw_frames(num_frames: int, width: int, height: int, seed: int = 0) -> np.n
 
 def write_clip(path: Path, num_frames: int = 14, width: int = 64, height: int = 64, fps: float = 8,
                seed: int = 0, caption: str | None = None) -> Path:
-    """Write a small real mp4, and its caption beside it."""
-    from utils.video import write_video
-
+    """Write a small real video, and its caption beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_video(path, draw_frames(num_frames, width, height, seed), fps, {})
+    path.write_bytes(encoded_clip(path.suffix, num_frames, width, height, fps, seed))
     if caption is not None:
         path.with_suffix(".txt").write_text(caption + "\n", encoding="utf-8")
     return path
+
+
+@functools.cache   # hundreds of tests write the same few clips, and encoding one takes longer than most tests
+def encoded_clip(suffix: str, num_frames: int, width: int, height: int, fps: float, seed: int) -> bytes:
+    from utils.video import write_video
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"clip{suffix}"
+        write_video(path, draw_frames(num_frames, width, height, seed), fps, {})
+        return path.read_bytes()
 
 
 def make_parts(folder: Path) -> dict:
@@ -163,16 +172,15 @@ def clip_folders(tmp_path_factory) -> tuple[Path, Path]:
 def finished_run(tmp_path_factory, tiny_base, clip_folders) -> Path:
     """The folder of a finished run of two steps, without regularization, with samples of steps 0 and 2."""
     folder = tmp_path_factory.mktemp("run")
-    command = [
-        sys.executable, str(ROOT / "train_model.py"), "--config", os.devnull,
+    assert run_script_here(
+        "train_model", "--config", os.devnull,
         f"pretrained_model_path={tiny_base}", f"output_dir={folder}",
         "max_train_steps=2", "learning_rate=1e-2", "checkpointing_steps=1", "validation_steps=2",
         f"train_data.path={clip_folders[0]}", "train_data.width=64", "train_data.height=64",
         "train_data.n_sample_frames=4", "train_data.fps=8",
         "validation_data.width=64", "validation_data.height=64",
         "validation_data.num_frames=4", "validation_data.num_inference_steps=2",
-        "validation_data.prompt=a cat doing the V* spin"]
-    subprocess.run(command, check=True, capture_output=True)
+        "validation_data.prompt=a cat doing the V* spin") == 0
     return next(folder.glob("best-*"))
 
 
@@ -247,6 +255,16 @@ def run_main(capsys):
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def stock(tmp_path_factory):
+    """Runs programs that know diffusers and do not know this project."""
+    from tests.stock import Stock
+
+    stock = Stock(tmp_path_factory.mktemp("stock"))
+    yield stock
+    stock.close()
 
 
 @pytest.fixture

@@ -5,9 +5,11 @@ the seconds that importing takes. `Process` is a script at work; an `Aim` makes 
 certain file operation, and stop dead there.
 """
 
+import importlib
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import time
 from dataclasses import dataclass
@@ -35,15 +37,17 @@ JUST_COUNT = Aim("/", 0)
 
 
 class Process:
-    """A script at work, in a process group of its own, its output in a file."""
+    """A script at work, in a process group of its own, with more of an environment, its output in a file."""
 
-    def __init__(self, script: str, arguments: list, output: Path, aim: Aim | None = None):
+    def __init__(self, script: str, arguments: list, output: Path, aim: Aim | None = None,
+                 environment: dict[str, str] | None = None):
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         os.environ["OMP_NUM_THREADS"] = "1"   # for the process that the others are forked from
         self.output, (self.channel, end) = output, context.Pipe()
         arguments = [str(argument) for argument in arguments]
-        self.process = context.Process(target=_run, args=(script, arguments, str(output), aim, end))
+        self.process = context.Process(target=_run, args=(script, arguments, str(output), aim, end,
+                                                          environment or {}))
         self.process.start()
         end.close()
         self.pid = self.process.pid
@@ -77,8 +81,35 @@ class Process:
         return self.output.read_text(errors="replace") if self.output.exists() else ""
 
 
-def _run(script: str, arguments: list[str], output: str, aim: Aim | None, channel: Connection) -> None:
+def run_in_two(script: str, arguments: list, folder: Path, launched_by: str = "ddp") -> tuple[int, str]:
+    """Run a script in two processes, as `accelerate launch` with a config of configs/accelerate does. Return
+    the larger exit code, and what both have said."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = {**_told_by_accelerate(launched_by), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [Process(script, arguments, folder / f"{launched_by}_{rank}.txt",
+                         environment={**told, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in (0, 1)]
+    return max(process.wait() for process in processes), "".join(process.said() for process in processes)
+
+
+def _told_by_accelerate(launched_by: str) -> dict[str, str]:
+    """Return the variables that accelerate sets for the processes of a launch."""
+    from accelerate.commands import launch
+    from accelerate.utils.launch import prepare_multi_gpu_env
+
+    config = ROOT / "configs" / "accelerate" / f"{launched_by}.yaml"
+    given, _, _ = launch._validate_launch_command(launch.launch_command_parser().parse_args(
+        ["--config_file", str(config), "--num_processes", "2", "script.py"]))
+    return {name: value for name, value in prepare_multi_gpu_env(given).items()
+            if os.environ.get(name) != value}
+
+
+def _run(script: str, arguments: list[str], output: str, aim: Aim | None, channel: Connection,
+         environment: dict[str, str]) -> None:
     os.setsid()
+    os.environ.update(environment)
     os.chdir(ROOT)
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
@@ -93,7 +124,7 @@ def _run(script: str, arguments: list[str], output: str, aim: Aim | None, channe
     sys.argv = [f"{script}.py", *arguments]
     seen = _watch(aim, channel) if aim else []
     try:
-        run_script(__import__(script).main)
+        run_script(importlib.import_module(script).main)
     finally:
         if aim == JUST_COUNT:
             channel.send(list(seen))

@@ -1,11 +1,6 @@
 """train_model.py under FSDP on the CPU, where accelerate would fall back to DDP; started by
 tests/utils/test_processes.py. Before each pass it says how many parts of gradients a process holds."""
 
-import sys
-from pathlib import Path
-
-sys.path[0] = str(Path(__file__).resolve().parent.parent)   # not tests/, which has rooms of the same names
-
 
 def main() -> None:
     from accelerate import PartialState
@@ -33,7 +28,3 @@ def main() -> None:
 
     train_model.start, step.clip_losses = start, counted_losses
     run_script(train_model.main)
-
-
-if __name__ == "__main__":
-    main()

@@ -211,7 +211,8 @@ def test_page_of_the_run_shows_the_scores_by_step(evaluate, run):
     found = measures_of(run, 1)["motion_probability"]["mean"]
     motion = [curve["points"] for curves in panels.values() for curve in curves
               if curve["label"] == "probability"]
-    assert [point[0] for point in motion[0]] == [0, 100, 200] and motion[0][1][1] == pytest.approx(found, abs=1e-4)
+    assert [point[0] for point in motion[0]] == [0, 100, 200]
+    assert motion[0][1][1] == pytest.approx(found, abs=1e-4)
     assert [each["step"] for each in content["samples"]] == [0, 100, 200]
     assert evaluate(run / "samples")[0] == 0   # the same page
 

@@ -103,10 +103,8 @@ def test_pixels_are_prepared_as_the_folder_says(tmp_path):
 
 def test_labels_are_found_whatever_their_case(classifier):
     assert label_index(classifier, "spinning") == 0
-    with pytest.raises(UserError) as error:
+    with pytest.raises(UserError, match=f"{classifier.name}: .*'dance'.*Spinning, riding a bike"):
         label_index(classifier, "dance")
-    assert str(error.value) == (f"{classifier.name}: knows no motion 'dance', only Spinning, riding a bike. "
-                                f"Name one of these, or another recognizer.")
 
 
 def test_of_many_labels_the_nearest_are_named(classifier):

@@ -1,10 +1,7 @@
 """The file of low-rank updates: as diffusers writes it, where it is refused, and in stock diffusers."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -132,20 +129,12 @@ def test_earlier_versions_refuse_the_file_for_its_format(lora_file):
 
 # ----------------------------------------------------------------------------------------- in stock diffusers
 
-def stock(folder, *lines: str) -> None:
-    """Run lines in a process that does not know this project, with as many threads as here."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=folder, env=environment,
-                          capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def test_lines_of_the_readme_load_a_lora_into_stock_zeroscope(tiny_base, lora_file, tmp_path):
+def test_lines_of_the_readme_load_a_lora_into_stock_zeroscope(tiny_base, lora_file, stock, tmp_path):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (lines,) = re.findall(r"```python\n(from diffusers import [^`]*PeftAdapterMixin[^`]*)```", text)
     lines = lines.replace("cerspense/zeroscope_v2_576w", str(tiny_base)).replace(
         "results/best-TIME/motion.safetensors", str(lora_file[0]))
-    stock(tmp_path, lines, """
+    stock.run(lines + """
 import torch
 def frames():
     return pipe("a cat", num_frames=4, height=64, width=64, num_inference_steps=2, output_type="pt",
@@ -159,7 +148,7 @@ fused = frames()
 from safetensors.torch import save_file
 frames = dict(first=first, half=half, fused=fused)
 save_file({name: tensor.contiguous() for name, tensor in frames.items()}, "frames.safetensors")
-""")
+""", folder=tmp_path)
     theirs = load_file(tmp_path / "frames.safetensors")
     for strength, name in ((1.0, "first"), (0.5, "half")):
         base = load_base(str(tiny_base), fast_forms=False)

@@ -95,15 +95,14 @@ def test_fp16_is_half_the_size(tmp_path, base, tuned):
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for the peak of memory")
-@pytest.mark.parametrize("what", ["motion", "checkpoint"])
-def test_saving_takes_no_second_copy_of_what_is_saved(tmp_path, what):
-    """64 tensors of 4 MB, and twice that of optimizer state; a few tensors more at the peak, not half of
-    them."""
-    done = subprocess.run([sys.executable, "-c", MEASURED_SAVE, what, str(tmp_path / what)], cwd=ROOT,
+def test_saving_takes_no_second_copy_of_what_is_saved(tmp_path):
+    """24 tensors of 4 MB, and twice that of optimizer state: not half of it is there a second time."""
+    done = subprocess.run([sys.executable, "-c", MEASURED_SAVE, str(tmp_path)], cwd=ROOT,
                           capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    growth, written = map(int, done.stdout.split())
-    assert written > 120e6 and growth < 40e6
+    measured = [list(map(int, line.split())) for line in done.stdout.splitlines()]
+    assert [growth for growth, written in measured if growth > written / 2 or written < 48e6] == [], measured
+    assert len(measured) == 2
 
 
 MEASURED_SAVE = """
@@ -116,10 +115,9 @@ def peak():
     status = dict(line.split(":") for line in open("/proc/self/status"))
     return int(status["VmHWM"].split()[0]) * 1024
 
-what, path = sys.argv[1], Path(sys.argv[2])
-info = MotionInfo("base", "print", ["all"], "sks", 3, 8.0, "", {})
+folder, info = Path(sys.argv[1]), MotionInfo("base", "print", ["all"], "sks", 3, 8.0, "", {})
 def network(num_values):
-    trained = {f"{index:02}": torch.nn.Parameter(torch.randn(num_values)) for index in range(64)}
+    trained = {f"{index:02}": torch.nn.Parameter(torch.randn(num_values)) for index in range(24)}
     optimizer = torch.optim.AdamW(trained.values(), fused=True)
     for parameter in trained.values():
         parameter.grad = torch.zeros_like(parameter)
@@ -127,19 +125,23 @@ def network(num_values):
     optimizer.zero_grad()
     return trained, optimizer
 
-def save(path, trained, optimizer):
-    if what == "motion":
-        save_motion(path, trained, info, "fp16")
-    else:
-        save_checkpoint(path, trained, optimizer, info, "fp16", {})
+def save_both(name, trained, optimizer):
+    for what in ("motion", "checkpoint"):
+        path = folder / f"{name} {what}"
+        Path("/proc/self/clear_refs").write_text("5")   # forgets the peak
+        before = peak()
+        if what == "motion":
+            save_motion(path, trained, info, "fp16")
+        else:
+            save_checkpoint(path, trained, optimizer, info, "fp16", {})
+        yield peak() - before, sum(file.stat().st_size for file in [path, *path.glob("*")] if file.is_file())
 
-save(path.with_name("small"), *network(8))   # what is imported on the way does not count
+list(save_both("small", *network(8)))   # what is imported on the way does not count
 # as many values again as the gradients had, so that none of their memory is free
 trained, optimizer = network(2 ** 20)
 filling = [torch.zeros(2 ** 20).fill_(1) for _ in trained]
-before = peak()
-save(path, trained, optimizer)
-print(peak() - before, sum(file.stat().st_size for file in [path, *path.glob("*")] if file.is_file()))
+for measured in save_both("large", trained, optimizer):
+    print(*measured)
 """
 
 

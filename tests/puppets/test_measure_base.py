@@ -90,10 +90,9 @@ def test_a_random_base_is_rendered_and_mostly_wrong(measure, tmp_path, capsys):
 
 
 def test_no_motion_weights_is_one_clear_line(measure, tmp_path):
-    with pytest.raises(UserError) as error:
+    with pytest.raises(UserError, match=f"{tmp_path / 'nothing'}: holds no motion weights") as error:
         measure("-m", str(tmp_path / "nothing"))
-    assert str(error.value) == (f"{tmp_path / 'nothing'}: holds no motion weights. Name a run folder or a "
-                                f"motion.safetensors.")
+    assert len(error.value.problems) == 1
 
 
 def test_another_recognizer_than_of_the_puppet_theatre_is_refused(measure, tmp_path):

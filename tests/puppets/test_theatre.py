@@ -139,5 +139,4 @@ def test_without_a_folder_to_write_to_the_command_says_so():
     command = [sys.executable, "-m", "puppets.theatre", "--motion", "dab"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr.strip() == ("--demo and --motion need --out, the folder to write to. "
-                                   "See theatre.py --help.")
+    assert "--out" in done.stderr and "--help" in done.stderr and len(done.stderr.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""rendering/gallery.py: what is listed, what is told about it, and that nothing a prompt says becomes markup."""
+"""rendering/gallery.py: what is listed, what is told about it, and that no prompt becomes markup."""
 
 import json
 import os

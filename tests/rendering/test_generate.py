@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -253,7 +251,8 @@ def test_end_of_a_prompt_that_the_encoder_does_not_see_is_said(tiny_base, run_ma
 
 
 @pytest.mark.slow
-def test_export_loads_in_stock_diffusers_and_equals_the_base_elsewhere(run, run_main, tmp_path, tiny_base):
+def test_export_loads_in_stock_diffusers_and_equals_the_base_elsewhere(run, run_main, stock, tmp_path,
+                                                                         tiny_base):
     code, out, err = run_main("generate_pretrained", "-m", run, "--export", tmp_path / "full")
     assert code == 0, err
     program = ("import sys, torch; from diffusers import DiffusionPipeline\n"
@@ -261,9 +260,8 @@ def test_export_loads_in_stock_diffusers_and_equals_the_base_elsewhere(run, run_
                "out = pipe('a cat', height=64, width=64, num_frames=2, "
                "num_inference_steps=1, output_type='np')\n"
                "print(type(pipe).__name__, out.frames.shape)")
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "full")],
-                          capture_output=True, text=True, cwd=tmp_path)
-    assert done.stdout.split() == ["TextToVideoSDPipeline", "(1,", "2,", "64,", "64,", "3)"], done.stderr
+    said, _ = stock.run(program, tmp_path / "full", folder=tmp_path)
+    assert said.split() == ["TextToVideoSDPipeline", "(1,", "2,", "64,", "64,", "3)"]
     tuned = load_file(run / "motion.safetensors")
     for part in ("unet", "vae", "text_encoder"):
         name = next((tiny_base / part).glob("*.safetensors")).name

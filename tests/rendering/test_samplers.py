@@ -14,7 +14,7 @@ from training.config import KEYS
 from utils.prompts import Prompt
 from utils.video import read_metadata, write_video
 
-HOW = Rendering(16, 16, 2, 25, 1.0)
+HOW = Rendering(16, 16, 2, 12, 1.0)
 PROMPTS = [Prompt(3, "a cat"), Prompt(4, "a dog")]
 NOISE_LEVELS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
                 "clip_sample": False}

@@ -1,8 +1,8 @@
 """studies/ablation.py: cells are run once and go on where they stopped; cells not run are open."""
 
 import json
+import runpy
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -165,11 +165,17 @@ def test_mistakes_are_one_line_and_code_2(run_script_main, arguments, words):
     assert code == 2 and words in err and len(err.strip().splitlines()) == 1
 
 
-def test_list_of_cells_as_a_command(tiny_base, tmp_path):
-    command = [sys.executable, "-m", "studies.ablation", "--list", "--cells", "base,steps",
-               "--base", tiny_base, "--out", tmp_path]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    assert [line.split()[:2] for line in listed.splitlines()] == [["open", "base"], ["open", "steps"]]
+def test_cells_are_listed_by_the_command(tiny_base, tmp_path, monkeypatch, capsys):
+    """As `python -m studies.ablation` runs it, in this process."""
+    monkeypatch.setattr(sys, "argv", ["studies.ablation", "--list", "--cells", "base,steps",
+                                      "--base", str(tiny_base), "--out", str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "studies.ablation")
+    on_termination = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_module("studies.ablation", run_name="__main__")
+    signal.signal(signal.SIGTERM, on_termination)
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in listed] == [["open", "base"], ["open", "steps"]]
 
 
 @pytest.mark.slow

@@ -155,9 +155,9 @@ def largest_sum_of_a_step(kind: BaseKind, settings: dict, shape: tuple, precisio
     return sum(peak_of_step(blocks, sizes, value, recompute)), taken.largest
 
 
+# the test at full size has the recomputed steps in bf16
 @pytest.mark.parametrize("kind, precision, recompute", [
-    (ZEROSCOPE, "no", True), (ZEROSCOPE, "bf16", True), (ZEROSCOPE, "bf16", False),
-    (ANIMATEDIFF, "bf16", True), (ANIMATEDIFF, "bf16", False)])
+    (ZEROSCOPE, "no", True), (ZEROSCOPE, "bf16", False), (ANIMATEDIFF, "bf16", False)])
 def test_peak_of_a_step_is_within_ten_per_cent(kind, precision, recompute):
     suffix = "3D" if kind is ZEROSCOPE else "Motion"
     heads = {"attention_head_dim": 32} if kind is ZEROSCOPE else \

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from models.tunable import select_tunable, union
-from tests.conftest import ROOT, write_clip
+from tests.conftest import ROOT, run_script_here, write_clip
 from training.config import Config
 from training.run_folder import checkpoints, read_log
 from training.setup import learning_rate_schedule
@@ -37,11 +37,27 @@ def train(run_main):
     return run
 
 
+SHORT = ("max_train_steps=2", "checkpointing_steps=1")
+
+
+@pytest.fixture(scope="module")
+def short_run(tmp_path_factory, save_small_config) -> Path:
+    """A finished run of two steps with a checkpoint of each, to be compared with and copied, not changed."""
+    config = save_small_config(tmp_path_factory.mktemp("short"), *SHORT)
+    assert run_script_here("train_model", "--config", config) == 0
+    return run_of(config)
+
+
 @pytest.fixture
-def killed_run(baseline_run, tmp_path):
-    """Return a function that gives the baseline run as a kill leaves it: without the named parts."""
+def copied_run(short_run, tmp_path) -> Path:
+    return shutil.copytree(short_run, tmp_path / "results" / short_run.name)
+
+
+@pytest.fixture
+def killed_run(copied_run):
+    """Return a function that gives the short run as a kill leaves it: without the named parts."""
     def copy(*missing: str) -> Path:
-        run = shutil.copytree(baseline_run, tmp_path / "results" / baseline_run.name)
+        run = copied_run
         for path in (run / name for name in ("motion.safetensors", *missing)):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         return run
@@ -49,20 +65,20 @@ def killed_run(baseline_run, tmp_path):
     return copy
 
 
-def test_exactly_the_named_groups_train(baseline_run, tiny_base):
+def test_exactly_the_named_groups_train(short_run, tiny_base):
     base = load_file(tiny_base / "unet" / "diffusion_pytorch_model.safetensors")
-    tuned = load_file(baseline_run / "motion.safetensors")
+    tuned = load_file(short_run / "motion.safetensors")
     assert sorted(tuned) == union(select_tunable(base, ["cross", "temporal", "temp_convs"]))
     assert all(not torch.equal(tuned[name], base[name].half()) for name in tuned)
 
 
 def test_run_folder_has_what_is_promised(train, write_config):
-    run = train(write_config("validation_steps=2"))
+    run = train(write_config(*SHORT, "validation_steps=1"))
     assert {path.name for path in run.iterdir()} == {
-        ".lock", "config.yaml", "log.jsonl", "run.html", "samples", "checkpoint-2", "checkpoint-4",
+        ".lock", "config.yaml", "log.jsonl", "run.html", "samples", "checkpoint-1", "checkpoint-2",
         "motion.safetensors", "video_lightbox.html"}
     folders = sorted((run / "samples").iterdir())
-    assert [path.name for path in folders] == ["step_00000", "step_00002", "step_00004"]
+    assert [path.name for path in folders] == ["step_00000", "step_00001", "step_00002"]
     for folder in (run / "samples").iterdir():
         assert {path.name for path in folder.iterdir()} == {
             ".index.lock", "a_cat_doing_the_sks_spin_seed64.mp4", "text.json", "video_lightbox.html"}
@@ -74,9 +90,9 @@ def test_samples_of_the_untuned_base_can_be_left_out(train, write_config):
     assert [path.name for path in (run / "samples").iterdir()] == ["step_00001"]
 
 
-def test_log_has_a_line_per_step_with_both_losses(baseline_run):
-    log = read_log(baseline_run)
-    assert [entry["step"] for entry in log] == [1, 2, 3, 4]
+def test_log_has_a_line_per_step_with_both_losses(short_run):
+    log = read_log(short_run)
+    assert [entry["step"] for entry in log] == [1, 2]
     for entry in log:
         assert entry["loss"] == pytest.approx(entry["exemplar"] + 0.5 * entry["regularization"], rel=1e-5)
         assert entry["lr"] == 1e-3 and entry["grad_norm"] > 0 and entry["seconds"] > 0
@@ -94,15 +110,15 @@ def test_ends_with_movement_and_the_next_command(run_main, write_config, monkeyp
     assert command[-4:] == ["-p", "a cat doing the V* spin", "-s", "64"]
 
 
-def test_same_seed_same_weights_and_another_seed_others(train, write_config, baseline_run):
-    again, other = train(write_config()), train(write_config("seed=65"))
-    assert again != baseline_run
-    assert_equal(baseline_run, again)
+def test_same_seed_same_weights_and_another_seed_others(train, write_config, short_run):
+    again, other = train(write_config(*SHORT)), train(write_config("max_train_steps=1", "seed=65"))
+    assert again != short_run
+    assert_equal(short_run, again)
     with pytest.raises(AssertionError):
-        assert_equal(baseline_run, other)
+        assert_equal(short_run / "checkpoint-1", other)
 
 
-def test_cache_changes_nothing(train, write_config, monkeypatch, baseline_run, tiny_base):
+def test_cache_changes_nothing(train, write_config, monkeypatch, tiny_base):
     """A run fills its own cache, the next reads it, and another encodes at every step."""
     from models.base import load_base
     from training import inputs
@@ -146,9 +162,10 @@ def test_free_memory_is_asked_for_after_the_encoders_have_left(train, write_conf
 
 def test_neither_samples_nor_gradient_checkpointing_change_the_weights(train, write_config):
     common = ["temporal_dropout=0.1", "max_train_steps=2", "checkpointing_steps=null"]
-    plain = train(write_config(*common))
-    assert_equal(plain, train(write_config(*common, "validation_steps=1")))
-    assert_equal(plain, train(write_config(*common, "gradient_checkpointing=true")))
+    plain, both = (train(write_config(*common, *others)) for others in (
+        (), ("validation_steps=1", "gradient_checkpointing=true")))
+    assert len(list((both / "samples").iterdir())) == 3
+    assert_equal(plain, both)
 
 
 def test_accumulation_is_the_batch_in_pieces(train, write_config):
@@ -181,18 +198,26 @@ def test_exemplars_and_regularization_apart_are_both_together(train, write_confi
 @pytest.mark.parametrize("changes", [
     ["train_data.sampling=uniform"], ["train_data.sampling=low-level"], ["use_offset_noise=true"],
     ["train_data.train_weights=spatial"], ["train_batch_size=3"], ["prior_preservation=false"],
-    ["train_data.use_bucketing=false"], ["lr_scheduler=cosine", "lr_warmup_steps=1"],
-    ["mixed_precision=bf16"], ["trainable_modules=[all]"], ["temporal_dropout=0.5"], ["prior_lambda=2"],
-    ["train_data.class_path=null"],
+    ["lr_scheduler=cosine", "lr_warmup_steps=1"], ["mixed_precision=bf16"], ["trainable_modules=[all]"],
+    ["temporal_dropout=0.5"], ["prior_lambda=2"], ["train_data.class_path=null"],
 ])
-def test_every_option_trains_and_matters(train, write_config, changes, baseline_run):
-    # the one clip that bucketing changes has its turn only after step 2
-    num_steps = 4 if "use_bucketing" in changes[0] else 2
-    baseline = baseline_run if num_steps == 4 else baseline_run / "checkpoint-2"
+def test_every_option_trains_and_matters(train, write_config, changes, short_run):
+    num_steps = 2 if "sampling" in changes[0] else 1   # every sampling draws the same timesteps in step 1
     changed = train(write_config(*changes, f"max_train_steps={num_steps}", "checkpointing_steps=null"))
     assert len(read_log(changed)) == num_steps
     with pytest.raises(AssertionError):
-        assert_equal(baseline, changed)
+        assert_equal(short_run / f"checkpoint-{num_steps}", changed)
+
+
+def test_bucketing_matters_where_a_clip_has_another_shape(train, write_config, clip_folders, tmp_path):
+    (tmp_path / "landscape").mkdir()
+    for path in clip_folders[0].glob("spin_3.*"):
+        shutil.copy(path, tmp_path / "landscape")
+    kept, cropped = (train(write_config(
+        f"train_data.path={tmp_path / 'landscape'}", "train_data.class_path=null", "max_train_steps=1",
+        "checkpointing_steps=null", f"train_data.use_bucketing={bucketing}")) for bucketing in (True, False))
+    with pytest.raises(AssertionError):
+        assert_equal(kept, cropped)
 
 
 def test_single_frames_skip_temporal_layers_as_the_config_says(train, write_config):
@@ -204,59 +229,59 @@ def test_single_frames_skip_temporal_layers_as_the_config_says(train, write_conf
 
 
 def test_v_prediction_base_trains(train, write_config, other_base):
-    run = train(write_config(f"pretrained_model_path={other_base}", "max_train_steps=2",
+    run = train(write_config(f"pretrained_model_path={other_base}", "max_train_steps=1",
                              "checkpointing_steps=null"))
-    assert [0.01 < entry["exemplar"] < 3 for entry in read_log(run)] == [True] * 2
+    assert [0.01 < entry["exemplar"] < 3 for entry in read_log(run)] == [True]
 
 
 def test_loss_falls_on_one_clip(train, write_config, tmp_path):
     """If the target or the noise were wrong, the loss would stay where it was."""
-    run = train(write_config("max_train_steps=40", "learning_rate=5e-3", "trainable_modules=[all]",
-                             "train_batch_size=2", "train_data.class_path=null", "checkpointing_steps=null"))
+    run = train(write_config("max_train_steps=24", "learning_rate=5e-3", "trainable_modules=[all]",
+                             "train_data.class_path=null", "checkpointing_steps=null"))
     log = read_log(run)
     early, late = (sum(entry["exemplar"] for entry in part) / 8 for part in (log[:8], log[-8:]))
     assert late < 0.7 * early
 
 
 def test_learning_rate_follows_the_schedule(train, write_config):
-    run = train(write_config("lr_scheduler=linear", "lr_warmup_steps=2"))
-    assert [entry["lr"] for entry in read_log(run)] == pytest.approx([0, 5e-4, 1e-3, 5e-4])
+    run = train(write_config("lr_scheduler=linear", "lr_warmup_steps=1", "max_train_steps=3"))
+    assert [entry["lr"] for entry in read_log(run)] == pytest.approx([0, 1e-3, 5e-4])
 
 
 def test_scale_lr_counts_batch_and_accumulation_once(train, write_config):
-    run = train(write_config("scale_lr=true", "train_batch_size=2", "gradient_accumulation_steps=3",
+    run = train(write_config("scale_lr=true", "train_batch_size=2", "gradient_accumulation_steps=2",
                              "max_train_steps=1"))
-    assert read_log(run)[0]["lr"] == pytest.approx(6e-3)
+    assert read_log(run)[0]["lr"] == pytest.approx(4e-3)
 
 
-def test_stop_and_resume_equals_no_stop(train, run_main, write_config):
-    config = write_config("temporal_dropout=0.1", "gradient_accumulation_steps=2", "lr_scheduler=cosine",
-                          "validation_steps=3")
+def test_stop_and_resume_equals_no_stop(train, write_config):
+    config = write_config(*SHORT, "temporal_dropout=0.1", "gradient_accumulation_steps=2",
+                          "lr_scheduler=cosine", "validation_steps=2")
     run = train(config)
     whole = shutil.copytree(run, config.parent / "whole")
-    # as a kill after step 3 leaves it
+    # as a kill while it saves step 2 leaves it
     (run / "motion.safetensors").unlink()
-    (run / "checkpoint-4" / "state.json").parent.rename(run / ".checkpoint-4.x.partial")
+    (run / "checkpoint-2").rename(run / ".checkpoint-2.x.partial")
     assert train(config, "--resume") == run
     assert_equal(whole, run)
     assert [entry["loss"] for entry in read_log(run)] == [entry["loss"] for entry in read_log(whole)]
     assert not list(run.glob(".*partial*"))
 
 
-def test_run_named_to_resume_brings_its_own_config(killed_run, run_main, baseline_run):
-    run = killed_run("checkpoint-4")
+def test_run_named_to_resume_brings_its_own_config(killed_run, run_main, short_run):
+    run = killed_run("checkpoint-2")
     code, out, err = run_main("train_model", "--resume", run)
     assert code == 0, err
-    assert f"resuming {run} after step 2" in out
-    assert_equal(baseline_run, run)
+    assert f"resuming {run} after step 1" in out
+    assert_equal(short_run, run)
 
 
 def test_run_killed_before_its_first_checkpoint_starts_its_log_anew(killed_run, train, write_config,
-                                                                    baseline_run):
-    run = killed_run("checkpoint-2", "checkpoint-4")
-    assert train(write_config(), "--resume") == run
-    assert_equal(baseline_run, run)
-    assert [entry["step"] for entry in read_log(run)] == [1, 2, 3, 4]
+                                                                    short_run):
+    run = killed_run("checkpoint-1", "checkpoint-2")
+    assert train(write_config(*SHORT), "--resume") == run
+    assert_equal(short_run, run)
+    assert [entry["step"] for entry in read_log(run)] == [1, 2]
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine", "cosine_with_restarts", "polynomial",
@@ -267,52 +292,47 @@ def test_every_schedule_starts_at_its_rate_whatever_its_size(name):
 
 
 @pytest.mark.parametrize("name", ["state.json", "state.safetensors"])
-def test_damaged_newest_checkpoint_is_passed_over_and_said(killed_run, run_main, baseline_run, name):
+def test_damaged_newest_checkpoint_is_passed_over_and_said(killed_run, run_main, short_run, name):
     run = killed_run()
-    damaged = run / "checkpoint-4" / name
+    damaged = run / "checkpoint-2" / name
     content = bytearray(damaged.read_bytes())
     content[-100] ^= 1   # one bit, in what no header tells of
     damaged.write_bytes(content)
     code, out, err = run_main("train_model", "--resume", run)
     assert code == 0, err
-    assert (f"{run / 'checkpoint-4'}: is damaged, and set aside as damaged-checkpoint-4. "
-            f"Going on from checkpoint-2." in out)
-    assert f"resuming {run} after step 2" in out
-    assert_equal(baseline_run, run)
-    assert [path.name for path in checkpoints(run)] == ["checkpoint-2", "checkpoint-4"]
+    assert f"{run / 'checkpoint-2'}: is damaged" in out and "set aside as damaged-checkpoint-2" in out
+    assert "Going on from checkpoint-1." in out and f"resuming {run} after step 1" in out
+    assert_equal(short_run, run)
+    assert [path.name for path in checkpoints(run)] == ["checkpoint-1", "checkpoint-2"]
 
 
-def test_run_without_a_whole_checkpoint_starts_over(killed_run, run_main, baseline_run):
-    run = killed_run("checkpoint-2")
-    (run / "checkpoint-4" / "state.json").write_text("{")
+def test_run_without_a_whole_checkpoint_starts_over(killed_run, run_main, short_run):
+    run = killed_run("checkpoint-1")
+    (run / "checkpoint-2" / "state.json").write_text("{")
     code, out, err = run_main("train_model", "--resume", run)
     assert code == 0 and "Going on from the start." in out, err
-    assert_equal(baseline_run, run)
+    assert_equal(short_run, run)
 
 
-def test_only_the_newest_checkpoints_are_kept(train, write_config):
-    run = train(write_config("checkpointing_steps=1", "keep_checkpoints=2"))
-    assert [path.name for path in checkpoints(run)] == ["checkpoint-3", "checkpoint-4"]
-
-
-def test_run_killed_before_it_removed_an_old_checkpoint_does_so_when_resumed(train, run_main, write_config):
-    run = train(write_config("checkpointing_steps=1", "keep_checkpoints=2"))
-    shutil.copytree(run / "checkpoint-3", run / "checkpoint-2")
+def test_only_the_newest_checkpoints_are_kept_also_after_a_kill(train, run_main, write_config):
+    run = train(write_config("checkpointing_steps=1", "max_train_steps=3", "keep_checkpoints=2"))
+    assert [path.name for path in checkpoints(run)] == ["checkpoint-2", "checkpoint-3"]
+    shutil.copytree(run / "checkpoint-2", run / "checkpoint-1")   # killed before it removed this one
     (run / "motion.safetensors").unlink()
     code, _, err = run_main("train_model", "--resume", run)
     assert code == 0, err
-    assert [path.name for path in checkpoints(run)] == ["checkpoint-3", "checkpoint-4"]
+    assert [path.name for path in checkpoints(run)] == ["checkpoint-2", "checkpoint-3"]
     assert not list(run.glob(".*partial*"))
 
 
-def test_finished_run_is_not_resumed(run_main, baseline_run):
-    code, _, err = run_main("train_model", "--resume", baseline_run)
-    assert code == 2 and f"{baseline_run}: has finished" in err and "add a larger max_train_steps" in err
+def test_finished_run_is_not_resumed(run_main, short_run):
+    code, _, err = run_main("train_model", "--resume", short_run)
+    assert code == 2 and f"{short_run}: has finished" in err and "add a larger max_train_steps" in err
 
 
-def test_finished_run_trains_further_as_if_it_had_been_longer(train, run_main, write_config, baseline_run):
-    """Two steps, then two more, are four steps, bit for bit. The result stays until the new one is whole."""
-    run = train(write_config("max_train_steps=2"))
+def test_finished_run_trains_further_as_if_it_had_been_longer(copied_run, run_main, baseline_run):
+    """Two steps, then two more, are four steps, bit for bit."""
+    run = copied_run
     before = load_file(run / "motion.safetensors")
     code, out, err = run_main("train_model", "--resume", run, "max_train_steps=4")
     assert code == 0, out + err
@@ -323,11 +343,12 @@ def test_finished_run_trains_further_as_if_it_had_been_longer(train, run_main, w
                for name, tensor in load_file(run / "motion.safetensors").items())
 
 
-def test_run_killed_while_it_trains_further_keeps_its_result_and_goes_on(run_main, train, write_config,
-                                                                         monkeypatch, baseline_run):
+def test_run_killed_while_it_trains_further_keeps_its_result_and_goes_on(run_main, copied_run, train,
+                                                                         write_config, monkeypatch,
+                                                                         baseline_run):
     from training import loop
 
-    run = train(write_config("max_train_steps=2"))
+    run = copied_run
     before, take_step = (run / "motion.safetensors").read_bytes(), loop.take_step
 
     def killed(training, step):
@@ -339,23 +360,23 @@ def test_run_killed_while_it_trains_further_keeps_its_result_and_goes_on(run_mai
     code, _, _ = run_main("train_model", "--resume", run, "max_train_steps=4")
     assert code == 130 and (run / "motion.safetensors").read_bytes() == before
     monkeypatch.undo()
-    assert train(write_config("max_train_steps=4"), "--resume") == run
+    assert train(write_config("max_train_steps=4", "checkpointing_steps=1"), "--resume") == run
     assert_equal(baseline_run, run)
 
 
 def test_schedule_of_a_run_that_trains_further_is_stretched_and_said(killed_run, run_main):
-    run = killed_run("checkpoint-4")
+    run = killed_run("checkpoint-2")
     text = (run / "config.yaml").read_text().replace("lr_scheduler: constant", "lr_scheduler: linear")
     (run / "config.yaml").write_text(text)
-    code, out, err = run_main("train_model", "--resume", run, "max_train_steps=5")
+    code, out, err = run_main("train_model", "--resume", run, "max_train_steps=4")
     assert code == 0, err
-    assert "lr_scheduler: linear is stretched from 4 to 5 steps" in out
-    assert [entry["lr"] for entry in read_log(run)][2:] == pytest.approx([6e-4, 4e-4, 2e-4])
+    assert "lr_scheduler: linear is stretched from 2 to 4 steps" in out
+    assert [entry["lr"] for entry in read_log(run)][1:] == pytest.approx([7.5e-4, 5e-4, 2.5e-4])
 
 
-def test_finished_run_without_a_checkpoint_cannot_train_further(killed_run, run_main, baseline_run):
-    run = killed_run("checkpoint-2", "checkpoint-4")
-    shutil.copy(baseline_run / "motion.safetensors", run)
+def test_finished_run_without_a_checkpoint_cannot_train_further(killed_run, run_main, short_run):
+    run = killed_run("checkpoint-1", "checkpoint-2")
+    shutil.copy(short_run / "motion.safetensors", run)
     code, _, err = run_main("train_model", "--resume", run, "max_train_steps=5")
     assert code == 2 and "kept no checkpoint, so it cannot train further" in err
 
@@ -377,7 +398,7 @@ def test_resume_without_a_run_says_so(run_main, write_config):
 
 def test_resume_with_another_config_names_the_keys(killed_run, run_main, write_config):
     killed_run()
-    code, _, err = run_main("train_model", "--config", write_config(), "--resume",
+    code, _, err = run_main("train_model", "--config", write_config(*SHORT), "--resume",
                             "learning_rate=5", "train_data.fps=7")
     assert code == 2
     assert "learning_rate was 0.001, is 5.0" in err and "train_data.fps was 8.0, is 7.0" in err
@@ -393,12 +414,12 @@ def test_resume_with_an_edited_clip_or_caption_names_the_clip(killed_run, run_ma
 
 
 def test_resume_with_moved_clips_and_base_goes_on(killed_run, train, write_config, clip_folders, tiny_base,
-                                                  tmp_path, baseline_run):
-    config, run = write_config(), killed_run("checkpoint-4")
+                                                  tmp_path, short_run):
+    config, run = write_config(*SHORT), killed_run("checkpoint-2")
     exemplars = shutil.copytree(clip_folders[0], tmp_path / "m")
     base = shutil.copytree(tiny_base, tmp_path / "base")
     assert train(config, "--resume", f"train_data.path={exemplars}", f"pretrained_model_path={base}") == run
-    assert_equal(baseline_run, run)
+    assert_equal(short_run, run)
 
 
 def test_resume_on_another_base_is_refused(killed_run, run_main, other_base):
@@ -425,15 +446,15 @@ def test_loss_that_is_not_finite_stops_before_the_weights(run_main, write_config
 
     def broken(*arguments):
         calls.append(1)
-        return losses(*arguments) * (torch.nan if len(calls) > 4 else 1)   # two passes a step
+        return losses(*arguments) * (torch.nan if len(calls) > 2 else 1)   # two passes a step
 
     monkeypatch.setattr(step, "clip_losses", broken)
-    config = write_config("train_batch_size=1", "train_data.use_bucketing=false")
+    config = write_config(*SHORT, "train_batch_size=1", "train_data.use_bucketing=false")
     code, _, err = run_main("train_model", "--config", config)
     run = run_of(config)
     assert code == 2 and "the loss is not finite" in err and "Try a lower learning_rate" in err
-    assert len(read_log(run)) == 2 and "step 3:" in err and "spin_" in err
-    assert [path.name for path in checkpoints(run)] == ["checkpoint-2"]
+    assert len(read_log(run)) == 1 and "step 2:" in err and "spin_" in err
+    assert [path.name for path in checkpoints(run)] == ["checkpoint-1"]
     assert not (run / "motion.safetensors").exists()
 
 
@@ -464,16 +485,16 @@ def test_disk_that_fills_keeps_the_checkpoint_before(run_main, write_config, mon
 
     write = checkpoint.write_tensors
 
-    def full_at_step_4(path, tensors, metadata=None):
-        if "checkpoint-4" in str(path):
+    def full_at_step_2(path, tensors, metadata=None):
+        if "checkpoint-2" in str(path):
             raise OSError(28, "No space left on device")
         return write(path, tensors, metadata)
 
-    monkeypatch.setattr(checkpoint, "write_tensors", full_at_step_4)
-    config = write_config()
+    monkeypatch.setattr(checkpoint, "write_tensors", full_at_step_2)
+    config = write_config(*SHORT)
     code, _, err = run_main("train_model", "--config", config)
-    assert code == 2 and "checkpoint-4: could not be written (No space left on device)" in err
-    assert [path.name for path in checkpoints(run_of(config))] == ["checkpoint-2"]
+    assert code == 2 and "checkpoint-2: could not be written (No space left on device)" in err
+    assert [path.name for path in checkpoints(run_of(config))] == ["checkpoint-1"]
     monkeypatch.undo()
 
 
@@ -493,17 +514,17 @@ def test_missing_tensorboard_is_said_before_anything_slow(run_main, write_config
     assert code == 2 and "pip install tensorboard" in err
 
 
-def test_metadata_of_the_result_says_how_it_was_made(baseline_run, tiny_base):
+def test_metadata_of_the_result_says_how_it_was_made(short_run, tiny_base):
     from models.motion_weights import read_motion_info
     from training.config_loading import parse_config
 
-    info = read_motion_info(baseline_run / "motion.safetensors")
-    assert (info.base, info.step, info.fps, info.placeholder_token) == (str(tiny_base), 4, 8.0, "sks")
+    info = read_motion_info(short_run / "motion.safetensors")
+    assert (info.base, info.step, info.fps, info.placeholder_token) == (str(tiny_base), 2, 8.0, "sks")
     assert info.groups == ["cross", "temporal", "temp_convs"] and "torch" in info.versions
     assert parse_config(info.config, "motion")[0].learning_rate == 1e-3
 
 
-def test_checkpoint_state_is_plain_json(baseline_run):
-    state = json.loads((baseline_run / "checkpoint-2" / "state.json").read_text())
+def test_checkpoint_state_is_plain_json(short_run):
+    state = json.loads((short_run / "checkpoint-2" / "state.json").read_text())
     assert state["step"] == 2 and state["num_processes"] == 1
     assert sorted(state["clips"])[0] == "exemplar/spin_1.mp4"

@@ -17,14 +17,15 @@ from training.run_folder import read_log
 from utils.tensor_files import tensor_bytes
 
 LORA = ("lora_rank=4", "lora_alpha=8", "lora_dropout=0.1")
-TWO_STEPS = ("max_train_steps=2", "checkpointing_steps=null")
+TWO_STEPS = ("max_train_steps=2", "checkpointing_steps=null")   # as many as `lora_run` has
 
 
 @pytest.fixture(scope="module")
 def lora_run(tmp_path_factory, save_small_config):
-    """A finished run of low-rank updates with samples of its last step, not to be changed."""
+    """A finished run of two steps of low-rank updates with samples of the last, not to be changed."""
     folder = tmp_path_factory.mktemp("lora")
-    config = save_small_config(folder, *LORA, "validation_steps=4", "validation_data.before_training=false")
+    config = save_small_config(folder, *LORA, "max_train_steps=2", "checkpointing_steps=1",
+                               "validation_steps=2", "validation_data.before_training=false")
     assert run_script_here("train_model", "--config", config) == 0
     return run_of(config)
 
@@ -60,23 +61,23 @@ def test_file_has_the_low_rank_updates_of_the_groups_and_all_have_moved(lora_run
 def test_stop_and_resume_equals_no_stop(lora_run, run_main, tmp_path):
     run = shutil.copytree(lora_run, tmp_path / "results" / lora_run.name)
     (run / "motion.safetensors").unlink()
-    shutil.rmtree(run / "checkpoint-4")
+    shutil.rmtree(run / "checkpoint-2")
     code, out, err = run_main("train_model", "--resume", run)
-    assert code == 0 and f"resuming {run} after step 2" in out, err
+    assert code == 0 and f"resuming {run} after step 1" in out, err
     assert_equal(lora_run, run)
 
 
 def test_checkpoint_holds_masters_in_float32_and_the_file_of_its_step(lora_run):
-    tensors = load_file(lora_run / "checkpoint-4" / "state.safetensors")
+    tensors = load_file(lora_run / "checkpoint-2" / "state.safetensors")
     assert {tensor.dtype for name, tensor in tensors.items() if name.startswith("weight/")} == {torch.float32}
-    assert_equal(lora_run, lora_run / "checkpoint-4")
+    assert_equal(lora_run, lora_run / "checkpoint-2")
 
 
 def test_samples_are_what_generation_renders(lora_run, run_main, tmp_path):
     code, _, err = run_main("generate_pretrained", "-m", lora_run, "-o", tmp_path, "-s", "64",
                             "-p", "a cat doing the V* spin", "--steps", "2", "--sampler", "dpm")
     assert code == 0, err
-    assert np.array_equal(frames(tmp_path), frames(lora_run / "samples" / "step_00004"))
+    assert np.array_equal(frames(tmp_path), frames(lora_run / "samples" / "step_00002"))
 
 
 def test_strength_zero_renders_the_base(lora_run, tiny_base, run_main, tmp_path):
@@ -88,7 +89,7 @@ def test_strength_zero_renders_the_base(lora_run, tiny_base, run_main, tmp_path)
 
 
 def test_neither_gradient_checkpointing_nor_samples_change_the_weights(lora_run, train):
-    assert_equal(lora_run / "checkpoint-2", train(*TWO_STEPS, "gradient_checkpointing=true"))
+    assert_equal(lora_run, train(*TWO_STEPS, "gradient_checkpointing=true"))
 
 
 def test_accumulation_is_the_batch_in_pieces(train):
@@ -100,8 +101,8 @@ def test_accumulation_is_the_batch_in_pieces(train):
 
 
 def test_bf16_keeps_masters_in_float32(train):
-    run = train("mixed_precision=bf16", "max_train_steps=2")
-    log, state = read_log(run), load_file(run / "checkpoint-2" / "state.safetensors")
+    run = train("mixed_precision=bf16", "max_train_steps=1", "checkpointing_steps=1")
+    log, state = read_log(run), load_file(run / "checkpoint-1" / "state.safetensors")
     assert all(entry["grad_norm"] > 0 for entry in log)
     masters = [tensor for name, tensor in state.items() if name.startswith("weight/")]
     assert {tensor.dtype for tensor in masters} == {torch.float32}
@@ -111,7 +112,7 @@ def test_bf16_keeps_masters_in_float32(train):
 @pytest.mark.parametrize("change", ["seed=65", "lora_dropout=0", "lora_alpha=null", "lora_rank=3"])
 def test_every_setting_matters(lora_run, train, change):
     with pytest.raises(AssertionError):
-        assert_equal(lora_run / "checkpoint-2", train(*TWO_STEPS, change))
+        assert_equal(lora_run, train(*TWO_STEPS, change))
 
 
 def test_dropout_of_temporal_convolutions_does_not_turn_off_that_of_low_rank_updates(train):

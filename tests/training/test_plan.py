@@ -166,7 +166,7 @@ def test_base_that_does_not_exist_is_said(config, tmp_path):
 def test_missing_part_of_the_base_is_named(config, own_base, part):
     (own_base / part).unlink()
     (problem,) = problems_of(replace(config, pretrained_model_path=str(own_base)))
-    assert problem == f"{own_base / part}: is missing. Copy the whole base again."
+    assert problem.startswith(f"{own_base / part}: is missing.")
 
 
 def test_base_that_is_not_text_to_video_is_said(config, own_base):
@@ -183,7 +183,7 @@ def test_base_that_is_not_text_to_video_is_said(config, own_base):
 def test_damaged_part_of_the_base_is_named(config, own_base, part, content):
     (own_base / part).write_bytes(content)
     (problem,) = problems_of(replace(config, pretrained_model_path=str(own_base)))
-    assert problem == f"{own_base / part}: is damaged. Copy the whole base again."
+    assert problem.startswith(f"{own_base / part}: is damaged.")
 
 
 @pytest.mark.parametrize("base", ["x" * 300, "x" * 5000, "a/b--c..d"])
@@ -468,7 +468,8 @@ def test_caption_that_the_text_encoder_does_not_see_whole_is_said(config, own_cl
     assert list(plan.unseen.values()) == ["a cat"]
     assert 'too long for the text encoder, not seen: "a cat"' in plan_report(plan)
     assert make_plan(config).unseen == {}
-    assert unseen_captions(tiny_base, ["é " * 37, "a" * 75]) == {}   # more bytes than tokens; exactly as many
+    # more bytes than tokens; exactly as many
+    assert unseen_captions(tiny_base, ["é " * 37, "a" * 75]) == {}
 
 
 def test_tokenizer_that_cannot_be_loaded_is_said(config, own_clips, own_base):

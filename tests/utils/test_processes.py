@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests import processes
 from tests.conftest import ROOT
 from training.config import Config
 from training.run_folder import checkpoints, read_log
@@ -23,14 +24,16 @@ pytestmark = pytest.mark.slow
 SUM_ROUNDING = 5e-5
 
 
-def launch(script: Path, *arguments: str | Path, launched_by: str = "ddp",
-           **environment: str) -> subprocess.CompletedProcess:
-    """Run a script in two processes, by the command that docs/performance.md gives."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file",
-               ROOT / "configs" / "accelerate" / f"{launched_by}.yaml", "--num_processes", "2",
-               "--main_process_port", "0", script, *arguments]
-    return subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=ROOT,
-                          env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
+@pytest.fixture
+def run_in_two(tmp_path):
+    """Return a function that runs a script in two processes, in the seconds that importing does not take, and
+    returns what they said."""
+    def run(script: str, *arguments: str | Path, launched_by: str = "ddp") -> str:
+        code, said = processes.run_in_two(script, list(arguments), tmp_path, launched_by)
+        assert code == 0, said
+        return said
+
+    return run
 
 
 @pytest.fixture(autouse=True)
@@ -55,10 +58,17 @@ def settings(tiny_base, clip_folders) -> list[str]:
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory, settings) -> tuple[Path, Path]:
-    """The run folder of two processes with one exemplar each, and the folder of what was noted of them."""
+    """The run folder of two processes with one exemplar each, and the folder of what was noted of them.
+
+    Started by the command that docs/performance.md gives.
+    """
     results, observed = tmp_path_factory.mktemp("two"), tmp_path_factory.mktemp("observed")
-    done = launch(ROOT / "tests" / "observed_training.py", "--config", os.devnull, *settings,
-                  f"output_dir={results}", OBSERVED=str(observed))
+    command = [sys.executable, "-m", "accelerate.commands.launch",
+               "--config_file", ROOT / "configs" / "accelerate" / "ddp.yaml", "--num_processes", "2",
+               "--main_process_port", "0", ROOT / "tests" / "observed_training.py",
+               "--config", os.devnull, *settings, f"output_dir={results}"]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=ROOT,
+                          env={**os.environ, "OMP_NUM_THREADS": "1", "OBSERVED": str(observed)})
     assert done.returncode == 0, done.stdout + done.stderr
     return next(results.glob("spin-*")), observed
 
@@ -107,10 +117,10 @@ def assert_equal_within_rounding(one: dict[str, torch.Tensor], two: dict[str, to
     assert max((one[name] - two[name]).abs().max() for name in one) < SUM_ROUNDING * largest
 
 
-def test_low_rank_updates_of_two_processes_are_those_of_one_with_the_whole_batch(settings, run_main, tmp_path):
+def test_low_rank_updates_are_those_of_one_process_with_the_whole_batch(settings, run_main, run_in_two,
+                                                                        tmp_path):
     settings = [*settings, "lora_rank=4", "checkpointing_steps=null"]
-    done = launch(ROOT / "train_model.py", "--config", os.devnull, *settings, f"output_dir={tmp_path / 'two'}")
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_in_two("train_model", "--config", os.devnull, *settings, f"output_dir={tmp_path / 'two'}")
     code, out, err = run_main("train_model", "--config", os.devnull, *settings, "train_batch_size=2",
                               f"output_dir={tmp_path / 'one'}")
     assert code == 0, out + err
@@ -119,22 +129,20 @@ def test_low_rank_updates_of_two_processes_are_those_of_one_with_the_whole_batch
 
 
 @pytest.mark.parametrize("launched_by", ["fsdp", "zero2"])
-def test_sharded_run_saves_the_weights_of_ddp_and_resumes(two_processes, settings, tmp_path, launched_by):
-    script = ROOT / "tests" / "sharded_training.py"
-    done = launch(script, "--config", os.devnull, *settings, f"output_dir={tmp_path}",
-                  launched_by=launched_by)
-    assert done.returncode == 0, done.stdout + done.stderr
-    # the second pass of a step finds those of the first, sent and spread
-    assert set(re.findall(r"gradients: (\d+)\n", done.stdout)) == {"0", "266"}
+def test_sharded_run_saves_the_weights_of_ddp_and_resumes(two_processes, settings, run_in_two, tmp_path,
+                                                             launched_by):
+    script = "tests.sharded_training"
+    said = run_in_two(script, "--config", os.devnull, *settings, f"output_dir={tmp_path}",
+                      launched_by=launched_by)
+    # the second pass of a step finds the gradients of the first, sent and spread
+    assert set(re.findall(r"gradients: (\d+)\n", said)) == {"0", "266"}
     run = next(tmp_path.glob("spin-*"))
     for name in ("motion.safetensors", "checkpoint-1/state.safetensors", "checkpoint-2/motion.safetensors"):
         assert_equal_within_rounding(*(load_file(folder / name) for folder in (two_processes[0], run)))
     whole = load_file(run / "motion.safetensors")
     (run / "motion.safetensors").unlink()
     shutil.rmtree(run / "checkpoint-2")
-    done = launch(script, "--resume", run, launched_by=launched_by)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"resuming {run} after step 1" in done.stdout
+    assert f"resuming {run} after step 1" in run_in_two(script, "--resume", run, launched_by=launched_by)
     resumed = load_file(run / "motion.safetensors")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
@@ -171,11 +179,10 @@ def test_one_of_several_processes_ends_whatever_its_threads_do():
     assert (done.returncode, done.stdout) == (0, "learned")
 
 
-def test_sharded_launch_without_gpus_says_that_nothing_is_sharded(settings, tmp_path):
-    done = launch(ROOT / "train_model.py", "--config", os.devnull, *settings, "max_train_steps=1",
-                  f"output_dir={tmp_path}", launched_by="fsdp")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "FSDP needs GPUs, and there are none: every process holds the whole network." in done.stdout
+def test_sharded_launch_without_gpus_says_that_nothing_is_sharded(settings, run_in_two, tmp_path):
+    said = run_in_two("train_model", "--config", os.devnull, *settings, "max_train_steps=1",
+                      f"output_dir={tmp_path}", launched_by="fsdp")
+    assert "FSDP needs GPUs" in said and "every process holds the whole network" in said
 
 
 def test_resuming_with_another_number_of_processes_is_refused(two_processes, settings, run_main, tmp_path):
@@ -185,22 +192,20 @@ def test_resuming_with_another_number_of_processes_is_refused(two_processes, set
     assert code == 2 and "was trained by 2 processes, not 1. Resume with as many" in err
 
 
-def test_resuming_with_as_many_processes_changes_nothing(two_processes, tmp_path):
+def test_resuming_with_as_many_processes_changes_nothing(two_processes, run_in_two, tmp_path):
     run = shutil.copytree(two_processes[0], tmp_path / two_processes[0].name)
     (run / "motion.safetensors").unlink()
     shutil.rmtree(run / "checkpoint-2")
-    done = launch(ROOT / "train_model.py", "--resume", run)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"resuming {run} after step 1" in done.stdout
+    assert f"resuming {run} after step 1" in run_in_two("train_model", "--resume", run)
     whole, resumed = (load_file(folder / "motion.safetensors") for folder in (two_processes[0], run))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_prompts_are_shared_out_and_videos_are_those_of_one_process(tiny_base, run_main, tmp_path):
+def test_prompts_are_shared_out_and_videos_are_those_of_one_process(tiny_base, run_main, run_in_two,
+                                                                     tmp_path):
     prompts = "a cat|a dog|a man"
     common = ["-m", tiny_base, "-p", prompts, "-r", "64", "-d", "3", "--steps", "2"]
-    done = launch(ROOT / "generate_pretrained.py", *common, "-o", tmp_path / "two")
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_in_two("generate_pretrained", *common, "-o", tmp_path / "two")
     code, _, err = run_main("generate_pretrained", *common, "-o", tmp_path / "one")
     assert code == 0, err
     one, two = (sorted((tmp_path / name).glob("*.mp4")) for name in ("one", "two"))

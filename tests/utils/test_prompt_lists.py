@@ -218,7 +218,8 @@ def lines_of(path) -> list[tuple[int | None, str]]:
 @pytest.mark.parametrize("path", BUNDLED, ids=lambda path: path.stem)
 def test_bundled_list_has_seeds_and_names_the_motion(path):
     lines = lines_of(path)
-    assert examine_prompts(str(path))[0] == [Prompt(*line) for line in lines]   # which also finds no repetition
+    # which also finds no repetition
+    assert examine_prompts(str(path))[0] == [Prompt(*line) for line in lines]
     names_motion = {MOTION_TOKEN in text for _, text in lines}
     # the list of the demo ends with everyday prompts
     expected = {"everyday": {False}, "puppet_dance": {True, False}}.get(path.stem, {True})
