@@ -92,7 +92,8 @@ def without_channels(vae: AutoencoderKL, kept: Tensor) -> AutoencoderKL:
     state["encoder.conv_out.bias"] = (to_moments @ state["encoder.conv_out.bias"]
                                       + state["quant_conv.bias"][moments])
 
-    from_latents, bias = state["post_quant_conv.weight"][:, kept, 0, 0], state["post_quant_conv.bias"]   # (c k)
+    from_latents = state["post_quant_conv.weight"][:, kept, 0, 0]                                # (c k)
+    bias = state["post_quant_conv.bias"]
     center = torch.linalg.lstsq(from_latents, bias).solution                                     # (k)
     state["decoder.conv_in.bias"] = state["decoder.conv_in.bias"] + einsum(
         state["decoder.conv_in.weight"], bias - from_latents @ center, "o i h w, i -> o")

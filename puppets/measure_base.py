@@ -197,7 +197,8 @@ def report(questions: list[Question], seen: dict[str, np.ndarray], probabilities
     print(f"\nprobability of the motion asked for, in %: {percent(asdict(graded))}")
     write_json(args.out / "scores.json", {
         "settings": vars(args) | {"out": str(args.out)},
-        "right": estimates, "motion_probability": asdict(graded), "motions": MOTIONS, "confusion": counts.tolist(),
+        "right": estimates, "motion_probability": asdict(graded), "motions": MOTIONS,
+        "confusion": counts.tolist(),
         "videos": [{"prompt": question.text, "seed": question.seed, "group": question.group,
                     **{name: bool(values[i]) for name, values in right.items()},
                     "seen_motion": MOTIONS[seen["motion"][i]],

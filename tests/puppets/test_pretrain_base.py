@@ -87,8 +87,8 @@ def test_a_base_can_begin_with_an_earlier_one(script, pieces, monkeypatch, tmp_p
     before, after = (DiffusionPipeline.from_pretrained(folder) for folder in (earlier, tmp_path / "base"))
     weights = [pipeline.text_encoder.state_dict() for pipeline in (before, after)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    moved = [(a - b).abs().max() for a, b in zip(before.unet.parameters(), after.unet.parameters(), strict=True)]
-    assert 0 < max(moved) < 0.1   # trained on, not trained anew
+    unets = (before.unet.parameters(), after.unet.parameters())
+    assert 0 < max((a - b).abs().max() for a, b in zip(*unets, strict=True)) < 0.1   # trained on, not trained anew
     assert f"`{earlier}`" in (tmp_path / "base" / "README.md").read_text()
 
 

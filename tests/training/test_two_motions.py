@@ -101,4 +101,5 @@ def test_clips_are_the_same_by_content_and_counted():
     assert changed_clips({"exemplar/a/1.mp4": one, "exemplar/b/1.mp4": one}, {"exemplar/1.mp4": one}) != []
     assert changed_clips({"exemplar/1.mp4": one}, {"regularization/1.mp4": one}) == [
         "exemplar/1.mp4", "regularization/1.mp4"]
-    assert changed_clips({"exemplar/1.mp4": one}, {"exemplar/2.mp4": one}) == ["exemplar/1.mp4", "exemplar/2.mp4"]
+    assert changed_clips({"exemplar/1.mp4": one}, {"exemplar/2.mp4": one}) == ["exemplar/1.mp4",
+                                                                               "exemplar/2.mp4"]
