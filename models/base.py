@@ -39,7 +39,7 @@ from models.base_parts import (
 from models.fast import use_fast_forms
 from models.lora import merge_loras
 from models.same_base import fingerprint, unet_fingerprint
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.files import copy_whole, digest_of, file_digest, replacing
 from utils.tensor_files import DTYPE_NAMES
 
@@ -87,7 +87,7 @@ def load_base(name: str, fast_forms: bool = True, adapter: str | None = None) ->
     try:
         pipeline = _load_pipeline(kind, folder, adapter_folder)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise UserError(f"{folder}: cannot be loaded as a base ({str(error).splitlines()[0]}).") from error
+        raise UserError(f"{folder}: cannot be loaded as a base ({first_line(error)}).") from error
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         part.requires_grad_(False).eval()
     if fast_forms:
@@ -214,5 +214,5 @@ def enough_memory(advice: str) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"The device has too little memory ({reason}) {advice}") from error

@@ -1,10 +1,12 @@
 """Loading a base and encoding with it, beyond what training and generation show."""
 
 import numpy as np
+import pytest
 import torch
 
-from models.base import encode_frames, load_base
+from models.base import encode_frames, enough_memory, load_base
 from tests.conftest import draw_frames
+from utils.errors import UserError
 
 
 def test_encoded_frames_are_contiguous_however_the_autoencoder_computes(tiny_base):
@@ -13,3 +15,11 @@ def test_encoded_frames_are_contiguous_however_the_autoencoder_computes(tiny_bas
     frames = np.stack([draw_frames(1, 64, 48, seed)[0] for seed in range(3)])            # (f h w c)
     for moment in encode_frames(vae, frames).values():
         assert moment.shape == (3, 4, 6, 8) and moment.is_contiguous()
+
+
+@pytest.mark.parametrize(("said", "reason"), [("no room\nfor more", "no room"), ("", "OutOfMemoryError")])
+def test_too_little_memory_is_one_line_whatever_torch_says(said, reason):
+    with pytest.raises(UserError) as refused, enough_memory("Lower --batch-size."):
+        raise torch.OutOfMemoryError(said)
+    assert refused.value.problems == (
+        f"The device has too little memory ({reason}) Lower --batch-size.",)
