@@ -44,19 +44,24 @@ class FirstNetworks:
     def autoencoder(self) -> AutoencoderKL:
         if not self.folder:
             return networks.build_autoencoder()
-        return without_channels(AutoencoderKL.from_pretrained(self.folder / "vae", torch_dtype=torch.float32),
-                                self.kept)
+        return without_channels(self._earlier_autoencoder(), self.kept)
+
+    def _earlier_autoencoder(self) -> AutoencoderKL:
+        return AutoencoderKL.from_pretrained(self.folder / "vae", use_safetensors=True,
+                                             torch_dtype=torch.float32)
 
     def text_encoder(self) -> CLIPTextModel | None:
         """Return the trained text encoder of the earlier base, or None."""
         if self.folder:
-            return CLIPTextModel.from_pretrained(self.folder / "text_encoder", dtype=torch.float32)
+            return CLIPTextModel.from_pretrained(self.folder / "text_encoder", use_safetensors=True,
+                                                 dtype=torch.float32)
         return None
 
     def unet(self) -> UNet3DConditionModel:
         if not self.folder:
             return networks.build_unet()
-        unet = UNet3DConditionModel.from_pretrained(self.folder / "unet", torch_dtype=torch.float32)
+        unet = UNet3DConditionModel.from_pretrained(self.folder / "unet", use_safetensors=True,
+                                                    torch_dtype=torch.float32)
         unet.conv_in = sliced(unet.conv_in, inputs=self.kept)
         unet.conv_out = sliced(unet.conv_out, outputs=self.kept)
         unet.register_to_config(in_channels=len(self.kept), out_channels=len(self.kept))
@@ -65,7 +70,7 @@ class FirstNetworks:
     @cached_property
     def kept(self) -> Tensor:
         """The latent channels of the earlier base that stay, in order."""
-        vae = AutoencoderKL.from_pretrained(self.folder / "vae", torch_dtype=torch.float32)
+        vae = self._earlier_autoencoder()
         frames = theatre.draw_clips(NUM_CLIPS, SEEDS["everyday"] + 2, num_frames=4, fps=2.9).frames
         pixels = networks.to_vae_pixels(rearrange(frames, "n f h w c -> (n f) h w c"))
         shares = networks.noise_shares(*networks.encode_pixels(vae, pixels))

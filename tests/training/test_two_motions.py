@@ -28,7 +28,7 @@ def folders(tmp_path_factory) -> tuple[Path, Path]:
 def config(folders, tmp_path_factory, save_small_config) -> Path:
     return save_small_config(
         tmp_path_factory.mktemp("config"), f"train_data.path=[{folders[0]},{folders[1]}]",
-        "max_train_steps=1", "train_data.class_path=null", "validation_steps=1",
+        "max_train_steps=2", "train_data.class_path=null", "validation_steps=2",
         "validation_data.before_training=false",
         "validation_data.prompt=a dog doing the V2* jump after the V* dance")
 
@@ -69,7 +69,7 @@ def test_caption_of_a_motion_without_a_word_is_an_error(config, folders, run_mai
 
 def test_both_motions_are_learned_and_asked_for(run, run_main, tmp_path):
     assert read_motion_info(run / "motion.safetensors").placeholder_token == "sks,zwx"
-    sample = run / "samples" / "step_00001" / "a_dog_doing_the_zwx_jump_after_the_sks_dance_seed64.mp4"
+    sample = run / "samples" / "step_00002" / "a_dog_doing_the_zwx_jump_after_the_sks_dance_seed64.mp4"
     assert read_metadata(sample)["placeholder_token"] == "sks,zwx"
     code, _, err = run_main("generate_pretrained", "-m", run, "-o", tmp_path, "--steps", "1",
                             "-p", "a man doing the V2* jump")
