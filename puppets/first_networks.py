@@ -31,11 +31,14 @@ class FirstNetworks:
     """Builds the networks in the state in which training begins, anew at each call.
 
     `folder` is a diffusers folder, such as models/puppet-theatre, or None for untrained networks.
-    Raises UserError if the words of the base in `folder` are not the words of the puppet theatre.
+    Raises UserError if `folder` holds no base, or one whose words are not the words of the puppet theatre.
     """
 
     def __init__(self, folder: Path | None):
         self.folder = folder
+        if folder and not (folder / "model_index.json").is_file():
+            raise UserError(f"{folder}: is not a diffusers folder. Name one with --begin-with, or leave it "
+                            f"out.")
         if folder and (CLIPTokenizer.from_pretrained(folder / "tokenizer").get_vocab()
                        != build_tokenizer(base_words()).get_vocab()):
             raise UserError(f"{folder}: its tokenizer has other words than the puppet theatre. Leave out "

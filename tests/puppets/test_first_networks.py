@@ -74,6 +74,9 @@ def test_text_encoder_stays_as_it_is(first):
 
 
 def test_base_of_another_world_is_refused(tmp_path):
+    with pytest.raises(UserError, match="is not a diffusers folder"):
+        FirstNetworks(tmp_path)
+    (tmp_path / "model_index.json").write_text("{}")
     (tmp_path / "tokenizer").mkdir()
     words = ["a", "rabbit"]
     save_tokenizer(build_tokenizer(words), words, tmp_path / "tokenizer")
