@@ -34,15 +34,17 @@ def noise_schedule(folder: Path, adapter: Path | None = None) -> dict[str, Any]:
 
 
 def schedule_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Return the values that differ, for people; nothing if all are the same or if `before` is empty, as
-    files of earlier versions have it."""
+    """Return the values that differ, for people; an empty text if none does.
+
+    `before` is empty in files of earlier versions. Then no value counts as different.
+    """
     return ", ".join(f"{key} was {_shown(before[key])}, is {_shown(now[key])}"
                      for key in now if key in before and before[key] != now[key])
 
 
 def check_same_base(motions: Sequence[tuple[Path, MotionInfo]], folder: Path, adapter: Path | None) -> None:
-    """Raise UserError if one of the files of motion weights was trained on another base than the one in
-    `folder`, as far as its files tell."""
+    """Raise UserError if motion weights were trained on another base than the base in `folder`, as far as the
+    files of the base tell. `motions`: the files of motion weights with their descriptions."""
     for path, info in motions[:1]:   # motions that are combined have the same base
         if has_other_unet(info.base_fingerprint, folder, adapter):
             raise other_weights(path, info)
@@ -54,10 +56,10 @@ def check_same_base(motions: Sequence[tuple[Path, MotionInfo]], folder: Path, ad
 
 
 def has_other_unet(recorded: str, folder: Path, adapter: Path | None) -> bool:
-    """Say whether the files of a base surely hold another UNet than that with the fingerprint `recorded`.
+    """Say whether the files of a base surely hold another UNet than the one with the fingerprint `recorded`.
 
-    Two things only loading can tell, so the answer is then no: a UNet that is assembled from two folders, and
-    files whose names diffusers would change.
+    The answer is no where only loading can tell: a UNet with a motion adapter is assembled from two folders,
+    and diffusers may rename tensors of old files.
     """
     if adapter:
         return False

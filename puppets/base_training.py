@@ -116,7 +116,8 @@ def load_autoencoder(work_dir: Path, device: torch.device,
 def train_text(accelerator: Accelerator, args: argparse.Namespace, clock: Clock, clips: ClipStream,
                first: FirstNetworks, tokenizer) -> CLIPTextModel:
     """Teach the text encoder to sum up a caption: its labels, read from every token from the end mark on.
-    That of an earlier base has learned it, and is returned as it is.
+
+    The text encoder of an earlier base is returned as it is.
 
     It stands in for CLIP's contrastive training. Most keys of the UNet's cross-attention are such padding
     tokens, so the UNet finds character, number, motion and place in them from its first step.

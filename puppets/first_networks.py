@@ -1,8 +1,7 @@
 """The networks that a base begins with: untrained ones, or those of an earlier base.
 
-An earlier base may have latent channels that are mostly noise. The UNet cannot predict noise, so such
-channels dominate its loss. They are dropped here, from the autoencoder and from the UNet. All other weights
-stay as they are.
+An earlier base may have noisy latent channels. The UNet cannot predict noise, so noisy channels dominate its
+loss. They are dropped here, from the autoencoder and from the UNet. All other weights stay as they are.
 
 Shapes: n frames, c channels, k channels that stay, h w pixels or latent cells, o i of a weight: out, in.
 """
@@ -23,8 +22,8 @@ from puppets.clip_stream import SEEDS
 from puppets.tokenizer import build_tokenizer
 from utils.errors import UserError
 
-NOISY = 0.1   # channels with a larger share of noise are dropped
-NUM_CLIPS = 32   # on which the noise is measured
+NOISY = 0.1      # a channel is dropped if a larger share of its deviation is noise
+NUM_CLIPS = 32   # for measuring the noise
 
 
 class FirstNetworks:
@@ -78,8 +77,7 @@ class FirstNetworks:
         pixels = networks.to_vae_pixels(rearrange(frames, "n f h w c -> (n f) h w c"))
         shares = networks.noise_shares(*networks.encode_pixels(vae, pixels))
         if shares.min() > NOISY:
-            raise UserError(f"{self.folder}: all channels of its latents are mostly noise. Leave out "
-                            f"--begin-with.")
+            raise UserError(f"{self.folder}: all channels of its latents are noisy. Leave out --begin-with.")
         return (shares <= NOISY).nonzero()[:, 0]
 
 
@@ -87,9 +85,9 @@ class FirstNetworks:
 def without_channels(vae: AutoencoderKL, kept: Tensor) -> AutoencoderKL:
     """Return an autoencoder with the latent channels `kept` (k) of `vae`, which is not changed.
 
-    The 1x1 convolutions beside the latents are merged into the 3x3 convolutions beside them, so that those
-    can have fewer channels. The decoder computes the same as `vae` with zeros in the other channels, except
-    in the cells at the border: padding adds no bias there.
+    Each of the two 1x1 convolutions, quant_conv and post_quant_conv, is merged into the 3x3 convolution next
+    to it. The 3x3 convolutions can then have fewer channels. The decoder computes the same as `vae` with
+    zeros in the dropped channels. Only cells at the border may differ: padding has no bias.
     """
     smaller = AutoencoderKL.from_config({**vae.config, "latent_channels": len(kept)})
     state, moments = vae.state_dict(), torch.cat([kept, kept + vae.config.latent_channels])

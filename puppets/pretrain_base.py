@@ -55,8 +55,8 @@ def parse_args() -> argparse.Namespace:
     add("--minutes", type=float, required=True, help="for this piece, from the start of the command")
     add("--total-minutes", type=float, help="for all pieces together (default: --minutes, one piece)")
     add("--begin-with", type=Path, metavar="FOLDER",
-        help="train on from an earlier base, without its latent channels that are mostly noise, and with its "
-             "text encoder as it is (default: from nothing)")
+        help="train on from an earlier base, without its noisy latent channels. Its text encoder stays as it "
+             "is (default: from nothing)")
     add("--export-dir", type=Path, help="the diffusers folder to write (default: WORK/base)")
     add("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes that draw clips")
     add("--batch-size", type=int, help="clips a step of the UNet (default: 256 on a GPU, 32 on a CPU)")
@@ -119,9 +119,9 @@ def export(args: argparse.Namespace, first: FirstNetworks, vae: AutoencoderKL, n
            text_encoder: CLIPTextModel) -> None:
     """Write the averaged weights as a diffusers folder in half precision, with a model card."""
     tokenizer, unet = build_tokenizer(base_words()), first.unet()
-    training_run.load_average(args.work_dir / "video.pt", unet)
-    stages = {path.stem: training_run.load_saved(path)
-              for path in (args.work_dir / f"{stage}.pt" for stage in STAGE_ENDS) if path.exists()}
+    stages = {path.stem: training_run.load_saved(path)   # without the text encoder of an earlier base
+              for path in (args.work_dir / "autoencoder.pt", args.work_dir / "text.pt") if path.exists()}
+    stages["video"] = training_run.load_average(args.work_dir / "video.pt", unet)
     unseen = rearrange(theatre.draw_clips(PSNR_CLIPS, PSNR_SEED).frames, "n f h w c -> (n f) h w c")
     measured = {
         f"autoencoder, PSNR on {PSNR_CLIPS} clips of seed {PSNR_SEED}":

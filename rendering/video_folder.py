@@ -106,7 +106,7 @@ def index_folder(folder: Path, captions: Mapping[str, str], replaced: Sequence[s
 
 
 def _differences(there: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Return, for people, what differs in how two videos were made; nothing if nothing does."""
+    """Return, for people, the differences in how two videos were made."""
     if not there:
         return ["not by this program"]
     there = UNSAID | there

@@ -104,7 +104,7 @@ def parse_args() -> argparse.Namespace:
 
 def machine() -> dict[str, Any]:
     cpuinfo = Path("/proc/cpuinfo")   # of Linux, where platform.processor() is empty
-    names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in cpuinfo.read_text(encoding="utf-8").splitlines()
              if line.startswith("model name")] if cpuinfo.exists() else []
     return {"gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "cpu": names[0] if names else platform.machine(), "threads": torch.get_num_threads(),

@@ -261,7 +261,11 @@ def is_due(step: int, steps: int | list[int] | None) -> bool:
 
 def num_due(steps: int | list[int] | None, max_train_steps: int) -> int:
     """Return how many of the steps 1..max_train_steps are due."""
-    return sum(is_due(step, steps) for step in range(1, max_train_steps + 1))
+    if not steps:
+        return 0
+    if isinstance(steps, int):
+        return max_train_steps // steps
+    return sum(0 < step <= max_train_steps for step in set(steps))
 
 
 def _all_keys(section: type = Config, prefix: str = "") -> Iterator[Key]:

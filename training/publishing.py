@@ -26,8 +26,8 @@ SCORES_NAME = "scores.json"   # evaluation/summary.py has its schema
 def publish(motion: Path, name: str) -> None:
     """Upload the file `motion` with its card to `name` (USER/NAME) on the hub.
 
-    If the hub does not take it or Ctrl-C ends it, the command that uploads it later is said: by a UserError,
-    or on stderr.
+    If the hub refuses the upload, a UserError says the command that uploads later. If Ctrl-C ends the upload,
+    the same command is printed on stderr.
     """
     named = motion.parent if motion.name == MOTION_NAME else motion
     later = (f"The result is whole: {motion}. Upload it later with: "
@@ -66,7 +66,7 @@ def upload_motion(motion: Path, name: str) -> str:
 
 
 def is_result(motion: Path, info: MotionInfo, config: Config) -> bool:
-    """Say whether a file is what its run trained, and not a LoRA that was made of that."""
+    """Say whether a file is the result of its run, and not a LoRA that was exported from the result."""
     return motion.name == MOTION_NAME and config.lora_rank == (info.lora.rank if info.lora else 0)
 
 

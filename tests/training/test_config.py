@@ -7,7 +7,7 @@ import typing
 import pytest
 
 from tests.conftest import ROOT
-from training.config import KEYS, Config, TrainData, ValidationData, is_due
+from training.config import KEYS, Config, TrainData, ValidationData, is_due, num_due
 from training.config_loading import (
     config_yaml,
     examine_config,
@@ -461,3 +461,12 @@ def test_words_of_several_motions_are_a_list_or_typed(given):
 def test_two_motions_of_one_word_are_refused():
     assert problems_of("placeholder_token: [sks, sks]") == [
         "c.yaml: placeholder_token is 'sks,sks'. Two motions need two words."]
+
+
+@pytest.mark.parametrize("steps", [None, 0, 1, 3, 10, 11, [], [10], [2, 2, 5, 11, -1]])
+def test_counted_steps_are_those_that_are_due(steps):
+    assert num_due(steps, 10) == sum(is_due(step, steps) for step in range(1, 11))
+
+
+def test_steps_of_an_endless_run_are_counted_at_once():
+    assert num_due(500, 10**15) == 2 * 10**12
