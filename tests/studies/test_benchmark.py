@@ -3,6 +3,7 @@
 import functools
 import json
 import multiprocessing
+import runpy
 import sys
 import time
 from concurrent.futures.process import BrokenProcessPool
@@ -355,3 +356,10 @@ def test_one_command_measures_and_writes_both_reports(workers_that_need_not_impo
     assert set(steps["taken"]) == set(steps["phases"]) == {"plain", "all on"} and steps["failed"] == {}
     report = (tmp_path / "benchmark.md").read_text()
     assert report == benchmark_report(results) == capsys.readouterr().out[:-1]
+
+
+def test_module_is_a_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--cases", "nothing"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("studies.benchmark", run_name="__main__")
+    assert ended.value.code == 2 and "nothing" in capsys.readouterr().err
