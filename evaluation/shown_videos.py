@@ -20,7 +20,7 @@ from utils.captions import captions_of, read_caption_index
 from utils.containers import CLIPS_OF_A_FOLDER, is_clip
 from utils.errors import UserError, attempt
 from utils.prompts import tokens_in
-from utils.video import VideoInfo, probe, read_metadata, sampled_frames
+from utils.video import VideoInfo, probe, sampled_frames, video_metadata
 
 STEP_FOLDER = re.compile(r"(?:.*/)?step_0*(\d+)/[^/]*")
 MAX_FRAMES = 4096   # of one video; rendered videos have some dozens
@@ -72,7 +72,7 @@ def find_videos(folder: Path, motion: MotionName, role: str = "--videos") -> lis
     paths = [folder / video["file"] for video in listed]
     facts = _checked(paths)
     with ThreadPoolExecutor() as pool:   # each call starts a process and waits for it
-        records = list(pool.map(read_metadata, paths))
+        records = list(pool.map(video_metadata, paths))
     patterns, videos = motion.patterns(identifiers_of(folder, records)), []
     for path, video, record in zip(paths, listed, records):
         step, group = STEP_FOLDER.fullmatch(video["file"]), group_label(Path(video["file"]).parent.as_posix())

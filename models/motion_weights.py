@@ -173,8 +173,8 @@ def other_weights(path: Path, info: MotionInfo) -> UserError:
                      f"was trained on.")
 
 
-def movement(unet_files: list[Path], tensors: Mapping[str, Tensor], selected: Mapping[str, list[str]],
-             lora: Lora | None = None) -> dict[str, float]:
+def relative_change(unet_files: list[Path], tensors: Mapping[str, Tensor],
+                    selected: Mapping[str, list[str]], lora: Lora | None = None) -> dict[str, float]:
     """Return for each group how far training has moved it: norm of the change / norm in the base.
 
     `tensors`: the trained weights, or the matrices of `lora`. The base's tensors are read from the files

@@ -12,7 +12,7 @@ from preparation.footage import Cut, write_cuts
 from preparation.review import DROPPED_AT
 from preparation.windows import Wanted, Window
 from utils.files import digest_of
-from utils.video import read_frames, read_metadata
+from utils.video import read_frames, video_metadata
 
 CUTS_AT_ONCE = 4   # encoders in one pass over a file, each with frames of its own in memory
 
@@ -38,7 +38,7 @@ def cut_missing(chosen: Sequence[Window], cuts: Sequence[Cut], say: Callable[[st
     missing = defaultdict(list)
     for window, cut in zip(chosen, cuts, strict=True):
         dropped = cut.path.parent / DROPPED_AT / cut.path.name
-        if not any(path.exists() and read_metadata(path) == cut.recipe for path in (cut.path, dropped)):
+        if not any(path.exists() and video_metadata(path) == cut.recipe for path in (cut.path, dropped)):
             missing[window.analysis.path].append((window, cut))
     for path, parts in missing.items():
         parts.sort(key=lambda part: part[1].frames)
@@ -68,7 +68,7 @@ def remove_outdated(folder: Path, stay: set[str]) -> None:
     """Remove clips that an earlier run cut and that are not among `stay`; other files are left alone."""
     for place in (folder, folder / DROPPED_AT):
         for path in place.glob("*.mp4"):
-            if path.name not in stay and {"source", "box"} <= set(read_metadata(path)):
+            if path.name not in stay and {"source", "box"} <= set(video_metadata(path)):
                 path.unlink()
 
 

@@ -19,7 +19,7 @@ from utils.captions import add_captions
 from utils.errors import UserError
 from utils.files import remove_stale
 from utils.prompts import Prompt, file_names
-from utils.video import read_metadata, write_video
+from utils.video import video_metadata, write_video
 
 # Not compared between a file and what would be made now. The paths of base, adapter and motion may change:
 # their fingerprints are compared instead. The prompt has V* replaced by the placeholder already.
@@ -46,7 +46,7 @@ def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Re
     named = dict(list(file_names(prompts, folder).items())[share[0] :: share[1]])
     facts = {name: {"prompt": prompt.text, "seed": prompt.seed, **asdict(how), "fps": fps, **made_with}
              for name, prompt in named.items()}
-    differences = {name: _differences(read_metadata(folder / name), facts[name])
+    differences = {name: _differences(video_metadata(folder / name), facts[name])
                    for name in named if (folder / name).exists()}
     replaced = [name for name, found in differences.items() if found]
     kept = differences.keys() - replaced

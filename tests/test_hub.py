@@ -23,7 +23,7 @@ from tests.hub_server import TOKEN, Hub
 from tests.rendering.test_several_motions import merged, write_lora
 from training.config_loading import load_config
 from training.model_card import model_card
-from utils.video import read_metadata
+from utils.video import video_metadata
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_motion_on_the_hub_renders_as_the_one_here(pushed, script, hub, tmp_path
     code, _, err = script("generate_pretrained", "-m", "jo/spin:0.5", *arguments, tmp_path)
     assert code == 0, err
     assert {call.split("/resolve/main/")[1] for call in hub.calls[before:]} == {"motion.safetensors"}
-    made = read_metadata(tmp_path / "a_cat_seed0.mp4")
+    made = video_metadata(tmp_path / "a_cat_seed0.mp4")
     assert (made["motion"], made["strength"]) == ("jo/spin", 0.5)
     code, out, _ = script("generate_pretrained", "-m", f"{pushed}:0.5", *arguments, tmp_path)
     assert code == 0 and "1 of 1 videos are there already" in out
@@ -217,7 +217,7 @@ def test_motion_here_goes_before_a_name_on_the_hub(finished_run, run_main, tmp_p
     code, _, err = run_main("generate_pretrained", "-m", "jo/spin", "-o", "out", "-p", "a cat",
                             "--steps", "1")
     assert code == 0, err
-    assert read_metadata(tmp_path / "out" / "a_cat_seed0.mp4")["motion"] == "jo/spin/motion.safetensors"
+    assert video_metadata(tmp_path / "out" / "a_cat_seed0.mp4")["motion"] == "jo/spin/motion.safetensors"
 
 
 def test_ctrl_c_during_an_upload_says_the_command_that_uploads_later(hub, script, finished_run, monkeypatch):

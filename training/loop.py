@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from models.base_parts import unet_files
-from models.motion_weights import MotionInfo, library_versions, movement, save_motion
+from models.motion_weights import MotionInfo, library_versions, relative_change, save_motion
 from models.same_base import noise_schedule
 from training.checkpoint import load_newest, run_state, save_checkpoint
 from training.config import is_due
@@ -72,8 +72,8 @@ def train(plan: Plan, accelerator, run: Path) -> Path:
                 stop_if_asked(training, step + 1, stop)
         trained = all_whole(training.trained, accelerator.is_main_process)
         if accelerator.is_main_process:
-            moved = movement(unet_files(plan.base_folder, plan.adapter_folder), trained, plan.selected,
-                             plan.lora)
+            moved = relative_change(unet_files(plan.base_folder, plan.adapter_folder), trained,
+                                    plan.selected, plan.lora)
             accelerator.print("\n".join(["moved from the base, relative to its norm", *(
                 f"  {group:<16} {distance:.3%}" for group, distance in moved.items())]))
             # written last: a run is finished when it has its motion weights

@@ -193,7 +193,7 @@ def colour_options(height: int) -> list[str]:
                    f"setparams=colorspace={name}:color_primaries={name}:color_trc={name}:range=tv"]
 
 
-def read_metadata(path: Path) -> dict:
+def video_metadata(path: Path) -> dict:
     """Return what `write_video` stored in the file's comment field; empty if it did not write the file."""
     try:
         return metadata_in(ask(Path(path), "comment")["comment"])

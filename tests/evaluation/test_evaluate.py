@@ -277,11 +277,11 @@ def test_placeholder_of_the_records_is_left_out_of_the_text(evaluate, tmp_path):
 
 
 def test_generation_records_the_placeholder(tiny_base, run_main, tmp_path):
-    from utils.video import read_metadata
+    from utils.video import video_metadata
 
     run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path, "-p", "a V* cat", "--steps", "1",
              "-r", "64", "-d", "2")
-    assert read_metadata(next(tmp_path.glob("*.mp4")))["placeholder_token"] == "sks"
+    assert video_metadata(next(tmp_path.glob("*.mp4")))["placeholder_token"] == "sks"
 
 
 def test_frozen_videos_are_counted(evaluate, tmp_path):

@@ -27,7 +27,7 @@ from models.lora_files import (
 )
 from models.motion_weights import (
     apply_motion,
-    movement,
+    relative_change,
 )
 from models.recompute import recompute_activations
 from models.tunable import select_tunable, union
@@ -208,7 +208,7 @@ def test_movement_is_the_norm_of_the_change_of_the_weights(base, lora_file):
     apply_motion(base.unet, base.fingerprint, lora_file[0])
     matrices = {name: tensor for name, tensor in base.unet.named_parameters() if ".lora_" in name}
     assert len(squared_changes(matrices, 2.0)) == len(lora_weights(base_shapes(base.unet), union(selected)))
-    found = movement(unet_files(base.folder), matrices, selected, ALPHA_TWICE)
+    found = relative_change(unet_files(base.folder), matrices, selected, ALPHA_TWICE)
     merge_loras(base.unet)
     after = base.unet.state_dict()
     for group, names in selected.items():

@@ -13,8 +13,8 @@ from models.base_parts import unet_files
 from models.motion_weights import (
     MotionInfo,
     apply_motion,
-    movement,
     read_motion_info,
+    relative_change,
     save_motion,
 )
 from models.tunable import select_tunable, union
@@ -219,4 +219,5 @@ def test_motion_is_found_by_file_run_and_checkpoint(tmp_path):
 def test_movement_is_the_relative_norm_of_the_change(base):
     names = union(select_tunable(dict(base.unet.named_parameters()), ["cross"]))
     doubled = {name: 2 * parameter for name, parameter in base.unet.named_parameters() if name in names}
-    assert movement(unet_files(base.folder), doubled, {"cross": names}) == {"cross": pytest.approx(1.0)}
+    changes = relative_change(unet_files(base.folder), doubled, {"cross": names})
+    assert changes == {"cross": pytest.approx(1.0)}

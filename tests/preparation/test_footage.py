@@ -9,7 +9,7 @@ import pytest
 from preparation.footage import Cut, find_footage, small_frames, write_cuts
 from tests.preparation.films import film, scene
 from utils.errors import UserError
-from utils.video import probe, read_frames, read_metadata
+from utils.video import probe, read_frames, video_metadata
 
 
 def numbered(num_frames: int, width: int = 160, height: int = 64) -> np.ndarray:
@@ -40,7 +40,7 @@ def test_cuts_are_exact_to_the_frame(tmp_path, fps):
     assert numbers(np.stack(list(small_frames(path, probe(path), [])))[:, :64]) == list(range(120))
     cut = cut_of(path, tmp_path, range(37, 95, 2), fps / 2)
     assert numbers(read_frames(cut.path, range(29))) == list(range(37, 95, 2))
-    assert probe(cut.path).fps == pytest.approx(fps / 2, rel=1e-4) and read_metadata(cut.path) == cut.recipe
+    assert probe(cut.path).fps == pytest.approx(fps / 2, rel=1e-4) and video_metadata(cut.path) == cut.recipe
 
 
 def test_irregular_frames_are_cut_as_listed(tmp_path):

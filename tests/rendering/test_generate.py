@@ -13,7 +13,7 @@ from models.base import load_base
 from models.base_folder import native_size
 from rendering.sampling import Rendering, faults, render
 from utils.prompts import Prompt
-from utils.video import probe, read_frames, read_metadata
+from utils.video import probe, read_frames, video_metadata
 
 HOW = Rendering(64, 64, 4, 2, 9.0)
 PROMPTS = [Prompt(3, "a cat"), Prompt(4, "a dog running"), Prompt(3, "a robot")]
@@ -98,7 +98,7 @@ def test_strength_zero_is_the_base(run, run_main, tmp_path, tiny_base):
 def test_published_spelling_of_the_flags(tiny_base, run_main, tmp_path):
     code, _, err = run_main("generate_pretrained", "-m", tiny_base, "-o", tmp_path, "-p", "a cat", "-s", "3",
                             "-n", "blurry", "-r", "16", "-d", "2", "-steps", "1")
-    made = read_metadata(tmp_path / "a_cat_seed3.mp4")
+    made = video_metadata(tmp_path / "a_cat_seed3.mp4")
     assert code == 0, err
     assert (made["num_inference_steps"], made["negative_prompt"], made["width"]) == (1, "blurry", 16)
 
@@ -134,12 +134,12 @@ def test_random_seed_is_the_one_in_the_name(tiny_base, run_main, tmp_path):
              "--steps", "1", "-r", "64", "-d", "2")
     paths = sorted(tmp_path.glob("*.mp4"))
     seeds = [int(path.stem.rpartition("_seed")[2]) for path in paths]
-    assert [read_metadata(path)["seed"] for path in paths] == seeds and seeds[0] != seeds[1]
+    assert [video_metadata(path)["seed"] for path in paths] == seeds and seeds[0] != seeds[1]
 
 
 def test_file_carries_how_it_was_made(run, run_main, tmp_path, tiny_base):
     run_main("generate_pretrained", "-m", run, "-o", tmp_path, "-p", "a V* cat", "--steps", "1")
-    made = read_metadata(tmp_path / "a_sks_cat_seed0.mp4")
+    made = video_metadata(tmp_path / "a_sks_cat_seed0.mp4")
     assert (made["prompt"], made["seed"], made["base"]) == ("a sks cat", 0, str(tiny_base))
     assert (made["motion"], made["step"]) == (str(run / "motion.safetensors"), 2)
 
@@ -155,7 +155,7 @@ def test_what_is_there_is_kept_and_replaced_only_when_asked(tiny_base, run_main,
     assert code == 2 and "was made in another way (num_inference_steps 1, not 2), as 2 of 2" in err
     assert (tmp_path / "a_cat_seed0.mp4").stat().st_mtime_ns == before
     assert run_main("generate_pretrained", *arguments, "2", "-p", "a cat", "--overwrite")[0] == 0
-    assert read_metadata(tmp_path / "a_cat_seed0.mp4")["num_inference_steps"] == 2
+    assert video_metadata(tmp_path / "a_cat_seed0.mp4")["num_inference_steps"] == 2
 
 
 def test_captions_and_gallery_lost_by_a_kill_come_back(tiny_base, run_main, tmp_path):

@@ -12,7 +12,7 @@ from rendering.samplers import SAMPLERS, SCHEDULERS, make_scheduler
 from rendering.sampling import Rendering, denoise, render
 from training.config import KEYS
 from utils.prompts import Prompt
-from utils.video import read_metadata, write_video
+from utils.video import video_metadata, write_video
 
 HOW = Rendering(16, 16, 2, 12, 1.0)
 PROMPTS = [Prompt(3, "a cat"), Prompt(4, "a dog")]
@@ -86,7 +86,7 @@ def test_file_of_an_earlier_version_counts_as_made_with_the_base_own_sampler(tin
     arguments = ["-m", tiny_base, "-o", tmp_path, "-r", "16", "-d", "2", "--steps", "1", "-p", "a cat"]
     path = tmp_path / "a_cat_seed0.mp4"
     run_main("generate_pretrained", *arguments, "--sampler", "base")
-    made = read_metadata(path)
+    made = video_metadata(path)
     assert made.pop("sampler") == "base"
     write_video(path, np.zeros((2, 16, 16, 3), np.uint8), 8, made)
     _, out, _ = run_main("generate_pretrained", *arguments, "--sampler", "base")
@@ -94,4 +94,4 @@ def test_file_of_an_earlier_version_counts_as_made_with_the_base_own_sampler(tin
     code, _, err = run_main("generate_pretrained", *arguments)
     assert code == 2 and "(sampler base, not dpm)" in err and "--overwrite" in err
     assert run_main("generate_pretrained", *arguments, "--overwrite")[0] == 0
-    assert read_metadata(path)["sampler"] == "dpm"
+    assert video_metadata(path)["sampler"] == "dpm"

@@ -18,7 +18,7 @@ from training.config import Config, TrainData, ValidationData
 from training.config_loading import config_yaml
 from training.sources import find_source, named_model
 from utils.errors import UserError
-from utils.video import probe, read_metadata
+from utils.video import probe, video_metadata
 
 RENDERING = ["--steps", "1", "-r", "64", "-d", "2"]
 
@@ -106,7 +106,7 @@ def test_each_motion_has_its_identifier_and_the_video_names_all(folder, run_main
                             *arguments, "--strength", "0.7")
     assert code == 0, err
     path = tmp_path / "a_cat_doing_the_sks_dance_and_the_zwx_jump_seed0.mp4"
-    made, info = read_metadata(path), probe(path)
+    made, info = video_metadata(path), probe(path)
     named = dict(zip(made["motion"], zip(made["strength"], made["step"])))
     assert named == {str(folder / "dance" / "motion.safetensors"): (0.5, 5),
                      str(folder / "jump" / "motion.safetensors"): (0.7, 5)}
@@ -227,7 +227,7 @@ def test_motions_of_an_image_model_are_combined(animatediff, run_main, tmp_path)
     code, _, err = run_main("generate_pretrained", "-m", tmp_path / "dance", "-m", f"{tmp_path / 'jump'}:0.5",
                             "--adapter", adapter, "-o", tmp_path / "out", "--steps", "1", "-p", "a V2* cat")
     assert code == 0, err
-    assert sorted(read_metadata(tmp_path / "out" / "a_zwx_cat_seed0.mp4")["strength"]) == [0.5, 1.0]
+    assert sorted(video_metadata(tmp_path / "out" / "a_zwx_cat_seed0.mp4")["strength"]) == [0.5, 1.0]
 
 
 def write_lora(path: Path, tiny_base: Path, token: str, seed: int) -> Path:

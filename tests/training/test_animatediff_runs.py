@@ -17,7 +17,7 @@ from rendering.sampling import Rendering, denoise
 from tests.conftest import run_script_here
 from training.run_folder import read_log
 from utils.prompts import Prompt
-from utils.video import read_metadata
+from utils.video import video_metadata
 
 PROMPT = "a cat doing the V* spin"
 
@@ -111,7 +111,7 @@ def test_samples_are_the_videos_of_generation(precision, run, settings, tmp_path
                              name="samples.yaml"))
     (sample,) = max((run / "samples").iterdir()).glob("*.mp4")
     assert np.array_equal(iio.imread(generated(run, tmp_path / "out")), iio.imread(sample))
-    assert read_metadata(sample)["precision"] == precision
+    assert video_metadata(sample)["precision"] == precision
 
 
 STOCK = """
@@ -163,7 +163,7 @@ def test_motion_is_rendered_on_either_form_of_its_base(run, animatediff, tmp_pat
               generated(run, tmp_path / "moved", "-b", images, "--adapter", adapter)]
     frames = [iio.imread(video) for video in videos]
     assert all(np.array_equal(frames[0], other) for other in frames[1:])
-    assert "adapter" not in read_metadata(videos[1])
+    assert "adapter" not in video_metadata(videos[1])
 
 
 # -------------------------------------------------------------------------------------- reports and mistakes
@@ -171,9 +171,9 @@ def test_motion_is_rendered_on_either_form_of_its_base(run, animatediff, tmp_pat
 def test_samples_and_videos_name_the_adapter_which_may_move(run, animatediff, tmp_path):
     adapter = animatediff[2]
     (sample,) = (run / "samples" / "step_00000").glob("*.mp4")
-    assert read_metadata(sample)["adapter"] == str(adapter)
+    assert video_metadata(sample)["adapter"] == str(adapter)
     video = generated(run, tmp_path / "out", "--adapter", shutil.copytree(adapter, tmp_path / "moved"))
-    assert read_metadata(video)["adapter"] == str(tmp_path / "moved")
+    assert video_metadata(video)["adapter"] == str(tmp_path / "moved")
     written = video.stat().st_mtime_ns
     assert generated(run, tmp_path / "out").stat().st_mtime_ns == written   # the same weights: it is kept
 

@@ -11,7 +11,7 @@ from training.checkpoint import changed_clips, describe_clips
 from training.config_loading import load_config
 from training.plan import make_plan
 from training.run_page import read_page
-from utils.video import read_metadata
+from utils.video import video_metadata
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_caption_of_a_motion_without_a_word_is_an_error(config, folders, run_mai
 def test_both_motions_are_learned_and_asked_for(run, run_main, tmp_path):
     assert read_motion_info(run / "motion.safetensors").placeholder_token == "sks,zwx"
     sample = run / "samples" / "step_00002" / "a_dog_doing_the_zwx_jump_after_the_sks_dance_seed64.mp4"
-    assert read_metadata(sample)["placeholder_token"] == "sks,zwx"
+    assert video_metadata(sample)["placeholder_token"] == "sks,zwx"
     code, _, err = run_main("generate_pretrained", "-m", run, "-o", tmp_path, "--steps", "1",
                             "-p", "a man doing the V2* jump")
     assert code == 0 and (tmp_path / "a_man_doing_the_zwx_jump_seed0.mp4").exists(), err

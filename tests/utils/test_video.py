@@ -18,9 +18,9 @@ from utils.video import (
     metadata_in,
     probe,
     read_frames,
-    read_metadata,
     resize_and_crop,
     trained_size,
+    video_metadata,
     write_video,
 )
 
@@ -140,7 +140,7 @@ def test_frame_beyond_the_end_is_named(clips):
 def test_awkward_file_names_are_read_and_written(tmp_path, name):
     write_video(tmp_path / name, draw_frames(3, 32, 32), 8, {"prompt": name})
     assert probe(tmp_path / name).num_frames == 3
-    assert read_metadata(tmp_path / name) == {"prompt": name}
+    assert video_metadata(tmp_path / name) == {"prompt": name}
 
 
 def test_rotated_video_is_as_displayed(clips, tmp_path):
@@ -282,11 +282,11 @@ def test_written_video_has_the_colours_of_its_frames(tmp_path, width, height, na
 def test_metadata_comes_back_as_it_was(tmp_path, prompt):
     metadata = {"prompt": prompt, "seed": 2**63 - 1, "guidance_scale": 9.0, "motion": None}
     write_video(tmp_path / "a.mp4", draw_frames(2, 32, 32), 8, metadata)
-    assert read_metadata(tmp_path / "a.mp4") == metadata == metadata_in(probe(tmp_path / "a.mp4").comment)
+    assert video_metadata(tmp_path / "a.mp4") == metadata == metadata_in(probe(tmp_path / "a.mp4").comment)
 
 
 def test_video_of_another_program_has_no_metadata(clips):
-    assert read_metadata(clips[".webm"]) == {}
+    assert video_metadata(clips[".webm"]) == {}
 
 
 def test_same_frames_make_the_same_file(tmp_path):
@@ -299,5 +299,5 @@ def test_encoder_that_runs_out_of_space_leaves_the_previous_video(tmp_path, full
     write_video(tmp_path / "a.mp4", draw_frames(2, 64, 64), 8, {"prompt": "before"})
     with full_disk(), pytest.raises(UserError, match=r"a.mp4: the video encoder .*\. .* are free there\.$"):
         write_video(tmp_path / "a.mp4", draw_frames(14, 64, 64, seed=1), 8, {"prompt": "after"})
-    assert read_metadata(tmp_path / "a.mp4") == {"prompt": "before"}
+    assert video_metadata(tmp_path / "a.mp4") == {"prompt": "before"}
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
