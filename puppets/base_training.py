@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
 from einops import rearrange
 from torch import Tensor
@@ -38,29 +39,38 @@ CAPTIONS_PER_STEP = 64   # of the text stage
 AUTOENCODER_RATE = 2e-3  # learning rate at its highest; a quarter where the UNet knows the latents already
 PRIOR_WEIGHT = 2e-4      # of the autoencoder's prior: larger, and channels that say nothing become pure noise
 LATENT_NOISE = 0.03      # added to the latents that the UNet learns on: it need not draw finer than that
+FIRST_BATCHES = 16       # the UNet begins with clips for so many batches
 COOLING = 0.35           # share of the video stage in which the learning rate falls to 0
 NORMALIZING_FRAMES = 1024
 
 
 class Clock:
-    """How far the whole making has come, in all its pieces, and when this piece is to end."""
+    """How far the whole making has come, in all its pieces, and when this piece is to end.
 
-    def __init__(self, args: argparse.Namespace, began: float, seconds_before: float):
-        self.began, self.seconds_before = began, seconds_before
+    All processes go by the clock of the first one, as it was when `has_time` was asked last, so that all stop
+    at the same step.
+    """
+
+    def __init__(self, accelerator: Accelerator, args: argparse.Namespace, began: float,
+                 seconds_before: float):
+        self.accelerator, self.seconds_before = accelerator, seconds_before
+        self.began = self.now = began
         self.deadline, self.total_seconds = began + 60 * args.minutes, 60 * args.total_minutes
         self.stage_ends = LATER_STAGE_ENDS if args.begin_with else STAGE_ENDS
 
     @property
     def elapsed(self) -> float:
         """Seconds of all pieces so far."""
-        return self.seconds_before + time.time() - self.began
+        return self.seconds_before + self.now - self.began
 
     @property
     def piece_is_over(self) -> bool:
-        return time.time() >= self.deadline
+        return self.now >= self.deadline
 
     def has_time(self, stage: str) -> bool:
         """Say whether to go on with a stage in this piece."""
+        since = torch.tensor(time.time() - self.began, device=self.accelerator.device)   # of float32: small
+        self.now = self.began + broadcast(since).item()
         return not self.piece_is_over and self.progress(stage) < 1
 
     def progress(self, stage: str, first: float = 0.0) -> float:
@@ -79,12 +89,14 @@ def train_autoencoder(accelerator: Accelerator, args: argparse.Namespace, clock:
     peak = AUTOENCODER_RATE / (4 if first.folder else 1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-4)
     run = training_run.Run(accelerator, args, "autoencoder", model, optimizer, batch_size=args.frames_batch)
+    seed_noise(run)
+    batch_size = share_of(accelerator, args.frames_batch)
     start = run.facts.setdefault("first", clock.elapsed)
     while clock.has_time(run.stage):
         progress = clock.progress(run.stage, start)
         while clips.take(wait=not clips.frames):
             pass
-        pixels = clips.draw_frames(args.frames_batch)                                            # (b c h w)
+        pixels = clips.draw_frames(batch_size)                                                  # (b c h w)
         eps = torch.randn(len(pixels), vae.config.latent_channels, *[side // 8 for side in pixels.shape[2:]])
         decoded, prior = run.model(pixels, eps.to(pixels.device))
         loss = networks.autoencoder_loss(decoded, pixels) + PRIOR_WEIGHT * prior
@@ -98,6 +110,16 @@ def train_autoencoder(accelerator: Accelerator, args: argparse.Namespace, clock:
     vae, noise = load_autoencoder(args.work_dir, accelerator.device, first)
     run.log(**{f"noise of channel {index}": share for index, share in enumerate(noise)})
     return vae, noise
+
+
+def seed_noise(run: training_run.Run) -> None:
+    """Give each process noise of its own, and a run that goes on noise that it has not seen."""
+    torch.manual_seed(run.args.seed + run.step + 1_000_003 * run.accelerator.process_index)
+
+
+def share_of(accelerator: Accelerator, batch_size: int) -> int:
+    """Return how much of a batch this process takes."""
+    return max(1, batch_size // accelerator.num_processes)
 
 
 def load_autoencoder(work_dir: Path, device: torch.device,
@@ -167,16 +189,17 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace, clock: Clock
     use_fast_forms(unet)
     optimizers = training_run.build_optimizers(unet, faster=2, weight_decay=1e-2, betas=(0.9, 0.99))
     run = training_run.Run(accelerator, args, "video", unet, *optimizers, batch_size=args.batch_size)
-    torch.manual_seed(args.seed + run.step)   # a run that goes on sees noise it has not seen
+    seed_noise(run)
+    batch_size = share_of(accelerator, args.batch_size)
     empty_ids = tokenize(tokenizer, [""])[0].to(accelerator.device)
     losses, checked = [], run.step * args.batch_size
     start = run.facts.setdefault("first", clock.elapsed)
     while clock.has_time(run.stage):
         progress = clock.progress(run.stage, start)
-        while clips.take(wait=not (clips.num_encoded or clips.frames)):
+        while clips.take(wait=clips.num_clips < FIRST_BATCHES * batch_size):   # a later piece begins anew
             pass
         clips.encode_waiting(vae)
-        latents, input_ids = clips.draw_latents(args.batch_size, empty_ids)            # (b c f h w), (b n)
+        latents, input_ids = clips.draw_latents(batch_size, empty_ids)                 # (b c f h w), (b n)
         latents = latents + LATENT_NOISE * torch.randn_like(latents)
         with torch.no_grad():
             prompt_embeds = text_encoder(input_ids).last_hidden_state                            # (b n d)
@@ -197,8 +220,9 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace, clock: Clock
             losses.clear()
         if num_seen - checked >= args.check_clips:
             checked = num_seen
-            run.log(clips_seen=num_seen,
-                    **check_averaged(run, first.unet(), vae, text_encoder, tokenizer, scheduler))
+            if accelerator.is_main_process:
+                run.log(clips_seen=num_seen,
+                        **check_averaged(run, first.unet(), vae, text_encoder, tokenizer, scheduler))
     run.save()
 
 

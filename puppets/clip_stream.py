@@ -39,11 +39,13 @@ class ClipStream:
     `num_drawn` counts the shards taken so far, by this run and by the one it goes on from: drawing goes on
     behind them. `num_kept` limits how many clips are kept as latents, `num_waiting` how many wait as frames:
     newer clips replace the oldest. All clips drawn while the autoencoder trains should fit into
-    `num_waiting`, because the UNet then begins with them.
+    `num_waiting`, because the UNet then begins with them. Of `world_size` streams, each in a process that
+    trains, the one of `rank` draws shards that the others do not draw.
     """
 
     def __init__(self, tokenizer_dir: Path, num_workers: int, shard_clips: int, num_kept: int,
-                 num_waiting: int, device: torch.device, num_drawn: int = 0):
+                 num_waiting: int, device: torch.device, num_drawn: int = 0, rank: int = 0,
+                 world_size: int = 1):
         context = get_context("spawn")
         self.device, self.num_kept, self.num_drawn = device, num_kept, num_drawn
         # shards that are not encoded yet
@@ -53,14 +55,20 @@ class ClipStream:
         self._queue = context.Queue(QUEUE_LENGTH)
         self._workers = [
             context.Process(target=_draw_for_ever, daemon=True,
-                            args=(self._queue, tokenizer_dir, shard_clips, num_drawn + rank, num_workers))
-            for rank in range(num_workers)]
+                            args=(self._queue, tokenizer_dir, shard_clips,
+                                  (num_drawn + worker) * world_size + rank, num_workers * world_size))
+            for worker in range(num_workers)]
         threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
         os.environ |= dict.fromkeys(threads, "1")   # a process that draws has one core
         for worker in self._workers:
             worker.start()
         for name, value in threads.items():
             os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+    @property
+    def num_clips(self) -> int:
+        """Clips that can be learned from: as latents, and waiting as frames."""
+        return self.num_encoded + sum(len(ids) for _, ids in self.frames)
 
     def take(self, wait: bool = False) -> bool:
         """Take over one shard if one has arrived, or `wait` for it; say whether one was taken."""

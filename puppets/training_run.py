@@ -108,6 +108,7 @@ class Run:
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                 "average": self.average, "facts": self.facts,
             }, self.path)
+        self.accelerator.wait_for_everyone()   # others may be about to load it
 
 
 def cosine_rate(peak: float, step: int, num_steps: int, num_warmup: int) -> float:
