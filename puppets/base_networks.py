@@ -6,11 +6,11 @@ Shapes: b batch, f frames, c channels, h w height and width (pixels or latent ce
 """
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
 from einops import rearrange
 from torch import nn
@@ -36,26 +36,37 @@ def build_autoencoder() -> AutoencoderKL:
 
 
 class FrameCoder(nn.Module):
-    """Frames -> latents -> frames in one forward pass, as data-parallel training needs it."""
+    """Frames -> noisy latents -> frames in one forward pass, as data-parallel training needs it.
+
+    The decoder gets the latents as diffusion gets them: with noise, in proportion to their deviation. Small
+    moving parts, such as arms, then have to stand out from noise. Without the noise they hide in the
+    smallest differences of the latents, and diffusion finds them only in its last steps.
+    """
 
     def __init__(self, vae: AutoencoderKL):
         super().__init__()
         self.vae = vae
 
-    def forward(self, pixels: torch.Tensor, eps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, pixels: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the frames (b c h w) that are decoded from latents with `noise`, whose unit is the
+        deviation of each channel; and how far the moments are from those of latents to be diffused."""
         posterior = self.vae.encode(pixels).latent_dist                                          # (b c h w)
-        decoded = self.vae.decode(posterior.mean + posterior.std * eps).sample.float()           # (b c h w)
-        mean, var, logvar = posterior.mean.float(), posterior.var.float(), posterior.logvar.float()
-        return decoded, 0.5 * (mean ** 2 + var - 1 - logvar).mean()
+        mean, logvar = posterior.mean.float(), posterior.logvar.float()
+        center, spread = mean.mean(dim=(0, 2, 3), keepdim=True), mean.std(dim=(0, 2, 3), keepdim=True)
+        decoded = self.vae.decode(mean + spread * noise).sample.float()                          # (b c h w)
+        off = center.square().mean() + (spread - 1).square().mean()
+        return decoded, off + 0.01 * (logvar - 2 * math.log(MOST_NOISE)).square().mean()
 
 
-def autoencoder_loss(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+def autoencoder_loss(decoded: torch.Tensor, pixels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Return the absolute error, the squared error and the absolute error of edges, weighted and summed.
 
-    Edges are the differences of neighbouring pixels, across and down.
+    Edges are the differences of neighbouring pixels, across and down. `weights` (b 1 h w), with mean 1, say
+    how much each pixel counts in the first two.
     """
     edges = sum((decoded.diff(dim=dim) - pixels.diff(dim=dim)).abs().mean() for dim in (2, 3))
-    return (decoded - pixels).abs().mean() + 4 * F.mse_loss(decoded, pixels) + 0.5 * edges
+    error = decoded - pixels
+    return (weights * (error.abs() + 4 * error.square())).mean() + 0.5 * edges
 
 
 def to_vae_pixels(frames: np.ndarray | torch.Tensor) -> torch.Tensor:
@@ -67,8 +78,9 @@ def to_vae_pixels(frames: np.ndarray | torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def encode_pixels(vae: AutoencoderKL, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return mean and deviation of the posterior, each (b c h w), on the CPU."""
-    posterior = vae.encode(pixels.to(vae.device)).latent_dist
-    return posterior.mean.float().cpu(), posterior.std.float().cpu()
+    posteriors = [vae.encode(part.to(vae.device)).latent_dist for part in pixels.split(64)]
+    return (torch.cat([posterior.mean.float().cpu() for posterior in posteriors]),
+            torch.cat([posterior.std.float().cpu() for posterior in posteriors]))
 
 
 @torch.no_grad()
@@ -80,8 +92,7 @@ def normalize_latents(vae: AutoencoderKL, pixels: torch.Tensor) -> list[float]:
     and would become the loudest if it were scaled by the deviation of its means.
     The scaling is folded into the 1x1 convolutions next to the latents, so `scaling_factor` is 1.
     """
-    moments = zip(*(encode_pixels(vae, part) for part in pixels.split(64)))
-    means, stds = (torch.cat(parts).double().to(vae.device) for parts in moments)             # (b c h w)
+    means, stds = (part.double().to(vae.device) for part in encode_pixels(vae, pixels))         # (b c h w)
     center, noise = means.mean(dim=(0, 2, 3)), noise_shares(means, stds)                         # (c)
     spread = deviations(means, stds)
     noise_spread = spread * (noise / MOST_NOISE).clamp(min=1)

@@ -36,8 +36,11 @@ STAGE_ENDS = {"autoencoder": 0.22, "text": 0.26, "video": 0.95}
 LATER_STAGE_ENDS = STAGE_ENDS | {"autoencoder": 0.12, "text": 0.12}   # with the networks of an earlier base
 TEXT_STEPS = 600         # the text encoder needs no more, however much time there is
 CAPTIONS_PER_STEP = 64   # of the text stage
-AUTOENCODER_RATE = 2e-3  # learning rate at its highest; a quarter where the UNet knows the latents already
-PRIOR_WEIGHT = 2e-4      # of the autoencoder's prior: larger, and channels that say nothing become pure noise
+AUTOENCODER_RATE = 2e-3  # learning rate at its highest; half of it for the decoder of an earlier base
+MOMENTS_WEIGHT = 1e-3    # of the pull on the mean and the deviation of the latents
+MOST_LATENT_NOISE = 1.0  # in the autoencoder's training, in deviations of the latents
+CLEAN_LATENTS = 0.25     # share of the autoencoder's frames that are decoded from latents with LATENT_NOISE
+MOVING_WEIGHT = 4.0      # how much more of the autoencoder's loss a pixel has where something moves
 LATENT_NOISE = 0.03      # added to the latents that the UNet learns on: it need not draw finer than that
 FIRST_BATCHES = 16       # the UNet begins with clips for so many batches
 COOLING = 0.35           # share of the video stage in which the learning rate falls to 0
@@ -82,12 +85,16 @@ class Clock:
 
 def train_autoencoder(accelerator: Accelerator, args: argparse.Namespace, clock: Clock, clips: ClipStream,
                       first: FirstNetworks) -> tuple[AutoencoderKL, list[float]]:
-    """Train frames -> latents -> frames for its share of the time; return what load_autoencoder returns."""
+    """Train frames -> latents -> frames for its share of the time; return what load_autoencoder returns.
+
+    Of an earlier base only the decoder is trained on.
+    """
     torch.manual_seed(args.seed)
     vae = first.autoencoder()
     model = networks.FrameCoder(vae.to(memory_format=torch.channels_last))
-    peak = AUTOENCODER_RATE / (4 if first.folder else 1)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-4)
+    peak = AUTOENCODER_RATE / (2 if first.folder else 1)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=peak,
+                                  betas=(0.9, 0.99), weight_decay=1e-4)
     run = training_run.Run(accelerator, args, "autoencoder", model, optimizer, batch_size=args.frames_batch)
     seed_noise(run)
     batch_size = share_of(accelerator, args.frames_batch)
@@ -96,16 +103,19 @@ def train_autoencoder(accelerator: Accelerator, args: argparse.Namespace, clock:
         progress = clock.progress(run.stage, start)
         while clips.take(wait=not clips.frames):
             pass
-        pixels = clips.draw_frames(batch_size)                                                  # (b c h w)
-        eps = torch.randn(len(pixels), vae.config.latent_channels, *[side // 8 for side in pixels.shape[2:]])
-        decoded, prior = run.model(pixels, eps.to(pixels.device))
-        loss = networks.autoencoder_loss(decoded, pixels) + PRIOR_WEIGHT * prior
+        pixels, moving = clips.draw_frames(batch_size)                              # (b c h w), (b 1 h w)
+        weights = 1 + MOVING_WEIGHT * moving
+        levels = draw_noise_levels(len(pixels), pixels.device)                                   # (b 1 1 1)
+        shape = (len(pixels), vae.config.latent_channels, *(side // 8 for side in pixels.shape[2:]))
+        decoded, off = run.model(pixels, levels * torch.randn(shape, device=pixels.device))
+        loss = networks.autoencoder_loss(decoded, pixels, weights / weights.mean()) + MOMENTS_WEIGHT * off
         rate = peak * min(1, (run.step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * progress))
         run.facts |= {"elapsed": clock.elapsed, "shards": clips.num_drawn}
         run.update(loss, rate, average_decay=0.999)
         if run.step % 50 == 0:
-            error = (decoded.detach().clamp(-1, 1) - pixels).square().mean().item() / 4
-            run.log(loss=loss.item(), prior=prior.item(), psnr=-10 * math.log10(error), progress=progress)
+            errors = (decoded.detach().clamp(-1, 1) - pixels).square().mean(dim=(1, 2, 3)) / 4   # (b)
+            error = errors[levels.flatten() <= LATENT_NOISE].mean().item()
+            run.log(loss=loss.item(), psnr=-10 * math.log10(error), progress=progress)
     run.save()
     vae, noise = load_autoencoder(args.work_dir, accelerator.device, first)
     run.log(**{f"noise of channel {index}": share for index, share in enumerate(noise)})
@@ -122,14 +132,22 @@ def share_of(accelerator: Accelerator, batch_size: int) -> int:
     return max(1, batch_size // accelerator.num_processes)
 
 
+def draw_noise_levels(num: int, device: torch.device) -> Tensor:
+    """Return deviations of noise (num 1 1 1): LATENT_NOISE for some, for the others all up to the most."""
+    levels = torch.linspace(LATENT_NOISE, MOST_LATENT_NOISE, max(1, round(num * (1 - CLEAN_LATENTS))))
+    return F.pad(levels, (num - len(levels), 0), value=LATENT_NOISE).to(device)[:, None, None, None]
+
+
 def load_autoencoder(work_dir: Path, device: torch.device,
                      first: FirstNetworks) -> tuple[AutoencoderKL, list[float]]:
     """Return the averaged autoencoder, its latents normalized on drawn frames that it was not trained on, and
-    the share of noise in each latent channel."""
+    the share of noise in each latent channel. The latents of an earlier base stay as they are."""
     vae = first.autoencoder().to(device).eval().requires_grad_(False)
     training_run.load_average(work_dir / "autoencoder.pt", networks.FrameCoder(vae))
     frames = theatre.draw_clips(NORMALIZING_FRAMES // 4, SEEDS["everyday"] + 1, num_frames=4, fps=2.9).frames
     pixels = networks.to_vae_pixels(rearrange(frames, "n f h w c -> (n f) h w c"))
+    if first.folder:
+        return vae, networks.noise_shares(*networks.encode_pixels(vae, pixels)).tolist()
     return vae, networks.normalize_latents(vae, pixels)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from einops import rearrange
 from torch import Tensor
@@ -30,6 +31,7 @@ SEEDS = {"everyday": 6312, "composed": 6314}    # of clips of everyday motions, 
 KINDS = ("everyday", "composed", "composed")    # one clip of three shows an everyday motion
 NUM_CAPTIONS = 4                                # wordings of each clip
 QUEUE_LENGTH = 4                                # shards drawn and not yet taken
+MOVING = 10                                     # deviation over time, of 255, of a pixel that moves
 EMPTY_CAPTIONS = 0.1                            # share of training examples without a caption, for guidance
 
 
@@ -94,10 +96,13 @@ class ClipStream:
             self.latents[places], self.ids[places] = latents, ids
             self.num_encoded += len(ids)
 
-    def draw_frames(self, num: int) -> Tensor:
-        """Return `num` random frames of one of the shards that wait, as pixels (b c h w) in [-1, 1]."""
-        frames = self.frames[int(torch.randint(len(self.frames), ()))][0].flatten(0, 1)          # (n h w c)
-        return to_vae_pixels(frames[torch.randint(len(frames), (num,), device=self.device)])
+    def draw_frames(self, num: int) -> tuple[Tensor, Tensor]:
+        """Return `num` random frames of one of the shards that wait, as pixels (b c h w) in [-1, 1], and
+        where something moves in the clip of each, 0 or 1 (b 1 h w)."""
+        clips = self.frames[int(torch.randint(len(self.frames), ()))][0]                       # (n f h w c)
+        clips = clips[torch.randint(len(clips), (num,), device=self.device)]
+        at = torch.randint(clips.shape[1], (num,), device=self.device)
+        return to_vae_pixels(clips[torch.arange(num, device=self.device), at]), moving_pixels(clips)
 
     def draw_latents(self, num: int, empty_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Return latents (b c f h w) of `num` random clips and token ids (b t) of a caption of each.
@@ -113,6 +118,12 @@ class ClipStream:
         """End the processes that draw."""
         for worker in self._workers:
             worker.terminate()
+
+
+def moving_pixels(clips: Tensor) -> Tensor:
+    """Return where something moves in uint8 clips (n f h w c), and next to it: 0 or 1 (n 1 h w)."""
+    deviation = clips.float().std(dim=1).mean(dim=-1)                                            # (n h w)
+    return F.max_pool2d((deviation > MOVING).float()[:, None], 3, stride=1, padding=1)
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """Arranges the videos of a folder in one animated GIF, such as the picture in the README.
 
-    python -m puppets.contact_sheet outputs/dance docs/demo.gif --columns 4 --side 128 [--only "V* dance"]
+    python -m puppets.contact_sheet outputs/dance docs/demo.gif --columns 4 --side 128 [--only "sks dance"]
 """
 
 import argparse

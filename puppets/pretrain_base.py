@@ -60,8 +60,8 @@ def parse_args() -> argparse.Namespace:
     add("--minutes", type=float, required=True, help="for this piece, from the start of the command")
     add("--total-minutes", type=float, help="for all pieces together (default: --minutes, one piece)")
     add("--begin-with", type=Path, metavar="FOLDER",
-        help="train on from an earlier base, without its noisy latent channels. Its text encoder stays as it "
-             "is (default: from nothing)")
+        help="train on the UNet and the decoder of an earlier base. Its encoder and its text encoder stay as "
+             "they are (default: from nothing)")
     add("--export-dir", type=Path, help="the diffusers folder to write (default: WORK/base)")
     add("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes that draw clips")
     add("--batch-size", type=int, help="clips a step of the UNet (default: 256 on a GPU, 32 on a CPU)")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from operator import attrgetter
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ from puppets import (
     base_captions,
     base_training,
     clip_stream,
-    first_networks,
     teachability,
     theatre,
     training_run,
@@ -19,6 +19,7 @@ from puppets import (
 )
 from puppets import base_networks as networks
 from puppets.tokenizer import MAX_TOKENS, build_tokenizer, tokenize
+from tests import processes
 from utils.errors import UserError
 
 
@@ -74,7 +75,6 @@ def test_a_base_can_begin_with_an_earlier_one(script, pieces, monkeypatch, tmp_p
     from diffusers import DiffusionPipeline
 
     earlier, clock = pieces[0] / "base", Ticking()
-    monkeypatch.setattr(first_networks, "NOISY", 1.0)   # hardly trained, all its channels are noisy
     monkeypatch.setattr(base_training, "NORMALIZING_FRAMES", 16)
     monkeypatch.setattr(script, "PSNR_CLIPS", 2)
     for module in (script, base_training):
@@ -85,11 +85,39 @@ def test_a_base_can_begin_with_an_earlier_one(script, pieces, monkeypatch, tmp_p
         "--mixed-precision", "no", "--num-measured", "0"])
     script.main()
     before, after = (DiffusionPipeline.from_pretrained(folder) for folder in (earlier, tmp_path / "base"))
-    weights = [pipeline.text_encoder.state_dict() for pipeline in (before, after)]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    for name in ("text_encoder", "vae.encoder", "vae.quant_conv"):
+        weights = [attrgetter(name)(pipeline).state_dict() for pipeline in (before, after)]
+        assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    decoders = (before.vae.decoder.parameters(), after.vae.decoder.parameters())
+    assert any(not torch.equal(a, b) for a, b in zip(*decoders, strict=True))
     unets = (before.unet.parameters(), after.unet.parameters())
-    assert 0 < max((a - b).abs().max() for a, b in zip(*unets, strict=True)) < 0.1   # trained on, not trained anew
+    assert 0 < max((a - b).abs().max() for a, b in zip(*unets, strict=True)) < 0.1   # trained on, not anew
     assert f"`{earlier}`" in (tmp_path / "base" / "README.md").read_text()
+
+
+def test_two_processes_make_one_base(pieces, tmp_path):
+    work_dir = tmp_path / "work"
+    code, said = processes.run_in_two("puppets.pretrain_base", [
+        "--work-dir", work_dir, "--minutes", "0.15", "--begin-with", pieces[0] / "base", "--workers", "1",
+        "--shard-clips", "4", "--batch-size", "4", "--frames-batch", "8", "--mixed-precision", "no",
+        "--num-measured", "0"], tmp_path)
+    assert code == 0, said
+    assert said.count("exported: ") == 1 and (work_dir / "base" / "model_index.json").exists()
+    assert training_run.load_saved(work_dir / "autoencoder.pt")["step"] > 0
+
+
+def test_processes_draw_different_clips(script, tmp_path, tokenizer):
+    tokenizer_dir = tmp_path / "tokenizer"
+    script.save_tokenizer(tokenizer, script.base_words(), tokenizer_dir)
+    streams = [clip_stream.ClipStream(tokenizer_dir, 1, 2, 8, 8, torch.device("cpu"), 3, rank, 2)
+               for rank in (0, 1)]
+    for rank, stream in enumerate(streams):
+        for turn in (0, 1):
+            stream.take(wait=True)
+            frames, _ = clip_stream.draw_shard(tokenizer, 2 * (3 + turn) + rank, 2)   # behind 2 x 3 shards
+            assert np.array_equal(stream.frames[-1][0].numpy(), frames)
+        assert stream.num_clips == 4 and stream.num_drawn == 5
+        stream.close()
 
 
 def small_autoencoder():
@@ -204,6 +232,37 @@ def test_channel_that_says_nothing_is_not_the_loudest():
     deviation, noise = sampled_deviation(vae, pixels)
     assert deviation[0] < 0.1 and (deviation < 1.01).all()
     assert (noise < 1.01 * networks.MOST_NOISE).all()
+
+
+def test_decoder_gets_noise_in_units_of_each_channel():
+    """So an autoencoder cannot escape the noise by larger latents."""
+    torch.manual_seed(0)
+    vae = networks.build_autoencoder().requires_grad_(False)
+    pixels = networks.to_vae_pixels(theatre.draw_clips(4, seed=0, num_frames=2).frames.reshape(-1, 64, 64, 3))
+    noise = torch.randn(8, networks.LATENT_CHANNELS, 8, 8)
+    decoded = networks.FrameCoder(vae)(pixels, noise)[0]
+    mean, _ = networks.encode_pixels(vae, pixels)
+    noisy = mean + mean.std(dim=(0, 2, 3), keepdim=True) * noise
+    assert torch.allclose(vae.decode(noisy).sample, decoded, atol=1e-5)
+    vae.quant_conv.weight.mul_(10), vae.quant_conv.bias.mul_(10)    # latents ten times as large ...
+    vae.post_quant_conv.weight.div_(10)                            # ... are decoded to the same frames
+    assert torch.allclose(networks.FrameCoder(vae)(pixels, noise)[0], decoded, atol=1e-4)
+
+
+def test_levels_of_noise_reach_from_hardly_any_to_the_most(script):
+    levels = base_training.draw_noise_levels(32, torch.device("cpu"))
+    assert levels.shape == (32, 1, 1, 1)
+    assert (levels == base_training.LATENT_NOISE).sum() == 9   # a quarter, and the first of the others
+    assert levels.max() == base_training.MOST_LATENT_NOISE
+
+
+def test_moving_pixels_are_those_of_the_puppet():
+    clips = np.full((2, 8, 64, 64, 3), 90, np.uint8)
+    for frame in range(8):
+        clips[0, frame, 20:24, 4 * frame:4 * frame + 4] = 255   # in the first clip something moves
+    moving = clip_stream.moving_pixels(torch.from_numpy(clips))
+    assert moving.shape == (2, 1, 64, 64) and moving[1].sum() == 0
+    assert moving[0, 0, 19:25, :33].all() and moving.sum() == 6 * 33   # with the pixels next to them
 
 
 def test_each_piece_goes_on_where_the_last_one_stopped(pieces):
