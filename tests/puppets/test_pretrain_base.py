@@ -56,13 +56,13 @@ def pieces(script, tmp_path_factory):
         patch.setattr(base_training, "NORMALIZING_FRAMES", 16)
         patch.setattr(script, "PSNR_CLIPS", 2)
         patch.setattr(teachability, "NUM_CLIPS", 3)
-        for minutes in (0.5, 0.7):
+        for minutes in (0.2, 0.3):
             clock = Ticking()
             patch.setattr(script, "time", clock)
             patch.setattr(base_training, "time", clock)
             patch.setattr(sys, "argv", [
                 "pretrain_base", "--work-dir", str(work_dir), "--minutes", str(minutes),
-                "--total-minutes", "1.2", "--workers", "1", "--shard-clips", "4", "--batch-size", "2",
+                "--total-minutes", "0.5", "--workers", "1", "--shard-clips", "4", "--batch-size", "2",
                 "--frames-batch", "2",
                 "--mixed-precision", "no", "--num-measured", "0", "--check-clips", "10"])
             script.main()
@@ -80,7 +80,7 @@ def test_a_base_can_begin_with_an_earlier_one(script, pieces, monkeypatch, tmp_p
     for module in (script, base_training):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(sys, "argv", [
-        "pretrain_base", "--work-dir", str(tmp_path), "--minutes", "0.5", "--begin-with", str(earlier),
+        "pretrain_base", "--work-dir", str(tmp_path), "--minutes", "0.2", "--begin-with", str(earlier),
         "--workers", "1", "--shard-clips", "4", "--batch-size", "2", "--frames-batch", "2",
         "--mixed-precision", "no", "--num-measured", "0"])
     script.main()

@@ -103,7 +103,8 @@ def long_clip(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
 def test_no_decoder_goes_on_with_a_long_clip_once_the_program_is_stopped(long_clip, stop):
-    code = ("import sys; from pathlib import Path; from training.looking import look_at_clips\n"
+    code = ("import signal, sys; from pathlib import Path; from training.looking import look_at_clips\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"   # in background it is ignored
             "look_at_clips([Path(sys.argv[1])], None)")
     process = subprocess.Popen([sys.executable, "-c", code, long_clip], cwd=ROOT, stderr=subprocess.DEVNULL)
 
