@@ -38,9 +38,9 @@ def build_autoencoder() -> AutoencoderKL:
 class FrameCoder(nn.Module):
     """Frames -> noisy latents -> frames in one forward pass, as data-parallel training needs it.
 
-    The decoder gets the latents as diffusion gets them: with noise, in proportion to their deviation. Small
-    moving parts, such as arms, then have to stand out from noise. Without the noise they hide in the
-    smallest differences of the latents, and diffusion finds them only in its last steps.
+    The decoder gets latents with noise, as the UNet does. So the encoder has to let small moving parts, such
+    as arms, stand out from noise. Trained without noise, it shows arms by the smallest differences between
+    latents, and the UNet can draw arms in its last steps only.
     """
 
     def __init__(self, vae: AutoencoderKL):
@@ -48,14 +48,17 @@ class FrameCoder(nn.Module):
         self.vae = vae
 
     def forward(self, pixels: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the frames (b c h w) that are decoded from latents with `noise`, whose unit is the
-        deviation of each channel; and how far the moments are from those of latents to be diffused."""
+        """Return the frames (b c h w) that are decoded from latents with noise, and a loss.
+
+        The unit of `noise` is the deviation of each latent channel, so larger latents are no way out. The
+        loss pulls each channel to mean 0 and deviation 1, and the posterior's deviation to MOST_NOISE.
+        """
         posterior = self.vae.encode(pixels).latent_dist                                          # (b c h w)
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         center, spread = mean.mean(dim=(0, 2, 3), keepdim=True), mean.std(dim=(0, 2, 3), keepdim=True)
         decoded = self.vae.decode(mean + spread * noise).sample.float()                          # (b c h w)
-        off = center.square().mean() + (spread - 1).square().mean()
-        return decoded, off + 0.01 * (logvar - 2 * math.log(MOST_NOISE)).square().mean()
+        moments_loss = center.square().mean() + (spread - 1).square().mean()
+        return decoded, moments_loss + 0.01 * (logvar - 2 * math.log(MOST_NOISE)).square().mean()
 
 
 def autoencoder_loss(decoded: torch.Tensor, pixels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -39,10 +39,10 @@ CAPTIONS_PER_STEP = 64   # of the text stage
 AUTOENCODER_RATE = 2e-3  # learning rate at its highest; half of it for the decoder of an earlier base
 MOMENTS_WEIGHT = 1e-3    # of the pull on the mean and the deviation of the latents
 MOST_LATENT_NOISE = 1.0  # in the autoencoder's training, in deviations of the latents
-CLEAN_LATENTS = 0.25     # share of the autoencoder's frames that are decoded from latents with LATENT_NOISE
-MOVING_WEIGHT = 4.0      # how much more of the autoencoder's loss a pixel has where something moves
+CLEAN_LATENTS = 0.25     # share of the autoencoder's frames whose latents get only LATENT_NOISE
+MOVING_WEIGHT = 4.0      # a pixel counts so much more in the autoencoder's loss where something moves
 LATENT_NOISE = 0.03      # added to the latents that the UNet learns on: it need not draw finer than that
-FIRST_BATCHES = 16       # the UNet begins with clips for so many batches
+FIRST_BATCHES = 16       # the UNet waits until clips for so many batches have arrived
 COOLING = 0.35           # share of the video stage in which the learning rate falls to 0
 NORMALIZING_FRAMES = 1024
 
@@ -50,8 +50,8 @@ NORMALIZING_FRAMES = 1024
 class Clock:
     """How far the whole making has come, in all its pieces, and when this piece is to end.
 
-    All processes go by the clock of the first one, as it was when `has_time` was asked last, so that all stop
-    at the same step.
+    All processes go by the clock of the first process, so that all stop at the same step. `has_time` reads
+    this clock. The other members tell the time that it has read last.
     """
 
     def __init__(self, accelerator: Accelerator, args: argparse.Namespace, began: float,
@@ -72,7 +72,7 @@ class Clock:
 
     def has_time(self, stage: str) -> bool:
         """Say whether to go on with a stage in this piece."""
-        since = torch.tensor(time.time() - self.began, device=self.accelerator.device)   # of float32: small
+        since = torch.tensor(time.time() - self.began, device=self.accelerator.device)   # small for float32
         self.now = self.began + broadcast(since).item()
         return not self.piece_is_over and self.progress(stage) < 1
 
@@ -97,18 +97,18 @@ def train_autoencoder(accelerator: Accelerator, args: argparse.Namespace, clock:
                                   betas=(0.9, 0.99), weight_decay=1e-4)
     run = training_run.Run(accelerator, args, "autoencoder", model, optimizer, batch_size=args.frames_batch)
     seed_noise(run)
-    batch_size = share_of(accelerator, args.frames_batch)
     start = run.facts.setdefault("first", clock.elapsed)
     while clock.has_time(run.stage):
         progress = clock.progress(run.stage, start)
         while clips.take(wait=not clips.frames):
             pass
-        pixels, moving = clips.draw_frames(batch_size)                              # (b c h w), (b 1 h w)
+        pixels, moving = clips.draw_frames(run.num_mine)                            # (b c h w), (b 1 h w)
         weights = 1 + MOVING_WEIGHT * moving
         levels = draw_noise_levels(len(pixels), pixels.device)                                   # (b 1 1 1)
         shape = (len(pixels), vae.config.latent_channels, *(side // 8 for side in pixels.shape[2:]))
-        decoded, off = run.model(pixels, levels * torch.randn(shape, device=pixels.device))
-        loss = networks.autoencoder_loss(decoded, pixels, weights / weights.mean()) + MOMENTS_WEIGHT * off
+        decoded, moments_loss = run.model(pixels, levels * torch.randn(shape, device=pixels.device))
+        loss = (networks.autoencoder_loss(decoded, pixels, weights / weights.mean())
+                + MOMENTS_WEIGHT * moments_loss)
         rate = peak * min(1, (run.step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * progress))
         run.facts |= {"elapsed": clock.elapsed, "shards": clips.num_drawn}
         run.update(loss, rate, average_decay=0.999)
@@ -127,15 +127,13 @@ def seed_noise(run: training_run.Run) -> None:
     torch.manual_seed(run.args.seed + run.step + 1_000_003 * run.accelerator.process_index)
 
 
-def share_of(accelerator: Accelerator, batch_size: int) -> int:
-    """Return how much of a batch this process takes."""
-    return max(1, batch_size // accelerator.num_processes)
-
-
 def draw_noise_levels(num: int, device: torch.device) -> Tensor:
-    """Return deviations of noise (num 1 1 1): LATENT_NOISE for some, for the others all up to the most."""
-    levels = torch.linspace(LATENT_NOISE, MOST_LATENT_NOISE, max(1, round(num * (1 - CLEAN_LATENTS))))
-    return F.pad(levels, (num - len(levels), 0), value=LATENT_NOISE).to(device)[:, None, None, None]
+    """Return deviations of noise (num 1 1 1): LATENT_NOISE for a share of CLEAN_LATENTS of the frames, and
+    steps from there up to MOST_LATENT_NOISE for the other frames."""
+    levels = torch.full((num,), LATENT_NOISE, device=device)
+    num_noisy = round(num * (1 - CLEAN_LATENTS))
+    levels[num - num_noisy:] = torch.linspace(LATENT_NOISE, MOST_LATENT_NOISE, num_noisy, device=device)
+    return levels[:, None, None, None]
 
 
 def load_autoencoder(work_dir: Path, device: torch.device,
@@ -208,16 +206,16 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace, clock: Clock
     optimizers = training_run.build_optimizers(unet, faster=2, weight_decay=1e-2, betas=(0.9, 0.99))
     run = training_run.Run(accelerator, args, "video", unet, *optimizers, batch_size=args.batch_size)
     seed_noise(run)
-    batch_size = share_of(accelerator, args.batch_size)
     empty_ids = tokenize(tokenizer, [""])[0].to(accelerator.device)
     losses, checked = [], run.step * args.batch_size
     start = run.facts.setdefault("first", clock.elapsed)
     while clock.has_time(run.stage):
         progress = clock.progress(run.stage, start)
-        while clips.take(wait=clips.num_clips < FIRST_BATCHES * batch_size):   # a later piece begins anew
+        # the pieces of a run keep no clips for one another
+        while clips.take(wait=clips.num_clips < FIRST_BATCHES * run.num_mine):
             pass
         clips.encode_waiting(vae)
-        latents, input_ids = clips.draw_latents(batch_size, empty_ids)                 # (b c f h w), (b n)
+        latents, input_ids = clips.draw_latents(run.num_mine, empty_ids)               # (b c f h w), (b n)
         latents = latents + LATENT_NOISE * torch.randn_like(latents)
         with torch.no_grad():
             prompt_embeds = text_encoder(input_ids).last_hidden_state                            # (b n d)

@@ -41,8 +41,8 @@ class ClipStream:
     `num_drawn` counts the shards taken so far, by this run and by the one it goes on from: drawing goes on
     behind them. `num_kept` limits how many clips are kept as latents, `num_waiting` how many wait as frames:
     newer clips replace the oldest. All clips drawn while the autoencoder trains should fit into
-    `num_waiting`, because the UNet then begins with them. Of `world_size` streams, each in a process that
-    trains, the one of `rank` draws shards that the others do not draw.
+    `num_waiting`, because the UNet then begins with them. Where `world_size` processes train, each has a
+    stream, and stream `rank` draws every `world_size`-th shard.
     """
 
     def __init__(self, tokenizer_dir: Path, num_workers: int, shard_clips: int, num_kept: int,

@@ -53,8 +53,8 @@ def write_base_card(path: Path, stages: dict[str, dict], began_with: Path | None
     `video`. `began_with` is the folder of the earlier base whose networks were trained on, if any. `measured`
     has a figure for each thing that was measured. `notes` is Markdown for the end of the card.
     """
-    origin = (f"It began with the networks of an earlier base, `{began_with}`, whose encoder and text encoder\n"
-              f"are kept as they were.\n\n" if began_with else "")
+    origin = (f"It began with the networks of an earlier base, `{began_with}`. Encoder and text encoder of\n"
+              f"that base are kept as they were.\n\n" if began_with else "")
     rows = [[name, f"{run['step']:,}", str(run["batch_size"]), f"{run['seconds'] / 60:.0f}"]
             for name, run in stages.items()]
     num_clips = stages["video"]["step"] * stages["video"]["batch_size"]

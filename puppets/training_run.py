@@ -65,6 +65,7 @@ class Run:
         rank, num = accelerator.process_index, accelerator.num_processes
         self.batch_size = batch_size
         self.mine = slice(rank * batch_size // num, (rank + 1) * batch_size // num)   # of each batch
+        self.num_mine = self.mine.stop - self.mine.start
 
     def has_time(self) -> bool:
         """Return whether no process has passed the deadline, so that all stop at the same step."""
@@ -108,7 +109,7 @@ class Run:
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                 "average": self.average, "facts": self.facts,
             }, self.path)
-        self.accelerator.wait_for_everyone()   # others may be about to load it
+        self.accelerator.wait_for_everyone()   # other processes may load it next
 
 
 def cosine_rate(peak: float, step: int, num_steps: int, num_warmup: int) -> float:

@@ -1,4 +1,4 @@
-"""Training on from an earlier base: its encoder and text encoder stay, its UNet and decoder are trained on."""
+"""Training on from an earlier base: encoder and text encoder stay, UNet and decoder are trained on."""
 
 from pathlib import Path
 
