@@ -42,7 +42,8 @@ MOST_LATENT_NOISE = 1.0  # in the autoencoder's training, in deviations of the l
 CLEAN_LATENTS = 0.25     # share of the autoencoder's frames whose latents get only LATENT_NOISE
 MOVING_WEIGHT = 4.0      # a pixel counts so much more in the autoencoder's loss where something moves
 LATENT_NOISE = 0.03      # added to the latents that the UNet learns on: it need not draw finer than that
-FIRST_BATCHES = 16       # the UNet waits until clips for so many batches have arrived
+FIRST_BATCHES = 64       # the UNet waits until clips for so many batches have arrived
+NEW_CLIPS = 0.25         # most clips taken from those that draw, for each clip that the UNet trains on
 COOLING = 0.35           # share of the video stage in which the learning rate falls to 0
 NORMALIZING_FRAMES = 1024
 
@@ -209,10 +210,12 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace, clock: Clock
     empty_ids = tokenize(tokenizer, [""])[0].to(accelerator.device)
     losses, checked = [], run.step * args.batch_size
     start = run.facts.setdefault("first", clock.elapsed)
+    first_step = run.step
+    num_first = max(clips.num_clips, FIRST_BATCHES * run.num_mine)   # a later piece begins with no clips
     while clock.has_time(run.stage):
         progress = clock.progress(run.stage, start)
-        # the pieces of a run keep no clips for one another
-        while clips.take(wait=clips.num_clips < FIRST_BATCHES * run.num_mine):
+        wanted = num_first + NEW_CLIPS * run.num_mine * (run.step - first_step)
+        while clips.num_clips < wanted and clips.take(wait=clips.num_clips < num_first):
             pass
         clips.encode_waiting(vae)
         latents, input_ids = clips.draw_latents(run.num_mine, empty_ids)               # (b c f h w), (b n)

@@ -274,6 +274,16 @@ def test_each_piece_goes_on_where_the_last_one_stopped(pieces):
     assert after["shards"] > before["shards"] > 0   # clips that were drawn before are not drawn again
 
 
+def test_drawing_does_not_take_the_time_of_training(pieces):
+    """A later piece draws clips to begin with, and then few for each step. Shards have four clips here, and
+    batches two."""
+    _, (first, second) = pieces
+    num_steps = second["video"]["step"] - first["video"]["step"]
+    num_shards = second["video"]["facts"]["shards"] - first["video"]["facts"]["shards"]
+    num_first = base_training.FIRST_BATCHES * 2
+    assert num_first <= 4 * num_shards <= num_first + base_training.NEW_CLIPS * 2 * num_steps + 4
+
+
 def test_rate_falls_to_0_at_the_end_of_the_stage(pieces):
     _, (first, second) = pieces
     early, late = ([optimizer["param_groups"][0]["lr"] for optimizer in run["video"]["optimizers"]]
