@@ -143,6 +143,13 @@ def say_single_precision(config_path: Path) -> None:
     config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def forget_origin(config_path: Path) -> None:
+    """Drop the folder that a network was loaded from, which diffusers writes into its config."""
+    config = json.loads(config_path.read_text(encoding="utf-8"))
+    config.pop("_name_or_path", None)
+    config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
 class CaptionReader(nn.Module):
     """The text encoder, and for each label a linear layer that reads it from a token.
 

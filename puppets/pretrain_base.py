@@ -144,6 +144,8 @@ def export(args: argparse.Namespace, first: FirstNetworks, vae: AutoencoderKL, n
     pipeline.save_pretrained(args.export_dir)
     save_tokenizer(tokenizer, base_words(), args.export_dir / "tokenizer")
     networks.say_single_precision(args.export_dir / "text_encoder" / "config.json")
+    for part in ("unet", "vae"):
+        networks.forget_origin(args.export_dir / part / "config.json")
     notes_path = args.work_dir / "notes.md"                       # what whoever ran it wants to add
     notes = notes_path.read_text(encoding="utf-8") if notes_path.exists() else ""
     write_base_card(args.export_dir / "README.md", stages, args.begin_with, training_run.describe_machine(),

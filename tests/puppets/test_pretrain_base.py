@@ -93,6 +93,8 @@ def test_a_base_can_begin_with_an_earlier_one(script, pieces, monkeypatch, tmp_p
     unets = (before.unet.parameters(), after.unet.parameters())
     assert 0 < max((a - b).abs().max() for a, b in zip(*unets, strict=True)) < 0.1   # trained on, not anew
     assert f"`{earlier}`" in (tmp_path / "base" / "README.md").read_text()
+    configs = [path.read_text() for path in (tmp_path / "base").glob("*/*.json")]
+    assert len(configs) > 5 and not any(str(earlier) in config for config in configs)
 
 
 def test_two_processes_make_one_base(pieces, tmp_path):
