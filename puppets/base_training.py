@@ -43,7 +43,7 @@ CLEAN_LATENTS = 0.25     # share of the autoencoder's frames whose latents get o
 MOVING_WEIGHT = 4.0      # a pixel counts so much more in the autoencoder's loss where something moves
 LATENT_NOISE = 0.03      # added to the latents that the UNet learns on: it need not draw finer than that
 FIRST_BATCHES = 64       # the UNet waits until clips for so many batches have arrived
-NEW_CLIPS = 0.25         # most clips taken from those that draw, for each clip that the UNet trains on
+NEW_CLIPS = 0.25         # new clips for each clip that the UNet trains on: drawing, encoding take time too
 COOLING = 0.35           # share of the video stage in which the learning rate falls to 0
 NORMALIZING_FRAMES = 1024
 
@@ -211,13 +211,13 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace, clock: Clock
     losses, checked = [], run.step * args.batch_size
     start = run.facts.setdefault("first", clock.elapsed)
     first_step = run.step
-    num_first = max(clips.num_clips, FIRST_BATCHES * run.num_mine)   # a later piece begins with no clips
+    num_first = FIRST_BATCHES * run.num_mine
     while clock.has_time(run.stage):
         progress = clock.progress(run.stage, start)
         wanted = num_first + NEW_CLIPS * run.num_mine * (run.step - first_step)
         while clips.num_clips < wanted and clips.take(wait=clips.num_clips < num_first):
             pass
-        clips.encode_waiting(vae)
+        clips.encode_waiting(vae, wanted)
         latents, input_ids = clips.draw_latents(run.num_mine, empty_ids)               # (b c f h w), (b n)
         latents = latents + LATENT_NOISE * torch.randn_like(latents)
         with torch.no_grad():

@@ -122,6 +122,18 @@ def test_processes_draw_different_clips(script, tmp_path, tokenizer):
         stream.close()
 
 
+def test_clips_are_encoded_only_as_the_training_wants_them(script, tmp_path, tokenizer):
+    """A piece that began by encoding all 8,000 clips that waited did not look at the clock for minutes."""
+    script.save_tokenizer(tokenizer, script.base_words(), tmp_path / "tokenizer")
+    stream = clip_stream.ClipStream(tmp_path / "tokenizer", 0, 2, 8, 8, torch.device("cpu"))
+    shards = [clip_stream.draw_shard(tokenizer, index, 2) for index in range(4)]
+    stream.frames.extend(tuple(map(torch.from_numpy, shard)) for shard in shards)
+    for wanted, encoded in ((3, 4), (4, 4), (4.5, 6), (100, 8)):
+        stream.encode_waiting(small_autoencoder().eval(), wanted)
+        assert stream.num_encoded == encoded and stream.num_clips == 8
+    assert np.array_equal(stream.ids[2:4].numpy(), shards[1][1])
+
+
 def small_autoencoder():
     from diffusers import AutoencoderKL
 
