@@ -67,24 +67,24 @@ LONG_HAIR = (Part("head", (-4.6, 2.0), (-5.0, -7.0), (2.4, 2.0), "hair", behind=
 
 LOOKS = {
     "man": Look(
-        top=(36, 92, 220), legs=(40, 44, 70), sleeve=(36, 92, 220), hand="skin", shoe=BLACK, head="skin",
+        top=(240, 240, 244), legs=(40, 44, 70), sleeve=(36, 92, 220), hand="skin", shoe=BLACK, head="skin",
         parts=SHORT_HAIR),
     "woman": Look(
         top=(236, 40, 140), legs="skin", sleeve="skin", hand="skin", shoe=(236, 40, 140), head="skin",
-        torso_radii=(3.7, 3.0), arm_radius=1.8, leg_radius=2.0, skirt=(236, 40, 140), parts=LONG_HAIR),
+        torso_radii=(3.7, 3.0), leg_radius=2.0, skirt=(236, 40, 140), parts=LONG_HAIR),
     "toddler": Look(
-        top=YELLOW, legs=(70, 190, 245), sleeve=YELLOW, hand="skin", shoe=(230, 60, 60), head="skin",
-        scale=0.68, head_radius=7.4, torso_radii=(4.6, 5.0), arm_radius=2.4, leg_radius=3.0,
+        top=YELLOW, legs=(70, 190, 245), sleeve=(230, 60, 60), hand="skin", shoe=(230, 60, 60), head="skin",
+        scale=0.78, head_radius=6.8, torso_radii=(4.6, 5.0), arm_radius=2.6, leg_radius=3.0,
         parts=(Part("head", (-1.5, 7.2), (1.5, 7.4), (1.8, 1.2), "hair", sways=False),)),
     "robot": Look(
-        top=STEEL, legs=(104, 112, 126), sleeve=(104, 112, 126), hand=STEEL, shoe=(70, 76, 88), head=STEEL,
-        head_radius=5.2, head_square=True, torso_radii=(5.2, 5.2), torso_square=True, arm_radius=1.9,
+        top=STEEL, legs=(104, 112, 126), sleeve=RED, hand=STEEL, shoe=(70, 76, 88), head=STEEL,
+        head_radius=5.2, head_square=True, torso_radii=(5.2, 5.2), torso_square=True,
         leg_radius=2.2, eyes=(40, 240, 255),
         parts=(Part("head", (0, 5), (0, 9.5), (0.7, 0.7), RED, sways=False),
                Part("head", (0, 9.8), (0, 9.8), (1.6, 1.6), RED, sways=False),
                Part("torso", (-1.6, 0), (1.6, 0), (1.7, 1.7), (40, 240, 255), square=True))),
     "nurse": Look(
-        top=WHITE, legs=(238, 244, 248), sleeve=WHITE, hand="skin", shoe=(60, 180, 170), head="skin",
+        top=WHITE, legs=(238, 244, 248), sleeve=(60, 180, 170), hand="skin", shoe=(60, 180, 170), head="skin",
         torso_radii=(4.0, 3.6), skirt=(250, 250, 250),
         parts=(Part("head", (-3.8, 2.6), (3.8, 2.6), (2.7, 2.7), "hair", sways=False),
                Part("head", (-4.2, 5.4), (4.2, 5.4), (2.4, 2.4), WHITE, square=True, sways=False),
@@ -93,7 +93,7 @@ LOOKS = {
                Part("torso", (-2.2, 0.6), (2.2, 0.6), (1.0, 1.0), RED, square=True),
                Part("torso", (0, -1.6), (0, 2.8), (1.0, 1.0), RED, square=True))),
     "firefighter": Look(
-        top=(190, 26, 22), legs=(190, 26, 22), sleeve=(190, 26, 22), hand=YELLOW, shoe=BLACK,
+        top=(74, 66, 72), legs=(190, 26, 22), sleeve=(206, 30, 24), hand=YELLOW, shoe=BLACK,
         head="skin", torso_radii=(4.8, 4.6), arm_radius=2.3, leg_radius=2.8,
         parts=(*cap(YELLOW, brim=2.4, height=2.6),
                Part("torso", (-4.4, -1.2), (4.4, -1.2), (1.2, 1.2), YELLOW, square=True, sways=False))),
@@ -106,23 +106,23 @@ LOOKS = {
                Part("torso", (0, 2.2), (0, 2.2), (1.1, 1.1), YELLOW),
                Part("torso", (0, -2.2), (0, -2.2), (1.1, 1.1), YELLOW))),
     "alien": Look(
-        top=LIME, legs=LIME, sleeve=LIME, hand=LIME, shoe=(60, 160, 40), head=LIME, head_radius=5.6,
-        torso_radii=(3.0, 3.4), arm_radius=1.7, leg_radius=1.9, eyes=None,
+        top=(44, 128, 60), legs=LIME, sleeve=LIME, hand=LIME, shoe=(60, 160, 40), head=LIME, head_radius=5.6,
+        torso_radii=(3.0, 3.4), leg_radius=2.0, eyes=None,
         parts=(Part("head", (-5.0, 2.2), (5.0, 2.2), (4.2, 4.2), LIME, sways=False),
                Part("head", (-3.0, 6), (-5.0, 9.6), (0.7, 0.7), LIME, sways=False),
                Part("head", (3.0, 6), (5.0, 9.6), (0.7, 0.7), LIME, sways=False),
                Part("head", (-3.6, 1.8), (-2.4, 0.2), (1.9, 1.5), BLACK),
                Part("head", (3.6, 1.8), (2.4, 0.2), (1.9, 1.5), BLACK))),
     "bear": Look(
-        top=BROWN, legs=BROWN, sleeve=BROWN, hand=(92, 54, 26), shoe=(92, 54, 26), head=BROWN,
+        top=(176, 124, 78), legs=BROWN, sleeve=BROWN, hand=(92, 54, 26), shoe=(92, 54, 26), head=BROWN,
         head_radius=6.2, torso_radii=(5.4, 6.4), arm_radius=2.8, leg_radius=3.3, eyes=BLACK,
         parts=(*ears(BROWN, 5.2, 2.6),
                Part("head", (-0.8, -2.0), (0.8, -2.0), (2.4, 2.4), (222, 184, 132)),
                Part("head", (0, -1.2), (0, -1.2), (1.0, 1.0), BLACK),
                Part("torso", (0, -1.4), (0, 0.2), (3.6, 3.2), (196, 150, 100)))),
     "cat": Look(
-        top=ORANGE, legs=ORANGE, sleeve=ORANGE, hand=WHITE, shoe=WHITE, head=ORANGE, head_radius=5.8,
-        torso_radii=(3.6, 4.0), arm_radius=1.9, leg_radius=2.1, eyes=(20, 90, 30),
+        top=(252, 206, 144), legs=ORANGE, sleeve=ORANGE, hand=WHITE, shoe=WHITE, head=ORANGE, head_radius=5.8,
+        torso_radii=(3.6, 4.0), leg_radius=2.1, eyes=(20, 90, 30),
         parts=(Part("head", (-3.6, 3.2), (-5.2, 9.4), (2.8, 0.3), ORANGE, behind=True, sways=False),
                Part("head", (3.6, 3.2), (5.2, 9.4), (2.8, 0.3), ORANGE, behind=True, sways=False),
                Part("head", (-1.2, -2.4), (1.2, -2.4), (1.7, 1.7), WHITE),

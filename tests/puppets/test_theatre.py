@@ -10,7 +10,9 @@ import numpy as np
 
 from puppets import theatre, world
 from puppets.composed_motions import COMPOSED_MOTIONS, NEAR, ComposedMotion, arms_over_a_cycle, distance
-from puppets.motions import POSERS
+from puppets.drawing import FOREARM, UPPER_ARM
+from puppets.looks import LIME, LOOKS
+from puppets.motions import POSERS, still_pose
 from tests.conftest import ROOT
 
 
@@ -115,6 +117,27 @@ def test_every_motion_but_standing_moves_every_character():
     moved = np.abs(np.diff(frames, axis=1)).mean(axis=(1, 2, 3, 4))
     for scene, amount in zip(scenes, moved):
         assert (amount < 0.4) == (scene.motion == "standing"), (scene, amount)
+
+
+def test_no_arm_turns_more_than_60_degrees_between_frames():
+    """Faster arms are somewhere else in every frame, and a small base draws them blurred."""
+    fastest = max(theatre.draw_staging(scene, np.random.default_rng(i))["speed"]
+                  for i, scene in enumerate(draw_many_scenes(200)))
+    cycles = np.arange(0, 4 * world.CLIP_FRAMES, dtype=np.float32)[None] * fastest / world.CLIP_FRAMES
+    for name, motion in POSERS.items():
+        pose = still_pose(cycles, np.ones(1, np.float32))
+        motion(pose, slice(None), cycles, cycles * 0)
+        hands = np.exp(1j * pose.arms[0]) @ (UPPER_ARM, FOREARM)                              # (f 2)
+        turns = np.degrees(np.abs(np.angle(hands[1:] / hands[:-1])))[np.abs(hands[1:]) > UPPER_ARM]
+        assert turns.max() <= (75 if name == "dab" else 60), name    # a dab is thrown
+
+
+def test_arms_are_four_pixels_wide_and_stand_out_from_the_body():
+    for character, look in LOOKS.items():
+        assert 2 * look.arm_radius * look.scale >= 4 and 2 * look.leg_radius * look.scale >= 4, character
+        if look.sleeve != "skin":
+            assert np.abs(np.subtract(look.sleeve, look.top)).max() >= 50, character
+        assert look.hand != look.sleeve or look.sleeve in ("skin", LIME), character
 
 
 def test_demo_clips_are_those_in_the_repository(tmp_path):
