@@ -1,6 +1,7 @@
 """Arranges the videos of a folder in one animated GIF, such as the picture in the README.
 
-    python -m puppets.contact_sheet outputs/dance docs/demo.gif --columns 4 --side 128 [--only "sks dance"]
+    python -m puppets.contact_sheet outputs/dance docs/demo.gif --only "sks dance" \\
+        --exemplars data/puppets/exemplars
 """
 
 import argparse
@@ -16,8 +17,9 @@ def main() -> None:
     videos = [video for video in list_videos(args.videos) if args.only in video["prompt"]][: args.most]
     if not videos:
         raise UserError(f"{args.videos}: holds no videos whose prompt has {args.only!r}.")
+    exemplars = sorted(args.exemplars.glob("*.mp4")) if args.exemplars else []
     write_grid([args.videos / video["file"] for video in videos], args.out, args.columns,
-               (args.side, args.side))
+               (args.side, args.side), exemplars)
     print(f"{args.out}: {len(videos)} videos, {args.out.stat().st_size:,} bytes")
 
 
@@ -28,6 +30,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--columns", type=int, default=4)
     parser.add_argument("--side", type=int, default=128, help="pixels of each video")
     parser.add_argument("--only", default="", help="only videos whose prompt has these words in it")
+    parser.add_argument("--exemplars", type=Path, help="folder of clips, shown in a column to the left")
     parser.add_argument("--most", type=int, default=12, help="largest number of videos (default: 12)")
     return parser.parse_args()
 

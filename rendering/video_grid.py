@@ -1,5 +1,6 @@
 """Several videos beside each other in one animated GIF, such as the picture in the README."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,16 +14,33 @@ from utils.video import probe, read_frames
 GAP = 4   # pixels between videos
 
 
-def write_grid(videos: Sequence[Path], path: Path, columns: int, size: tuple[int, int]) -> None:
+def write_grid(videos: Sequence[Path], path: Path, columns: int, size: tuple[int, int],
+               beside: Sequence[Path] = ()) -> None:
     """Write a GIF of `videos`, each of `size` (width and height in pixels), as long as the shortest one,
-    at the rate of the first one."""
-    infos = [probe(video) for video in videos]
+    at the rate of the first one.
+
+    Videos `beside` make a column of their own to the left, such as the exemplars of a motion. If there are
+    more of them than rows, they are chosen at even distances.
+    """
+    rows = min(len(beside), math.ceil(len(videos) / columns))
+    beside = [beside[row * len(beside) // rows] for row in range(rows)]
+    infos = [probe(video) for video in (*videos, *beside)]
     num_frames = min(info.num_frames for info in infos)
-    tiles = [read_frames(video, range(num_frames), size) for video in videos]   # (f h w c)
-    grid = [Image.fromarray(frame) for frame in arrange(np.stack(tiles), columns)]
+    tiles = np.stack([read_frames(video, range(num_frames), size) for video in (*videos, *beside)])
+    frames = arrange(tiles[: len(videos)], columns)                                            # (f h w c)
+    if beside:
+        frames = place_beside(arrange(tiles[len(videos) :], 1), frames)
+    grid = [Image.fromarray(frame) for frame in frames]
     with replacing(path) as partial:
         grid[0].save(partial, save_all=True, append_images=grid[1:], duration=round(1000 / infos[0].fps),
                      loop=0, optimize=True)
+
+
+def place_beside(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return frames (f h w c) of two grids, with a wide white gap between, and white below the left one."""
+    below = right.shape[1] - left.shape[1]
+    left = np.pad(left, ((0, 0), (0, below), (0, 4 * GAP), (0, 0)), constant_values=255)
+    return np.concatenate([left, right], axis=2)
 
 
 def arrange(videos: np.ndarray, columns: int) -> np.ndarray:
