@@ -7,6 +7,7 @@ Shapes: b batch, f frames, c channels, h w height and width (pixels or latent ce
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -139,15 +140,19 @@ def say_single_precision(config_path: Path) -> None:
     transformers loads a network in the type its config names. A text encoder that was saved in half precision
     names half precision.
     """
-    config = json.loads(config_path.read_text(encoding="utf-8")) | {"dtype": "float32"}
-    config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    rewrite_config(config_path, lambda config: config | {"dtype": "float32"})
 
 
 def forget_origin(config_path: Path) -> None:
     """Drop the folder that a network was loaded from, which diffusers writes into its config."""
-    config = json.loads(config_path.read_text(encoding="utf-8"))
-    config.pop("_name_or_path", None)
-    config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    rewrite_config(config_path, lambda config: {key: value for key, value in config.items()
+                                                if key != "_name_or_path"})
+
+
+def rewrite_config(path: Path, change: Callable[[dict], dict]) -> None:
+    """Change the config of an exported network, in the layout in which diffusers writes configs."""
+    config = change(json.loads(path.read_text(encoding="utf-8")))
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 class CaptionReader(nn.Module):

@@ -43,7 +43,7 @@ CLEAN_LATENTS = 0.25     # share of the autoencoder's frames whose latents get o
 MOVING_WEIGHT = 4.0      # a pixel counts so much more in the autoencoder's loss where something moves
 LATENT_NOISE = 0.03      # added to the latents that the UNet learns on: it need not draw finer than that
 FIRST_BATCHES = 64       # the UNet waits until clips for so many batches have arrived
-NEW_CLIPS = 0.25         # new clips for each clip that the UNet trains on: drawing, encoding take time too
+NEW_CLIPS = 0.25         # clips drawn and encoded for each clip that the UNet trains on: both take its time
 COOLING = 0.35           # share of the video stage in which the learning rate falls to 0
 NORMALIZING_FRAMES = 1024
 

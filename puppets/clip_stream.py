@@ -41,7 +41,7 @@ class ClipStream:
     `num_drawn` counts the shards taken so far, by this run and by the one it goes on from: drawing goes on
     behind them. `num_kept` limits how many clips are kept as latents, `num_waiting` how many wait as frames:
     newer clips replace the oldest. The UNet begins with clips that were drawn while the autoencoder trained.
-    Where `world_size` processes train, each has a stream, and stream `rank` draws every `world_size`-th shard.
+    Where `world_size` processes train, each has a stream. Stream `rank` draws every `world_size`-th shard.
     """
 
     def __init__(self, tokenizer_dir: Path, num_workers: int, shard_clips: int, num_kept: int,
@@ -84,7 +84,8 @@ class ClipStream:
         return True
 
     def encode_waiting(self, vae: AutoencoderKL, wanted: float) -> None:
-        """Turn waiting frames into latents, and let them go, until `wanted` clips in all have been encoded."""
+        """Encode waiting frames, oldest first, until `wanted` clips have been encoded since the start. Frames
+        that have been encoded are let go."""
         while self.frames and self.num_encoded < wanted:
             frames, ids = self.frames.popleft()                                       # (n f h w c), (n k t)
             latents = encode_clips(vae, frames).half()                                          # (n c f h w)

@@ -30,7 +30,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--columns", type=int, default=4)
     parser.add_argument("--side", type=int, default=128, help="pixels of each video")
     parser.add_argument("--only", default="", help="only videos whose prompt has these words in it")
-    parser.add_argument("--exemplars", type=Path, help="folder of clips, shown in a column to the left")
+    parser.add_argument("--exemplars", type=Path,
+                        help="folder of .mp4 clips, some of which make a column to the left")
     parser.add_argument("--most", type=int, default=12, help="largest number of videos (default: 12)")
     return parser.parse_args()
 

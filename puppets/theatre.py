@@ -121,7 +121,7 @@ def draw_staging(scene: Scene, rng: np.random.Generator) -> dict:
         "ground": rng.uniform(56, 60),
         "scale": rng.uniform(0.94, 1.06) * (0.95 if scene.num_characters == 2 else 1.0),
         "phase": (phase, phase if rng.random() < 0.5 else rng.random()),     # half of the pairs move in step
-        "speed": rng.uniform(0.5, 0.75),      # cycles a second: no arm turns 60 degrees between two frames
+        "speed": rng.uniform(0.5, 0.75),   # cycles a second; at 8 fps arms turn at most 60 degrees a frame
         "side": 1.0 if rng.random() < 0.5 else -1.0,
         "skin": np.array(skin) / 255,
         "hair": np.array(hair) / 255,

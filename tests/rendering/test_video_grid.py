@@ -6,6 +6,7 @@ import numpy as np
 from rendering.video_grid import GAP, write_grid
 
 SIDE = 16
+WHITE = 260   # 255 to the nearest ten
 
 
 def write_plain(path, grey: int, num_frames: int = 4):
@@ -26,14 +27,14 @@ def test_exemplars_stand_in_a_column_of_their_own_to_the_left(tmp_path):
     frames = iio.imread(tmp_path / "grid.gif", mode="RGB")
     step, first = SIDE + GAP, SIDE + 4 * GAP
     assert frames.shape[1:] == (2 * step - GAP, first + 2 * step - GAP, 3)
-    assert shades(frames[0], [0, step], [0, first, first + step]) == [[160, 40, 80], [200, 120, 260]]
+    assert shades(frames[0], [0, step], [0, first, first + step]) == [[160, 40, 80], [200, 120, WHITE]]
 
 
 def test_fewer_exemplars_than_rows_leave_white_below_them(tmp_path):
     videos = [write_plain(tmp_path / f"{grey}.mp4", grey) for grey in (40, 80)]
     write_grid(videos, tmp_path / "grid.gif", 1, (SIDE, SIDE), [write_plain(tmp_path / "exemplar.mp4", 160)])
     frame = iio.imread(tmp_path / "grid.gif", mode="RGB")[0]
-    assert shades(frame, [0, SIDE + GAP], [0, SIDE + 4 * GAP]) == [[160, 40], [260, 80]]
+    assert shades(frame, [0, SIDE + GAP], [0, SIDE + 4 * GAP]) == [[160, 40], [WHITE, 80]]
 
 
 def test_without_exemplars_there_is_no_column_for_them(tmp_path):
