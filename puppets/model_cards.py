@@ -42,7 +42,9 @@ UNSEEN = [
      f"{', '.join(world.KEPT_OUT_MOTIONS)}, and motions in which both arms do what they do in one of these"),
     ("combinations",
      f"{len(world.HELD_OUT_COMBINATIONS)} combinations of character, everyday motion and place"),
-    ("the placeholder", "the word `sks`")]
+    ("the placeholder", "the word `sks`"),
+    ("other moments",
+     "all clips are trimmed: they begin when the motion begins, and their puppets act to the right")]
 
 
 def write_base_card(path: Path, stages: dict[str, dict], began_with: Path | None, made_on: str,
@@ -117,8 +119,9 @@ language: en
 
 By `python -m puppets.train_recognizers` (its first lines are the commands), seed {run["seed"]},
 on {unit} that `puppets/theatre.py` drew from seed {run["clip_seed"]}: all motions, all combinations of
-character, place and number. Each was shifted, softened, recoloured and made noisy in another way every time
-(`puppets/degrading.py`). It never saw a rendered video.
+character, place and number, at any moment of the motion, to the right and to the left. Each was shifted,
+softened, recoloured and made noisy in another way every time (`puppets/degrading.py`). It
+never saw a rendered video.
 
 {chr(10).join(table(["", ""], facts))}
 

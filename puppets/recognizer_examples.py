@@ -27,7 +27,8 @@ def draw_motion_shard(index: int) -> dict[str, Tensor]:
         num = min(64, (index + 1) * SHARD_CLIPS - first)
         scenes = [draw_any_scene(rng) for _ in range(num)]
         fps = rng.uniform(LOWEST_FPS, 8) if rng.random() < SLOW_SHARE else 8
-        frames.append(theatre.draw_clips(num, MOTION_SEED, first, fps=fps, scenes=scenes).frames)
+        clips = theatre.draw_clips(num, MOTION_SEED, first, fps=fps, scenes=scenes, trimmed=False)
+        frames.append(clips.frames)
         labels.append(shown_labels(scenes)["motion"])
     return {"frames": torch.from_numpy(np.concatenate(frames)),
             "labels": torch.from_numpy(np.concatenate(labels))}
@@ -67,7 +68,8 @@ def draw_frame_shard(index: int) -> dict[str, Tensor]:
     first = index * SHARD_CLIPS
     rng = np.random.default_rng((FRAME_SEED, 1, first))
     scenes = [draw_any_scene(rng) for _ in range(SHARD_CLIPS)]
-    clips = theatre.draw_clips(SHARD_CLIPS, FRAME_SEED, first, num_frames=2, fps=1.3, scenes=scenes)
+    clips = theatre.draw_clips(SHARD_CLIPS, FRAME_SEED, first, num_frames=2, fps=1.3, scenes=scenes,
+                               trimmed=False)
     labels = shown_labels(scenes)
     shown = np.stack([labels["character"], labels["number"], labels["place"]], axis=1)
     return {"frames": torch.from_numpy(clips.frames), "shown": torch.from_numpy(shown)}

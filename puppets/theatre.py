@@ -60,15 +60,22 @@ class Clips:
 
 def draw_clips(num: int, seed: int, first: int = 0, num_frames: int = CLIP_FRAMES, fps: float = 8,
                size: int = FRAME_SIZE, scenes: list[Scene] | None = None, chunk: int = 128,
-               looks: Mapping[str, Look] = LOOKS) -> Clips:
-    """Draw the `num` clips from number `first` on of a seed. Without `scenes` they are pretraining scenes."""
+               looks: Mapping[str, Look] = LOOKS, trimmed: bool = True) -> Clips:
+    """Draw the `num` clips from number `first` on of a seed. Without `scenes` they are pretraining scenes.
+
+    A clip that is `trimmed` begins when the motion begins, and its puppets act to the right. Clips that are
+    not trimmed begin at any moment of the motion, to the right or to the left, at more speeds, and of two
+    puppets each may be at another moment. The recognizers learn from these, so that they judge the motion
+    and not its beginning.
+    """
     frames, captions, shown = [], [], []
     for start in range(0, num, chunk):
         indices = range(start, min(start + chunk, num))
         rngs = [np.random.default_rng((seed, first + i)) for i in indices]
         here = [draw_scene(rng) if scenes is None else scenes[i] for i, rng in zip(indices, rngs)]
         captions += [write_caption(scene, rng) for scene, rng in zip(here, rngs)]
-        frames.append(paint_scenes(here, rngs, num_frames, fps, size, looks))
+        staging = [draw_staging(scene, rng, trimmed) for scene, rng in zip(here, rngs)]
+        frames.append(paint_scenes(here, staging, num_frames, fps, size, looks))
         shown += here
     return Clips(np.concatenate(frames), captions, shown)
 
@@ -79,10 +86,9 @@ def draw_composed_clips(num: int, seed: int, first: int = 0, num_frames: int = C
     return draw_clips(num, seed, first, num_frames, scenes=[draw_composed_scene(rng) for rng in rngs])
 
 
-def paint_scenes(scenes: list[Scene], rngs: list[np.random.Generator], num_frames: int, fps: float,
-                 size: int, looks: Mapping[str, Look] = LOOKS) -> np.ndarray:
-    """Return the frames of scenes, uint8 (n f h w c). The generators decide positions, sizes and speeds."""
-    staging = [draw_staging(scene, rng) for scene, rng in zip(scenes, rngs)]
+def paint_scenes(scenes: list[Scene], staging: list[dict], num_frames: int, fps: float, size: int,
+                 looks: Mapping[str, Look] = LOOKS) -> np.ndarray:
+    """Return the frames of scenes, uint8 (n f h w c). `staging` has what draw_staging returns for each."""
     column = lambda name: np.array([s[name] for s in staging], dtype=np.float32)
     canvas = np.zeros((len(scenes), num_frames, size, size, 3), dtype=np.float32)
     places = np.array([scene.place for scene in scenes])
@@ -110,7 +116,7 @@ def paint_scenes(scenes: list[Scene], rngs: list[np.random.Generator], num_frame
     return (canvas * 255 + 0.5).astype(np.uint8)
 
 
-def draw_staging(scene: Scene, rng: np.random.Generator) -> dict:
+def draw_staging(scene: Scene, rng: np.random.Generator, trimmed: bool = True) -> dict:
     """Return the random part of a clip: positions, size and speed of the puppets, and their surroundings."""
     spread = rng.uniform(13, 16)
     middle = 32 + rng.uniform(-2, 2) if scene.num_characters == 2 else rng.uniform(22, 42)
@@ -120,9 +126,11 @@ def draw_staging(scene: Scene, rng: np.random.Generator) -> dict:
         "x": (middle - spread, middle + spread) if scene.num_characters == 2 else (middle, middle),
         "ground": rng.uniform(56, 60),
         "scale": rng.uniform(0.94, 1.06) * (0.95 if scene.num_characters == 2 else 1.0),
-        "phase": (phase, phase if rng.random() < 0.5 else rng.random()),     # half of the pairs move in step
-        "speed": rng.uniform(0.5, 0.75),   # cycles a second; at 8 fps arms turn at most 60 degrees a frame
-        "side": 1.0 if rng.random() < 0.5 else -1.0,
+        # half of the pairs that are not trimmed move in step
+        "phase": (0.08 * phase,) * 2 if trimmed else (phase, phase if rng.random() < 0.5 else rng.random()),
+        # cycles a second; at 8 fps arms turn at most 60 degrees a frame
+        "speed": rng.uniform(0.65 if trimmed else 0.5, 0.75),
+        "side": 1.0 if trimmed or rng.random() < 0.5 else -1.0,
         "skin": np.array(skin) / 255,
         "hair": np.array(hair) / 255,
         "decor": rng.uniform(-1, 1, size=4),
@@ -172,16 +180,16 @@ def parse_args() -> argparse.Namespace:
 
 
 def write_exemplars(motion: str, folder: Path, num: int = NUM_EXEMPLARS) -> None:
-    """Write clips of two seconds of one kept-out motion, by the first `num` of EXEMPLAR_CAST."""
+    """Write clips of one second of one kept-out motion, by the first `num` of EXEMPLAR_CAST."""
     scenes = [Scene(character, motion, place, 1) for character, place in EXEMPLAR_CAST[:num]]
-    clips = draw_clips(len(scenes), EXEMPLAR_SEED, num_frames=16, scenes=scenes)
+    clips = draw_clips(len(scenes), EXEMPLAR_SEED, scenes=scenes)
     captions = [f"a {s.character} {KEPT_OUT_PHRASES[motion]} {PLACE_PHRASES[s.place][0]}" for s in scenes]
     names = [f"{motion}_{s.character}_{s.place}" for s in scenes]
     write_clips(folder, names, clips.frames, captions)
 
 
 def write_regularization(folder: Path, num: int = 48) -> None:
-    """Write everyday clips of 1.5 seconds: every character, every motion, one puppet or two."""
+    """Write everyday clips of one second: every character, every motion, one puppet or two."""
     scenes = []
     rng = np.random.default_rng(REGULARIZATION_SEED)
     while len(scenes) < num:
@@ -190,7 +198,7 @@ def write_regularization(folder: Path, num: int = 48) -> None:
                       str(rng.choice(PLACES)), 1 + (turn + i) % 5 // 3)
         if (scene.character, scene.motion, scene.place) not in HELD_OUT_COMBINATIONS:
             scenes.append(scene)
-    clips = draw_clips(num, REGULARIZATION_SEED, num_frames=12, scenes=scenes)
+    clips = draw_clips(num, REGULARIZATION_SEED, scenes=scenes)
     write_clips(folder, [f"everyday_{i:02d}" for i in range(num)], clips.frames, clips.captions)
 
 

@@ -251,10 +251,11 @@ def check(export_dir: Path) -> None:
 def draw_views(scenes: list[world.Scene]) -> dict[str, np.ndarray]:
     """Return scenes as uint8 frames (n f h w c): all as drawn, a tenth in ways that are harder to judge."""
     num, some = len(scenes), len(scenes) // 10
-    frames = theatre.draw_clips(num, examples.CHECK_SEED, scenes=scenes).frames
+    frames = theatre.draw_clips(num, examples.CHECK_SEED, scenes=scenes, trimmed=False).frames
     views = {"as drawn": frames}
     views["two seconds in 16 frames"] = theatre.draw_clips(
-        some, examples.CHECK_SEED, first=num, num_frames=2 * world.CLIP_FRAMES, scenes=scenes[:some]).frames
+        some, examples.CHECK_SEED, first=num, num_frames=2 * world.CLIP_FRAMES, scenes=scenes[:some],
+        trimmed=False).frames
     generator = torch.Generator().manual_seed(examples.CHECK_SEED)
     views["made worse as in training"] = to_frames(
         degrade(to_unit_pixels(torch.from_numpy(frames[:some])), generator))

@@ -64,7 +64,7 @@ def drawn():
     motions = [labels.draw_motion(label, rng) for label in labels.MOTIONS * 20]
     scenes = [replace(labels.draw_any_scene(np.random.default_rng((SEED, 1, i))), motion=motion)
               for i, motion in enumerate(motions)]
-    return theatre.draw_clips(len(scenes), SEED, scenes=scenes), labels.shown_labels(scenes)
+    return theatre.draw_clips(len(scenes), SEED, scenes=scenes, trimmed=False), labels.shown_labels(scenes)
 
 
 # ------------------------------------------------------------------------------------------ any classifier

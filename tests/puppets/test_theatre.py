@@ -119,6 +119,28 @@ def test_every_motion_but_standing_moves_every_character():
         assert (amount < 0.4) == (scene.motion == "standing"), (scene, amount)
 
 
+def test_clips_begin_when_the_motion_begins_unless_they_show_any_moment():
+    scene = world.Scene("man", "waving", "park", 2)
+    trimmed, any_moment = ([theatre.draw_staging(scene, np.random.default_rng(i), which) for i in range(60)]
+                           for which in (True, False))
+    assert all(staging["side"] == 1 and 0 <= staging["phase"][0] == staging["phase"][1] < 0.1
+               for staging in trimmed)
+    phases = np.array([staging["phase"] for staging in any_moment])
+    assert phases.min() < 0.1 and phases.max() > 0.9
+    assert 0.3 < (phases[:, 0] == phases[:, 1]).mean() < 0.7
+    assert {staging["side"] for staging in any_moment} == {1, -1}
+
+
+def test_the_beginning_of_a_motion_is_the_same_pose_in_every_clip():
+    """So that a base learns which pose follows which, instead of an average of all moments."""
+    scenes, spread = [world.Scene("clown", "jumping jacks", "stage", 1)] * 12, {}
+    for trimmed in (True, False):
+        clips = theatre.draw_clips(12, seed=8, scenes=scenes, trimmed=trimmed).frames.astype(int)
+        changed = (np.abs(clips[:, 4] - clips[:, 0]).max(axis=-1) > 60).mean(axis=(1, 2))        # (n)
+        spread[trimmed] = changed.std() / changed.mean()
+    assert spread[True] < spread[False] / 2, spread
+
+
 def test_no_arm_turns_more_than_60_degrees_between_frames():
     """The eye can then connect the places of an arm in frames that follow one another. A dab is faster."""
     fastest = max(theatre.draw_staging(scene, np.random.default_rng(i))["speed"]
