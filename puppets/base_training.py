@@ -34,6 +34,7 @@ from puppets.tokenizer import tokenize
 # shares of --total-minutes at which each stage ends; the rest of the time is for exporting and measuring
 STAGE_ENDS = {"autoencoder": 0.22, "text": 0.26, "video": 0.95}
 LATER_STAGE_ENDS = STAGE_ENDS | {"autoencoder": 0.12, "text": 0.12}   # with the networks of an earlier base
+UNET_STAGE_ENDS = {"autoencoder": 0.0, "text": 0.0, "video": 0.97}       # with all of them but the UNet
 TEXT_STEPS = 600         # the text encoder needs no more, however much time there is
 CAPTIONS_PER_STEP = 64   # of the text stage
 AUTOENCODER_RATE = 2e-3  # learning rate at its highest; half of it for the decoder of an earlier base
@@ -60,7 +61,8 @@ class Clock:
         self.accelerator, self.seconds_before = accelerator, seconds_before
         self.began = self.now = began
         self.deadline, self.total_seconds = began + 60 * args.minutes, 60 * args.total_minutes
-        self.stage_ends = LATER_STAGE_ENDS if args.begin_with else STAGE_ENDS
+        self.stage_ends = (UNET_STAGE_ENDS if args.only_unet else LATER_STAGE_ENDS if args.begin_with
+                           else STAGE_ENDS)
 
     @property
     def elapsed(self) -> float:

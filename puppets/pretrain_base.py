@@ -62,6 +62,7 @@ def parse_args() -> argparse.Namespace:
     add("--begin-with", type=Path, metavar="FOLDER",
         help="train on the UNet and the decoder of an earlier base. Its encoder and its text encoder stay as "
              "they are (default: from nothing)")
+    add("--only-unet", action="store_true", help="with --begin-with: leave the decoder as it is, too")
     add("--export-dir", type=Path, help="the diffusers folder to write (default: WORK/base)")
     add("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes that draw clips")
     add("--batch-size", type=int, help="clips a step of the UNet (default: 256 on a GPU, 32 on a CPU)")
@@ -80,6 +81,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if not 0 < args.minutes <= (args.total_minutes or args.minutes):
         parser.error("--minutes must be above 0 and at most --total-minutes")
+    if args.only_unet and not args.begin_with:
+        parser.error("--only-unet needs --begin-with, the base whose other networks are used")
     return args
 
 

@@ -97,6 +97,29 @@ def test_a_base_can_begin_with_an_earlier_one(script, pieces, monkeypatch, tmp_p
     assert len(configs) > 5 and not any(str(earlier) in config for config in configs)
 
 
+def test_only_the_unet_of_an_earlier_base_can_be_trained_on(script, pieces, monkeypatch, tmp_path):
+    from diffusers import DiffusionPipeline
+
+    earlier, clock = pieces[0] / "base", Ticking()
+    monkeypatch.setattr(base_training, "NORMALIZING_FRAMES", 16)
+    monkeypatch.setattr(script, "PSNR_CLIPS", 2)
+    for module in (script, base_training):
+        monkeypatch.setattr(module, "time", clock)
+    command = [
+        "pretrain_base", "--work-dir", str(tmp_path), "--minutes", "0.1", "--only-unet", "--workers", "1",
+        "--shard-clips", "4", "--batch-size", "2", "--mixed-precision", "no", "--num-measured", "0"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(UserError, match="--only-unet needs --begin-with"):
+        script.main()
+    monkeypatch.setattr(sys, "argv", [*command, "--begin-with", str(earlier)])
+    script.main()
+    before, after = (DiffusionPipeline.from_pretrained(folder) for folder in (earlier, tmp_path / "base"))
+    for name in ("text_encoder", "vae"):
+        weights = [attrgetter(name)(pipeline).state_dict() for pipeline in (before, after)]
+        assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    assert any(not torch.equal(a, b) for a, b in zip(before.unet.parameters(), after.unet.parameters()))
+
+
 def test_two_processes_make_one_base(pieces, tmp_path):
     work_dir = tmp_path / "work"
     code, said = processes.run_in_two("puppets.pretrain_base", [
