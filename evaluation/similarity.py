@@ -9,9 +9,9 @@ from itertools import combinations
 import numpy as np
 
 # A video is a copy if its distance from an exemplar is below this share of the spacing of the exemplars.
-# Distances with the bundled CLIP: at most 0.08 for exemplars that are encoded again, mirrored or blurred.
-# 0.13 if they are shifted by two pixels. At least 0.70 for clips of other characters. 0.05 to 0.18 for new
-# takes of an exemplar's own character in its own place: CLIP takes them for copies too.
+# Distances with the bundled CLIP: at most 0.08 for exemplars that are encoded again, mirrored or blurred,
+# and 0.13 if they are shifted by two pixels. At least 0.70 for clips of other characters. 0.05 to 0.18 for
+# new takes of an exemplar's own character in its own place: CLIP takes them for copies too.
 COPY_RATIO = 0.5
 # 1 - cosine below which exemplars look alike, and their spacing is no unit of distance. Rounding causes
 # 1e-7, and encoding a clip again 0.0001. With the bundled CLIP the bundled exemplars are 0.37 apart, and

@@ -132,8 +132,9 @@ def export(args: argparse.Namespace, first: FirstNetworks, vae: AutoencoderKL, n
            text_encoder: CLIPTextModel) -> None:
     """Write the averaged weights as a diffusers folder in half precision, with a model card."""
     tokenizer, unet = build_tokenizer(base_words()), first.unet()
-    stages = {path.stem: training_run.load_saved(path)   # without the text encoder of an earlier base
+    stages = {path.stem: training_run.load_saved(path)   # without networks of an earlier base that were kept
               for path in (args.work_dir / "autoencoder.pt", args.work_dir / "text.pt") if path.exists()}
+    stages = {stage: run for stage, run in stages.items() if run["step"]}
     stages["video"] = training_run.load_average(args.work_dir / "video.pt", unet)
     unseen = rearrange(theatre.draw_clips(PSNR_CLIPS, PSNR_SEED).frames, "n f h w c -> (n f) h w c")
     measured = {

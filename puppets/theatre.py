@@ -63,10 +63,10 @@ def draw_clips(num: int, seed: int, first: int = 0, num_frames: int = CLIP_FRAME
                looks: Mapping[str, Look] = LOOKS, trimmed: bool = True) -> Clips:
     """Draw the `num` clips from number `first` on of a seed. Without `scenes` they are pretraining scenes.
 
-    A clip that is `trimmed` begins when the motion begins, and its puppets act to the right. Clips that are
-    not trimmed begin at any moment of the motion, to the right or to the left, at more speeds, and of two
-    puppets each may be at another moment. The recognizers learn from these, so that they judge the motion
-    and not its beginning.
+    A clip that is `trimmed` begins when the motion begins, and its puppets act to the right. An untrimmed
+    clip begins at any moment of the motion, its puppets act to the right or to the left, and two puppets may
+    be at different moments. Untrimmed clips vary more in speed. The recognizers learn from untrimmed clips,
+    so that they judge the motion and not its beginning.
     """
     frames, captions, shown = [], [], []
     for start in range(0, num, chunk):
@@ -126,7 +126,7 @@ def draw_staging(scene: Scene, rng: np.random.Generator, trimmed: bool = True) -
         "x": (middle - spread, middle + spread) if scene.num_characters == 2 else (middle, middle),
         "ground": rng.uniform(56, 60),
         "scale": rng.uniform(0.94, 1.06) * (0.95 if scene.num_characters == 2 else 1.0),
-        # half of the pairs that are not trimmed move in step
+        # cycles; in untrimmed clips half of the pairs move in step
         "phase": (0.08 * phase,) * 2 if trimmed else (phase, phase if rng.random() < 0.5 else rng.random()),
         # cycles a second; at 8 fps arms turn at most 60 degrees a frame
         "speed": rng.uniform(0.65 if trimmed else 0.5, 0.75),

@@ -71,53 +71,55 @@ def pieces(script, tmp_path_factory):
     return work_dir, left
 
 
-def test_a_base_can_begin_with_an_earlier_one(script, pieces, monkeypatch, tmp_path):
-    from diffusers import DiffusionPipeline
+@pytest.fixture
+def make_later(script, pieces, monkeypatch, tmp_path):
+    """Make a base in tmp_path with `options`; return the pipelines of the earlier and of the later base."""
+    def make(*options: str):
+        from diffusers import DiffusionPipeline
 
-    earlier, clock = pieces[0] / "base", Ticking()
-    monkeypatch.setattr(base_training, "NORMALIZING_FRAMES", 16)
-    monkeypatch.setattr(script, "PSNR_CLIPS", 2)
-    for module in (script, base_training):
-        monkeypatch.setattr(module, "time", clock)
-    monkeypatch.setattr(sys, "argv", [
-        "pretrain_base", "--work-dir", str(tmp_path), "--minutes", "0.2", "--begin-with", str(earlier),
-        "--workers", "1", "--shard-clips", "4", "--batch-size", "2", "--frames-batch", "2",
-        "--mixed-precision", "no", "--num-measured", "0"])
-    script.main()
-    before, after = (DiffusionPipeline.from_pretrained(folder) for folder in (earlier, tmp_path / "base"))
+        clock = Ticking()
+        monkeypatch.setattr(base_training, "NORMALIZING_FRAMES", 16)
+        monkeypatch.setattr(script, "PSNR_CLIPS", 2)
+        for module in (script, base_training):
+            monkeypatch.setattr(module, "time", clock)
+        monkeypatch.setattr(sys, "argv", [
+            "pretrain_base", "--work-dir", str(tmp_path), "--workers", "1", "--shard-clips", "4",
+            "--batch-size", "2", "--frames-batch", "2", "--mixed-precision", "no", "--num-measured", "0",
+            *options])
+        script.main()
+        return [DiffusionPipeline.from_pretrained(folder / "base") for folder in (pieces[0], tmp_path)]
+
+    return make
+
+
+def have_the_same(name: str, *pipelines) -> bool:
+    """Return whether the network `name`, or a part of it, has the same weights in two pipelines."""
+    first, second = (attrgetter(name)(pipeline).state_dict() for pipeline in pipelines)
+    return all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_base_can_begin_with_an_earlier_one(make_later, pieces, tmp_path):
+    earlier = pieces[0] / "base"
+    before, after = make_later("--minutes", "0.2", "--begin-with", str(earlier))
     for name in ("text_encoder", "vae.encoder", "vae.quant_conv"):
-        weights = [attrgetter(name)(pipeline).state_dict() for pipeline in (before, after)]
-        assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
-    decoders = (before.vae.decoder.parameters(), after.vae.decoder.parameters())
-    assert any(not torch.equal(a, b) for a, b in zip(*decoders, strict=True))
+        assert have_the_same(name, before, after)
+    assert not have_the_same("vae.decoder", before, after)
     unets = (before.unet.parameters(), after.unet.parameters())
     assert 0 < max((a - b).abs().max() for a, b in zip(*unets, strict=True)) < 0.1   # trained on, not anew
-    assert f"`{earlier}`" in (tmp_path / "base" / "README.md").read_text()
+    card = (tmp_path / "base" / "README.md").read_text()
+    assert f"`{earlier}`" in card and "Encoder and text encoder" in card
     configs = [path.read_text() for path in (tmp_path / "base").glob("*/*.json")]
     assert len(configs) > 5 and not any(str(earlier) in config for config in configs)
 
 
-def test_only_the_unet_of_an_earlier_base_can_be_trained_on(script, pieces, monkeypatch, tmp_path):
-    from diffusers import DiffusionPipeline
-
-    earlier, clock = pieces[0] / "base", Ticking()
-    monkeypatch.setattr(base_training, "NORMALIZING_FRAMES", 16)
-    monkeypatch.setattr(script, "PSNR_CLIPS", 2)
-    for module in (script, base_training):
-        monkeypatch.setattr(module, "time", clock)
-    command = [
-        "pretrain_base", "--work-dir", str(tmp_path), "--minutes", "0.1", "--only-unet", "--workers", "1",
-        "--shard-clips", "4", "--batch-size", "2", "--mixed-precision", "no", "--num-measured", "0"]
-    monkeypatch.setattr(sys, "argv", command)
+def test_only_the_unet_of_an_earlier_base_can_be_trained_on(make_later, pieces, tmp_path):
     with pytest.raises(UserError, match="--only-unet needs --begin-with"):
-        script.main()
-    monkeypatch.setattr(sys, "argv", [*command, "--begin-with", str(earlier)])
-    script.main()
-    before, after = (DiffusionPipeline.from_pretrained(folder) for folder in (earlier, tmp_path / "base"))
-    for name in ("text_encoder", "vae"):
-        weights = [attrgetter(name)(pipeline).state_dict() for pipeline in (before, after)]
-        assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
-    assert any(not torch.equal(a, b) for a, b in zip(before.unet.parameters(), after.unet.parameters()))
+        make_later("--minutes", "0.1", "--only-unet")
+    before, after = make_later("--minutes", "0.1", "--only-unet", "--begin-with", str(pieces[0] / "base"))
+    assert have_the_same("text_encoder", before, after) and have_the_same("vae", before, after)
+    assert not have_the_same("unet", before, after)
+    card = (tmp_path / "base" / "README.md").read_text()
+    assert "Autoencoder and text encoder" in card and "| autoencoder |" not in card
 
 
 def test_two_processes_make_one_base(pieces, tmp_path):
