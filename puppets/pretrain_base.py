@@ -78,7 +78,11 @@ def parse_args() -> argparse.Namespace:
     add("--num-measured", type=int, default=256, help="videos at the end; 0: do not measure (default: 256)")
     add("--mixed-precision", choices=["no", "bf16"], default="bf16")
     add("--seed", type=int, default=64, help="of weights and noise")
+    add("--first-shard", type=int, default=0,
+        help="begin with this shard of drawn clips in each process: an earlier base has seen those before it")
     args = parser.parse_args()
+    if args.first_shard < 0:
+        parser.error("--first-shard must be 0 or more")
     if not 0 < args.minutes <= (args.total_minutes or args.minutes):
         parser.error("--minutes must be above 0 and at most --total-minutes")
     if args.only_unet and not args.begin_with:
@@ -107,7 +111,7 @@ def main() -> None:
     accelerator.wait_for_everyone()
     clips = ClipStream(args.work_dir / "tokenizer", args.workers, args.shard_clips,
                        args.kept_as_latents, args.kept_as_frames, accelerator.device,
-                       num_drawn=max((fact.get("shards", 0) for fact in facts), default=0),
+                       num_drawn=max((fact.get("shards", 0) for fact in facts), default=args.first_shard),
                        rank=accelerator.process_index, world_size=accelerator.num_processes)
     try:
         vae, noise = train_autoencoder(accelerator, args, clock, clips, first)

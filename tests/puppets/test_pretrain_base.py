@@ -115,7 +115,9 @@ def test_a_base_can_begin_with_an_earlier_one(make_later, pieces, tmp_path):
 def test_only_the_unet_of_an_earlier_base_can_be_trained_on(make_later, pieces, tmp_path):
     with pytest.raises(UserError, match="--only-unet needs --begin-with"):
         make_later("--minutes", "0.1", "--only-unet")
-    before, after = make_later("--minutes", "0.1", "--only-unet", "--begin-with", str(pieces[0] / "base"))
+    before, after = make_later("--minutes", "0.1", "--only-unet", "--begin-with", str(pieces[0] / "base"),
+                               "--first-shard", "70")
+    assert training_run.saved_facts(tmp_path / "video.pt")["shards"] > 70
     assert have_the_same("text_encoder", before, after) and have_the_same("vae", before, after)
     assert not have_the_same("unet", before, after)
     card = (tmp_path / "base" / "README.md").read_text()
@@ -385,8 +387,11 @@ def test_exported_folder_loads_and_renders_in_stock_diffusers(pieces):
     assert "not yet measured" in (base / "README.md").read_text()
 
 
-@pytest.mark.parametrize("arguments", [["--minutes", "0"], ["--minutes", "5", "--total-minutes", "4"]])
-def test_minutes_that_cannot_be_are_refused(script, monkeypatch, tmp_path, arguments):
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--minutes", "0"], "--minutes must be above 0 and at most --total-minutes"),
+    (["--minutes", "5", "--total-minutes", "4"], "--minutes must be above 0 and at most --total-minutes"),
+    (["--minutes", "5", "--first-shard", "-1"], "--first-shard must be 0 or more")])
+def test_numbers_that_cannot_be_are_refused(script, monkeypatch, tmp_path, arguments, message):
     monkeypatch.setattr(sys, "argv", ["pretrain_base", "--work-dir", str(tmp_path), *arguments])
-    with pytest.raises(UserError, match="--minutes must be above 0 and at most --total-minutes"):
+    with pytest.raises(UserError, match=message):
         script.main()
