@@ -79,7 +79,8 @@ def parse_args() -> argparse.Namespace:
     add("--mixed-precision", choices=["no", "bf16"], default="bf16")
     add("--seed", type=int, default=64, help="of weights and noise")
     add("--first-shard", type=int, default=0,
-        help="begin with this shard of drawn clips in each process: an earlier base has seen those before it")
+        help="number of the first shard of clips that each process draws (default: 0). With --begin-with: a "
+             "number that the earlier base did not reach, for clips that it has not seen")
     args = parser.parse_args()
     if args.first_shard < 0:
         parser.error("--first-shard must be 0 or more")
@@ -111,7 +112,7 @@ def main() -> None:
     accelerator.wait_for_everyone()
     clips = ClipStream(args.work_dir / "tokenizer", args.workers, args.shard_clips,
                        args.kept_as_latents, args.kept_as_frames, accelerator.device,
-                       num_drawn=max((fact.get("shards", 0) for fact in facts), default=args.first_shard),
+                       num_drawn=max([args.first_shard, *(fact.get("shards", 0) for fact in facts)]),
                        rank=accelerator.process_index, world_size=accelerator.num_processes)
     try:
         vae, noise = train_autoencoder(accelerator, args, clock, clips, first)
@@ -136,8 +137,9 @@ def export(args: argparse.Namespace, first: FirstNetworks, vae: AutoencoderKL, n
            text_encoder: CLIPTextModel) -> None:
     """Write the averaged weights as a diffusers folder in half precision, with a model card."""
     tokenizer, unet = build_tokenizer(base_words()), first.unet()
-    stages = {path.stem: training_run.load_saved(path)   # without networks of an earlier base that were kept
+    stages = {path.stem: training_run.load_saved(path)
               for path in (args.work_dir / "autoencoder.pt", args.work_dir / "text.pt") if path.exists()}
+    # without networks of an earlier base that were kept: their stages have no steps
     stages = {stage: run for stage, run in stages.items() if run["step"]}
     stages["video"] = training_run.load_average(args.work_dir / "video.pt", unet)
     unseen = rearrange(theatre.draw_clips(PSNR_CLIPS, PSNR_SEED).frames, "n f h w c -> (n f) h w c")

@@ -18,6 +18,7 @@ from puppets import (
     world,
 )
 from puppets import base_networks as networks
+from puppets.first_networks import FirstNetworks
 from puppets.tokenizer import MAX_TOKENS, build_tokenizer, tokenize
 from tests import processes
 from utils.errors import UserError
@@ -115,13 +116,20 @@ def test_a_base_can_begin_with_an_earlier_one(make_later, pieces, tmp_path):
 def test_only_the_unet_of_an_earlier_base_can_be_trained_on(make_later, pieces, tmp_path):
     with pytest.raises(UserError, match="--only-unet needs --begin-with"):
         make_later("--minutes", "0.1", "--only-unet")
-    before, after = make_later("--minutes", "0.1", "--only-unet", "--begin-with", str(pieces[0] / "base"),
-                               "--first-shard", "70")
-    assert training_run.saved_facts(tmp_path / "video.pt")["shards"] > 70
+    before, after = make_later("--minutes", "0.1", "--only-unet", "--begin-with", str(pieces[0] / "base"))
     assert have_the_same("text_encoder", before, after) and have_the_same("vae", before, after)
     assert not have_the_same("unet", before, after)
     card = (tmp_path / "base" / "README.md").read_text()
     assert "Autoencoder and text encoder" in card and "| autoencoder |" not in card
+
+
+def test_a_later_base_learns_from_other_clips_also_if_it_was_stopped_early(make_later, pieces, tmp_path):
+    earlier = pieces[0] / "base"
+    # what a run leaves that was stopped before it saved its UNet
+    training_run.save_untrained(networks.FrameCoder(FirstNetworks(earlier).autoencoder()),
+                                tmp_path / "autoencoder.pt")
+    make_later("--minutes", "0.1", "--only-unet", "--begin-with", str(earlier), "--first-shard", "70")
+    assert training_run.saved_facts(tmp_path / "video.pt")["shards"] > 70
 
 
 def test_two_processes_make_one_base(pieces, tmp_path):
