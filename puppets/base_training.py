@@ -34,7 +34,7 @@ from puppets.tokenizer import tokenize
 # shares of --total-minutes at which each stage ends; the rest of the time is for exporting and measuring
 STAGE_ENDS = {"autoencoder": 0.22, "text": 0.26, "video": 0.95}
 LATER_STAGE_ENDS = STAGE_ENDS | {"autoencoder": 0.12, "text": 0.12}   # with the networks of an earlier base
-UNET_STAGE_ENDS = {"autoencoder": 0.0, "text": 0.0, "video": 0.97}       # when only the UNet is trained
+UNET_STAGE_ENDS = {"autoencoder": 0.0, "text": 0.0, "video": 0.97}   # when only the UNet is trained
 TEXT_STEPS = 600         # the text encoder needs no more, however much time there is
 CAPTIONS_PER_STEP = 64   # of the text stage
 AUTOENCODER_RATE = 2e-3  # learning rate at its highest; half of it for the decoder of an earlier base

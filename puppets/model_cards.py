@@ -52,9 +52,9 @@ def write_base_card(path: Path, stages: dict[str, dict], began_with: Path | None
     """Write the card of the base.
 
     `stages` has the steps, batch size, seconds and seed of each stage that trained, the last of which is
-    `video`. `began_with` is the folder of the earlier base whose networks were trained on, if any. Its
-    decoder was trained on if there is a stage `autoencoder`. `measured`
-    has a figure for each thing that was measured. `notes` is Markdown for the end of the card.
+    `video`. `began_with` is the folder of the earlier base whose networks were trained on, if any. If there
+    is a stage `autoencoder`, the decoder of the earlier base was trained on. `measured` has a figure for each
+    thing that was measured. `notes` is Markdown for the end of the card.
     """
     kept = "Encoder and text encoder" if "autoencoder" in stages else "Autoencoder and text encoder"
     origin = (f"It began with the networks of an earlier base, `{began_with}`. {kept} of\n"
