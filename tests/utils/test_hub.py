@@ -94,7 +94,8 @@ def test_without_a_network_one_try_is_enough(hub, monkeypatch, ask):
 
 def test_base_on_the_hub_is_explained_in_the_same_words(hub):
     hub.repositories["jo/dance"] = {"a.safetensors": b"weights"}
-    for name, words in (("jo/nothing", "there is no such model on the hub, or your login may not see it."),
-                        ("jo/dance", "has no model_index.json on the hub, so it is not a diffusers pipeline.")):
+    problems = {"jo/nothing": "there is no such model on the hub, or your login may not see it.",
+                "jo/dance": "has no model_index.json on the hub, so it is not a diffusers pipeline."}
+    for name, words in problems.items():
         with pytest.raises(UserError, match=words):
             find_base(name)
