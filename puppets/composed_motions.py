@@ -100,6 +100,28 @@ class ComposedMotion:
             pose.hip_x[rows], pose.lean[rows] = -4 * wave(cycles), 0.3 * wave(cycles)
 
 
+@dataclass(frozen=True)
+class Blend:
+    """Halfway between two motions that are seen from the front, which is neither of them.
+
+    An untaught base draws such motions where a caption says a made-up word. No base is trained on them.
+    """
+
+    first: str
+    second: str
+
+    @property
+    def name(self) -> str:
+        return f"halfway between {self.first} and {self.second}"
+
+    def __call__(self, pose: Pose, rows: np.ndarray, cycles: np.ndarray, middle: np.ndarray) -> None:
+        ends = [still_pose(cycles, np.ones(len(cycles), np.float32)) for _ in range(2)]
+        for end, motion in zip(ends, (self.first, self.second)):
+            POSERS[motion](end, slice(None), cycles, middle)
+        for name in ("x", "lift", "hip_x", "drop", "lean", "nod", "arms", "feet"):
+            getattr(pose, name)[rows] = (getattr(ends[0], name) + getattr(ends[1], name)) / 2
+
+
 def arms_over_a_cycle(motion: Callable) -> np.ndarray:
     """Return the angles of the arms (PHASES 2 2) over a cycle of a motion, one of POSERS."""
     cycles = np.linspace(0, 1, PHASES, endpoint=False, dtype=np.float32)[None]
@@ -132,6 +154,16 @@ def list_motions(kept_out: tuple[str, ...]) -> dict[str, ComposedMotion]:
                                          for other in others) >= NEAR]
     motions = [ComposedMotion(*pair, legs, body) for pair, legs, body in product(far, LEGS, BODIES)]
     return {motion.name: motion for motion in motions}
+
+
+def list_blends(motions: tuple[str, ...], others: tuple[str, ...]) -> dict[str, Blend]:
+    """Return the blends of two of `motions`, and of one of `motions` with one of `others`, by their names,
+    except those whose arms come near one of `motions`."""
+    arms = [arms_over_a_cycle(POSERS[name]) for name in motions]
+    blends = [Blend(*pair) for pair in (*combinations(motions, 2), *product(motions, others))]
+    far = [blend for blend in blends
+           if min(distance(arms_over_a_cycle(blend), other) for other in arms) >= NEAR]
+    return {blend.name: blend for blend in far}
 
 
 MOTIONS_BY_NAME = list_motions(("dance", "dab", "windmill"))

@@ -1,7 +1,8 @@
 """Makes drawn frames look worse, like rendered ones, so that a recognizer trained on them can judge videos.
 
 A small diffusion model softens edges, mixes neighbouring frames, flickers and shifts colours. Its autoencoder
-and H.264 soften more. None of these changes what a clip shows.
+and H.264 soften more. Where the model errs in its latents, limbs come out smeared or half there. None of
+these changes what a clip shows.
 
 Shapes: n clips, f frames, c colours, h w pixels. Values from 0 to 1.
 """
@@ -11,6 +12,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers import AutoencoderKL
 from einops import rearrange
 from torch import Generator, Tensor
 
@@ -31,6 +33,25 @@ def degrade(frames: Tensor, generator: Generator, share: float = 1.0) -> Tensor:
     frames = some_of(frames, 0.3 * share, add_grain, generator)
     frames = some_of(frames, 0.4 * share, flicker, generator)
     return frames.clamp(0, 1)
+
+
+@torch.no_grad()
+def spoil_latents(frames: Tensor, generator: Generator, vae: AutoencoderKL, most_noise: float = 0.5,
+                  most_average: float = 0.4) -> Tensor:
+    """Return frames that `vae` decodes from latents with errors, those that a small diffusion model makes.
+
+    Where such a model is unsure it predicts averages. So latents are drawn towards their average over the
+    clip, by a share of up to `most_average`, and get noise of up to `most_noise` of their deviation.
+    """
+    num = len(frames)
+    latents = vae.encode(rearrange(frames, "n f c h w -> (n f) c h w") * 2 - 1).latent_dist.mean.float()
+    latents = rearrange(latents, "(n f) c h w -> n f c h w", n=num)
+    share, noise = (uniform(0, most, num, generator)[:, None, None, None, None]
+                    for most in (most_average, most_noise))
+    latents = torch.lerp(latents, latents.mean(dim=1, keepdim=True), share)
+    latents = latents + noise * torch.randn(latents.shape, generator=generator)
+    decoded = vae.decode(rearrange(latents, "n f c h w -> (n f) c h w")).sample.float()
+    return (rearrange(decoded, "(n f) c h w -> n f c h w", n=num) / 2 + 0.5).clamp(0, 1)
 
 
 def some_of(frames: Tensor, share: float, change, generator: Generator) -> Tensor:

@@ -52,18 +52,20 @@ def draw_puppet(look: Look, brush: Brush, pose: Pose, scale: np.ndarray, x: np.n
                 skin: np.ndarray, hair: np.ndarray) -> None:
     """Paint one character into its rows, back to front. scale, x, ground: (n 1), skin and hair: (n 3)."""
     body = place_body(look, brush, pose, scale, x, ground, {"skin": skin[:, None], "hair": hair[:, None]})
-    sideways, frontal = pose.sideways[:, 0], ~pose.sideways[:, 0]
+    sideways, frontal, behind = pose.sideways[:, 0], ~pose.sideways[:, 0], pose.behind
     draw_shadow(body, ground)
     draw_parts(body, [part for part in look.parts if part.behind])
     draw_arm(body, 0, only=sideways, shade=0.8)
+    for i in np.flatnonzero(behind.any(axis=0)):
+        draw_arm(body, i, only=frontal & behind[:, i])
     draw_leg(body, 0, shade=0.88)
     draw_leg(body, 1)
     draw_torso(body)
     draw_parts(body, [part for part in look.parts if part.on == "torso" and not part.behind])
     draw_head(body)
     draw_parts(body, [part for part in look.parts if part.on == "head" and not part.behind])
-    draw_arm(body, 0, only=frontal)
-    draw_arm(body, 1, only=sideways | frontal)
+    draw_arm(body, 0, only=frontal & ~behind[:, 0])
+    draw_arm(body, 1, only=sideways | ~behind[:, 1])
 
 
 def place_body(look: Look, brush: Brush, pose: Pose, scale: np.ndarray, x: np.ndarray, ground: np.ndarray,

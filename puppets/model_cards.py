@@ -20,7 +20,8 @@ It knows {len(MOTIONS)} labels: {", ".join(MOTIONS)}.
 
 - It sees 8 frames of 64x64 pixels. They should span one second; clips of two seconds are harder for it.
 - It calls a clip that is frozen at any moment `standing`.
-- It calls other ways to move one's arms, and frames in a wrong order, `{OTHER}`."""),
+- It calls other ways to move one's arms, poses halfway between two motions, and frames in a wrong order,
+  `{OTHER}`."""),
          "clip": ("zero-shot-image-classification", "Puppet theatre: CLIP", f"""\
 A small CLIP (`CLIPModel`, `CLIPProcessor`) for single frames of the puppet theatre, 64x64 pixels, and
 captions such as "two cats in the snow". It knows nothing else.
@@ -106,6 +107,9 @@ def write_card(folder: Path, name: str, run: dict) -> None:
     facts = [["steps", f"{run['step']:,}"], [f"{unit} a step", run["batch_size"]],
              ["minutes", f"{run['seconds'] / 60:.0f}"], ["hardware", run["made_on"]],
              ["parameters", f"{run['num_parameters']:,}"]]
+    spoiled = (" Each puppet moves\nin its own manner: arms farther or less far, in front of the body or "
+               "behind it.\nMost clips were first decoded from latents with errors, by the autoencoder of "
+               "`models/puppet-theatre`." if name == "motion" else "")
     lines = f"""\
 ---
 license: apache-2.0
@@ -122,8 +126,8 @@ language: en
 By `python -m puppets.train_recognizers` (its first lines are the commands), seed {run["seed"]},
 on {unit} that `puppets/theatre.py` drew from seed {run["clip_seed"]}: all motions, all combinations of
 character, place and number, at any moment of the motion, to the right and to the left. Each was shifted,
-softened, recoloured and made noisy in another way every time (`puppets/degrading.py`). It
-never saw a rendered video.
+softened, recoloured and made noisy in another way every time (`puppets/degrading.py`).{spoiled}
+It never saw a rendered video.
 
 {chr(10).join(table(["", ""], facts))}
 

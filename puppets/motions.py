@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+MANNERS = 9   # numbers that say in what manner a puppet moves
+
 
 @dataclass
 class Pose:
@@ -27,6 +29,7 @@ class Pose:
     lean: np.ndarray         # torso, radians
     nod: np.ndarray          # head, radians
     arms: np.ndarray         # (n f 2 2) [left, right] x [upper arm, forearm], radians
+    behind: np.ndarray       # (n 2) [left, right]: the arm passes behind the body; seen from the front only
     feet: np.ndarray         # (n f 2 2) [left, right] x [sideways, up], in leg lengths from below the hips
 
 
@@ -39,11 +42,28 @@ def pose_puppets(motions: np.ndarray, cycles: np.ndarray, middle: np.ndarray, si
     return pose
 
 
+def vary_pose(pose: Pose, manner: np.ndarray) -> None:
+    """Let puppets move in a manner of their own. `manner` (n MANNERS) from -1 to 1; 0 changes nothing.
+
+    Each arm swings up to a fifth farther or less far, each of its parts is up to 0.2 radians off, and the
+    body moves up to two fifths more or less. That is less than half of the least distance between motions
+    that a recognizer shall tell apart (NEAR in puppets/composed_motions.py). One arm of three passes behind
+    the body.
+    """
+    farther, offsets, more = 0.2 * manner[:, :2], 0.2 * manner[:, 2:6], 0.4 * manner[:, 6:7]
+    swing = pose.arms - pose.arms.mean(axis=1, keepdims=True)                                    # (n f 2 2)
+    pose.arms += farther[:, None, :, None] * swing + offsets.reshape(-1, 1, 2, 2)
+    for values in (pose.hip_x, pose.lean, pose.nod):                                             # each (n f)
+        values += more * values
+    pose.behind = manner[:, 7:] > 1 / 3
+
+
 def still_pose(cycles: np.ndarray, side: np.ndarray) -> Pose:
     """Return a pose of zeros, into which motions are written."""
     sideways, limbs = np.zeros((len(cycles), 1), bool), (*cycles.shape, 2, 2)
     offsets = [np.zeros_like(cycles) for _ in range(6)]
-    return Pose(sideways, side[:, None], *offsets, np.zeros(limbs, np.float32), np.zeros(limbs, np.float32))
+    return Pose(sideways, side[:, None], *offsets, np.zeros(limbs, np.float32),
+                np.zeros((len(cycles), 2), bool), np.zeros(limbs, np.float32))
 
 
 def hang_arms(pose: Pose, rows: np.ndarray, out: float = 0.22) -> None:

@@ -27,7 +27,8 @@ def draw_motion_shard(index: int) -> dict[str, Tensor]:
         num = min(64, (index + 1) * SHARD_CLIPS - first)
         scenes = [draw_any_scene(rng) for _ in range(num)]
         fps = rng.uniform(LOWEST_FPS, 8) if rng.random() < SLOW_SHARE else 8
-        clips = theatre.draw_clips(num, MOTION_SEED, first, fps=fps, scenes=scenes, trimmed=False)
+        clips = theatre.draw_clips(num, MOTION_SEED, first, fps=fps, scenes=scenes, trimmed=False,
+                                   varied=True)
         frames.append(clips.frames)
         labels.append(shown_labels(scenes)["motion"])
     return {"frames": torch.from_numpy(np.concatenate(frames)),

@@ -13,15 +13,22 @@ from einops import rearrange
 
 from evaluation.recognizing import ImageTextModel, even_indices, image_embeddings, text_embeddings
 from puppets import world
-from puppets.composed_motions import list_motions
+from puppets.composed_motions import list_blends, list_motions
+from puppets.motions import POSERS
 
 # A recognizer that knows only motions with names calls everything that swings its arms a dance. So it also
-# learns OTHER: the motions named by their parts, except those that come near a motion with a name of its own.
+# learns OTHER: the motions named by their parts, except those that come near a motion with a name of its own,
+# and blends of two motions.
 OTHER = "something else"
 NAMED_MOTIONS = world.EVERYDAY_MOTIONS + world.KEPT_OUT_MOTIONS
 MOTIONS = (*NAMED_MOTIONS, OTHER)
 OTHER_MOTIONS = tuple(list_motions(NAMED_MOTIONS))
+BLENDS = list_blends(tuple(name for name in NAMED_MOTIONS if name not in ("walking", "bowing", "kicking")),
+                     OTHER_MOTIONS[::24])
+POSERS |= BLENDS
+BLENDED_MOTIONS = tuple(BLENDS)
 OTHER_SHARE = 0.2            # of the clips; a twelfth would be too few for so many motions
+BLENDED_SHARE = 0.05         # of the clips, within OTHER_SHARE. With 0.15 too much became OTHER
 NUMBERS = (1, 2)
 # Every character, number and place, in this order, which `read_scenes` relies on.
 SCENES = tuple(product(world.CHARACTERS, NUMBERS, world.PLACES))
@@ -35,7 +42,9 @@ def draw_any_scene(rng: np.random.Generator) -> world.Scene:
     def pick(names: tuple[str, ...]) -> str:
         return str(names[rng.integers(len(names))])
 
-    motions = OTHER_MOTIONS if rng.random() < OTHER_SHARE else NAMED_MOTIONS
+    draw = rng.random()
+    motions = (BLENDED_MOTIONS if draw < BLENDED_SHARE else OTHER_MOTIONS if draw < OTHER_SHARE
+               else NAMED_MOTIONS)
     return world.Scene(pick(world.CHARACTERS), pick(motions), pick(world.PLACES), int(rng.integers(1, 3)))
 
 
@@ -45,8 +54,9 @@ def label_of(motion: str) -> str:
 
 
 def draw_motion(label: str, rng: np.random.Generator) -> str:
-    """Return a motion that a recognizer shall call `label`: the motion itself, or one of OTHER_MOTIONS."""
-    return str(rng.choice(OTHER_MOTIONS)) if label == OTHER else label
+    """Return a motion that a recognizer shall call `label`: that motion, or for OTHER any other motion."""
+    others = OTHER_MOTIONS if rng.random() < 0.5 else BLENDED_MOTIONS
+    return str(rng.choice(others)) if label == OTHER else label
 
 
 def scene_captions(motion: str = "") -> list[str]:

@@ -24,7 +24,7 @@ from puppets.backdrops import draw_backdrop
 from puppets.brush import Brush
 from puppets.drawing import draw_puppet
 from puppets.looks import LOOKS, Look
-from puppets.motions import pose_puppets
+from puppets.motions import MANNERS, pose_puppets, vary_pose
 from puppets.world import (
     CHARACTERS,
     CLIP_FRAMES,
@@ -60,13 +60,14 @@ class Clips:
 
 def draw_clips(num: int, seed: int, first: int = 0, num_frames: int = CLIP_FRAMES, fps: float = 8,
                size: int = FRAME_SIZE, scenes: list[Scene] | None = None, chunk: int = 128,
-               looks: Mapping[str, Look] = LOOKS, trimmed: bool = True) -> Clips:
+               looks: Mapping[str, Look] = LOOKS, trimmed: bool = True, varied: bool = False) -> Clips:
     """Draw the `num` clips from number `first` on of a seed. Without `scenes` they are pretraining scenes.
 
     A clip that is `trimmed` begins when the motion begins, and its puppets act to the right. An untrimmed
     clip begins at any moment of the motion, its puppets act to the right or to the left, and two puppets may
     be at different moments. Untrimmed clips vary more in speed. The recognizers learn from untrimmed clips,
-    so that they judge the motion and not its beginning.
+    so that they judge the motion and not its beginning. In `varied` clips arms and body move farther or less
+    far than the motion says, as no two people move the same way.
     """
     frames, captions, shown = [], [], []
     for start in range(0, num, chunk):
@@ -74,7 +75,7 @@ def draw_clips(num: int, seed: int, first: int = 0, num_frames: int = CLIP_FRAME
         rngs = [np.random.default_rng((seed, first + i)) for i in indices]
         here = [draw_scene(rng) if scenes is None else scenes[i] for i, rng in zip(indices, rngs)]
         captions += [write_caption(scene, rng) for scene, rng in zip(here, rngs)]
-        staging = [draw_staging(scene, rng, trimmed) for scene, rng in zip(here, rngs)]
+        staging = [draw_staging(scene, rng, trimmed, varied) for scene, rng in zip(here, rngs)]
         frames.append(paint_scenes(here, staging, num_frames, fps, size, looks))
         shown += here
     return Clips(np.concatenate(frames), captions, shown)
@@ -109,6 +110,7 @@ def paint_scenes(scenes: list[Scene], staging: list[dict], num_frames: int, fps:
             cycles = column("phase")[rows, actor, None] + column("speed")[rows, None] * seconds       # (n f)
             middle = column("speed")[rows, None] * (seconds - seconds.mean())                          # (n f)
             pose = pose_puppets(motions[rows], cycles, middle, column("side")[rows])
+            vary_pose(pose, column("manner")[rows])
             look = looks[character]
             scale = column("scale")[rows, None] * look.scale
             draw_puppet(look, Brush(canvas, rows, size), pose, scale, column("x")[rows, actor, None],
@@ -116,8 +118,9 @@ def paint_scenes(scenes: list[Scene], staging: list[dict], num_frames: int, fps:
     return (canvas * 255 + 0.5).astype(np.uint8)
 
 
-def draw_staging(scene: Scene, rng: np.random.Generator, trimmed: bool = True) -> dict:
-    """Return the random part of a clip: positions, size and speed of the puppets, and their surroundings."""
+def draw_staging(scene: Scene, rng: np.random.Generator, trimmed: bool = True, varied: bool = False) -> dict:
+    """Return the random part of a clip: positions, size, speed and manner of the puppets, and their
+    surroundings."""
     spread = rng.uniform(13, 16)
     middle = 32 + rng.uniform(-2, 2) if scene.num_characters == 2 else rng.uniform(22, 42)
     phase = rng.random()
@@ -134,6 +137,7 @@ def draw_staging(scene: Scene, rng: np.random.Generator, trimmed: bool = True) -
         "skin": np.array(skin) / 255,
         "hair": np.array(hair) / 255,
         "decor": rng.uniform(-1, 1, size=4),
+        "manner": rng.uniform(-1, 1, size=MANNERS) if varied else np.zeros(MANNERS),
     }
 
 

@@ -19,14 +19,14 @@ import argparse
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from diffusers import AutoencoderKL
-from einops import rearrange
+from diffusers import AutoencoderKL, DiffusionPipeline
 from torch import Tensor
 from transformers import CLIPModel, CLIPProcessor, VideoMAEForVideoClassification
 
@@ -35,11 +35,12 @@ from evaluation.recognizing import (
     load_clip,
     load_motion_recognizer,
 )
+from models.base import load_base
 from puppets import recognizer_examples as examples
 from puppets import recognizer_networks as networks
 from puppets import theatre, world
-from puppets.base_networks import encode_pixels, to_vae_pixels
-from puppets.degrading import degrade, to_frames, to_unit_pixels
+from puppets.clip_stream import encode_clips
+from puppets.degrading import degrade, some_of, spoil_latents, to_frames, to_unit_pixels
 from puppets.model_cards import confusion_counts, write_card, write_measurements
 from puppets.recognizer_labels import (
     MOTIONS,
@@ -52,6 +53,7 @@ from puppets.recognizer_labels import (
     shown_labels,
     write_frame_caption,
 )
+from puppets.teachability import denoise_from
 from puppets.tokenizer import build_tokenizer, tokenize, write_vocabulary
 from puppets.training_run import (
     Run,
@@ -66,11 +68,13 @@ from utils.errors import plain_errors, run_script
 from utils.files import write_json
 
 WHITENING_CLIPS = 256
+NOISED = 279                           # timestep
 CHECK_CLIPS = 2400                     # 200 of each motion
-BASE = Path("models/puppet-theatre")   # its autoencoder softens frames for the check
+BASE = Path("models/puppet-theatre")   # its autoencoder makes clips of the motion worse
+SPOILED_SHARE = 0.6                    # of these clips get errors in their latents
 # Up to the first step frames stay as drawn. From the second step on nearly all are made worse. With worse
 # frames from the start only 32 % of motions were right after 1,000 steps.
-EASY_STEPS = (200, 800)
+EASY_STEPS = (200, 800)                # of a recognizer that begins from nothing
 OPTIMIZATION = {"faster": 3, "weight_decay": 0.05, "betas": (0.9, 0.98)}
 
 
@@ -82,6 +86,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=math.inf, help="save and stop after so long")
     parser.add_argument("--steps", type=int, help="last step of the stage (motion 2000, clip 800)")
     parser.add_argument("--batch-size", type=int, help="clips (motion, 32) or frames (clip, 128)")
+    parser.add_argument("--easy-steps", type=int, nargs=2, default=EASY_STEPS, metavar=("FIRST", "LAST"),
+                        help="steps (motion) between which more and more clips are made worse, until all are "
+                             "(default: 200 800). After `import`: 0 1")
+    parser.add_argument("--first-shards", type=int, default=2,
+                        help="files of 1,024 drawn clips to begin with (default: 2). After `import`: "
+                             "20, since a network that knows the world soon learns two by heart")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="highest (default: 1e-3)")
     parser.add_argument("--checkpoint-steps", type=int, default=250)
     parser.add_argument("--mixed-precision", choices=["no", "bf16"], default="bf16")
@@ -118,18 +128,23 @@ def train_motion(accelerator: Accelerator, args: argparse.Namespace, num_steps: 
                  batch_size: int) -> None:
     """Train the classifier. The rate falls along a cosine to 0 at the last step."""
     torch.manual_seed(args.seed)
-    shards = Shards(args.work_dir / "clips", examples.draw_motion_shard, examples.SHARD_CLIPS)
+    shards = Shards(args.work_dir / "clips", examples.draw_motion_shard, examples.SHARD_CLIPS,
+                    args.first_shards)
     model = networks.build_classifier(MOTIONS)
     networks.whiten_tubelets(model, to_unit_pixels(shards[0]["frames"][:WHITENING_CLIPS]) * 2 - 1)
     optimizers = build_optimizers(model, **OPTIMIZATION)
     run = Run(accelerator, args, "motion", model, *optimizers, batch_size=batch_size)
+    spoil = partial(spoil_latents, vae=load_vae())
     losses, hits = [], []
     while run.step < num_steps and run.has_time():
         rng, generator = randomness(args.seed, "motion", run.step)
         frames, labels = shards.draw("frames", "labels", num=batch_size, step=run.step, rng=rng)
         frames, target = examples.with_stills(frames, labels, rng)                               # (b k)
-        share = min(1, max(0, (run.step - EASY_STEPS[0]) / (EASY_STEPS[1] - EASY_STEPS[0])))
-        pixels = degrade(to_unit_pixels(frames), generator, share) * 2 - 1                       # (b f c h w)
+        first, last = args.easy_steps
+        share = min(1, max(0, (run.step - first) / (last - first)))
+        with accelerator.autocast():
+            pixels = some_of(to_unit_pixels(frames), SPOILED_SHARE * share, spoil, generator)    # (b f c h w)
+        pixels = degrade(pixels, generator, share) * 2 - 1
         logits = run.model(pixel_values=pixels.to(run.device)).logits.float()                    # (b k)
         loss = F.cross_entropy(logits, target.to(run.device))
         rate = cosine_rate(args.learning_rate, run.step, num_steps, num_warmup=50)
@@ -147,7 +162,8 @@ def train_clip(accelerator: Accelerator, args: argparse.Namespace, num_steps: in
     """Train CLIP on single frames. Every caption that is true of a frame counts as a match."""
     torch.manual_seed(args.seed)
     tokenizer = build_tokenizer(recognizer_words())
-    shards = Shards(args.work_dir / "frames", examples.draw_frame_shard, examples.SHARD_CLIPS)
+    shards = Shards(args.work_dir / "frames", examples.draw_frame_shard, examples.SHARD_CLIPS,
+                    args.first_shards)
     model = networks.build_clip(tokenizer)
     networks.whiten_patches(model, to_unit_pixels(shards[0]["frames"][:WHITENING_CLIPS])[:, 0] * 2 - 1)
     optimizers = build_optimizers(model, **OPTIMIZATION)
@@ -256,16 +272,42 @@ def draw_views(scenes: list[world.Scene]) -> dict[str, np.ndarray]:
     views["two seconds in 16 frames"] = theatre.draw_clips(
         some, examples.CHECK_SEED, first=num, num_frames=2 * world.CLIP_FRAMES, scenes=scenes[:some],
         trimmed=False).frames
+    views["each puppet in its own manner"] = theatre.draw_clips(
+        some, examples.CHECK_SEED, scenes=scenes[:some], trimmed=False, varied=True).frames
     generator = torch.Generator().manual_seed(examples.CHECK_SEED)
     views["made worse as in training"] = to_frames(
         degrade(to_unit_pixels(torch.from_numpy(frames[:some])), generator))
-    vae = AutoencoderKL.from_pretrained(BASE / "vae", use_safetensors=True).eval()
-    flat = to_vae_pixels(rearrange(frames[:some], "n f h w c -> (n f) h w c"))
-    with torch.no_grad():
-        decoded = [vae.decode(encode_pixels(vae, part)[0]).sample for part in flat.split(64)]    # (b c h w)
-    views["through the base's autoencoder"] = to_frames(
-        rearrange(torch.cat(decoded) / 2 + 0.5, "(n f) c h w -> n f c h w", f=world.CLIP_FRAMES))
+    pipeline = load_base(str(BASE)).pipeline
+    spoiled = [spoil_latents(part, generator, pipeline.vae, most, most) for most in (0.0, 0.5)
+               for part in to_unit_pixels(torch.from_numpy(frames[:some])).split(16)]
+    half = len(spoiled) // 2
+    views["through the base's autoencoder"] = to_frames(torch.cat(spoiled[:half]))
+    views["with errors in the latents"] = to_frames(torch.cat(spoiled[half:]))
+    views[f"noised up to timestep {NOISED}, denoised by the base"] = redraw(pipeline, frames[:some], scenes)
     return views
+
+
+@torch.no_grad()
+def redraw(pipeline: DiffusionPipeline, frames: np.ndarray, scenes: list[world.Scene]) -> np.ndarray:
+    """Return clips (n f h w c) as the base draws them when it begins with their noised latents.
+
+    The prompts name character, number and place only, so that the base has the motion from the clip.
+    """
+    unet, vae = pipeline.unet, pipeline.vae
+    prompts = [f"{world.say_who(scene.character, scene.num_characters)} {world.PLACE_PHRASES[scene.place][0]}"
+               for scene in scenes]
+    redrawn = []
+    for start in range(0, len(frames), 16):
+        input_ids = tokenize(pipeline.tokenizer, prompts[start : start + 16])
+        redrawn.append(denoise_from(NOISED, unet, vae, pipeline.scheduler,
+                                    encode_clips(vae, torch.from_numpy(frames[start : start + 16])),
+                                    pipeline.text_encoder(input_ids).last_hidden_state))
+    return np.concatenate(redrawn)
+
+
+def load_vae() -> AutoencoderKL:
+    vae = AutoencoderKL.from_pretrained(BASE / "vae", use_safetensors=True).eval().requires_grad_(False)
+    return vae.to(memory_format=torch.channels_last)
 
 
 def check_time(recognizer, frames: np.ndarray, motions: np.ndarray) -> dict[str, dict[str, float]]:

@@ -16,14 +16,19 @@ from torch import Tensor, nn
 from utils.errors import UserError
 from utils.files import replacing
 
-FIRST_SHARDS, STEPS_PER_SHARD = 2, 250   # shards at step 0; steps after which one more is drawn
+STEPS_PER_SHARD = 250   # steps after which one more shard is drawn
 
 
 class Shards:
-    """Drawn clips on disk, more of them as training goes on. A missing file is drawn again."""
+    """Drawn clips on disk, `first_shards` files at step 0 and more as training goes on.
 
-    def __init__(self, folder: Path, draw_shard: Callable[[int], dict[str, Tensor]], shard_clips: int):
+    A missing file is drawn again.
+    """
+
+    def __init__(self, folder: Path, draw_shard: Callable[[int], dict[str, Tensor]], shard_clips: int,
+                 first_shards: int = 2):
         self.folder, self.draw_shard, self.shard_clips = folder, draw_shard, shard_clips
+        self.first_shards = first_shards
         self.there = []
         folder.mkdir(exist_ok=True)
 
@@ -37,7 +42,7 @@ class Shards:
 
     def draw(self, *names: str, num: int, step: int, rng: np.random.Generator) -> list[Tensor]:
         """Return the tensors `names` of `num` clips, drawn from all shards that exist at this step."""
-        num_shards = FIRST_SHARDS + step // STEPS_PER_SHARD
+        num_shards = self.first_shards + step // STEPS_PER_SHARD
         drawn = [(int(rng.integers(num_shards)), int(rng.integers(self.shard_clips))) for _ in range(num)]
         return [torch.stack([self[shard][name][i] for shard, i in drawn]) for name in names]
 

@@ -96,8 +96,10 @@ def write_caption(scene: Scene, rng: np.random.Generator) -> str:
         what = KEPT_OUT_PHRASES[scene.motion]
     elif scene.motion in COMPOSED_PHRASES:
         what = COMPOSED_PHRASES[scene.motion]
-    else:
+    elif scene.motion in MOTION_PHRASES:
         what = str(rng.choice(MOTION_PHRASES[scene.motion]))
+    else:   # of the recognizers' examples only
+        what = f"moving {scene.motion}"
     where = str(rng.choice(PLACE_PHRASES[scene.place]))
     style = rng.random()
     if style < 0.70:

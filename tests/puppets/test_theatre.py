@@ -9,10 +9,17 @@ from itertools import product
 import numpy as np
 
 from puppets import theatre, world
-from puppets.composed_motions import COMPOSED_MOTIONS, NEAR, ComposedMotion, arms_over_a_cycle, distance
+from puppets.composed_motions import (
+    COMPOSED_MOTIONS,
+    NEAR,
+    Blend,
+    ComposedMotion,
+    arms_over_a_cycle,
+    distance,
+)
 from puppets.drawing import FOREARM, UPPER_ARM
 from puppets.looks import LIME, LOOKS
-from puppets.motions import POSERS, still_pose
+from puppets.motions import MANNERS, POSERS, still_pose, vary_pose
 from tests.conftest import ROOT
 
 
@@ -185,3 +192,47 @@ def test_without_a_folder_to_write_to_the_command_says_so():
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert "--out" in done.stderr and "--help" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_puppet_of_its_own_manner_still_does_its_motion_and_no_other():
+    manners = np.random.default_rng(3).choice([-1.0, 1.0], size=(64, MANNERS)).astype(np.float32)
+    cycles = np.repeat(np.arange(8, dtype=np.float32)[None] * 0.75 / 8, 64, axis=0)              # (n f)
+    for motion in (*world.KEPT_OUT_MOTIONS, "jumping jacks", *COMPOSED_MOTIONS[::20]):
+        poses = [still_pose(cycles, np.ones(64, np.float32)) for _ in range(2)]
+        for pose in poses:
+            POSERS[motion](pose, slice(None), cycles, cycles * 0)
+        vary_pose(poses[1], manners)
+        off = np.sqrt(np.square(poses[1].arms - poses[0].arms).mean(axis=(1, 3)))                # (n arms)
+        assert 0.1 < off.max() < NEAR / 2, motion
+        assert np.array_equal(poses[1].feet, poses[0].feet)
+
+
+def test_an_arm_behind_the_body_is_hidden_where_it_crosses_the_body():
+    scenes = [world.Scene("firefighter", "dance", "snow", 1)]
+    staging = theatre.draw_staging(scenes[0], np.random.default_rng(2))
+    staging |= {"phase": (0.25, 0.25), "speed": 0.0}                 # both arms to the right
+    before, behind = (theatre.paint_scenes(scenes, [staging | {"manner": manner}], 1, 8, 64)[0, 0].astype(int)
+                      for manner in (np.zeros(MANNERS), np.r_[np.zeros(MANNERS - 2), 1, 0]))
+    rows, columns = np.nonzero(np.abs(before - behind).sum(-1) > 60)
+    assert 5 < len(rows) < 150                                       # the part of the left arm over the body
+    assert columns.max() - columns.min() < 20 and rows.max() - rows.min() < 20
+
+
+def test_varied_clips_differ_in_their_puppets_only():
+    scenes = [world.Scene("nurse", "windmill", "park", 1)] * 4
+    plain, varied = (theatre.draw_clips(4, seed=8, scenes=scenes, trimmed=False, varied=varied).frames
+                     for varied in (False, True))
+    assert (plain != varied).any(axis=(1, 2, 3, 4)).all()
+    changed = (plain != varied).any(axis=(1, 4))                                                 # (n h w)
+    assert changed.mean(axis=(1, 2)).max() < 0.4
+
+
+def test_a_blend_is_in_the_middle_of_its_motions():
+    cycles = np.linspace(0, 1, 8, dtype=np.float32)[None]
+    poses = [still_pose(cycles, np.ones(1, np.float32)) for _ in range(3)]
+    for pose, motion in zip(poses, (POSERS["dab"], POSERS["squatting"], Blend("dab", "squatting"))):
+        motion(pose, slice(None), cycles, cycles * 0)
+    for name in ("arms", "feet", "drop", "lean"):
+        dab, squatting, blend = (getattr(pose, name) for pose in poses)
+        assert np.allclose(blend, (dab + squatting) / 2)
+    assert not np.allclose(poses[2].arms, poses[0].arms, atol=0.3)

@@ -12,7 +12,9 @@ from puppets import recognizer_examples as examples
 from puppets import recognizer_labels as labels
 from puppets import recognizer_networks as networks
 from puppets import theatre, world
-from puppets.degrading import degrade
+from puppets.composed_motions import NEAR, arms_over_a_cycle, distance
+from puppets.degrading import degrade, spoil_latents
+from puppets.motions import POSERS
 from puppets.training_run import Shards
 from utils.errors import UserError
 
@@ -69,6 +71,13 @@ def test_processes_of_one_run_may_draw_the_same_shard(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["00000.pt"]
 
 
+@pytest.mark.parametrize("first_shards", [1, 5])
+def test_a_run_begins_with_as_many_shards_as_asked_for(tmp_path, first_shards):
+    shards = Shards(tmp_path, lambda index: {"labels": torch.full((2,), index)}, 2, first_shards)
+    drawn = [shards.draw("labels", num=100, step=step, rng=np.random.default_rng(0))[0] for step in (0, 250)]
+    assert [len(set(labels.tolist())) for labels in drawn] == [first_shards, first_shards + 1]
+
+
 @pytest.mark.parametrize("stage", ["motion", "clip"])
 def test_stopping_and_going_on_equals_training_through(run_stage, same_rate, tmp_path, stage):
     for folder, stops in (("through", "2"), ("stopped", "12")):
@@ -106,7 +115,9 @@ def test_exported_folders_load_in_stock_transformers_and_are_checked(run_stage, 
     for name in ("motion", "clip"):
         card = (tmp_path / "export" / name / "README.md").read_text()
         assert "Not yet measured" not in card and "| as drawn | 30 |" in card
-        assert "| through the base's autoencoder | 3 |" in card
+        for view in ("through the base's autoencoder", "with errors in the latents",
+                     "noised up to timestep 279, denoised by the base"):
+            assert f"| {view} | 3 |" in card
 
 
 def test_exporting_before_training_says_which_stage_to_run(run_stage, tmp_path):
@@ -137,7 +148,8 @@ def test_every_scene_is_drawn_for_training_and_none_of_them_twice():
     rng = np.random.default_rng(0)
     scenes = [labels.draw_any_scene(rng) for _ in range(3000)]
     assert {labels.label_of(scene.motion) for scene in scenes} == set(labels.MOTIONS)
-    assert not {scene.motion for scene in scenes} - set(labels.NAMED_MOTIONS) - set(labels.OTHER_MOTIONS)
+    assert not {scene.motion for scene in scenes} - set(labels.NAMED_MOTIONS) - set(labels.OTHER_MOTIONS) \
+        - set(labels.BLENDED_MOTIONS)
     assert len({(s.character, s.place, s.num_characters) for s in scenes}) == 10 * 7 * 2
     first, second = examples.draw_motion_shard(0), examples.draw_motion_shard(1)
     assert not any((first["frames"] == clip).all(dim=(1, 2, 3, 4)).any() for clip in second["frames"])
@@ -181,6 +193,41 @@ def test_worse_frames_are_still_alike_and_the_same_for_the_same_seed():
     assert not torch.equal(worse, degrade(pixels, torch.Generator().manual_seed(1)))
     assert worse.shape == pixels.shape and worse.min() >= 0 and worse.max() <= 1
     assert 0.01 < (worse - pixels).abs().mean() < 0.12
+
+
+def test_what_is_something_else_is_far_from_every_motion_with_a_name():
+    named = [arms_over_a_cycle(POSERS[name]) for name in labels.NAMED_MOTIONS]
+    others = labels.OTHER_MOTIONS[::40] + labels.BLENDED_MOTIONS[::12]
+    for name in others:
+        assert labels.label_of(name) == labels.OTHER
+        arms = arms_over_a_cycle(POSERS[name])
+        near_to = [motion for motion, other in zip(labels.NAMED_MOTIONS, named)
+                   if distance(arms, other) < NEAR]
+        assert set(near_to) <= {"walking", "bowing", "kicking"}, name     # seen from the side
+    rng = np.random.default_rng(0)
+    drawn = [labels.draw_any_scene(rng).motion for _ in range(2000)]
+    for motions, share in ((labels.OTHER_MOTIONS, 0.15), (labels.BLENDED_MOTIONS, 0.05),
+                           (labels.NAMED_MOTIONS, 0.8)):
+        assert abs(np.isin(drawn, motions).mean() - share) < 0.03
+
+
+def test_spoiled_latents_keep_the_clip_and_blend_its_moments(script):
+    vae, frames = script.load_vae(), torch.from_numpy(theatre.draw_clips(4, seed=1).frames)
+    pixels = frames.movedim(-1, 2).float() / 255
+
+    def spoil(seed: int = 0, **most: float) -> torch.Tensor:
+        return spoil_latents(pixels, torch.Generator().manual_seed(seed), vae, **most)
+
+    def change(clips: torch.Tensor) -> float:
+        return clips.diff(dim=1).abs().mean().item()
+
+    through = spoil(most_noise=0, most_average=0)
+    assert (through - pixels).abs().mean() < 0.04                    # the autoencoder alone
+    assert change(spoil(most_noise=0, most_average=0.9)) < 0.85 * change(through)
+    assert change(spoil(most_noise=0.9, most_average=0)) > 1.15 * change(through)
+    spoiled = spoil()
+    assert torch.equal(spoiled, spoil()) and not torch.equal(spoiled, spoil(seed=1))
+    assert spoiled.shape == pixels.shape and 0 <= spoiled.min() and spoiled.max() <= 1
 
 
 def test_whitened_tubelets_are_of_equal_spread():
