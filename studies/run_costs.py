@@ -36,8 +36,8 @@ def cache_cost(training: Training) -> dict[str, float]:
             encoder.to(device)
         began = now(device)
         encode_inputs(training.base, clips, Path(folder))
-        return {"seconds": now(device) - began, "frames": sum(len(clip.frames) for clip in clips),
-                "bytes": folder_bytes(Path(folder))}
+        num_frames = sum(len(clip.frames) * len(clip.shifts) for clip in clips)
+        return {"seconds": now(device) - began, "frames": num_frames, "bytes": folder_bytes(Path(folder))}
 
 
 def checkpoint_cost(training: Training) -> dict[str, float]:
@@ -95,8 +95,8 @@ def clip_costs(training: Training, num_steps: int = 7) -> dict[int, dict[str, An
 def many_clips(training: Training, clip: Clip, num: int, folder: Path) -> tuple[list[Clip], Inputs]:
     """Return `num` clips like `clip`, each with a cache of its own in `folder`, and the inputs that read
     it."""
-    clips = [replace(clip, path=Path(f"{index:04}.mp4")) for index in range(num)]
-    latent_paths = {each: folder / f"{each.path.stem}.safetensors" for each in clips}
+    clips = [replace(clip, path=Path(f"{index:04}.mp4"), shifts=(0.0,)) for index in range(num)]
+    latent_paths = {(each, 0.0): folder / f"{each.path.stem}.safetensors" for each in clips}
     shape = (len(clip.frames), training.base.unet.config.in_channels,
              *(side // training.plan.strides[0] for side in reversed(clip.size)))
     for path in latent_paths.values():

@@ -1,12 +1,13 @@
 """The clips of a run: finding them, checking them, and reporting every one before anything slow starts."""
 
+import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from training.config import Config
+from training.config import Config, TrainData
 from training.data_folders import ListedClip, list_clips
 from training.looking import look_at_clips
 from utils.containers import is_image
@@ -34,6 +35,7 @@ class Clip:
     remarks: tuple[str, ...]   # what is odd about it
     seconds: tuple[float, ...]   # when each of `frames` appears, on the clip's own timeline
     fps: float                   # frames per second of `frames`
+    shifts: tuple[float, ...] = (0.0,)   # how far its frames are moved, in widths; one is drawn per step
 
     @property
     def num_windows(self) -> int:
@@ -137,7 +139,16 @@ def make_clip(listed: ListedClip, role: str, config: Config, stride: int,
     captions = tuple(with_token(caption, config.placeholder_token) for caption in listed.captions)
     remarks += [*caption_remarks(listed.captions, role, config.placeholder_token), *listed.remarks]
     return Clip(path, digest, captions, info, size, frames, window, tuple(remarks),
-                tuple(info.seconds[number] for number in frames), fps)
+                tuple(info.seconds[number] for number in frames), fps, draw_shifts(digest, data))
+
+
+def draw_shifts(digest: str, data: TrainData) -> tuple[float, ...]:
+    """Return 0, and random shifts that depend on the clip's content and the config's limit alone.
+
+    More of them begin with the same ones, so that a later run finds their latents in the cache.
+    """
+    rng = random.Random(digest)
+    return (0.0, *(rng.uniform(-data.max_shift, data.max_shift) for _ in range(data.num_shifts)))
 
 
 def trained_frames(listed: ListedClip, info: VideoInfo, fps: float,

@@ -4,6 +4,7 @@
                                            seconds on the clip's own timeline; a second clip of one name,
                                            as another part of a file is, has the number (2)
     FOLDER/{clip}.png                      a sheet of up to 96 of its frames
+    FOLDER/{clip}.shifts.png               its middle frame, moved as far as it is (train_data.num_shifts)
 """
 
 import re
@@ -68,22 +69,39 @@ def write_clip_frames(clip: Clip, target: Path) -> None:
     """Write the frames of a clip to the folder `target`, and its sheet beside that."""
     num_shown = min(ON_SHEET, len(clip.frames))
     shown = set(np.linspace(0, len(clip.frames) - 1, num_shown).round().astype(int).tolist())
-    width = SHEET_WIDTH // COLUMNS - GAP
-    height, on_sheet = max(1, width * clip.size[1] // clip.size[0]), []
+    on_sheet = []
     pieces = iter_frames(clip.path, clip.frames, clip.size, is_plain=clip.info.is_plain)
     with replacing_folder(target) as partial:
         for number, (frame, seconds) in enumerate(zip(chain.from_iterable(pieces), clip.seconds)):
             picture = Image.fromarray(frame)
             picture.save(partial / f"{number:05d}_{seconds:.3f}.png", compress_level=1)
             if number in shown:
-                small = picture.resize((width, height))
-                ImageDraw.Draw(small).text((3, 1), f"{number}  {seconds:.2f} s", "white", stroke_width=1,
-                                           stroke_fill="black")
-                on_sheet.append(small)
-    sheet = Image.new("RGB", (SHEET_WIDTH, -(-len(on_sheet) // COLUMNS) * (height + GAP)))
-    for place, small in enumerate(on_sheet):
-        sheet.paste(small, (place % COLUMNS * (width + GAP), place // COLUMNS * (height + GAP)))
-    with replacing(sheet_of(target)) as partial:
+                on_sheet.append(_small(picture, f"{number}  {seconds:.2f} s"))
+    _write_sheet(on_sheet, sheet_of(target))
+    if len(clip.shifts) > 1:
+        middle = [clip.frames[len(clip.frames) // 2]]
+        moved = [next(iter_frames(clip.path, middle, clip.size, is_plain=clip.info.is_plain, shift=shift))[0]
+                 for shift in clip.shifts]
+        labels = [f"{shift:+.1%}" for shift in clip.shifts]
+        _write_sheet([_small(Image.fromarray(frame), label) for frame, label in zip(moved, labels)],
+                     target.with_name(f"{target.name}.shifts.png"))
+
+
+def _small(picture: Image.Image, label: str) -> Image.Image:
+    """Return a picture in the width of a column of a sheet, with a label in its corner."""
+    width = SHEET_WIDTH // COLUMNS - GAP
+    small = picture.resize((width, max(1, width * picture.height // picture.width)))
+    ImageDraw.Draw(small).text((3, 1), label, "white", stroke_width=1, stroke_fill="black")
+    return small
+
+
+def _write_sheet(pictures: list[Image.Image], path: Path) -> None:
+    """Write pictures of one size as a sheet of rows."""
+    width, height = (side + GAP for side in pictures[0].size)
+    sheet = Image.new("RGB", (SHEET_WIDTH, -(-len(pictures) // COLUMNS) * height))
+    for place, picture in enumerate(pictures):
+        sheet.paste(picture, (place % COLUMNS * width, place // COLUMNS * height))
+    with replacing(path) as partial:
         sheet.save(partial)
 
 

@@ -4,6 +4,7 @@ Their loss says whether the run still learns the motion, or only its clips by he
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from training.clips import Clip
 from training.config import Config
@@ -19,7 +20,8 @@ def set_apart(config: Config, exemplars: list[Clip],
     Of several motions, train_data.held_out exemplars are held out of each. As many regularization clips are
     held out as exemplars, and fewer where none would be left to train on. A file is held out whole: other
     clips of the same content do not train either, in neither role. Which files are held out depends on the
-    seed and their names alone, so that adding a clip changes little.
+    seed and their names alone, so that adding a clip changes little. They are measured as they are, not moved
+    (train_data.num_shifts).
 
     Raises UserError if no exemplar of a motion is left.
     """
@@ -38,6 +40,7 @@ def set_apart(config: Config, exemplars: list[Clip],
     others = {clip.digest: clip for clip in reversed(regularization) if clip.digest not in by_digest}
     num = min(num, max(0, len({clip.digest for clip in regularization}) - 1))
     held["regularization"] = _chosen(config, "regularization", others.values(), num)
+    held = {role: [replace(clip, shifts=(0.0,)) for clip in clips] for role, clips in held.items()}
     digests = {clip.digest for clips in held.values() for clip in clips}
     return ([clip for clip in exemplars if clip.digest not in digests],
             [clip for clip in regularization if clip.digest not in digests], held)

@@ -49,11 +49,12 @@ def encode_inputs(base: Base, clips: list[Clip], cache_dir: Path,
     jobs, pipeline, made_by = {}, base.pipeline, encoder_digests(base)
     # by path: two clips of the same content may be trained on at different frames
     latent_paths, prompt_paths = {}, {}
-    for clip in clips:
+    for clip, shift in [(clip, shift) for clip in clips for shift in clip.shifts]:
         made_from = {"kind": "latents", "by": made_by["latents"], "clip": clip.digest, "size": clip.size,
-                     "frames": clip.frames, **({} if clip.is_read_as_ever else {"reader": READER})}
-        latent_paths[clip] = path = cache_path(cache_dir, made_from)
-        jobs[path] = made_from, partial(encode_clip, pipeline, clip)
+                     "frames": clip.frames, **({} if clip.is_read_as_ever else {"reader": READER}),
+                     **({"shift": shift} if shift else {})}
+        latent_paths[clip, shift] = path = cache_path(cache_dir, made_from)
+        jobs[path] = made_from, partial(encode_clip, pipeline, clip, shift)
     for caption in dict.fromkeys(caption for clip in clips for caption in clip.captions):
         made_from = {"kind": "prompt", "by": made_by["prompt"], "prompt": caption}
         prompt_paths[caption] = path = cache_path(cache_dir, made_from)
@@ -64,16 +65,17 @@ def encode_inputs(base: Base, clips: list[Clip], cache_dir: Path,
                   lambda window: read_prompt_embeds(prompt_paths[window.caption]))
 
 
-def encode_clip(pipeline: DiffusionPipeline, clip: Clip) -> dict[str, Tensor]:
-    """Return mean and std (f c h w) of every trained frame of a clip."""
-    pieces = iter_frames(clip.path, clip.frames, clip.size, is_plain=clip.info.is_plain)
+def encode_clip(pipeline: DiffusionPipeline, clip: Clip, shift: float) -> dict[str, Tensor]:
+    """Return mean and std (f c h w) of every trained frame of a clip, moved by `shift`."""
+    pieces = iter_frames(clip.path, clip.frames, clip.size, is_plain=clip.info.is_plain, shift=shift)
     parts = [encode_frames(pipeline.vae, frames) for frames in pieces]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def sample_latents(latent_paths: Mapping[Clip, Path], window: Window) -> Tensor:
+def sample_latents(latent_paths: Mapping[tuple[Clip, float], Path], window: Window) -> Tensor:
     """Draw the latents (c f h w) of a window. Only the window's frames are read from the cached file."""
-    posterior = read_rows(latent_paths[window.clip], window.start, window.start + window.clip.window)
+    path = latent_paths[window.clip, window.shift]
+    posterior = read_rows(path, window.start, window.start + window.clip.window)
     return latents_from(posterior, window.generator)
 
 

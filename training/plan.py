@@ -216,8 +216,8 @@ def disk_needs(plan: Plan, num_written: int = 0) -> tuple[int, int]:
     if not plan.shapes:
         return 0, 0
     cell = plan.strides[0]
-    latent_values = 4 * sum(len(clip.frames) * (clip.size[0] // cell) * (clip.size[1] // cell)
-                            for clip in plan.clips)
+    latent_values = 4 * sum(len(clip.shifts) * len(clip.frames) * (clip.size[0] // cell)
+                            * (clip.size[1] // cell) for clip in plan.clips)
     num_trained, motion = sum(plan.num_trained.values()), motion_bytes(plan)
     num_checkpoints = num_due(plan.config.checkpointing_steps, plan.config.max_train_steps)
     if plan.config.keep_checkpoints:   # an old one is removed when the new one is whole

@@ -17,6 +17,7 @@ from utils.containers import is_image
 from utils.devices import device_name, free_memory, has_gpu, precision_name
 from utils.files import format_bytes, free_bytes
 from utils.prompts import MOTION_TOKEN, token_pattern, with_identifiers
+from utils.wording import counted
 
 SLOW_FOR_LORA = 2e-5   # a learning rate below which low-rank updates hardly move
 MOST_ON_CPU = 100_000_000   # parameters; eight times as many as the bundled base has
@@ -27,6 +28,9 @@ def plan_report(plan: Plan) -> str:
     config, clips = plan.config, plan.exemplars + plan.regularization
     lines = [clip_report(plan.exemplars, plan.regularization, plan.held_out),
              *motions_report(plan.exemplars, config.placeholder_token)]
+    if config.train_data.num_shifts:
+        lines.append(f"each clip also moved sideways {counted(config.train_data.num_shifts, 'time')}, by up "
+                     f"to {config.train_data.max_shift:.0%} of its width")
     if not config.prior_preservation:
         lines.append("prior_preservation is off: training without regularization")
     elif not plan.regularization:

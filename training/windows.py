@@ -25,6 +25,7 @@ class Window:
     start: int                   # index into clip.frames
     caption: str
     generator: torch.Generator   # draws the example's posterior noise, timestep and noise, in this order
+    shift: float = 0.0           # one of clip.shifts
 
 
 def turns(step: int, micro_step: int, num_micro_steps: int, rank: int, num_ranks: int,
@@ -47,7 +48,10 @@ def draw_window(clips: list[Clip], role: str, seed: int, turn: int) -> Window:
     def below(limit: int) -> int:
         return int(torch.randint(limit, (), generator=generator))
 
-    return Window(role, clip, below(clip.num_windows), clip.captions[below(len(clip.captions))], generator)
+    start, caption = below(clip.num_windows), clip.captions[below(len(clip.captions))]
+    # of a single shift nothing is drawn, so that such a run is what it was before there were shifts
+    shift = clip.shifts[below(len(clip.shifts))] if len(clip.shifts) > 1 else clip.shifts[0]
+    return Window(role, clip, start, caption, generator, shift)
 
 
 def generator_for(*key: int | str) -> torch.Generator:

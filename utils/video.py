@@ -5,6 +5,7 @@ Decoding is done by a process of its own (utils/decoder.py). Frames are uint8 (f
 
 import functools
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -99,21 +100,23 @@ def read_frames(path: Path, indices: Sequence[int], size: tuple[int, int] | None
 
 def iter_frames(
     path: Path, indices: Sequence[int], size: tuple[int, int] | None = None, chunk: int = 16,
-    is_plain: bool = False
+    is_plain: bool = False, shift: float = 0.0
 ) -> Iterator[np.ndarray]:
     """Yield the frames of `read_frames` in pieces of `chunk`, so a long clip is never whole in memory.
 
-    `is_plain`: as in the file's VideoInfo; then decord may read it.
+    `is_plain`: as in the file's VideoInfo; then decord may read it. `shift`: as for
+    `resize_and_crop`, if there is a `size`.
     """
     for first in range(0, len(indices), chunk):
         pixels = decode(Path(path), list(indices[first : first + chunk]), is_plain)
-        yield pixels if size is None else np.stack([resize_and_crop(frame, size) for frame in pixels])
+        yield pixels if size is None else np.stack([resize_and_crop(frame, size, shift) for frame in pixels])
 
 
-def resize_and_crop(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize_and_crop(frame: np.ndarray, size: tuple[int, int], shift: float = 0.0) -> np.ndarray:
     """Scale the largest centred box of `frame` (h w c) to `size` (width, height).
 
-    The box has the aspect ratio of `size`, so nothing is stretched.
+    The box has the aspect ratio of `size`, so nothing is stretched. It is moved to the right by `shift` of
+    its width. Where it then reaches beyond the frame, the pixels at the frame's edge are repeated.
     """
     # imported late: --help and config errors should not wait for it
     from PIL import Image
@@ -121,7 +124,11 @@ def resize_and_crop(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     (height, width, _), (new_width, new_height) = frame.shape, size
     scale = max(new_width / width, new_height / height)
     box_width, box_height = new_width / scale, new_height / scale
-    left, top = (width - box_width) / 2, (height - box_height) / 2
+    left, top = (width - box_width) / 2 + shift * box_width, (height - box_height) / 2
+    if shift:
+        beyond = max(0, math.ceil(-left), math.ceil(left + box_width - width))
+        frame = np.pad(frame, ((0, 0), (beyond, beyond), (0, 0)), mode="edge")
+        left, width = left + beyond, width + 2 * beyond
     box = (max(left, 0), max(top, 0), min(left + box_width, width), min(top + box_height, height))
     return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC, box=box))
 

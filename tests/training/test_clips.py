@@ -444,3 +444,12 @@ def test_report_has_what_is_odd_below_the_clip(folder):
     lines = clip_report(exemplars, regularization).splitlines()
     assert lines[1].endswith('1 window, "spinning" (+1 more)')
     assert lines[2].startswith("    note: the caption does not name the motion")
+
+
+def test_shifts_belong_to_the_clip_and_stay_if_there_are_more_of_them(folder):
+    add(folder, "again.mp4")
+    (one, same), _ = find(folder, num_shifts=3, max_shift=0.2)
+    (more, _), _ = find(folder, num_shifts=50, max_shift=0.2)
+    assert one.shifts == same.shifts == more.shifts[:4] and one.shifts[0] == 0
+    assert -0.2 <= min(more.shifts) < -0.15 and 0.15 < max(more.shifts) <= 0.2
+    assert len(set(more.shifts)) == 51 and find(folder)[0][0].shifts == (0,)

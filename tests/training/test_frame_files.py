@@ -86,3 +86,13 @@ def test_long_clip_has_a_sheet_that_can_be_looked_at(tmp_path):
     data = TrainData(path=str(tmp_path / "clips"), width=32, height=32, n_sample_frames=4, fps=8)
     write_frames(*find_clips(Config(train_data=data), 16), tmp_path / "frames")
     assert Image.open(tmp_path / "frames" / "a.mp4.png").size == (1280, 12 * 160)
+
+
+def test_shifts_have_a_sheet_of_their_own(clips, tmp_path):
+    (clip,), _ = clips
+    write_frames([replace(clip, shifts=(0.0, 0.3))], [], tmp_path)
+    sheet = np.asarray(Image.open(tmp_path / "spin.mp4.shifts.png"))
+    plain, moved = sheet[20:110, :156], sheet[20:110, 160:316]
+    assert sheet.shape[1] == 1280 and (plain != moved).any() and not sheet[:, 320:].any()
+    write_frames([clip], [], tmp_path / "without")
+    assert not (tmp_path / "without" / "spin.mp4.shifts.png").exists()

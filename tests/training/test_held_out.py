@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,15 +11,18 @@ from safetensors.torch import load_file
 
 from models.objective import even_timesteps
 from tests.conftest import write_clip
+from training.clips import Clip
 from training.config import Config, TrainData
 from training.held_out import set_apart
 from training.held_out_loss import without_dropout
 from training.run_folder import read_log
 from utils.errors import UserError
+from utils.video import VideoInfo
 
 
 def clips_named(*names: str, digest: str = "") -> list:
-    return [SimpleNamespace(path=SimpleNamespace(name=name), digest=digest or name, captions=("a sks",))
+    info, frames = VideoInfo(8, 8, 64, 64), tuple(range(8))
+    return [Clip(Path(name), digest or name, ("a sks",), info, (64, 64), frames, 8, (), (), 8)
             for name in names]
 
 
@@ -195,9 +199,8 @@ def test_config_without_it_is_as_before():
 
 
 def test_of_several_motions_one_exemplar_of_each_is_held_out():
-    dances, jumps, others = clips_named(*"abc"), clips_named(*"de"), clips_named(*"vwxyz")
-    for jump in jumps:
-        jump.captions = ("a cat", "a cat doing the zwx jump")
+    dances, others = clips_named(*"abc"), clips_named(*"vwxyz")
+    jumps = [replace(clip, captions=("a cat", "a cat doing the zwx jump")) for clip in clips_named(*"de")]
     trained, kept, held = set_apart(config_of(1, tokens="sks,zwx,ohwx"), dances + jumps, others)
     shown = set(names(held["exemplar"]))
     assert len(shown & set("abc")) == len(shown & set("de")) == 1

@@ -1,6 +1,7 @@
 """Training examples: of (seed, role, turn) alone, every clip equally often, windows and captions varying."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,17 @@ def test_global_batch_is_the_same_however_it_is_split(num_ranks, num_micro_steps
         batch = [turn for micro_step in range(num_micro_steps) for rank in range(num_ranks)
                  for turn in turns(step, micro_step, num_micro_steps, rank, num_ranks, batch_size)]
         assert sorted(batch) == list(range(4 * step, 4 * step + 4))
+
+
+def test_all_shifts_of_a_clip_are_drawn_equally_often():
+    clips = [replace(clip, shifts=(0.0, 0.08, -0.02)) for clip in make_clips(2)]
+    seen = Counter((window.clip.path.name, window.shift)
+                   for window in (draw_window(clips, "exemplar", 0, turn) for turn in range(600)))
+    assert len(seen) == 6 and min(seen.values()) > 70
+
+
+def test_without_shifts_a_run_is_what_it_was_before_there_were_any():
+    """The values are those of commit 84d5671, which knew no shifts."""
+    assert drawn(make_clips(3), range(3)) == [("1.mp4", 2, "b", -0.7738201022148132),
+                                              ("0.mp4", 1, "a", 0.5630863308906555),
+                                              ("2.mp4", 4, "b", -0.7326657176017761)]

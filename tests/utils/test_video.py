@@ -234,6 +234,31 @@ def test_picture_is_not_mirrored(tmp_path):
     assert small[4, 4, 0] == 255 and not small[4, -4].any() and not small[-4, 4].any()
 
 
+@pytest.mark.parametrize("shift", [-0.25, 0.25])
+def test_beyond_the_frame_its_edge_is_repeated(shift):
+    frame = draw_frames(1, 64, 48)[0]
+    seen = resize_and_crop(frame, (64, 48), shift)
+    moved = np.roll(frame, int(-64 * shift), axis=1)
+    if shift > 0:
+        moved[:, 48:] = frame[:, -1:]
+    else:
+        moved[:, :16] = frame[:, :1]
+    assert np.array_equal(seen, moved)
+
+
+def test_a_wide_frame_is_moved_without_repeating_anything():
+    frame = draw_frames(1, 96, 48)[0]
+    assert np.array_equal(resize_and_crop(frame, (48, 48), 0.5), frame[:, 48:])
+
+
+def test_moved_frames_of_a_file_are_those_of_its_frames(tmp_path):
+    write_clip(tmp_path / "a.mp4", num_frames=5)
+    shift, size = 0.2, (32, 24)
+    pieces = list(iter_frames(tmp_path / "a.mp4", range(5), size, chunk=2, shift=shift))
+    expected = [resize_and_crop(frame, size, shift) for frame in read_frames(tmp_path / "a.mp4", range(5))]
+    assert np.array_equal(np.concatenate(pieces), np.stack(expected))
+
+
 def test_frame_of_the_trained_size_is_untouched():
     frame = draw_frames(1, 64, 48)[0]
     assert np.array_equal(resize_and_crop(frame, (64, 48)), frame)
