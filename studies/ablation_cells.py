@@ -15,7 +15,7 @@ TABLES = {
 TITLES_IN = {
     ("paper", "regularization"): "prior_lambda 0.5 (the paper's)",
     ("paper-alone", "regularization"): "no regularization",
-    ("paper", "timesteps"): "high-level (the paper's)",
+    ("paper", "timesteps"): "uniform (the demo's)",
     ("paper", "exemplars"): "6 exemplars",
 }
 
@@ -59,8 +59,8 @@ def all_cells() -> list[Cell]:
         Cell("steps", "the paper's set, over its steps", ("steps",)),
         *(Cell(f"exemplars-{num}", f"{num} exemplar{'s' * (num > 1)}", ("exemplars",), (), num)
           for num in (1, 3, 12)),
-        *(Cell(f"timesteps-{name}", f"{name}", ("timesteps",), (f"train_data.sampling={name}",))
-          for name in ("uniform", "low-level")),
+        *(Cell(f"timesteps-{name}", f"{name}{remark}", ("timesteps",), (f"train_data.sampling={name}",))
+          for name, remark in (("high-level", " (the paper's)"), ("low-level", ""))),
         weights("attention", "temporal attention only", "[temporal]")[0],
         weights("convolutions", "temporal convolutions only", "[temp_convs]")[0],
         weights("cross-self", "cross- and self-attention", "[cross, self]")[0],
