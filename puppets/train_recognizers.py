@@ -97,7 +97,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--mixed-precision", choices=["no", "bf16"], default="bf16")
     parser.add_argument("--export-dir", type=Path, default=Path("models/puppet-recognizers"))
     parser.add_argument("--seed", type=int, default=64, help="of weights, and of how clips are made worse")
-    return parser.parse_args()
+    args = parser.parse_args()
+    first, last = args.easy_steps
+    if not 0 <= first < last:
+        parser.error("--easy-steps FIRST LAST must be 0 or more, and LAST more than FIRST")
+    if args.first_shards < 1:
+        parser.error("--first-shards must be 1 or more")
+    return args
 
 
 def main() -> None:
@@ -306,6 +312,7 @@ def redraw(pipeline: DiffusionPipeline, frames: np.ndarray, scenes: list[world.S
 
 
 def load_vae() -> AutoencoderKL:
+    """Return the autoencoder of the base, frozen, for clips on a CPU."""
     vae = AutoencoderKL.from_pretrained(BASE / "vae", use_safetensors=True).eval().requires_grad_(False)
     return vae.to(memory_format=torch.channels_last)
 

@@ -237,3 +237,11 @@ def test_whitened_tubelets_are_of_equal_spread():
     networks.whiten_tubelets(model, frames)
     tokens = model.videomae.embeddings.patch_embeddings(frames).detach().flatten(0, 1)       # (n d)
     assert tokens.std(0).min() > 0.3 and tokens.std(0).max() < 1.1
+
+
+@pytest.mark.parametrize("wrong, words", [(("--easy-steps", "5", "5"), "LAST more than FIRST"),
+                                          (("--first-shards", "0"), "--first-shards must be 1 or more")])
+def test_wrong_numbers_are_refused(run_stage, tmp_path, wrong, words):
+    with pytest.raises(UserError, match=words):
+        run_stage(tmp_path, "motion", *wrong)
+    assert not list(tmp_path.iterdir())
