@@ -124,12 +124,13 @@ def test_cache_changes_nothing(train, write_config, monkeypatch, tiny_base):
     from training import inputs
     from training.inputs import encode_clip, latents_from
 
-    config = write_config("cached_latent_dir=null", "max_train_steps=2", "motion_dtype=fp32")
+    config = write_config("cached_latent_dir=null", "max_train_steps=2", "motion_dtype=fp32",
+                          "train_data.num_shifts=2")
     cold, warm = train(config), train(config)
     pipeline = load_base(str(tiny_base)).pipeline
 
     def encode_now(_, window):
-        posterior = encode_clip(pipeline, window.clip)
+        posterior = encode_clip(pipeline, window.clip, window.shift)
         stop = window.start + window.clip.window
         windowed = {name: rows[window.start:stop] for name, rows in posterior.items()}
         return latents_from(windowed, window.generator)

@@ -495,14 +495,16 @@ def test_disk_need_grows_with_checkpoints_and_precision(config):
     assert disk_needs(plan)[1] == 2 * number * (12 + 4) + number * 4   # step 99 is never reached
 
 
-def test_cache_is_no_larger_than_estimated(config, tiny_base, tmp_path):
+@pytest.mark.parametrize("num_shifts", [0, 2])
+def test_cache_is_no_larger_than_estimated(config, tiny_base, num_shifts):
     from models.base import load_base
     from training.inputs import encode_clip
 
+    config.train_data.num_shifts = num_shifts
     plan = make_plan(config)
     pipeline = load_base(str(tiny_base)).pipeline
-    values = sum(tensor.nbytes for clip in plan.exemplars + plan.regularization
-                 for tensor in encode_clip(pipeline, clip).values())
+    values = sum(tensor.nbytes for clip in plan.exemplars + plan.regularization for shift in clip.shifts
+                 for tensor in encode_clip(pipeline, clip, shift).values())
     assert values == disk_needs(plan)[0]
 
 
