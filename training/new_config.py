@@ -46,6 +46,7 @@ LORA = {"lora_rank": 16, "learning_rate": 1e-4}
 SMALL_BASE = {"max_train_steps": 440, "train_batch_size": 4, "learning_rate": 1.5e-3,
               "lr_scheduler": "cosine", "gradient_checkpointing": False, "checkpointing_steps": 220,
               "validation_steps": 220}
+SMALL_DATA = {"num_shifts": 7, "sampling": "uniform"}
 SMALL_SAMPLES = {"num_inference_steps": 15, "guidance_scale": 4.0, "batch_size": 4}
 
 
@@ -163,7 +164,8 @@ def settings(answers: Answers) -> tuple[Mapping[str, Any], Mapping[str, Any], Ma
     counts = [int(clip.info.num_frames / clip.info.fps * fps) for clip in answers.exemplars
               if clip.info.num_frames > 1]
     return {"path": answers.path, "class_path": answers.class_path, "width": side, "height": side,
-            "n_sample_frames": max(1, min([num_frames, *counts])), "fps": round(fps, 3)}, samples, rest
+            "n_sample_frames": max(1, min([num_frames, *counts])), "fps": round(fps, 3),
+            **(SMALL_DATA if answers.is_small else {})}, samples, rest
 
 
 def sample_prompts(exemplars: list[Clip]) -> list[str]:
