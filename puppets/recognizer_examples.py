@@ -3,9 +3,12 @@
 Shapes: n clips, b of a batch, f frames, h w c pixels and colours, k labels.
 """
 
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers import AutoencoderKL
 from torch import Tensor
 
 from puppets import theatre, world
@@ -17,6 +20,7 @@ SHARD_CLIPS = 1024                     # clips in a file
 FROZEN_SHARE, SHUFFLED_SHARE = 0.05, 0.10   # of the clips; they teach what is not a motion
 SLOW_SHARE = 0.4                       # of the clips: up to two seconds long, at a lower frame rate
 LOWEST_FPS = 3.7                       # about two seconds in 8 frames
+BASE = Path("models/puppet-theatre")   # whose rendered videos the recognizers shall judge
 
 
 def draw_motion_shard(index: int) -> dict[str, Tensor]:
@@ -80,3 +84,9 @@ def scene_of(shown: list[int]) -> world.Scene:
     """Return the scene of a row of `draw_frame_shard`; its motion is left empty."""
     character, number, place = shown
     return world.Scene(world.CHARACTERS[character], "", world.PLACES[place], NUMBERS[number])
+
+
+def load_vae() -> AutoencoderKL:
+    """Return the autoencoder of BASE, frozen, in the memory format that is fastest on a CPU."""
+    vae = AutoencoderKL.from_pretrained(BASE / "vae", use_safetensors=True).eval().requires_grad_(False)
+    return vae.to(memory_format=torch.channels_last)

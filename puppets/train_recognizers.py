@@ -3,7 +3,7 @@
 A VideoMAE names the motion of a clip. A CLIP tells character, number and place of a frame. They are made to
 judge rendered videos, so the drawn frames they are trained on are made worse (puppets/degrading.py). The same
 command continues a stage from its last checkpoint in --work-dir. `export` writes averaged weights as
-transformers folders. `check` measures them on clips they were never trained on, and writes the model cards.
+transformers folders. `check` measures them (puppets/check_recognizers.py) and writes the model cards.
 `import` makes a new work folder from --export-dir, with steps and optimizers at their start.
 
     export ACCELERATE_USE_CPU=true OMP_NUM_THREADS=1
@@ -18,7 +18,6 @@ Shapes: n clips, b of a batch, f frames, h w c pixels and colours, k labels, d w
 import argparse
 import json
 import math
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -26,34 +25,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from diffusers import AutoencoderKL, DiffusionPipeline
 from torch import Tensor
 from transformers import CLIPModel, CLIPProcessor, VideoMAEForVideoClassification
 
-from evaluation.recognizing import (
-    classify_motion,
-    load_clip,
-    load_motion_recognizer,
-)
-from models.base import load_base
 from puppets import recognizer_examples as examples
 from puppets import recognizer_networks as networks
-from puppets import theatre, world
-from puppets.clip_stream import encode_clips
-from puppets.degrading import degrade, some_of, spoil_latents, to_frames, to_unit_pixels
-from puppets.model_cards import confusion_counts, write_card, write_measurements
-from puppets.recognizer_labels import (
-    MOTIONS,
-    draw_any_scene,
-    draw_motion,
-    match_captions,
-    read_scenes,
-    recognizer_words,
-    scene_captions,
-    shown_labels,
-    write_frame_caption,
-)
-from puppets.teachability import denoise_from
+from puppets.check_recognizers import check
+from puppets.degrading import degrade, some_of, spoil_latents, to_unit_pixels
+from puppets.model_cards import write_card
+from puppets.recognizer_labels import MOTIONS, recognizer_words, write_frame_caption
 from puppets.tokenizer import build_tokenizer, tokenize, write_vocabulary
 from puppets.training_run import (
     Run,
@@ -68,13 +48,11 @@ from utils.errors import plain_errors, run_script
 from utils.files import write_json
 
 WHITENING_CLIPS = 256
-NOISED = 279                           # timestep
-CHECK_CLIPS = 2400                     # 200 of each motion
-BASE = Path("models/puppet-theatre")   # its autoencoder makes clips of the motion worse
-SPOILED_SHARE = 0.6                    # of these clips get errors in their latents
-# Up to the first step frames stay as drawn. From the second step on nearly all are made worse. With worse
-# frames from the start only 32 % of motions were right after 1,000 steps.
-EASY_STEPS = (200, 800)                # of a recognizer that begins from nothing
+SPOILED_SHARE = 0.6   # of the clips that are made worse: how many of them get errors in their latents
+# A recognizer that begins from nothing sees frames as drawn up to the first of these steps, and from the
+# second on nearly all frames are made worse. With worse frames from the start only 32 % of motions were right
+# after 1,000 steps.
+EASY_STEPS = (200, 800)
 OPTIMIZATION = {"faster": 3, "weight_decay": 0.05, "betas": (0.9, 0.98)}
 
 
@@ -90,8 +68,8 @@ def parse_args() -> argparse.Namespace:
                         help="steps (motion) between which more and more clips are made worse, until all are "
                              "(default: 200 800). After `import`: 0 1")
     parser.add_argument("--first-shards", type=int, default=2,
-                        help="files of 1,024 drawn clips to begin with (default: 2). After `import`: "
-                             "20, since a network that knows the world soon learns two by heart")
+                        help="files of 1,024 drawn clips to begin with (default: 2). After `import`: 20, "
+                             "because a network that was trained before soon learns two files by heart")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="highest (default: 1e-3)")
     parser.add_argument("--checkpoint-steps", type=int, default=250)
     parser.add_argument("--mixed-precision", choices=["no", "bf16"], default="bf16")
@@ -140,7 +118,7 @@ def train_motion(accelerator: Accelerator, args: argparse.Namespace, num_steps: 
     networks.whiten_tubelets(model, to_unit_pixels(shards[0]["frames"][:WHITENING_CLIPS]) * 2 - 1)
     optimizers = build_optimizers(model, **OPTIMIZATION)
     run = Run(accelerator, args, "motion", model, *optimizers, batch_size=batch_size)
-    spoil = partial(spoil_latents, vae=load_vae())
+    spoil = partial(spoil_latents, vae=examples.load_vae())
     losses, hits = [], []
     while run.step < num_steps and run.has_time():
         rng, generator = randomness(args.seed, "motion", run.step)
@@ -243,95 +221,6 @@ def import_recognizers(work_dir: Path, export_dir: Path) -> None:
     for name, kind in {"motion": VideoMAEForVideoClassification, "clip": CLIPModel}.items():
         save_untrained(kind.from_pretrained(export_dir / name, use_safetensors=True),
                        work_dir / f"{name}.pt")
-
-
-# -------------------------------------------------------------------------------------------------- check
-
-def check(export_dir: Path) -> None:
-    """Measure both recognizers on clips never trained on; print the figures and add them to the cards."""
-    recognizer, clip = load_motion_recognizer(str(export_dir / "motion")), load_clip(str(export_dir / "clip"))
-    rngs = [np.random.default_rng((examples.CHECK_SEED, 1, i)) for i in range(CHECK_CLIPS)]
-    labels = [MOTIONS[i % len(MOTIONS)] for i in range(CHECK_CLIPS)]
-    motions = [draw_motion(label, rng) for label, rng in zip(labels, rngs)]
-    scenes = [replace(draw_any_scene(rng), motion=motion) for rng, motion in zip(rngs, motions)]
-    shown, accuracies, confusion = shown_labels(scenes), {}, None
-    for view, frames in draw_views(scenes).items():
-        probabilities = classify_motion(recognizer, frames)                                      # (n k)
-        seen = read_scenes(match_captions(clip, frames, scene_captions()))
-        seen |= {"motion": probabilities.argmax(1)}
-        accuracies[view] = {"clips": len(frames)} | {
-            name: float((seen[name] == shown[name][: len(frames)]).mean()) for name in shown}
-        if confusion is None:   # the first view: frames as drawn
-            confusion = confusion_counts(shown["motion"], seen["motion"], len(MOTIONS))
-            accuracies |= check_time(recognizer, frames[: len(frames) // 10], shown["motion"])
-        print(view, {name: round(number, 4) for name, number in accuracies[view].items()}, flush=True)
-    for name in ("motion", "clip"):
-        write_measurements(export_dir / name, accuracies, examples.CHECK_SEED,
-                           confusion if name == "motion" else None)
-
-
-def draw_views(scenes: list[world.Scene]) -> dict[str, np.ndarray]:
-    """Return scenes as uint8 frames (n f h w c): all as drawn, a tenth in ways that are harder to judge."""
-    num, some = len(scenes), len(scenes) // 10
-    frames = theatre.draw_clips(num, examples.CHECK_SEED, scenes=scenes, trimmed=False).frames
-    views = {"as drawn": frames}
-    views["two seconds in 16 frames"] = theatre.draw_clips(
-        some, examples.CHECK_SEED, first=num, num_frames=2 * world.CLIP_FRAMES, scenes=scenes[:some],
-        trimmed=False).frames
-    views["each puppet in its own manner"] = theatre.draw_clips(
-        some, examples.CHECK_SEED, scenes=scenes[:some], trimmed=False, varied=True).frames
-    generator = torch.Generator().manual_seed(examples.CHECK_SEED)
-    views["made worse as in training"] = to_frames(
-        degrade(to_unit_pixels(torch.from_numpy(frames[:some])), generator))
-    pipeline = load_base(str(BASE)).pipeline
-    spoiled = [spoil_latents(part, generator, pipeline.vae, most, most) for most in (0.0, 0.5)
-               for part in to_unit_pixels(torch.from_numpy(frames[:some])).split(16)]
-    half = len(spoiled) // 2
-    views["through the base's autoencoder"] = to_frames(torch.cat(spoiled[:half]))
-    views["with errors in the latents"] = to_frames(torch.cat(spoiled[half:]))
-    views[f"noised up to timestep {NOISED}, denoised by the base"] = redraw(pipeline, frames[:some], scenes)
-    return views
-
-
-@torch.no_grad()
-def redraw(pipeline: DiffusionPipeline, frames: np.ndarray, scenes: list[world.Scene]) -> np.ndarray:
-    """Return clips (n f h w c) as the base draws them when it begins with their noised latents.
-
-    The prompts name character, number and place only, so that the base has the motion from the clip.
-    """
-    unet, vae = pipeline.unet, pipeline.vae
-    prompts = [f"{world.say_who(scene.character, scene.num_characters)} {world.PLACE_PHRASES[scene.place][0]}"
-               for scene in scenes]
-    redrawn = []
-    for start in range(0, len(frames), 16):
-        input_ids = tokenize(pipeline.tokenizer, prompts[start : start + 16])
-        redrawn.append(denoise_from(NOISED, unet, vae, pipeline.scheduler,
-                                    encode_clips(vae, torch.from_numpy(frames[start : start + 16])),
-                                    pipeline.text_encoder(input_ids).last_hidden_state))
-    return np.concatenate(redrawn)
-
-
-def load_vae() -> AutoencoderKL:
-    """Return the autoencoder of the base, frozen, for clips on a CPU."""
-    vae = AutoencoderKL.from_pretrained(BASE / "vae", use_safetensors=True).eval().requires_grad_(False)
-    return vae.to(memory_format=torch.channels_last)
-
-
-def check_time(recognizer, frames: np.ndarray, motions: np.ndarray) -> dict[str, dict[str, float]]:
-    """Return what the recognizer calls clips as they are, frozen at a random frame, and in a wrong order."""
-    rng = np.random.default_rng(examples.CHECK_SEED)
-    moving = motions[: len(frames)] != MOTIONS.index("standing")
-    frames, motions = frames[moving], motions[: len(frames)][moving]
-    frozen = np.stack([clip[[rng.integers(world.CLIP_FRAMES)] * world.CLIP_FRAMES] for clip in frames])
-    shuffled = np.stack([clip[examples.shuffled_order(rng, world.CLIP_FRAMES)] for clip in frames])
-    results = {}
-    for name, changed in (("moving", frames), ("frozen", frozen), ("shuffled", shuffled)):
-        probabilities = classify_motion(recognizer, changed)                                     # (n k)
-        results[name] = {"clips": len(frames), "motion": float((probabilities.argmax(1) == motions).mean()),
-                         "probability": float(probabilities[np.arange(len(motions)), motions].mean()),
-                         "standing": float((probabilities.argmax(1) == MOTIONS.index("standing")).mean())}
-        print(name, {name: round(number, 4) for name, number in results[name].items()}, flush=True)
-    return results
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
                                            seconds on the clip's own timeline; a second clip of one name,
                                            as another part of a file is, has the number (2)
     FOLDER/{clip}.png                      a sheet of up to 96 of its frames
-    FOLDER/{clip}.shifts.png               its middle frame, moved as far as it is (train_data.num_shifts)
+    FOLDER/{clip}.shifts.png               its middle frame at every shift (train_data.num_shifts)
 """
 
 import re
@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from training.clips import Clip
 from utils.errors import UserError
 from utils.files import replacing, replacing_folder
-from utils.video import iter_frames
+from utils.video import iter_frames, resize_and_crop
 
 FRAME_NAME = re.compile(r"\d{5,}_\d+\.\d{3}\.png")
 ON_SHEET, COLUMNS, SHEET_WIDTH = 96, 8, 1280   # frames, frames a row, pixels
@@ -66,7 +66,7 @@ def sheet_of(target: Path) -> Path:
 
 
 def write_clip_frames(clip: Clip, target: Path) -> None:
-    """Write the frames of a clip to the folder `target`, and its sheet beside that."""
+    """Write the frames of a clip to the folder `target`, and its sheets beside the folder."""
     num_shown = min(ON_SHEET, len(clip.frames))
     shown = set(np.linspace(0, len(clip.frames) - 1, num_shown).round().astype(int).tolist())
     on_sheet = []
@@ -79,12 +79,11 @@ def write_clip_frames(clip: Clip, target: Path) -> None:
                 on_sheet.append(_small(picture, f"{number}  {seconds:.2f} s"))
     _write_sheet(on_sheet, sheet_of(target))
     if len(clip.shifts) > 1:
-        middle = [clip.frames[len(clip.frames) // 2]]
-        moved = [next(iter_frames(clip.path, middle, clip.size, is_plain=clip.info.is_plain, shift=shift))[0]
+        middle = clip.frames[len(clip.frames) // 2]
+        recorded = next(iter_frames(clip.path, [middle], is_plain=clip.info.is_plain))[0]
+        moved = [_small(Image.fromarray(resize_and_crop(recorded, clip.size, shift)), f"{shift:+.1%}")
                  for shift in clip.shifts]
-        labels = [f"{shift:+.1%}" for shift in clip.shifts]
-        _write_sheet([_small(Image.fromarray(frame), label) for frame, label in zip(moved, labels)],
-                     target.with_name(f"{target.name}.shifts.png"))
+        _write_sheet(moved, target.with_name(f"{target.name}.shifts.png"))
 
 
 def _small(picture: Image.Image, label: str) -> Image.Image:

@@ -21,9 +21,10 @@ from utils.errors import UserError
 
 @pytest.fixture(scope="module")
 def script():
+    from puppets import check_recognizers
     from puppets import train_recognizers as module
 
-    module.WHITENING_CLIPS, module.CHECK_CLIPS = 4, 30
+    module.WHITENING_CLIPS, check_recognizers.CHECK_CLIPS = 4, 30
     return module
 
 
@@ -211,8 +212,8 @@ def test_what_is_something_else_is_far_from_every_motion_with_a_name():
         assert abs(np.isin(drawn, motions).mean() - share) < 0.03
 
 
-def test_spoiled_latents_keep_the_clip_and_blend_its_moments(script):
-    vae, frames = script.load_vae(), torch.from_numpy(theatre.draw_clips(4, seed=1).frames)
+def test_spoiled_latents_keep_the_clip_and_blend_its_moments():
+    vae, frames = examples.load_vae(), torch.from_numpy(theatre.draw_clips(4, seed=1).frames)
     pixels = frames.movedim(-1, 2).float() / 255
 
     def spoil(seed: int = 0, **most: float) -> torch.Tensor:
