@@ -102,9 +102,10 @@ class ComposedMotion:
 
 @dataclass(frozen=True)
 class Blend:
-    """Halfway between two motions that are seen from the front, which is neither of them.
+    """At every moment the pose halfway between two motions, both seen from the front.
 
-    An untaught base draws such motions where a caption says a made-up word. No base is trained on them.
+    Where a caption has a made-up word, an untaught base draws motions like this. No base is trained on
+    blends. The recognizers learn that a blend is neither of its two motions.
     """
 
     first: str

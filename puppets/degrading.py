@@ -1,8 +1,8 @@
 """Makes drawn frames look worse, like rendered ones, so that a recognizer trained on them can judge videos.
 
 A small diffusion model softens edges, mixes neighbouring frames, flickers and shifts colours. Its autoencoder
-and H.264 soften more. Where the model errs in its latents, limbs come out smeared or half there. None of
-these changes what a clip shows.
+and H.264 soften more. Where the model errs in its latents, limbs are smeared or partly missing. None of
+these faults changes what a clip shows.
 
 Shapes: n clips, f frames, c colours, h w pixels. Values from 0 to 1.
 """
@@ -38,10 +38,11 @@ def degrade(frames: Tensor, generator: Generator, share: float = 1.0) -> Tensor:
 @torch.no_grad()
 def spoil_latents(frames: Tensor, generator: Generator, vae: AutoencoderKL, most_noise: float = 0.5,
                   most_average: float = 0.4) -> Tensor:
-    """Return frames that `vae` decodes from latents with errors, those that a small diffusion model makes.
+    """Put errors into the latents of frames (n f c h w), and return the frames that `vae` decodes from them.
 
-    Where such a model is unsure it predicts averages. So latents are drawn towards their average over the
-    clip, by a share of up to `most_average`, and get noise of up to `most_noise` of their deviation.
+    The errors are like the errors of a small diffusion model, which predicts averages where it is unsure.
+    Each clip's latents are moved towards their average over the clip, by a random share of up to
+    `most_average`. Then noise is added, with a random standard deviation of up to `most_noise`.
     """
     num = len(frames)
     latents = vae.encode(rearrange(frames, "n f c h w -> (n f) c h w") * 2 - 1).latent_dist.mean.float()

@@ -54,7 +54,8 @@ def label_of(motion: str) -> str:
 
 
 def draw_motion(label: str, rng: np.random.Generator) -> str:
-    """Return a motion that a recognizer shall call `label`: that motion, or for OTHER any other motion."""
+    """Return a motion that a recognizer shall call `label`: the motion of that name. For OTHER, return a
+    motion named by its parts or a blend, each in half of the draws."""
     others = OTHER_MOTIONS if rng.random() < 0.5 else BLENDED_MOTIONS
     return str(rng.choice(others)) if label == OTHER else label
 

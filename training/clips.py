@@ -35,7 +35,8 @@ class Clip:
     remarks: tuple[str, ...]   # what is odd about it
     seconds: tuple[float, ...]   # when each of `frames` appears, on the clip's own timeline
     fps: float                   # frames per second of `frames`
-    shifts: tuple[float, ...] = (0.0,)   # how far its frames are moved, in widths; one is drawn per step
+    # how far the trained part of each frame is moved to the right, in its own widths; one is drawn per step
+    shifts: tuple[float, ...] = (0.0,)
 
     @property
     def num_windows(self) -> int:
@@ -143,9 +144,10 @@ def make_clip(listed: ListedClip, role: str, config: Config, stride: int,
 
 
 def draw_shifts(digest: str, data: TrainData) -> tuple[float, ...]:
-    """Return 0, and random shifts that depend on the clip's content and the config's limit alone.
+    """Return no shift, and train_data.num_shifts random shifts in widths.
 
-    More of them begin with the same ones, so that a later run finds their latents in the cache.
+    The random shifts depend on the clip's content and on train_data.max_shift alone. With a higher
+    num_shifts the first shifts stay the same, so that a later run finds their latents in the cache.
     """
     rng = random.Random(digest)
     return (0.0, *(rng.uniform(-data.max_shift, data.max_shift) for _ in range(data.num_shifts)))

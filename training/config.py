@@ -60,11 +60,12 @@ class TrainData:
     n_sample_frames: int = setting(16, above=0)           # frames per training window
     fps: float = setting(24, above=0)  # frames per second; clips that were recorded faster are subsampled
     use_bucketing: bool = True         # keep each clip's aspect ratio; false: centre-crop to width x height
-    # train on every clip as it is, and as often on each of so many copies moved sideways at random, which are
-    # encoded once. Of few exemplars the model else learns by heart where in the frame they move
+    # number of copies of every clip that are trained on too, each moved sideways by a random distance. A step
+    # draws the clip or one of its copies, all equally often. From few exemplars without copies, the model
+    # learns by heart where in the frame the motion happens
     num_shifts: int = setting(0, least=0)
-    # how far these are moved at most, to the left or right, in widths of the frame. Where they leave the
-    # frame, the pixels at its edge are repeated
+    # how far a copy is moved at most, to the left or to the right, in widths of the frame. Beyond the edge of
+    # the recorded frame, the pixels at its edge are repeated
     max_shift: float = setting(0.1, least=0, below=0.5)
     # the caption, or a list of captions, of exemplars that have none
     fallback_prompt: Any = setting([], holds="texts")

@@ -66,7 +66,7 @@ def encode_inputs(base: Base, clips: list[Clip], cache_dir: Path,
 
 
 def encode_clip(pipeline: DiffusionPipeline, clip: Clip, shift: float) -> dict[str, Tensor]:
-    """Return mean and std (f c h w) of every trained frame of a clip, moved by `shift`."""
+    """Return mean and std (f c h w) of every trained frame of a clip at a shift, one of `clip.shifts`."""
     pieces = iter_frames(clip.path, clip.frames, clip.size, is_plain=clip.info.is_plain, shift=shift)
     parts = [encode_frames(pipeline.vae, frames) for frames in pieces]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -49,7 +49,7 @@ def draw_window(clips: list[Clip], role: str, seed: int, turn: int) -> Window:
         return int(torch.randint(limit, (), generator=generator))
 
     start, caption = below(clip.num_windows), clip.captions[below(len(clip.captions))]
-    # of a single shift nothing is drawn, so that such a run is what it was before there were shifts
+    # A run without shifts draws nothing here, so that it is the same run as before this program knew shifts.
     shift = clip.shifts[below(len(clip.shifts))] if len(clip.shifts) > 1 else clip.shifts[0]
     return Window(role, clip, start, caption, generator, shift)
 

@@ -115,8 +115,9 @@ def iter_frames(
 def resize_and_crop(frame: np.ndarray, size: tuple[int, int], shift: float = 0.0) -> np.ndarray:
     """Scale the largest centred box of `frame` (h w c) to `size` (width, height).
 
-    The box has the aspect ratio of `size`, so nothing is stretched. It is moved to the right by `shift` of
-    its width. Where it then reaches beyond the frame, the pixels at the frame's edge are repeated.
+    The box has the aspect ratio of `size`, so nothing is stretched. `shift` moves the box to the right, in
+    widths of the box. Where the box then reaches beyond the frame, the pixels at the frame's edge are
+    repeated.
     """
     # imported late: --help and config errors should not wait for it
     from PIL import Image
