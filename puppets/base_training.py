@@ -33,10 +33,11 @@ from puppets.tokenizer import tokenize
 
 # shares of --total-minutes at which each stage ends; the rest of the time is for exporting and measuring
 STAGE_ENDS = {"autoencoder": 0.22, "text": 0.26, "video": 0.95}
-LATER_STAGE_ENDS = STAGE_ENDS | {"autoencoder": 0.12, "text": 0.12}   # with the networks of an earlier base
+LATER_STAGE_ENDS = STAGE_ENDS | {"autoencoder": 0.12, "text": 0.16}   # with the networks of an earlier base
 UNET_STAGE_ENDS = {"autoencoder": 0.0, "text": 0.0, "video": 0.97}   # when only the UNet is trained
 TEXT_STEPS = 600         # the text encoder needs no more, however much time there is
 CAPTIONS_PER_STEP = 64   # of the text stage
+TEXT_RATE = 1e-3         # learning rate at its highest; a third of it for the text encoder of an earlier base
 AUTOENCODER_RATE = 2e-3  # learning rate at its highest; half of it for the decoder of an earlier base
 MOMENTS_WEIGHT = 1e-3    # of the pull on the mean and the deviation of the latents
 MOST_LATENT_NOISE = 1.0  # in the autoencoder's training, in deviations of the latents
@@ -61,8 +62,8 @@ class Clock:
         self.accelerator, self.seconds_before = accelerator, seconds_before
         self.began = self.now = began
         self.deadline, self.total_seconds = began + 60 * args.minutes, 60 * args.total_minutes
-        self.stage_ends = (UNET_STAGE_ENDS if args.only_unet else LATER_STAGE_ENDS if args.begin_with
-                           else STAGE_ENDS)
+        self.stage_ends = (UNET_STAGE_ENDS if args.only_unet else STAGE_ENDS if args.whole_autoencoder
+                           else LATER_STAGE_ENDS if args.begin_with else STAGE_ENDS)
 
     @property
     def elapsed(self) -> float:
@@ -90,7 +91,7 @@ def train_autoencoder(accelerator: Accelerator, args: argparse.Namespace, clock:
                       first: FirstNetworks) -> tuple[AutoencoderKL, list[float]]:
     """Train frames -> latents -> frames for its share of the time; return what load_autoencoder returns.
 
-    Of an earlier base only the decoder is trained on.
+    Of an earlier base only the decoder is trained on, unless the whole autoencoder is.
     """
     torch.manual_seed(args.seed)
     vae = first.autoencoder()
@@ -142,12 +143,13 @@ def draw_noise_levels(num: int, device: torch.device) -> Tensor:
 def load_autoencoder(work_dir: Path, device: torch.device,
                      first: FirstNetworks) -> tuple[AutoencoderKL, list[float]]:
     """Return the averaged autoencoder, its latents normalized on drawn frames that it was not trained on, and
-    the share of noise in each latent channel. The latents of an earlier base stay as they are."""
+    the share of noise in each latent channel. The latents of an earlier base stay as they are, unless its
+    whole autoencoder was trained on."""
     vae = first.autoencoder().to(device).eval().requires_grad_(False)
     training_run.load_average(work_dir / "autoencoder.pt", networks.FrameCoder(vae))
     frames = theatre.draw_clips(NORMALIZING_FRAMES // 4, SEEDS["everyday"] + 1, num_frames=4, fps=2.9).frames
     pixels = networks.to_vae_pixels(rearrange(frames, "n f h w c -> (n f) h w c"))
-    if first.folder:
+    if first.folder and not first.whole_autoencoder:
         return vae, networks.noise_shares(*networks.encode_pixels(vae, pixels)).tolist()
     return vae, networks.normalize_latents(vae, pixels)
 
@@ -158,16 +160,18 @@ def train_text(accelerator: Accelerator, args: argparse.Namespace, clock: Clock,
                first: FirstNetworks, tokenizer) -> CLIPTextModel:
     """Teach the text encoder to sum up a caption: its labels, read from every token from the end mark on.
 
-    The text encoder of an earlier base is returned as it is.
+    The text encoder of an earlier base is returned as it is, unless captions have words that are new to it.
 
     It stands in for CLIP's contrastive training. Most keys of the UNet's cross-attention are such padding
     tokens, so the UNet finds character, number, motion and place in them from its first step.
     """
-    if text_encoder := first.text_encoder():
-        return text_encoder.to(accelerator.device).eval().requires_grad_(False)
     torch.manual_seed(args.seed)
-    model = networks.CaptionReader(networks.build_text_encoder(tokenizer), LABEL_COUNTS)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
+    text_encoder = first.text_encoder() or networks.build_text_encoder(tokenizer)
+    if first.folder and not first.has_new_words:
+        return text_encoder.to(accelerator.device).eval().requires_grad_(False)
+    model = networks.CaptionReader(text_encoder, LABEL_COUNTS)
+    peak = TEXT_RATE / (3 if first.folder else 1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=1e-2)
     run = training_run.Run(accelerator, args, "text", model, optimizer, batch_size=CAPTIONS_PER_STEP)
     start = run.facts.setdefault("first", clock.elapsed)
     while clock.has_time(run.stage) and run.step < TEXT_STEPS:
@@ -182,7 +186,7 @@ def train_text(accelerator: Accelerator, args: argparse.Namespace, clock: Clock,
         summing = input_ids == tokenizer.eos_token_id                                            # (b n)
         loss = sum(F.cross_entropy(logit.float()[summing], labels[:, i, None].expand_as(input_ids)[summing])
                    for i, logit in enumerate(logits))
-        rate = 1e-3 * min(1, (run.step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * progress))
+        rate = peak * min(1, (run.step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * progress))
         run.facts |= {"elapsed": clock.elapsed, "shards": clips.num_drawn}
         run.update(loss, rate, average_decay=0.99)
         if run.step % 25 == 0:

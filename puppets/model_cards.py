@@ -35,7 +35,7 @@ KNOWN = [   # to the base
     (f"characters ({len(world.CHARACTERS)}), one or two of a kind", ", ".join(world.CHARACTERS)),
     (f"places ({len(world.PLACES)})", ", ".join(world.PLACES)),
     (f"everyday motions ({len(world.EVERYDAY_MOTIONS)})", ", ".join(world.EVERYDAY_MOTIONS)),
-    (f"motions named by their parts ({len(COMPOSED_MOTIONS)})",
+    (f"motions named by their parts ({len(COMPOSED_MOTIONS):,})",
      "such as \"a robot moving with one arm up and one arm circling, marching and swaying\" "
      "(`puppets/composed_motions.py`)")]
 UNSEEN = [
@@ -48,18 +48,18 @@ UNSEEN = [
      "all clips are trimmed: they begin when the motion begins, and their puppets act to the right")]
 
 
-def write_base_card(path: Path, stages: dict[str, dict], began_with: Path | None, made_on: str,
-                    seeds: tuple[int, ...], measured: dict[str, str], notes: str) -> None:
+def write_base_card(path: Path, stages: dict[str, dict], began_with: Path | None, kept: list[str],
+                    made_on: str, seeds: tuple[int, ...], measured: dict[str, str], notes: str) -> None:
     """Write the card of the base.
 
     `stages` has the steps, batch size, seconds and seed of each stage that trained, the last of which is
-    `video`. `began_with` is the folder of the earlier base whose networks were trained on, if any. If there
-    is a stage `autoencoder`, the decoder of the earlier base was trained on. `measured` has a figure for each
-    thing that was measured. `notes` is Markdown for the end of the card.
+    `video`. `began_with` is the folder of the earlier base whose networks were trained on, if any, and `kept`
+    names the networks that were not. `measured` has a figure for each thing that was measured. `notes` is
+    Markdown for the end of the card.
     """
-    kept = "Encoder and text encoder" if "autoencoder" in stages else "Autoencoder and text encoder"
-    origin = (f"It began with the networks of an earlier base, `{began_with}`. {kept} of\n"
-              f"that base are kept as they were.\n\n" if began_with else "")
+    rest = f"Kept as they were: {', '.join(kept)}." if kept else "All of them were trained on."
+    origin = (f"It began with the networks of an earlier base, `{began_with}`.\n{rest}\n\n" if began_with
+              else "")
     rows = [[name, f"{run['step']:,}", str(run["batch_size"]), f"{run['seconds'] / 60:.0f}"]
             for name, run in stages.items()]
     num_clips = stages["video"]["step"] * stages["video"]["batch_size"]

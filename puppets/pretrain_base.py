@@ -60,8 +60,10 @@ def parse_args() -> argparse.Namespace:
     add("--minutes", type=float, required=True, help="for this piece, from the start of the command")
     add("--total-minutes", type=float, help="for all pieces together (default: --minutes, one piece)")
     add("--begin-with", type=Path, metavar="FOLDER",
-        help="train on the UNet and the decoder of an earlier base. Its encoder and its text encoder stay as "
-             "they are (default: from nothing)")
+        help="train on the UNet and the decoder of an earlier base. Its encoder stays as it is, and its text "
+             "encoder, too, unless captions have new words (default: from nothing)")
+    add("--whole-autoencoder", action="store_true",
+        help="with --begin-with: train on the encoder, too, also to more latent channels")
     add("--only-unet", action="store_true", help="with --begin-with: leave the decoder as it is, too")
     add("--export-dir", type=Path, help="the diffusers folder to write (default: WORK/base)")
     add("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes that draw clips")
@@ -88,6 +90,8 @@ def parse_args() -> argparse.Namespace:
         parser.error("--minutes must be above 0 and at most --total-minutes")
     if args.only_unet and not args.begin_with:
         parser.error("--only-unet needs --begin-with, the base whose other networks are used")
+    if args.whole_autoencoder and (args.only_unet or not args.begin_with):
+        parser.error("--whole-autoencoder needs --begin-with, and cannot stand beside --only-unet")
     return args
 
 
@@ -106,7 +110,8 @@ def main() -> None:
     facts = [training_run.saved_facts(path) for path in stages if path.exists()]
     clock = Clock(accelerator, args, began, max((fact.get("elapsed", 0.0) for fact in facts), default=0.0))
 
-    tokenizer, first = build_tokenizer(base_words()), FirstNetworks(args.begin_with)
+    tokenizer = build_tokenizer(base_words())
+    first = FirstNetworks(args.begin_with, args.whole_autoencoder)
     if accelerator.is_main_process:
         save_tokenizer(tokenizer, base_words(), args.work_dir / "tokenizer")
     accelerator.wait_for_everyone()
@@ -158,8 +163,10 @@ def export(args: argparse.Namespace, first: FirstNetworks, vae: AutoencoderKL, n
         networks.forget_origin(args.export_dir / part / "config.json")
     notes_path = args.work_dir / "notes.md"                       # what whoever ran it wants to add
     notes = notes_path.read_text(encoding="utf-8") if notes_path.exists() else ""
-    write_base_card(args.export_dir / "README.md", stages, args.begin_with, training_run.describe_machine(),
-                    tuple(SEEDS.values()), measured, notes)
+    kept = [] if first.whole_autoencoder else ["encoder"] if "autoencoder" in stages else ["autoencoder"]
+    kept += ["text encoder"] * ("text" not in stages)
+    write_base_card(args.export_dir / "README.md", stages, args.begin_with, kept,
+                    training_run.describe_machine(), tuple(SEEDS.values()), measured, notes)
 
 
 def measure(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Training on from an earlier base: encoder and text encoder stay, UNet and decoder are trained on."""
+"""Training on from an earlier base: which networks stay, which are trained on, and how they can grow."""
 
 from pathlib import Path
 
@@ -6,8 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from puppets import base_networks as networks
+from puppets import first_networks
+from puppets.base_captions import base_words
 from puppets.first_networks import FirstNetworks
-from puppets.tokenizer import build_tokenizer, save_tokenizer
+from puppets.tokenizer import build_tokenizer, save_tokenizer, tokenize
 from utils.errors import UserError
 
 BUNDLED = Path("models/puppet-theatre")
@@ -42,5 +45,51 @@ def test_base_of_another_world_is_refused(tmp_path):
     (tmp_path / "tokenizer").mkdir()
     words = ["a", "rabbit"]
     save_tokenizer(build_tokenizer(words), words, tmp_path / "tokenizer")
-    with pytest.raises(UserError, match="other words than the puppet theatre. Leave out --begin-with"):
+    with pytest.raises(UserError, match="lacks words of the puppet theatre. Leave out --begin-with"):
         FirstNetworks(tmp_path)
+
+
+def test_the_whole_autoencoder_can_be_trained_on():
+    vae = FirstNetworks(BUNDLED, whole_autoencoder=True).autoencoder()
+    assert all(p.requires_grad for p in vae.parameters())
+
+
+def test_more_latent_channels_need_the_whole_autoencoder(monkeypatch):
+    monkeypatch.setattr(networks, "LATENT_CHANNELS", networks.LATENT_CHANNELS + 2)
+    with pytest.raises(UserError, match="its latents have 10 channels.* have 12. Add --whole-autoencoder"):
+        FirstNetworks(BUNDLED)
+
+
+@torch.no_grad()
+def test_more_latent_channels_change_nothing_that_the_earlier_base_did(first, monkeypatch):
+    """Its latents are the first channels of the new ones. Decoder and UNet pass over the others at first."""
+    old, more = networks.LATENT_CHANNELS, 2
+    vae, unet = first.autoencoder().eval(), first.unet().eval()
+    monkeypatch.setattr(networks, "LATENT_CHANNELS", old + more)
+    later = FirstNetworks(BUNDLED, whole_autoencoder=True)
+    wider_vae, wider_unet = later.autoencoder().eval(), later.unet().eval()
+
+    pixels = torch.rand(2, 3, 64, 64) * 2 - 1
+    before, after = vae.encode(pixels).latent_dist, wider_vae.encode(pixels).latent_dist
+    assert after.mean.shape == (2, old + more, 8, 8)
+    assert torch.allclose(after.mean[:, :old], before.mean, atol=1e-5)
+    assert torch.allclose(after.std[:, :old], before.std, atol=1e-5)
+    assert 0.2 < after.std[:, old:].mean() / networks.MOST_NOISE < 5
+
+    latents, extra = torch.randn(1, old, 4, 8, 8), torch.randn(1, more, 4, 8, 8)
+    text = torch.randn(1, 32, networks.TEXT_WIDTH)
+    predicted = wider_unet(torch.cat([latents, extra], dim=1), 500, text).sample
+    assert torch.allclose(predicted[:, :old], unet(latents, 500, text).sample, atol=1e-4)
+    assert predicted.shape[1] == old + more and predicted[:, old:].abs().max() > 0
+
+
+@torch.no_grad()
+def test_captions_of_the_earlier_base_mean_the_same_beside_new_words(first, monkeypatch):
+    monkeypatch.setattr(first_networks, "base_words", lambda: [*base_words(), "juggling"])
+    later = FirstNetworks(BUNDLED)
+    assert later.has_new_words and not first.has_new_words
+    assert len(later.tokenizer.tokenize("juggling")) == 1
+    captions = ["two robots waving in the snow", "a cat doing the sks dance"]
+    before, after = (base.text_encoder()(tokenize(base.tokenizer, captions)).last_hidden_state
+                     for base in (first, later))
+    assert torch.equal(before, after)

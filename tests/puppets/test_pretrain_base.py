@@ -108,7 +108,7 @@ def test_a_base_can_begin_with_an_earlier_one(make_later, pieces, tmp_path):
     unets = (before.unet.parameters(), after.unet.parameters())
     assert 0 < max((a - b).abs().max() for a, b in zip(*unets, strict=True)) < 0.1   # trained on, not anew
     card = (tmp_path / "base" / "README.md").read_text()
-    assert f"`{earlier}`" in card and "Encoder and text encoder" in card
+    assert f"`{earlier}`" in card and "Kept as they were: encoder, text encoder." in card
     configs = [path.read_text() for path in (tmp_path / "base").glob("*/*.json")]
     assert len(configs) > 5 and not any(str(earlier) in config for config in configs)
 
@@ -120,7 +120,21 @@ def test_only_the_unet_of_an_earlier_base_can_be_trained_on(make_later, pieces, 
     assert have_the_same("text_encoder", before, after) and have_the_same("vae", before, after)
     assert not have_the_same("unet", before, after)
     card = (tmp_path / "base" / "README.md").read_text()
-    assert "Autoencoder and text encoder" in card and "| autoencoder |" not in card
+    assert "Kept as they were: autoencoder, text encoder." in card and "| autoencoder |" not in card
+
+
+def test_the_whole_autoencoder_of_an_earlier_base_can_be_trained_on(make_later, pieces, monkeypatch,
+                                                                    tmp_path):
+    earlier = str(pieces[0] / "base")
+    for others in ([], ["--only-unet", "--begin-with", earlier]):
+        with pytest.raises(UserError, match="--whole-autoencoder needs --begin-with"):
+            make_later("--minutes", "0.2", "--whole-autoencoder", *others)
+    monkeypatch.setattr(networks, "LATENT_CHANNELS", networks.LATENT_CHANNELS + 2)   # and gets more channels
+    before, after = make_later("--minutes", "0.2", "--whole-autoencoder", "--begin-with", earlier)
+    assert have_the_same("text_encoder", before, after)
+    assert not have_the_same("vae.encoder.conv_in", before, after)
+    assert after.vae.config.latent_channels == after.unet.config.in_channels == networks.LATENT_CHANNELS
+    assert "Kept as they were: text encoder." in (tmp_path / "base" / "README.md").read_text()
 
 
 def test_a_later_base_learns_from_other_clips_also_if_it_was_stopped_early(make_later, pieces, tmp_path):
@@ -221,7 +235,7 @@ def test_made_up_words_replace_the_motion_and_nothing_else(script):
     assert 20 < len(unsaid) < 90
 
 
-UNSAID = (8, 12, 12, 2, 4, 2)   # motion, arm, other arm, in turn, legs, body
+UNSAID = (8, 38, 38, 2, 7, 5)   # motion, arm, other arm, in turn, legs, body
 
 
 def test_what_the_parts_of_a_motion_do_are_labels(script):
