@@ -14,7 +14,7 @@ Shapes: n puppets, f frames, as in puppets/motions.py.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import combinations, permutations, product
 
 import numpy as np
 
@@ -42,24 +42,53 @@ def rise(start: float, end: float) -> Swing:
     return Swing((start + end) / 2, (end - start) / 2, -0.25)
 
 
-# Upper arm and elbow, radians: 0 hangs down, pi/2 points away from the body, pi up.
-ARMS = {
+# Upper arm and elbow, radians: 0 hangs down, pi/2 points away from the body, pi up. Below 0 the arm crosses
+# the body.
+STILL_ARMS = {
     "hanging": (Swing(0.22), Swing()),
-    "up": (Swing(2.8), Swing()),
+    "low": (Swing(0.75), Swing()),
     "out": (Swing(1.57), Swing()),
+    "high": (Swing(2.25), Swing()),
+    "up": (Swing(2.8), Swing()),
     "bent": (Swing(0.85), Swing(-1.5)),
+    "crossed": (Swing(-0.75), Swing(-0.9)),
+    "saluting": (Swing(1.9), Swing(1.6)),
+}
+MOVING_ARMS = {
     "swinging": (Swing(0, 1.5), Swing(0, 0.2)),
+    "scooping": (Swing(0, 1.5, 0.5), Swing(0, 0.2, 0.5)),
+    "sawing": (Swing(0, 1.5, 0.25), Swing()),
+    "paddling": (Swing(0.5, 0.9, 0.25), Swing()),
+    "sweeping": (Swing(0.8, 1.3), Swing()),
+    "digging": (Swing(0.6, 1.1, 0.5), Swing()),
+    "rocking": (Swing(1.57, 0.8), Swing()),
+    "chopping": (Swing(1.9, 0.9, 0.5), Swing()),
     "flapping": (rise(0.5, 1.9), Swing()),
+    "reaching": (rise(0.2, 2.5), Swing()),
+    "lifting": (rise(1.4, 3.0), Swing()),
+    "dropping": (rise(2.9, 0.3), Swing()),
+    "lowering": (rise(1.7, 0.2), Swing()),
+    "crossing": (rise(1.2, -1.2), Swing()),
+    "throwing": (rise(2.6, -0.6), Swing()),
+    "folding": (rise(0.2, -1.7), rise(0, -1.0)),
+    "hugging": (rise(1.6, -0.5), rise(0, -1.3)),
+    "punching": (Swing(1.4), rise(-2.3, 0)),
+    "curling": (Swing(1.5), rise(0, 2.2)),
+    "tapping": (rise(0.3, 1.9), rise(0, 1.8)),
+    "waving": (Swing(2.05), Swing(0.7, 0.85)),
+    "pumping": (Swing(0.5), Swing(1.5, 0.9)),
+    "fanning": (Swing(1.1), Swing(1.0, 0.9)),
+    "stirring": (Swing(-0.4), Swing(-0.6, 0.9)),
+    "dangling": (Swing(1.5), Swing(-1.5, 0.8)),
+    "climbing": (Swing(2.1, 0.7, 0.25), Swing(0.4, 0.7, 0.25)),
     "circling": (Swing(turns=1), Swing()),
     "rolling": (Swing(turns=-1), Swing()),
-    "waving": (Swing(2.05), Swing(0.7, 0.85)),
-    "reaching": (rise(0.2, 2.5), Swing()),
-    "folding": (rise(0.2, -1.7), rise(0, -1.0)),
-    "pumping": (Swing(0.5), Swing(1.5, 0.9)),
+    "wheeling": (Swing(np.pi, turns=1), Swing()),
+    "winding": (Swing(np.pi, turns=-1), Swing()),
 }
-STILL_ARMS = ("hanging", "up", "out", "bent")
-LEGS = ("", "marching", "wide", "bouncing")
-BODIES = ("", "swaying")
+ARMS = STILL_ARMS | MOVING_ARMS
+LEGS = ("", "marching", "wide", "bouncing", "hopping", "kneeling", "stepping")
+BODIES = ("", "swaying", "nodding", "leaning", "gliding")
 
 
 @dataclass(frozen=True)
@@ -96,8 +125,20 @@ class ComposedMotion:
             pose.drop[rows] = 0.14
         elif self.legs == "bouncing":
             pose.drop[rows] = rise(0.03, 0.35)(cycles)
+        elif self.legs == "hopping":
+            pose.lift[rows] = 6 * np.abs(wave(cycles))
+        elif self.legs == "kneeling":
+            pose.drop[rows] = 0.4
+        elif self.legs == "stepping":
+            pose.feet[rows, :, 1, 0] = rise(0.19, 0.75)(cycles)
         if self.body == "swaying":
             pose.hip_x[rows], pose.lean[rows] = -4 * wave(cycles), 0.3 * wave(cycles)
+        elif self.body == "nodding":
+            pose.nod[rows] = 0.35 * wave(cycles)
+        elif self.body == "leaning":
+            pose.lean[rows] = rise(0, 0.4)(cycles)
+        elif self.body == "gliding":
+            pose.x[rows] = 5 * wave(cycles)
 
 
 @dataclass(frozen=True)
@@ -131,28 +172,40 @@ def arms_over_a_cycle(motion: Callable) -> np.ndarray:
     return pose.arms[0]
 
 
-def distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Return how far the arms of two motions (PHASES 2 2) are apart: root mean square of angles, in radians.
+def mirrored(arms: np.ndarray) -> np.ndarray:
+    """Return the angles (PHASES 2 2) of the arms of a mirrored motion."""
+    return -arms[:, ::-1]
 
-    Each arm is compared at the phase at which it is nearest, and the farther one of the two arms counts. The
-    second motion is mirrored if that brings it nearer.
-    """
-    mirrored = []
-    for other in (b, -b[:, ::-1]):
-        turns = np.stack([np.roll(other, shift, axis=0) for shift in range(PHASES)])
-        off = np.abs((a - turns + np.pi) % (2 * np.pi) - np.pi)                          # (PHASES PHASES 2 2)
-        mirrored.append(np.sqrt((off**2).mean(axis=(1, 3))).min(axis=0).max())
-    return float(min(mirrored))
+
+def arm_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Return how far two arms (PHASES 2) are apart at the phase at which they are nearest: root mean square
+    of angles, in radians."""
+    turns = np.stack([np.roll(b, shift, axis=0) for shift in range(PHASES)])
+    off = np.abs((a - turns + np.pi) % (2 * np.pi) - np.pi)                              # (PHASES PHASES 2)
+    return float(np.sqrt((off**2).mean(axis=(1, 2))).min())
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Return how far the arms of two motions (PHASES 2 2) are apart: arm_distance of the farther arm. The
+    second motion is mirrored if that brings it nearer."""
+    return min(max(arm_distance(a[:, side], other[:, side]) for side in (0, 1))
+               for other in (b, mirrored(b)))
 
 
 def list_motions(kept_out: tuple[str, ...]) -> dict[str, ComposedMotion]:
     """Return all motions by their names, except those whose arms come near a motion of `kept_out`."""
     pairs = [(arm, arm, in_turn) for arm in ARMS for in_turn in (False, True)
              if not (in_turn and arm in STILL_ARMS)]
-    pairs += [(arm, other, False) for arm, other in combinations(ARMS, 2)]
-    others = [arms_over_a_cycle(POSERS[name]) for name in kept_out]
-    far = [pair for pair in pairs if min(distance(arms_over_a_cycle(ComposedMotion(*pair, "", "")), other)
-                                         for other in others) >= NEAR]
+    pairs += [(arm, other, False) for arm, other in permutations(ARMS, 2)]
+    others = [view for name in kept_out for arms in [arms_over_a_cycle(POSERS[name])]
+              for view in (arms, mirrored(arms))]
+    # Whether an arm is near that of a view: [arm][left or right][view]. From this the distances of all pairs
+    # of arms follow, which would take long one by one.
+    near = {arm: [[arm_distance(curves[:, side], other[:, side]) < NEAR for other in others]
+                  for side in (0, 1)]
+            for arm in ARMS for curves in [arms_over_a_cycle(ComposedMotion(arm, arm, False, "", ""))]}
+    far = [(arm, other_arm, in_turn) for arm, other_arm, in_turn in pairs
+           if not any(map(all, zip(near[other_arm][0], near[arm][1])))]
     motions = [ComposedMotion(*pair, legs, body) for pair, legs, body in product(far, LEGS, BODIES)]
     return {motion.name: motion for motion in motions}
 

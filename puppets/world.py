@@ -86,7 +86,7 @@ def draw_scene(rng: np.random.Generator, held_out: bool = False) -> Scene:
 
 def draw_composed_scene(rng: np.random.Generator) -> Scene:
     """Draw a scene with a motion that is named by its parts."""
-    return replace(draw_scene(rng), motion=str(rng.choice(COMPOSED_MOTIONS)))
+    return replace(draw_scene(rng), motion=COMPOSED_MOTIONS[rng.integers(len(COMPOSED_MOTIONS))])
 
 
 def write_caption(scene: Scene, rng: np.random.Generator) -> str:

@@ -10,7 +10,9 @@ import numpy as np
 
 from puppets import theatre, world
 from puppets.composed_motions import (
+    BODIES,
     COMPOSED_MOTIONS,
+    LEGS,
     NEAR,
     Blend,
     ComposedMotion,
@@ -62,8 +64,11 @@ def test_kept_out_motions_and_combinations_are_never_drawn_for_pretraining():
 def test_motions_named_by_their_parts_are_far_from_those_kept_out():
     for kept_out in world.KEPT_OUT_MOTIONS:
         arms = arms_over_a_cycle(POSERS[kept_out])
-        assert min(distance(arms_over_a_cycle(POSERS[name]), arms) for name in COMPOSED_MOTIONS) >= NEAR
-    nearest = ("swinging", "swinging", True), ("reaching", "folding", False), ("circling", "rolling", False)
+        each_pair_of_arms = COMPOSED_MOTIONS[::len(LEGS) * len(BODIES)]
+        assert min(distance(arms_over_a_cycle(POSERS[name]), arms)
+                   for name in each_pair_of_arms) >= NEAR
+    nearest = (("swinging", "swinging", True), ("swinging", "scooping", False),
+               ("reaching", "folding", False), ("circling", "rolling", False), ("circling", "winding", False))
     for arms in nearest:
         assert ComposedMotion(*arms, "", "swaying").name not in COMPOSED_MOTIONS
 
@@ -197,7 +202,7 @@ def test_without_a_folder_to_write_to_the_command_says_so():
 def test_a_puppet_of_its_own_manner_still_does_its_motion_and_no_other():
     manners = np.random.default_rng(3).choice([-1.0, 1.0], size=(64, MANNERS)).astype(np.float32)
     cycles = np.repeat(np.arange(8, dtype=np.float32)[None] * 0.75 / 8, 64, axis=0)              # (n f)
-    for motion in (*world.KEPT_OUT_MOTIONS, "jumping jacks", *COMPOSED_MOTIONS[::20]):
+    for motion in (*world.KEPT_OUT_MOTIONS, "jumping jacks", *COMPOSED_MOTIONS[::1999]):
         poses = [still_pose(cycles, np.ones(64, np.float32)) for _ in range(2)]
         for pose in poses:
             POSERS[motion](pose, slice(None), cycles, cycles * 0)
