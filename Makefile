@@ -12,7 +12,7 @@ RUN = $$(ls -td results/dance-*/ | head -n 1)
 demo: $(VENV)/installed
 	$(PY) train_model.py --config config.yaml
 	$(PY) generate_pretrained.py -m $(RUN) -o outputs/dance -p data/prompts/puppet_dance.txt \
-		--batch-size 4 --guidance-scale 4 --steps 15 --overwrite
+		--batch-size 4 --guidance-scale 2 --steps 15 --overwrite
 	$(PY) evaluate_motion.py -v outputs/dance --exemplars data/puppets/exemplars --motion dance
 
 test: $(VENV)/installed-dev

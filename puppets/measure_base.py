@@ -89,7 +89,7 @@ def parse_args() -> argparse.Namespace:
     add("--num", type=int, default=256, help="prompts (default: 256)")
     add("--seed", type=int, default=0, help="of the prompts and the noise (default: 0)")
     add("--num-inference-steps", type=int, default=25)
-    add("--guidance-scale", type=float, default=4.0)
+    add("--guidance-scale", type=float, default=2.0)
     add("--batch-size", type=int, default=8)
     add("--precision", choices=tuple(DTYPES), default="no", help="to render in (default: no, float32)")
     add("--sheet", type=int, default=0, metavar="NUM", help="draw so many videos into one picture, sheet.png")

@@ -88,7 +88,7 @@ def parse_args() -> argparse.Namespace:
     add("--recognizer", help="as of evaluate_motion.py")
     add("--clip", help="as of evaluate_motion.py")
     add("--inference-steps", type=int, default=25, help="denoising steps (default: 25)")
-    add("--guidance-scale", type=float, default=4.0, help="(default: 4)")
+    add("--guidance-scale", type=float, default=2.0, help="(default: 2)")
     add("--batch-size", type=int, default=4, help="videos rendered at once (default: 4)")
     add("--set", nargs="*", default=[], metavar="key=value", help="changes of config.yaml for every cell")
     args = parser.parse_args()

@@ -139,7 +139,7 @@ def command_for(study: Study, table: str) -> str:
     command = ["python", "-m", "studies.ablation", "--cells", table, "--motions", ",".join(args.motions),
                "--seeds", ",".join(map(str, args.seeds)), "--videos", str(args.videos)]
     for flag, usual in (("base", "models/puppet-theatre"), ("recognizer", None), ("clip", None),
-                        ("inference-steps", 25), ("guidance-scale", 4.0)):
+                        ("inference-steps", 25), ("guidance-scale", 2.0)):
         value = getattr(args, flag.replace("-", "_"))
         command += [f"--{flag}", str(value)] if value != usual else []
     command += ["--docs", "docs/results.md"]
