@@ -154,7 +154,8 @@ def test_the_beginning_of_a_motion_is_the_same_pose_in_every_clip():
 
 
 def test_no_arm_turns_more_than_60_degrees_between_frames():
-    """The eye can then connect the places of an arm in frames that follow one another. A dab is faster."""
+    """The eye can then connect the places of an arm in frames that follow one another. A dab is faster, also
+    in a blend with another motion."""
     fastest = max(theatre.draw_staging(scene, np.random.default_rng(i))["speed"]
                   for i, scene in enumerate(draw_many_scenes(200)))
     cycles = np.arange(0, 4 * world.CLIP_FRAMES, dtype=np.float32)[None] * fastest / world.CLIP_FRAMES
@@ -163,7 +164,7 @@ def test_no_arm_turns_more_than_60_degrees_between_frames():
         motion(pose, slice(None), cycles, cycles * 0)
         hands = np.exp(1j * pose.arms[0]) @ (UPPER_ARM, FOREARM)                              # (f 2)
         turns = np.degrees(np.abs(np.angle(hands[1:] / hands[:-1])))[np.abs(hands[1:]) > UPPER_ARM]
-        assert turns.max() <= (75 if name == "dab" else 60), name
+        assert turns.max() <= (75 if "dab" in name else 60), name
 
 
 def test_arms_are_four_pixels_wide_and_stand_out_from_the_body():
