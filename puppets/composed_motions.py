@@ -4,7 +4,8 @@ An example is "a robot moving with one arm up and one arm circling, marching and
 such motions beside the everyday ones, so that it sees each limb go everywhere, apart from the other limbs.
 Eight whole motions alone never showed an arm that crosses the body, and the base could not be taught a
 motion that needs it. With composed motions a new motion combines parts that the base knows, as for a large
-model.
+model. There are so many pairs of arms (1,388) that a base cannot learn them one by one, but has to learn what
+each arm does.
 
 No measurement asks for these motions. A combination is left out where both arms do what the arms of a
 kept-out motion do, at the same time or not.

@@ -25,7 +25,7 @@ class FirstNetworks:
     `whole_autoencoder` the encoder of an earlier base is trained on, too. Then its latents may get more
     channels. `has_new_words` says whether captions have words that the earlier base did not know.
     Raises UserError if `folder` holds no base, or one that does not know the words of the puppet theatre, or
-    one with fewer latent channels and not `whole_autoencoder`.
+    one with another number of latent channels and not `whole_autoencoder`.
     """
 
     def __init__(self, folder: Path | None, whole_autoencoder: bool = False):
@@ -103,7 +103,7 @@ def widen(network: torch.nn.Module, state: dict[str, Tensor], halves: tuple[str,
     """
     wider = network.state_dict()
     for name, old in state.items():
-        new, doubled = wider[name], name.startswith(halves) if halves else False
+        new, doubled = wider[name], name.startswith(halves)
         if new.shape == old.shape:
             new.copy_(old)
             continue

@@ -41,7 +41,7 @@ from puppets.first_networks import FirstNetworks
 from puppets.model_cards import write_base_card
 from puppets.tokenizer import build_tokenizer, save_tokenizer
 from utils.devices import has_gpu
-from utils.errors import plain_errors, run_script
+from utils.errors import UserError, plain_errors, run_script
 
 PSNR_SEED, PSNR_CLIPS = 4966, 64   # clips that the autoencoder is measured on
 SIZES = {   # per device; a clip takes 6 kB as latents and 98 kB as frames
@@ -112,6 +112,9 @@ def main() -> None:
 
     tokenizer = build_tokenizer(base_words())
     first = FirstNetworks(args.begin_with, args.whole_autoencoder)
+    if args.only_unet and first.has_new_words:
+        raise UserError(f"{args.begin_with}: does not know all words of the captions. Leave out --only-unet, "
+                        f"so that its text encoder can learn them.")
     if accelerator.is_main_process:
         save_tokenizer(tokenizer, base_words(), args.work_dir / "tokenizer")
     accelerator.wait_for_everyone()

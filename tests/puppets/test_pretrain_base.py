@@ -12,6 +12,7 @@ from puppets import (
     base_captions,
     base_training,
     clip_stream,
+    first_networks,
     teachability,
     theatre,
     training_run,
@@ -113,9 +114,12 @@ def test_a_base_can_begin_with_an_earlier_one(make_later, pieces, tmp_path):
     assert len(configs) > 5 and not any(str(earlier) in config for config in configs)
 
 
-def test_only_the_unet_of_an_earlier_base_can_be_trained_on(make_later, pieces, tmp_path):
+def test_only_the_unet_of_an_earlier_base_can_be_trained_on(make_later, pieces, monkeypatch, tmp_path):
     with pytest.raises(UserError, match="--only-unet needs --begin-with"):
         make_later("--minutes", "0.1", "--only-unet")
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="not know all words"):
+        patch.setattr(first_networks, "base_words", lambda: [*base_captions.base_words(), "juggling"])
+        make_later("--minutes", "0.1", "--only-unet", "--begin-with", str(pieces[0] / "base"))
     before, after = make_later("--minutes", "0.1", "--only-unet", "--begin-with", str(pieces[0] / "base"))
     assert have_the_same("text_encoder", before, after) and have_the_same("vae", before, after)
     assert not have_the_same("unet", before, after)
