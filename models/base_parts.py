@@ -86,11 +86,18 @@ def weight_variant(part_folder: Path) -> str | None:
 
 
 def load_network(network, part_folder: Path) -> Any:
-    """Return a network of the class `network` from its files, in float32 on the CPU."""
+    """Return a network of the class `network` from its files, in float32 on the CPU.
+
+    Its weights are copied out of the files. While they are mapped, a weight begins at any address, and a CPU
+    may sum in another order for it: the same weights from another file then train to other last digits.
+    """
     import torch
 
-    return network.from_pretrained(part_folder, use_safetensors=True, variant=weight_variant(part_folder),
-                                   dtype=torch.float32, local_files_only=True)
+    loaded = network.from_pretrained(part_folder, use_safetensors=True, variant=weight_variant(part_folder),
+                                     dtype=torch.float32, local_files_only=True)
+    for parameter in loaded.parameters():
+        parameter.data = parameter.data.clone()
+    return loaded
 
 
 def stored_dtypes(paths: Iterable[Path]) -> dict[str, str]:
