@@ -88,8 +88,9 @@ def weight_variant(part_folder: Path) -> str | None:
 def load_network(network, part_folder: Path) -> Any:
     """Return a network of the class `network` from its files, in float32 on the CPU.
 
-    Its weights are copied out of the files. While they are mapped, a weight begins at any address, and a CPU
-    may sum in another order for it: the same weights from another file then train to other last digits.
+    Its weights are copied out of the files, which transformers and diffusers map into memory. The address of
+    a mapped tensor depends on its place in the file, and on some CPUs the order of a sum depends on the
+    address. Equal weights in two files would then train to weights that differ by rounding.
     """
     import torch
 

@@ -198,15 +198,18 @@ def list_motions(kept_out: tuple[str, ...]) -> dict[str, ComposedMotion]:
     pairs = [(arm, arm, in_turn) for arm in ARMS for in_turn in (False, True)
              if not (in_turn and arm in STILL_ARMS)]
     pairs += [(arm, other, False) for arm, other in permutations(ARMS, 2)]
-    others = [view for name in kept_out for arms in [arms_over_a_cycle(POSERS[name])]
-              for view in (arms, mirrored(arms))]
-    # Whether an arm is near that of a view: [arm][left or right][view]. From this the distances of all pairs
-    # of arms follow, which would take long one by one.
-    near = {arm: [[arm_distance(curves[:, side], other[:, side]) < NEAR for other in others]
-                  for side in (0, 1)]
-            for arm in ARMS for curves in [arms_over_a_cycle(ComposedMotion(arm, arm, False, "", ""))]}
+    others = [arms_over_a_cycle(POSERS[name]) for name in kept_out]
+    others += [mirrored(arms) for arms in others]
+    # A pair is near a motion if both its arms are. Comparing 38 single arms is quicker than 1,474 pairs.
+    near = {}
+    for arm in ARMS:
+        both = arms_over_a_cycle(ComposedMotion(arm, arm, False, "", ""))
+        for side in (0, 1):   # left, right
+            near[arm, side] = {i for i, other in enumerate(others)
+                               if arm_distance(both[:, side], other[:, side]) < NEAR}
+    # a caption names the right arm first
     far = [(arm, other_arm, in_turn) for arm, other_arm, in_turn in pairs
-           if not any(map(all, zip(near[other_arm][0], near[arm][1])))]
+           if near[arm, 1].isdisjoint(near[other_arm, 0])]
     motions = [ComposedMotion(*pair, legs, body) for pair, legs, body in product(far, LEGS, BODIES)]
     return {motion.name: motion for motion in motions}
 

@@ -1,7 +1,4 @@
-"""The networks that a base begins with: untrained ones, or those of an earlier base.
-
-Shapes: i inputs, o outputs of a layer.
-"""
+"""The networks that a base begins with: untrained ones, or those of an earlier base."""
 
 import math
 from pathlib import Path
@@ -23,20 +20,21 @@ class FirstNetworks:
 
     `folder` is a diffusers folder, such as models/puppet-theatre, or None for untrained networks. With
     `whole_autoencoder` the encoder of an earlier base is trained on, too. Then its latents may get more
-    channels. `has_new_words` says whether captions have words that the earlier base did not know.
+    channels. `tokenizer` knows every word of the captions, and `has_new_words` says whether the earlier base
+    had another vocabulary.
     Raises UserError if `folder` holds no base, or one that does not know the words of the puppet theatre, or
     one with another number of latent channels and not `whole_autoencoder`.
     """
 
     def __init__(self, folder: Path | None, whole_autoencoder: bool = False):
         self.folder, self.whole_autoencoder, self.has_new_words = folder, whole_autoencoder, False
+        self.tokenizer = build_tokenizer(base_words())
         if not folder:
             return
         if not (folder / "model_index.json").is_file():
             raise UserError(f"{folder}: is not a diffusers folder. Name one with --begin-with, or leave it "
                             f"out.")
         self.vocabulary = CLIPTokenizer.from_pretrained(folder / "tokenizer").get_vocab()
-        self.tokenizer = build_tokenizer(base_words())
         self.has_new_words = self.vocabulary != self.tokenizer.get_vocab()
         if not all(f"{word}</w>" in self.vocabulary for word in world.caption_words()):
             raise UserError(f"{folder}: its tokenizer lacks words of the puppet theatre. Leave out "
@@ -58,7 +56,7 @@ class FirstNetworks:
                 part.requires_grad_(False)
             return vae
         wider = AutoencoderKL.from_config({**vae.config, "latent_channels": networks.LATENT_CHANNELS})
-        # the posterior's log variance has a channel for each mean; a new one begins with little noise
+        # the second half of the outputs are log variances: a new channel begins with little noise
         wider.quant_conv.bias.data[networks.LATENT_CHANNELS:] = 2 * math.log(networks.MOST_NOISE)
         widen(wider, vae.state_dict(), halves=("encoder.conv_out", "quant_conv"))
         return wider
@@ -97,9 +95,9 @@ class FirstNetworks:
 def widen(network: torch.nn.Module, state: dict[str, Tensor], halves: tuple[str, ...] = ()) -> None:
     """Load `state` into `network`, whose layers may have more inputs and outputs.
 
-    The first outputs of a layer stay as they were: they pass over new inputs. New outputs keep the weights
-    that they have in `network`. Layers of the modules `halves` have two halves of outputs, and each half has
-    new ones behind it; so have their inputs, if there are more of them.
+    Outputs that `state` has stay what they were, because their weights for new inputs are 0. New outputs
+    keep the weights that they have in `network`. In the modules `halves`, channels are the means and then the
+    log variances of a posterior. The new channels of each half come behind the old ones of that half.
     """
     wider = network.state_dict()
     for name, old in state.items():

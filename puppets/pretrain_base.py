@@ -39,7 +39,7 @@ from puppets.base_training import STAGE_ENDS, Clock, train_autoencoder, train_te
 from puppets.clip_stream import SEEDS, ClipStream
 from puppets.first_networks import FirstNetworks
 from puppets.model_cards import write_base_card
-from puppets.tokenizer import build_tokenizer, save_tokenizer
+from puppets.tokenizer import save_tokenizer
 from utils.devices import has_gpu
 from utils.errors import UserError, plain_errors, run_script
 
@@ -110,8 +110,8 @@ def main() -> None:
     facts = [training_run.saved_facts(path) for path in stages if path.exists()]
     clock = Clock(accelerator, args, began, max((fact.get("elapsed", 0.0) for fact in facts), default=0.0))
 
-    tokenizer = build_tokenizer(base_words())
     first = FirstNetworks(args.begin_with, args.whole_autoencoder)
+    tokenizer = first.tokenizer
     if args.only_unet and first.has_new_words:
         raise UserError(f"{args.begin_with}: does not know all words of the captions. Leave out --only-unet, "
                         f"so that its text encoder can learn them.")
@@ -144,7 +144,7 @@ def main() -> None:
 def export(args: argparse.Namespace, first: FirstNetworks, vae: AutoencoderKL, noise: list[float],
            text_encoder: CLIPTextModel) -> None:
     """Write the averaged weights as a diffusers folder in half precision, with a model card."""
-    tokenizer, unet = build_tokenizer(base_words()), first.unet()
+    unet = first.unet()
     stages = {path.stem: training_run.load_saved(path)
               for path in (args.work_dir / "autoencoder.pt", args.work_dir / "text.pt") if path.exists()}
     # without networks of an earlier base that were kept: their stages have no steps
@@ -157,10 +157,10 @@ def export(args: argparse.Namespace, first: FirstNetworks, vae: AutoencoderKL, n
         "noise in each of its latent channels": ", ".join(f"{share:.0%}" for share in noise),
         "all else": "not yet measured: `python -m puppets.measure_base`"}
     pipeline = TextToVideoSDPipeline(
-        vae=vae.cpu().half(), text_encoder=text_encoder.cpu().half(), tokenizer=tokenizer, unet=unet.half(),
-        scheduler=networks.build_scheduler())
+        vae=vae.cpu().half(), text_encoder=text_encoder.cpu().half(), tokenizer=first.tokenizer,
+        unet=unet.half(), scheduler=networks.build_scheduler())
     pipeline.save_pretrained(args.export_dir)
-    save_tokenizer(tokenizer, base_words(), args.export_dir / "tokenizer")
+    save_tokenizer(first.tokenizer, base_words(), args.export_dir / "tokenizer")
     networks.say_single_precision(args.export_dir / "text_encoder" / "config.json")
     for part in ("unet", "vae"):
         networks.forget_origin(args.export_dir / part / "config.json")

@@ -24,7 +24,7 @@ NAMED_MOTIONS = world.EVERYDAY_MOTIONS + world.KEPT_OUT_MOTIONS
 MOTIONS = (*NAMED_MOTIONS, OTHER)
 OTHER_MOTIONS = tuple(list_motions(NAMED_MOTIONS))
 BLENDS = list_blends(tuple(name for name in NAMED_MOTIONS if name not in ("walking", "bowing", "kicking")),
-                     OTHER_MOTIONS[::len(OTHER_MOTIONS) // 24])
+                     OTHER_MOTIONS[::len(OTHER_MOTIONS) // 24])   # 24 of them, or a few more
 POSERS |= BLENDS
 BLENDED_MOTIONS = tuple(BLENDS)
 OTHER_SHARE = 0.2            # of the clips; a twelfth would be too few for so many motions

@@ -20,8 +20,8 @@ def set_apart(config: Config, exemplars: list[Clip],
     Of several motions, train_data.held_out exemplars are held out of each. As many regularization clips are
     held out as exemplars, and fewer where none would be left to train on. A file is held out whole: other
     clips of the same content do not train either, in neither role. Which files are held out depends on the
-    seed and their names alone, so that adding a clip changes little. Held-out clips
-    are measured without shifts.
+    seed and their names alone, so that adding a clip changes little. Held-out clips are measured without
+    shifts.
 
     Raises UserError if no exemplar of a motion is left.
     """

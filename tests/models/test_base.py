@@ -17,9 +17,10 @@ def test_encoded_frames_are_contiguous_however_the_autoencoder_computes(tiny_bas
         assert moment.shape == (3, 4, 6, 8) and moment.is_contiguous()
 
 
-def test_weights_lie_where_a_cpu_sums_them_in_the_same_order_whatever_file_held_them(tiny_base):
-    """Mapped from a file, the same weights began at other addresses in another file. An AnimateDiff base then
-    trained to other last digits from a whole pipeline than from an image model and an adapter."""
+def test_addresses_of_weights_do_not_depend_on_the_file_that_held_them(tiny_base):
+    """torch allocates at multiples of 64 bytes. A tensor that is mapped from a file can begin anywhere. On
+    some CPUs an AnimateDiff base then trained to other weights from a whole pipeline than from an image model
+    and an adapter."""
     base = load_base(str(tiny_base))
     for network in (base.unet, base.vae, base.pipeline.text_encoder):
         assert all(parameter.data_ptr() % 64 == 0 for parameter in network.parameters())
