@@ -13,7 +13,7 @@ TABLES = {
     "steps": "Steps",
 }
 TITLES_IN = {
-    ("paper", "regularization"): "prior_lambda 0.5 (the paper's)",
+    ("paper", "regularization"): "prior_lambda 0.15 (the demo's)",
     ("paper-alone", "regularization"): "no regularization",
     ("paper", "timesteps"): "uniform (the demo's)",
     ("paper", "exemplars"): "6 exemplars",
@@ -54,8 +54,9 @@ def all_cells() -> list[Cell]:
         *weights("cross", "cross-attention only", "[cross]"),
         *weights("temporal", "temporal attention and convolutions", "[temporal, temp_convs]"),
         *weights("everything", "everything", "[all]"),
-        *(Cell(f"lambda-{value}", f"prior_lambda {value}", ("regularization",), (f"prior_lambda={value}",))
-          for value in ("0.1", "1", "2")),
+        *(Cell(f"lambda-{value}", f"prior_lambda {value}{remark}", ("regularization",),
+               (f"prior_lambda={value}",))
+          for value, remark in (("0.5", " (the paper's)"), ("0.05", ""), ("2", ""))),
         Cell("steps", "the paper's set, over its steps", ("steps",)),
         *(Cell(f"exemplars-{num}", f"{num} exemplar{'s' * (num > 1)}", ("exemplars",), (), num)
           for num in (1, 3, 12)),
