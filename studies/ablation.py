@@ -5,11 +5,12 @@
     python -m studies.ablation --cells regularization --docs docs/results.md    # one table, or cells by name
 
 A cell is one training with one change. Its folder is OUT/cells/CELL/MOTION-seedN. The cell is finished when
-the folder has scores.json; remove that file to measure the videos again. A cell that was stopped goes on
-where it was. Every cell renders the same prompts: characters that no exemplar shows, alone and in pairs,
-doing the new motion or an everyday motion. Everyday videos are compared with the untuned base's videos of
-the same prompts and seeds, which are rendered once, into OUT/base. Tables (OUT/results.md, results.json) and
-plots are written whenever the script ends.
+the folder has scores by the present recognizers, in scores-JUDGES.json. With other recognizers the same
+videos are measured again, and nothing is trained or rendered. A cell that was stopped goes on where it was.
+Every cell renders the same prompts: characters that no exemplar shows, alone and in pairs, doing the new
+motion or an everyday motion. Everyday videos are compared with the untuned base's videos of the same prompts
+and seeds, which are rendered once, into OUT/base. Tables (OUT/results.md, results.json) and plots are written
+whenever the script ends.
 """
 
 import argparse
@@ -129,7 +130,7 @@ def run_cell(study: Study, cell: Cell) -> None:
     """Train, render and measure whatever a cell still lacks."""
     for motion, seed in study.variants(cell):
         folder = study.cell_dir(cell, motion, seed)
-        if (folder / "scores.json").is_file():
+        if study.scores_path(cell, motion, seed).is_file():
             continue
         print(f"{cell.name}, {motion}, seed {seed}: {folder}", flush=True)
         write_json(folder / "cell.json", study.facts(cell, motion, seed))
@@ -148,7 +149,7 @@ def run_cell(study: Study, cell: Cell) -> None:
                   for part in (f"--{flag}", getattr(study.args, flag))]
         call(study, folder, "evaluate_motion.py", "-v", measured, "--motion", motion, "--exemplars",
              exemplars_dir(study, motion, max(6, cell.num_exemplars)), *reference, *models)
-        copy_whole(measured / "scores.json", folder / "scores.json")
+        copy_whole(measured / "scores.json", study.scores_path(cell, motion, seed))
 
 
 def train_cell(study: Study, cell: Cell, motion: str, seed: int) -> Path:

@@ -39,18 +39,22 @@ class Study:
     def cell_dir(self, cell: Cell, motion: str, seed: int) -> Path:
         return self.out / "cells" / cell.name / f"{motion}-seed{seed}"
 
+    def scores_path(self, cell: Cell, motion: str, seed: int) -> Path:
+        """Return the file of a finished cell's scores. Each pair of recognizers has one of its own."""
+        return self.cell_dir(cell, motion, seed) / f"scores-{self.judges_digest}.json"
+
     def variants(self, cell: Cell) -> list[tuple[str, int]]:
         """Return the motions and seeds of a cell. The base is not trained, so it has one seed."""
         seeds = self.args.seeds[:1] if cell.name == "base" else self.args.seeds
         return [(motion, seed) for motion in self.args.motions for seed in seeds]
 
     def facts(self, cell: Cell, motion: str, seed: int) -> dict:
-        """Return everything that a cell's scores depend on."""
+        """Return everything that a cell's weights and videos depend on."""
         args = self.args
         return {"cell": cell.name, "overrides": [*cell.overrides, *args.set], "exemplars": cell.num_exemplars,
                 "motion": motion, "seed": seed, "videos": args.videos, "base": self.base_digest,
-                "recipe": file_digest(CONFIG), "judges": self.judges_digest,
-                "inference_steps": args.inference_steps, "guidance_scale": args.guidance_scale}
+                "recipe": file_digest(CONFIG), "inference_steps": args.inference_steps,
+                "guidance_scale": args.guidance_scale}
 
 
 def hold(out: Path) -> FileLock:
@@ -66,11 +70,10 @@ def hold(out: Path) -> FileLock:
 
 def state_of(study: Study, cell: Cell) -> str:
     """Return how far a cell is: open, under way or finished."""
-    folders = [study.cell_dir(cell, *variant) for variant in study.variants(cell)]
-    finished = sum((folder / "scores.json").is_file() for folder in folders)
-    if finished == len(folders):
+    variants = study.variants(cell)
+    if all(study.scores_path(cell, *variant).is_file() for variant in variants):
         return "finished"
-    return "under way" if any(folder.exists() for folder in folders) else "open"
+    return "under way" if any(study.cell_dir(cell, *variant).exists() for variant in variants) else "open"
 
 
 def check_finished(study: Study, cells: list[Cell]) -> None:
@@ -123,7 +126,7 @@ def write_results(study: Study, tables: Collection[str]) -> None:
 
 def rows_of(study: Study, cell: Cell, table: str) -> list[Row]:
     """Return the rows of a cell: one, or one for each step of the curve. An unfinished cell is open."""
-    files = [study.cell_dir(cell, *variant) / "scores.json" for variant in study.variants(cell)]
+    files = [study.scores_path(cell, *variant) for variant in study.variants(cell)]
     if not files or not all(path.is_file() for path in files):
         return [Row(cell.title_in(table), None, 0)]
     if cell.name != "steps":

@@ -187,7 +187,8 @@ def test_cells_run_go_on_and_are_written_down(study, tmp_path):
 
     code, _, err = study("--cells", "base,exemplars-1")
     assert code == 0, err
-    assert (out / "cells" / "exemplars-1" / "dance-seed64" / "scores.json").is_file()
+    cell = out / "cells" / "exemplars-1" / "dance-seed64"
+    scores, = cell.glob("scores-*.json")
     assert len(list((out / "base" / "dance" / "videos").glob("*.mp4"))) == 4
     exemplars = list((out / "exemplars" / "dance-1").glob("*.mp4"))
     assert [path.name for path in exemplars] == ["dance_man_park.mp4"]
@@ -197,10 +198,9 @@ def test_cells_run_go_on_and_are_written_down(study, tmp_path):
     assert "| 3 exemplars | open" in text and "python -m studies.ablation --cells exemplars" in text
     assert json.loads((out / "results.json").read_text())["exemplars"]["rows"][0]["title"] == "untuned base"
 
-    cell = out / "cells" / "exemplars-1" / "dance-seed64"
     run = next((cell / "runs").glob("cell-*"))
     (run / "motion.safetensors").unlink()                     # as if it had been killed while training
-    (cell / "scores.json").unlink()
+    scores.unlink()
     code, said, err = study("--cells", "base,exemplars-1")
     assert code == 0, err
     assert said.startswith("exemplars-1, dance") and "train_model.py" in said
@@ -211,6 +211,12 @@ def test_cells_run_go_on_and_are_written_down(study, tmp_path):
     code, said, err = study(*elsewhere)                       # measured rows are not replaced by open ones
     assert code == 0 and "table exemplars stays as it is" in said and "lacks its 1 exemplar" in said, err
     assert row in (tmp_path / "results.md").read_text()
+
+    other = make_recognizer(tmp_path / "other", seed=1)       # judged anew by it, from the same videos
+    code, said, err = study("--cells", "base,exemplars-1", "--recognizer", other)
+    assert code == 0 and said.count("evaluate_motion.py") == 2, err
+    assert len(list(cell.glob("scores-*.json"))) == 2 and "train_model.py" not in said
+    assert list((cell / "runs").glob("cell-*")) == [run]
 
     code, _, err = study("--cells", "base", "--inference-steps", "2")
     assert code == 2 and "was made with another inference_steps" in err
