@@ -7,7 +7,7 @@ and whether they copy the exemplars.
 -v is a folder as generate_pretrained.py wrote it, or a run folder, whose samples are compared step by step.
 The scores are printed as a table and written into that folder: scores.json (evaluation/summary.py has its
 schema), the plot scores.png of a run, and the scores in the gallery. The recognizer is any video classifier
-of transformers that knows the motion.
+of transformers that knows the motion. Where there is none, --recognizer none measures everything else.
 """
 
 import argparse
@@ -34,6 +34,7 @@ from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import check_writable, expanded, expanded_path, write_json
 
 SCORES_NAME, PLOT_NAME = "scores.json", "scores.png"
+NO_RECOGNIZER = "none"
 
 
 def main() -> None:
@@ -69,12 +70,14 @@ def parse_args() -> argparse.Namespace:
         help="a folder of videos as generate_pretrained.py wrote it, or a run folder")
     add("--exemplars", type=expanded_path, required=True,
         help="the folder of clips the motion was learned from")
-    add("--motion", required=True, metavar="LABEL", help="what the recognizer calls the motion")
+    add("--motion", required=True, metavar="LABEL",
+        help="what the recognizer calls the motion; with --recognizer none, what prompts call it")
     add("--motion-phrase", metavar="WORDS",
         help="the words of prompts that name the motion, such as \"doing the V* dance\", if not LABEL. "
              "Text alignment leaves them out (default: V*, LABEL or both, with \"doing the\")")
     add("--recognizer", type=expanded, default=path_from_here(RECOGNIZER), metavar="ID_OR_DIR",
-        help="a video classifier in transformers format (default: the puppet theatre's)")
+        help="a video classifier in transformers format (default: the puppet theatre's). none: the motion "
+             "itself is not judged, everything else is")
     add("--clip", type=expanded, default=path_from_here(CLIP), metavar="ID_OR_DIR",
         help="a CLIP in transformers format (default: the puppet theatre's)")
     add("--reference-videos", type=expanded_path, metavar="DIR",
@@ -142,7 +145,7 @@ def load_models(args: argparse.Namespace, problems: list[str]):
     wanted = attempt(lambda: device(args.device), "cpu", problems)
     may_download = not problems
     recognizer = clip_model = None
-    if may_download or not is_hub_id(args.recognizer):
+    if args.recognizer != NO_RECOGNIZER and (may_download or not is_hub_id(args.recognizer)):
         recognizer = attempt(lambda: load_motion_recognizer(args.recognizer, wanted), None, problems)
     if recognizer:
         attempt(lambda: label_index(recognizer, args.motion), None, problems)
@@ -181,16 +184,19 @@ def measure(material: Material, recognizer, clip_model, args: argparse.Namespace
         exemplars = exemplar_features(material.exemplars, num_frames, clip_model)
         text_embeds = dict(zip(texts, text_embeddings(clip_model, texts).numpy()))
     reference_of = {video: features[reference.path] for video, reference in material.references.items()}
-    motion = label_index(recognizer, args.motion)
+    labels, motion = (recognizer.labels, label_index(recognizer, args.motion)) if recognizer else ((), None)
     measured = [MeasuredVideo(video, features[video.path], reference_of.get(video),
-                              text_embeds.get(video.text), exemplars, recognizer.labels, motion)
+                              text_embeds.get(video.text), exemplars, labels, motion)
                 for video in videos]
     groups = sum_up(measured, args.seed)
-    step, reason = choose_step(groups) if any(video.step for video in videos) else (None, None)
+    step = reason = None
+    if any(video.step for video in videos):
+        step, reason = choose_step(groups) if recognizer else (
+            None, "no recognizer has looked for the motion. Look at the samples")
     facts = {"motion": args.motion, "motion_phrase": args.motion_phrase, "exemplars": str(args.exemplars),
-             "recognizer": args.recognizer, "clip": args.clip,
+             "recognizer": args.recognizer if recognizer else None, "clip": args.clip,
              "reference_videos": str(args.reference_videos or "") or None,
-             "seed": args.seed, "labels": list(recognizer.labels),
+             "seed": args.seed, "labels": list(labels),
              "copying": {"spacing": exemplars.spacing, "ratio": COPY_RATIO},
              "step": {"step": step, "reason": reason} if reason else None}
     return groups, scores_document(measured, args.videos, groups, facts)
@@ -228,7 +234,8 @@ def report(videos: list[ShownVideo], groups: list, document: dict, args: argpars
 def explanation(videos: list[ShownVideo], num_labels: int, spacing: float | None) -> str:
     """Return how to read the table. `spacing`: how far exemplars of different scenes lie apart, None if they
     show one scene."""
-    lines = [f"A guess finds one motion of {num_labels}: {1 / num_labels:.2f}."]
+    lines = [f"A guess finds one motion of {num_labels}: {1 / num_labels:.2f}."] if num_labels else [
+        "No recognizer has looked for the motion. How to read the rest:"]
     asking = [video for video in videos if video.shows_motion]
     if example := next((video for video in asking if video.text), None):
         lines.append(f"Text alignment is the cosine of frames and the prompt without its motion: "

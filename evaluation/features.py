@@ -27,14 +27,14 @@ PIECE_BYTES = 2**28   # pixels of an exemplar that are in memory together, if th
 class VideoFeatures:
     """One video as the models see it."""
 
-    probabilities: np.ndarray   # (k), of the labels
-    embeds: np.ndarray          # (f d), of the frames
-    change: float               # mean absolute difference of neighbouring frames, 0 to 255
+    probabilities: np.ndarray | None   # (k), of the labels; None without a recognizer
+    embeds: np.ndarray                 # (f d), of the frames
+    change: float                      # mean absolute difference of neighbouring frames, 0 to 255
 
     @property
-    def top1(self) -> int:
-        """Index of the likeliest label."""
-        return int(self.probabilities.argmax())
+    def top1(self) -> int | None:
+        """Index of the likeliest label; None without a recognizer."""
+        return None if self.probabilities is None else int(self.probabilities.argmax())
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,15 @@ class ExemplarFeatures:
     spacing: float | None            # distance of exemplars of different scenes; None if it cannot be told
 
 
-def video_features(videos: Sequence[ShownVideo], recognizer: MotionRecognizer, clip_model: ImageTextModel,
-                   batch_size: int) -> dict[Path, VideoFeatures]:
+def video_features(videos: Sequence[ShownVideo], recognizer: MotionRecognizer | None,
+                   clip_model: ImageTextModel, batch_size: int) -> dict[Path, VideoFeatures]:
     """Return {path: features} of videos, which are read `batch_size` at a time."""
     features = {}
     for first in range(0, len(videos), batch_size):
         batch = videos[first : first + batch_size]
         clips = [read_frames(video.path, range(video.num_frames)) for video in batch]   # (f h w c) each
-        probabilities = classify_motion(recognizer, clips, batch_size)                  # (n k)
+        probabilities = (classify_motion(recognizer, clips, batch_size) if recognizer   # (n k)
+                         else [None] * len(clips))
         for video, row, frames in zip(batch, probabilities, clips):
             embeds = image_embeddings(clip_model, frames).numpy()
             features[video.path] = VideoFeatures(row, embeds, float(np.mean(frame_changes(frames) or [0.0])))

@@ -92,7 +92,7 @@ def label_index(recognizer: MotionRecognizer, label: str) -> int:
         near = ", ".join(recognizer.labels[known.index(name)] for name in near)
         there = f"but {len(known)} others, the nearest {near}"
     raise UserError(f"{recognizer.name}: knows no motion {label!r}, {there}. Name one of these, or another "
-                    f"recognizer.")
+                    f"recognizer. With --recognizer none everything but the motion is measured.")
 
 
 @torch.no_grad()

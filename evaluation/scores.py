@@ -35,12 +35,13 @@ class MeasuredVideo:
     reference: VideoFeatures | None   # of the untuned base's video of the same everyday prompt and seed
     text_embed: np.ndarray | None     # (d), CLIP's, of the prompt without the motion; None if nothing is left
     exemplars: ExemplarFeatures
-    labels: Sequence[str]             # of the recognizer
-    motion: int                       # index of the motion's label
+    labels: Sequence[str]             # of the recognizer; none without a recognizer
+    motion: int | None                # index of the motion's label; None without a recognizer
 
     @cached_property
     def asked(self) -> int | None:
-        """Index of the label that the prompt asks for; None if an everyday prompt names none."""
+        """Index of the label that the prompt asks for; None if an everyday prompt names none, or without a
+        recognizer."""
         if self.video.shows_motion:
             return self.motion
         named = named_label(self.video.prompt, self.labels)
@@ -59,7 +60,7 @@ class MeasuredVideo:
     @cached_property
     def scores(self) -> dict[str, Any]:
         """The scores that apply to the video, and what else scores.json tells about it."""
-        scores = {"top1": self.labels[self.features.top1]}
+        scores = {} if self.features.top1 is None else {"top1": self.labels[self.features.top1]}
         if self.nearest:
             exemplar, distance = self.exemplars.exemplars[self.nearest[0]], self.nearest[1]
             scores |= {"nearest_exemplar": exemplar.path.name, "exemplar_distance": distance,
@@ -106,7 +107,7 @@ MEASURES = (
             lambda one: probability(one) if one.video.shows_motion else None,
             panel="motion", gallery="motion"),
     Measure("motion_top1", "motion: ranked first", "higher",
-            lambda one: one.features.top1 == one.motion if one.video.shows_motion else None,
+            lambda one: one.features.top1 == one.asked if one.video.shows_motion and one.labels else None,
             is_share=True, panel="motion"),
     Measure("text_alignment", "text alignment", "higher",
             lambda one: text_alignment(one.features.embeds, one.text_embed) if one.video.text else None,
@@ -125,7 +126,7 @@ MEASURES = (
             lambda one: None if one.video.shows_motion else probability(one),
             panel="everyday prompts", gallery="motion named"),
     Measure("kept_top1", "everyday: motion as base's", "higher",
-            lambda one: one.features.top1 == one.reference.top1 if one.reference else None,
+            lambda one: one.features.top1 == one.reference.top1 if one.reference and one.labels else None,
             is_share=True, panel="everyday prompts"),
     Measure("kept_change", "everyday: change of prob.", "0", change),
     Measure("kept_similarity", "everyday: like the base's", "higher",

@@ -3,7 +3,8 @@
 scores.json, in the folder of the videos:
 
     format     motion-scores-1
-    motion, motion_phrase, exemplars, recognizer, clip, reference_videos, seed: the arguments
+    motion, motion_phrase, exemplars, recognizer, clip, reference_videos, seed: the arguments; recognizer is
+               null where there was none
     labels     the motions that the recognizer knows; a guess is right once in so many
     copying    spacing: distance of exemplars of different scenes, 1 - cosine. It is null where they show one
                scene or look alike; then no copies are told. ratio: a video nearer than this share of the

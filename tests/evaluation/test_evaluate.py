@@ -87,6 +87,35 @@ def test_every_measure_has_its_number_its_interval_and_its_videos(evaluate, vide
     assert "2 videos are of everyday prompts" in out and "--reference-videos" in out
 
 
+def test_without_a_recognizer_everything_but_the_motion_is_measured(evaluate, videos, run, tmp_path):
+    """A new motion has a label in no public classifier."""
+    base = shutil.copytree(videos, tmp_path / "base")
+    code, out, err = evaluate(videos, "--reference-videos", base)
+    assert code == 0, err
+    judged = measures_of(videos)
+    code, out, err = evaluate(videos, "--reference-videos", base, "--recognizer", "none")
+    assert code == 0, err
+    measures = measures_of(videos)
+    of_motion = {"motion_probability", "motion_top1", "named_probability", "kept_top1", "kept_change"}
+    assert {name for name, found in judged.items() if found["num"]} - {
+        name for name, found in measures.items() if found["num"]} == of_motion
+    assert {name: found for name, found in measures.items() if name not in of_motion} == {
+        name: found for name, found in judged.items() if name not in of_motion}
+    document = scores_of(videos)
+    assert document["recognizer"] is None and document["labels"] == []
+    assert "No recognizer has looked for the motion" in out and "A guess" not in out
+
+    code, out, err = evaluate(run, "--recognizer", "none")
+    assert code == 0, err
+    assert "step to use: none; no recognizer has looked for the motion. Look at the samples." in out
+    assert (run / "scores.png").is_file()
+
+
+def test_unknown_motion_says_how_to_go_on(evaluate, videos):
+    code, _, err = evaluate(videos, motion="polka")
+    assert code == 2 and "--recognizer none" in err and len(err.splitlines()) == 1
+
+
 def test_a_row_of_the_table_is_a_column_of_the_scores(evaluate, videos, monkeypatch):
     row = scores.Measure("half", "a half", "any", lambda one: 0.5, gallery="half")
     measures = (*scores.MEASURES, row)
