@@ -65,6 +65,8 @@ def all_cells() -> list[Cell]:
         weights("attention", "temporal attention only", "[temporal]")[0],
         weights("convolutions", "temporal convolutions only", "[temp_convs]")[0],
         weights("cross-self", "cross- and self-attention", "[cross, self]")[0],
+        Cell("lora-16", "the paper's set, as a LoRA of rank 16 at 4e-3", ("weights",),
+             (f"trainable_modules={PAPER}", "lora_rank=16", "learning_rate=4e-3")),
     ]
 
 
