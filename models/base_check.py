@@ -14,6 +14,7 @@ from models.base_parts import (
     PARTS,
     WEIGHTS,
     assembled_config,
+    only_pickled,
     part_config,
     read_index,
     read_json,
@@ -40,14 +41,14 @@ def check_base_folder(folder: Path, has_adapter: bool = False) -> list[str]:
                 f"Name one, or a hub id."]
     if problems := check_index(index_path, str(folder), has_adapter):
         return problems
-    problems = []
+    pickled = [part for part in WEIGHTS if _is_pickled(folder / part)]
+    problems = _pickle_problems(folder, pickled)
     for part, name in PARTS.items():
         if not (folder / part / name).is_file():
             problems.append(f"{folder / part / name}: is missing. Copy the whole base again.")
             continue
-        if part in WEIGHTS:
-            _, network = CLASSES.get(part, ("diffusers", read_index(folder)["unet"][1]))
-            problems += check_weights(folder / part, network)
+        if part in WEIGHTS and part not in pickled:
+            problems += _check_weights(folder / part)
         problems += _check_json(folder / part / name, needs_levels=part in ("unet", "vae"))
     return problems or _check_vocabulary(folder / "tokenizer") + _check_scheduler(folder)
 
@@ -86,7 +87,9 @@ def check_adapter_folder(adapter: Path, base: Path) -> list[str]:
         return problems
     network = read_json(config_path)["_class_name"]
     kind = next(kind for kind in KINDS if kind.adapter == network)
-    return check_weights(adapter, network) or _check_fit(adapter, base, kind)
+    if _is_pickled(adapter):
+        return [_convert_in_place(adapter, "diffusers", network)]
+    return _check_weights(adapter) or _check_fit(adapter, base, kind)
 
 
 def check_adapter_config(config_path: Path, adapter: str) -> list[str]:
@@ -142,16 +145,31 @@ def _levels(counts: list[tuple[int, int]]) -> str:
     return ", ".join(f"{num_layers}x{width}" for width, num_layers in counts)
 
 
-def check_weights(part_folder: Path, network: str) -> list[str]:
-    """Return what is wrong with the weights of a part, which the class `network` of its library loads."""
+def _is_pickled(part_folder: Path) -> bool:
+    """Say whether the weights of a part or an adapter are there, and all of them pickles."""
+    return not weight_files(part_folder) and any(
+        path.suffix in (".bin", ".ckpt") for path in part_folder.glob("*"))
+
+
+def _pickle_problems(base: Path, parts: list[str]) -> list[str]:
+    """Return what to say of a base whose `parts` are pickles, and how to convert them."""
+    library, network = read_index(base)["unet"]
+    if library == "diffusers":
+        return [only_pickled(base, parts)] if parts else []
+    # stock diffusers does not load as a whole what the published program has written
+    return [_convert_in_place(base / part, *CLASSES.get(part, ("diffusers", network))) for part in parts]
+
+
+def _convert_in_place(part_folder: Path, library: str, network: str) -> str:
+    return (f"{part_folder}: has its weights only as pickle (.bin), which can carry code and is not loaded. "
+            f"If you trust it, convert it: python -c \"from {library} import {network} as P; "
+            f"P.from_pretrained('{part_folder}', use_safetensors=False).save_pretrained('{part_folder}')\"")
+
+
+def _check_weights(part_folder: Path) -> list[str]:
+    """Return what is wrong with the weights of a part or an adapter."""
     if files := weight_files(part_folder):
         return _unreadable(files) + _missing_shards(files)
-    if list(part_folder.glob("*.bin")) or list(part_folder.glob("*.ckpt")):
-        library, _ = CLASSES.get(part_folder.name, ("diffusers", network))
-        return [f"{part_folder}: has its weights only as pickle (.bin), which can carry code and is not "
-                f"loaded. Convert a base you trust with: python -c \"from {library} import {network} as P; "
-                f"P.from_pretrained('{part_folder}', use_safetensors=False)"
-                f".save_pretrained('{part_folder}')\""]
     stem = weights_stem(part_folder)
     return [f"{part_folder / stem}.safetensors: is missing. Copy the whole base again."]
 

@@ -64,6 +64,14 @@ def weight_files(part_folder: Path) -> list[Path]:
     return [part_folder / name for name in choose_weights(names, weights_stem(part_folder))]
 
 
+def only_pickled(base: str | Path, parts: Iterable[str]) -> str:
+    """Return what to say of a base whose `parts` have no weights but pickles, and how to convert it."""
+    return (f"{base}: has the weights of its {', '.join(parts)} only as pickle (.bin), which can carry code "
+            f"and is not loaded. If you trust it, convert it once, and name converted as the base: python -c "
+            f"\"from diffusers import DiffusionPipeline as P; "
+            f"P.from_pretrained('{base}').save_pretrained('converted')\"")
+
+
 def choose_weights(names: Iterable[str], stem: str) -> list[str]:
     """Return those of `names` that are a part's weights, in order: one file or several shards, or, where
     there is no other, the fp16 variant. Other variants, such as non_ema, are never chosen."""

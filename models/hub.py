@@ -11,6 +11,7 @@ from models.base_parts import (
     PARTS,
     WEIGHTS,
     choose_weights,
+    only_pickled,
 )
 from utils.errors import UserError
 from utils.hub import explained, fetch
@@ -28,16 +29,15 @@ def is_hub_id(base: str) -> bool:
 def files_to_download(base: str, names: list[str]) -> list[str]:
     """Return the files that a hub model is loaded from, out of the `names` of all its files: the descriptions
     of its parts, and safetensors. Raises UserError if a part has no weights in safetensors."""
-    wanted = [INDEX_NAME]
+    wanted, pickled = [INDEX_NAME], []
     for part in PARTS:
         inside = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
         weights = choose_weights(inside, WEIGHTS[part]) if part in WEIGHTS else []
         if part in WEIGHTS and not weights:
-            raise UserError(
-                f"{base}: has the weights of its {part} only as pickle (.bin), which can carry code and is "
-                f"not loaded. If you trust it: hf download {base} --local-dir converted, and name converted "
-                f"as the base. The next message says how to convert it.")
+            pickled.append(part)
         wanted += [f"{part}/{name}" for name in inside if name in weights or name.endswith((".json", ".txt"))]
+    if pickled:
+        raise UserError(only_pickled(base, pickled))
     return wanted
 
 

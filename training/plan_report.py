@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from models.hub import is_hub_id
 from models.tunable import selection_report, temporal_names
 from training.clips import Clip, clip_report, motions_report
 from training.launch import uses_fsdp
@@ -78,9 +79,10 @@ def lora_report(plan: Plan) -> list[str]:
 def estimate_report(plan: Plan) -> str:
     """Return the estimates of memory and disk, for a dry run."""
     if plan.base_folder is None:
-        parts = filter(None, (plan.config.pretrained_model_path, plan.config.motion_adapter_path))
-        return (f"{' with '.join(parts)} is not on this machine yet, so memory and disk are not "
-                f"estimated.")
+        parts = list(filter(None, (plan.config.pretrained_model_path, plan.config.motion_adapter_path)))
+        there = [f"hf download {part}" for part in parts if is_hub_id(part)]
+        return (f"{' with '.join(parts)} is not on this machine yet, so memory and disk are not estimated. "
+                f"Training downloads it; for an estimate before that: {' && '.join(there)}")
     footprint, (cache, results) = plan.footprints[plan.way], disk_needs(plan)
     free = format_bytes(free_bytes(Path(plan.config.output_dir)))
     return (f"{footprint.report()}\ndisk, at most: cache {format_bytes(cache)}, checkpoints and motion "

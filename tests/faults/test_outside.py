@@ -86,7 +86,7 @@ def test_pickle_in_a_base_is_never_opened(tiny_base, tmp_path, name):
     pickled.write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
     load_base(str(base))
     (base / f"{name}.safetensors").unlink()
-    with pytest.raises(UserError, match="only as pickle .* is not loaded. Convert a base you trust with: py"):
+    with pytest.raises(UserError, match="only as pickle .* is not loaded. If you trust it, convert it"):
         load_base(str(base))
     # and under the right name it is no safetensors
     pickled.rename(base / f"{name}.safetensors")

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from models.base import load_base
-from models.base_folder import native_size
+from models.base_folder import find_base, native_size
 from rendering.sampling import Rendering, faults, render
 from utils.prompts import Prompt
 from utils.video import probe, read_frames, video_metadata
@@ -321,12 +321,21 @@ def test_base_that_is_not_text_to_video_is_refused(run_main, tiny_base, tmp_path
     assert code == 2 and "is a StableDiffusionPipeline with a UNet2D" in err
 
 
-def test_base_of_pickles_is_refused_with_the_way_to_convert(run_main, tiny_base, tmp_path):
+@pytest.mark.parametrize("parts", [["unet"], ["unet", "vae", "text_encoder"]])
+def test_base_of_pickles_is_refused_with_the_way_to_convert(run_main, tiny_base, tmp_path, monkeypatch,
+                                                            parts):
     base = shutil.copytree(tiny_base, tmp_path / "base")
-    weights = next((base / "unet").glob("*.safetensors"))
-    weights.rename(weights.with_suffix(".bin"))
+    for part in parts:
+        path, = (base / part).glob("*.safetensors")
+        torch.save(load_file(path), path.with_name("pytorch_model.bin" if part == "text_encoder"
+                                                   else f"{path.stem}.bin"))
+        path.unlink()
     code, _, err = run_main("generate_pretrained", "-m", base, "-p", "a cat", "-o", tmp_path / "out")
-    assert code == 2 and "only as pickle" in err and "save_pretrained" in err
+    assert code == 2 and f"the weights of its {', '.join(parts)} only as pickle" in err
+    assert len(err.splitlines()) == 1
+    monkeypatch.chdir(tmp_path)
+    exec(err.split('python -c "')[1].split('"')[0], {})
+    assert find_base("converted")
 
 
 def test_black_and_frozen_videos_are_noticed():

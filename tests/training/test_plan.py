@@ -142,8 +142,9 @@ def test_dry_run_does_not_fetch_a_base(config, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     plan = make_plan(replace(config, pretrained_model_path=HUB_ID), download=False)
     assert plan.base_folder is None
-    assert estimate_report(plan) == \
-        f"{HUB_ID} is not on this machine yet, so memory and disk are not estimated."
+    assert estimate_report(plan) == (
+        f"{HUB_ID} is not on this machine yet, so memory and disk are not estimated. "
+        f"Training downloads it; for an estimate before that: hf download {HUB_ID}")
 
 
 # -------------------------------------------------------------------------------------- one problem at a time
