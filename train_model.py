@@ -153,9 +153,11 @@ def start(config: Config, run: Path | None):
     if state.num_processes > 1:
         broadcast_object_list(agreed)
     run = Path(agreed[0])
+    # buffers are constants. Were they sent in every pass, processes that draw clips of different shapes, and
+    # so take different numbers of passes, would wait for each other for ever
+    ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
     accelerator = Accelerator(mixed_precision=config.mixed_precision, log_with=config.report_to,
-                              project_dir=run, kwargs_handlers=[
-                                  DistributedDataParallelKwargs(gradient_as_bucket_view=True)])
+                              project_dir=run, kwargs_handlers=[ddp])
     if os.environ.get("ACCELERATE_USE_FSDP") == "true" and not accelerator.is_fsdp2:
         accelerator.print("FSDP needs GPUs, and there are none: every process holds the whole network.")
     if config.report_to:

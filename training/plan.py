@@ -69,6 +69,11 @@ class Plan:
         return self.exemplars + self.regularization + held_out
 
     @property
+    def has_many_shapes(self) -> bool:
+        """Say whether the windows that train differ in size or length."""
+        return len({(clip.size, clip.window) for clip in self.exemplars + self.regularization}) > 1
+
+    @property
     def num_elements(self) -> dict[str, int]:
         """The number of elements of every tensor of the UNet."""
         return {name: math.prod(shape) for name, shape in self.shapes.items()}

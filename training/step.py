@@ -99,14 +99,18 @@ def gather_batches(training: Training, windows: Sequence[Window]) -> list[tuple[
 
     A batch is the indices of its windows, and latents (b c f h w), noise (b c f h w), timesteps (b) and
     prompt embeddings (b n d).
+
+    FSDP gathers weights for every batch, so all processes must have equally many. Where clips differ in
+    shape, each example is then a batch of its own.
     """
     examples = [draw_example(training, window) for window in windows]
-    indices_by_shape: dict[torch.Size, list[int]] = {}
+    apart = training.accelerator.is_fsdp2 and training.plan.has_many_shapes
+    batches: dict[int | torch.Size, list[int]] = {}
     for index, (latents, *_) in enumerate(examples):
-        indices_by_shape.setdefault(latents.shape, []).append(index)
+        batches.setdefault(index if apart else latents.shape, []).append(index)
     device = training.accelerator.device
     return [(indices, [to_device(torch.cat(parts), device) for parts in zip(*(examples[i] for i in indices))])
-            for indices in indices_by_shape.values()]
+            for indices in batches.values()]
 
 
 def draw_example(training: Training, window: Window) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -128,6 +128,27 @@ def test_low_rank_updates_are_those_of_one_process_with_the_whole_batch(settings
                                    for name in ("one", "two")))
 
 
+@pytest.mark.parametrize("kind, launched_by, script", [   # AnimateDiff's network has buffers, ZeroScope's none
+    ("animatediff", "ddp", "train_model"), ("zeroscope", "fsdp", "tests.sharded_training")])
+def test_processes_may_draw_clips_of_different_shapes(settings, animatediff, run_main, run_in_two, tmp_path,
+                                                      kind, launched_by, script):
+    """A process passes through the network once for each shape. What processes send each other in a pass must
+    not depend on the shapes, or one waits for the other for ever."""
+    settings = [*settings, "train_batch_size=2", "checkpointing_steps=null", "train_data.class_path=null",
+                "train_data.held_out=0", "seed=2"]   # where one process draws two shapes and the other one
+    if kind == "animatediff":
+        _, images, adapter = animatediff
+        settings += [f"pretrained_model_path={images}", f"motion_adapter_path={adapter}",
+                     "trainable_modules=[cross,temporal]"]
+    run_in_two(script, "--config", os.devnull, *settings, f"output_dir={tmp_path / 'two'}",
+               launched_by=launched_by)
+    code, out, err = run_main("train_model", "--config", os.devnull, *settings, "train_batch_size=4",
+                              f"output_dir={tmp_path / 'one'}")
+    assert code == 0, out + err
+    assert_equal_within_rounding(*(load_file(next(tmp_path.glob(f"{name}/spin-*/motion.safetensors")))
+                                   for name in ("one", "two")))
+
+
 @pytest.mark.parametrize("launched_by", ["fsdp", "zero2"])
 def test_sharded_run_saves_the_weights_of_ddp_and_resumes(two_processes, settings, run_in_two, tmp_path,
                                                              launched_by):
