@@ -28,6 +28,7 @@ from training.held_out import set_apart
 from training.launch import check_launch, check_packages
 from training.looking import looking_bar
 from training.run_folder import checkpoints
+from utils.containers import is_image
 from utils.devices import free_memory, resolve_precision
 from utils.errors import UserError, attempt
 from utils.files import check_writable, format_bytes, free_bytes
@@ -247,8 +248,12 @@ def check_disk(plan: Plan, num_written: int = 0) -> list[str]:
 
 
 def sample_fps(plan: Plan) -> float:
-    """Return the frames per second at which samples play at the speed of the exemplars."""
-    return round(median_high(clip.fps for clip in plan.exemplars), 3)
+    """Return the frames per second at which samples play at the speed of the exemplars.
+
+    Pictures have no speed. They count only where nothing else is trained on.
+    """
+    moving = [clip.fps for clip in plan.exemplars if not is_image(clip.path)]
+    return round(median_high(moving or [clip.fps for clip in plan.exemplars]), 3)
 
 
 def step_footprints(plan: Plan) -> dict[tuple[bool, bool], Footprint]:

@@ -21,6 +21,7 @@ from training.inputs import Inputs, encode_inputs
 from training.plan import Plan, cache_dir, fastest_way
 from training.sharding import keep_precision, spread_by_blocks
 from training.windows import generator_for
+from utils.decoder import end_free_decoders
 from utils.devices import DTYPES
 
 KEPT_TO_THE_END = []   # the process group of a run of several processes
@@ -118,7 +119,8 @@ def hold_frozen_weights_in(unet: nn.Module, dtype: torch.dtype) -> None:
 
 
 def cache_inputs(plan: Plan, base: Base, accelerator) -> Inputs:
-    """Encode clips and captions on the accelerator. Afterwards both encoders leave it."""
+    """Encode clips and captions on the accelerator. Afterwards both encoders leave it, and the decoders
+    end."""
     encoders = base.vae, base.pipeline.text_encoder
     for encoder in encoders:
         encoder.to(accelerator.device)
@@ -126,6 +128,7 @@ def cache_inputs(plan: Plan, base: Base, accelerator) -> Inputs:
         inputs = encode_inputs(base, plan.clips, cache_dir(plan.config),
                                lambda jobs: tqdm(jobs, desc="encoding clips and captions", dynamic_ncols=True,
                                                  disable=not jobs or not accelerator.is_main_process))
+    end_free_decoders()
     for encoder in encoders:
         encoder.to("cpu")
     torch.cuda.empty_cache()   # the encoders' memory now counts as free; without a GPU this does nothing

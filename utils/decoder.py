@@ -2,7 +2,7 @@
 and this process lives on.
 
 A decoder is started when one is needed and none is free: there are as many as threads that ask at once, up to
-MAX_DECODERS. They serve as long as they live, and end when this process does.
+MAX_DECODERS. They serve until `end_free_decoders`, or until this process ends.
 """
 
 import json
@@ -22,9 +22,17 @@ from utils.commands import ROOT
 from utils.errors import INSTALL, UserError
 
 SECONDS = 120       # within which a decoder has to open a file, or to decode the next frame
-MAX_DECODERS = max(2, os.cpu_count() or 1)
+MOST_CORES = 16     # that decode at the same time
 TOOK_TOO_LONG = 1   # the exit code of a decoder whose time was up
 
+
+def num_cores() -> int:
+    """Return how many cores this process may use. Processes of one launch share them."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, allowed // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+MAX_DECODERS = min(MOST_CORES, max(2, num_cores()))
 _lock, _turns = threading.Lock(), threading.Semaphore(MAX_DECODERS)
 _free: list[tuple[str, subprocess.Popen]] = []   # decoders, each with the file it has open
 _busy: set[subprocess.Popen] = set()
@@ -50,6 +58,13 @@ def decode(path: Path, indices: list[int], is_plain: bool = False) -> np.ndarray
         if process.stdout.readinto(frames.reshape(-1).data) != frames.nbytes:
             raise _lost(process, path)
         return frames
+
+
+def end_free_decoders() -> None:
+    """End all decoders that are at rest: each takes some 25 to 100 MB."""
+    with _lock:
+        while _free:
+            _free.pop()[1].kill()
 
 
 def kill_busy_decoders() -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from models.tokens import unseen_captions
-from tests.conftest import ROOT, write_clip
+from tests.conftest import ROOT, draw_frames, write_clip
 from tests.training.test_config import PUBLISHED
 from training import plan as plan_module
 from training.config import Config
@@ -331,6 +332,16 @@ def test_samples_play_at_the_speed_of_the_exemplars(config):
     assert {clip.fps for clip in plan.exemplars} == {8} and sample_fps(plan) == 8
     slow = make_plan(with_data(config, fps=24))   # two clips were recorded at 8, one at 24
     assert sorted(clip.fps for clip in slow.exemplars) == [8, 8, 24] and sample_fps(slow) == 8
+
+
+def test_pictures_beside_clips_have_no_speed(config, tmp_path):
+    for seed in range(4):   # more than there are clips; a picture is shown for a tenth of a second
+        Image.fromarray(draw_frames(1, 64, 64, seed)[0]).save(tmp_path / f"{seed}.png")
+    both = replace(config, dataset_types=["folder", "image"], train_data=replace(
+        config.train_data, class_path=None, image_dir=str(tmp_path), single_img_prompt="a V* man", fps=24))
+    assert sorted(clip.fps for clip in make_plan(both).exemplars) == [8, 8, 10, 10, 10, 10, 24]
+    assert sample_fps(make_plan(both)) == 8
+    assert sample_fps(make_plan(replace(both, dataset_types=["image"]))) == 10
 
 
 def test_report_says_the_rate_of_the_motion(config):

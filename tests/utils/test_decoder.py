@@ -50,6 +50,24 @@ def test_frames_are_decoded_elsewhere(clip):
     assert decoder._free[0][1].pid != os.getpid() and "decord" not in sys.modules
 
 
+def test_decoders_at_rest_can_be_ended(clip):
+    read_frames(clip, [0])
+    resting = [process for _, process in decoder._free]
+    decoder.end_free_decoders()
+    assert resting and all(process.wait(20) for process in resting) and not decoder._free
+    assert len(read_frames(clip, range(5))) == 5   # by a new one
+
+
+def test_processes_of_a_launch_share_the_cores(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert decoder.num_cores() == 8
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert decoder.num_cores() == 2
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "16")
+    assert decoder.num_cores() == 1
+
+
 def test_file_that_hangs_the_decoder_is_named_in_bounded_time(clip, endless, monkeypatch):
     read_frames(clip, [0])
     monkeypatch.setattr(decoder, "SECONDS", 1)

@@ -39,3 +39,15 @@ def test_bf16_on_a_gpu_without_it_becomes_fp16_and_says_so(machine):
     assert resolve_precision("bf16") == ("fp16", ["This GPU has no bf16: computing in fp16."])
     machine(has_gpu=False, has_bf16=False)   # a CPU emulates it
     assert resolve_precision("bf16") == ("bf16", [])
+
+
+def test_process_of_a_launch_asks_about_its_own_gpu(machine, monkeypatch):
+    machine(has_gpu=True, has_bf16=True)
+    asked = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: asked.append(gpu) or (gpu, 80))
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert devices.free_memory() == 3
+    monkeypatch.delenv("LOCAL_RANK")
+    assert devices.free_memory() == 0 and asked == [3, 0]

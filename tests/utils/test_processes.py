@@ -128,7 +128,8 @@ def test_low_rank_updates_are_those_of_one_process_with_the_whole_batch(settings
                                    for name in ("one", "two")))
 
 
-@pytest.mark.parametrize("kind, launched_by, script", [   # AnimateDiff's network has buffers, ZeroScope's none
+# AnimateDiff's network has buffers, ZeroScope's has none
+@pytest.mark.parametrize("kind, launched_by, script", [
     ("animatediff", "ddp", "train_model"), ("zeroscope", "fsdp", "tests.sharded_training")])
 def test_processes_may_draw_clips_of_different_shapes(settings, animatediff, run_main, run_in_two, tmp_path,
                                                       kind, launched_by, script):
