@@ -201,17 +201,22 @@ def caption_all(args: argparse.Namespace, chosen, cuts, subjects: dict, captione
 
 def train_lines(args: argparse.Namespace) -> str:
     """Return the command that trains on the folder."""
-    config = args.config or PAPERS_CONFIG
-    fps = [f"train_data.fps={args.fps:g}"] if args.fps else []
     if args.regularization:
         return ("train with these for regularization:\n  "
-                + script_command("train_model.py", "--config", config, "train_data.path=YOUR_EXEMPLARS",
-                                 f"train_data.class_path={args.output}", *fps))
-    prompt = [f"validation_data.prompt=a robot doing the V* {args.motion}"] if args.motion else []
+                + train_command(args, "YOUR_EXEMPLARS", f"train_data.class_path={args.output}"))
     return ("train; if you have a folder of ordinary clips (see --regularization), name it as "
-            "train_data.class_path:\n  "
-            + script_command("train_model.py", "--config", config, f"train_data.path={args.output}", *fps,
-                             *prompt))
+            f"train_data.class_path:\n  {train_command(args, args.output, *sample_prompt(args))}")
+
+
+def train_command(args: argparse.Namespace, exemplars: Path | str, *changes: str) -> str:
+    fps = [f"train_data.fps={args.fps:g}"] if args.fps else []
+    return script_command("train_model.py", "--config", args.config or PAPERS_CONFIG,
+                          f"train_data.path={exemplars}", *fps, *changes)
+
+
+def sample_prompt(args: argparse.Namespace) -> list[str]:
+    """Return the change of the config that asks for the motion by its name."""
+    return [f"validation_data.prompt=a robot doing the V* {args.motion}"] if args.motion else []
 
 
 def write_prompts(args: argparse.Namespace) -> None:
@@ -242,8 +247,7 @@ def write_prompts(args: argparse.Namespace) -> None:
           + script_command("generate_pretrained.py", "-m", args.from_base, "-o", args.output, "-p", path,
                            "-r", f"{width}x{height}", "-d", wanted.window, "--fps", f"{wanted.fps:g}")
           + "\n  "
-          + script_command("train_model.py", "--config", args.config or PAPERS_CONFIG,
-                           f"train_data.path={exemplars}", f"train_data.class_path={args.output}"))
+          + train_command(args, exemplars, f"train_data.class_path={args.output}", *sample_prompt(args)))
 
 
 if __name__ == "__main__":

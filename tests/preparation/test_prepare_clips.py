@@ -207,4 +207,9 @@ def test_from_base_writes_prompts_of_the_exemplars_kinds(run_main, tmp_path, con
     assert sum(" a dog " in f" {line.partition(',')[2]} " for line in prompts) == 2
     first, second = said.splitlines()[1:]
     assert "generate_pretrained.py -m zs" in first and "-r 64x64 -d 8 --fps 24" in first
-    assert f"train_data.path={exemplars} train_data.class_path={out}" in second
+    assert f"train_data.path={exemplars} train_data.class_path={out}" in second and "V*" not in second
+    code, said, _ = run_main("prepare_clips", exemplars, "-o", out, "--from-base", "zs", "--motion", "dance",
+                             "--fps", 12, "--config", config)
+    first, second = said.splitlines()[1:]
+    assert code == 0 and "--fps 12" in first and "train_data.fps=12" in second
+    assert "'validation_data.prompt=a robot doing the V* dance'" in second
