@@ -93,8 +93,10 @@ def parse_args() -> argparse.Namespace:
         help=f"of prompts without one: a number, or random (default: {DEFAULT_SEED})")
     add("-n", "--negative-prompt", default="", help="what not to show")
     add("-r", "--res", type=resolution,
-        help="pixels, 384 or 576x320 (default: as trained; of a base, what it was made for)")
-    add("-d", "--duration", type=positive(int), metavar="FRAMES", help="frames a video (default: as trained)")
+        help="pixels, 384 or 576x320 (default: as the samples during training; of a base, what it was made "
+             "for)")
+    add("-d", "--duration", type=positive(int), metavar="FRAMES",
+        help="frames a video (default: as the samples during training; of a base 16)")
     add("--steps", "-steps", type=positive(int), default=50, help="denoising steps (default: 50)")
     add("--sampler", choices=SAMPLERS, default=DEFAULT_SAMPLER,
         help=f"solver that turns noise into a video; base: the base's own (default: {DEFAULT_SAMPLER})")
