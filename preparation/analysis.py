@@ -17,7 +17,7 @@ from utils.errors import UserError
 from utils.files import digest_of, file_digest, replacing
 from utils.video import VideoInfo, glance, probe
 
-VERSION = 1             # of what is measured; a cached file of another version is measured again
+VERSION = 2             # of what is measured; a cached file of another version is measured again
 THUMB = 16              # cells a side
 CHANGE_UNIT = 1 / 8     # grey levels, in which changes are kept as bytes
 SAME_CELL = 0.4         # grey levels: if no cell changes by more, the frame shows the picture before it again

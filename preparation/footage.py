@@ -23,6 +23,7 @@ from utils.errors import UserError
 from utils.files import free_space, replacing
 from utils.video import CRF, VideoInfo, probe
 
+CUT_VERSION = 1         # of how clips are cut; an existing clip of another version is cut again
 STALLED_SECONDS = 120   # without a frame, after which a decoder is given up
 SCALER = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"   # the quick ways darken by 2 grey levels
 PRESET = "veryfast"     # takes 0.4 times what x264's default takes; 49 dB instead of 50, in 5 % more bytes
@@ -77,9 +78,9 @@ def small_frames(path: Path, info: VideoInfo, complaints: list[str]) -> Iterator
     scale = min(1, LONG_SIDE / max(info.width, info.height))
     width, height = (max(16, round(side * scale / 2) * 2) for side in (info.width, info.height))
     threads = "0" if info.width * info.height > MANY_PIXELS else "1"   # 0: one for each core
-    filters = f"fps={_exact(info.fps)},scale={width}:{height}:flags=area:out_range=tv"
+    filters = f"{_at_its_rate(info)},scale={width}:{height}:flags=area:out_range=tv"
     command = [*_decode(path, "-threads", threads), "-filter_threads", "1", "-vf", filters,
-               "-pix_fmt", "yuv420p", "-f", "rawvideo", "-"]
+               "-fps_mode", "passthrough", "-pix_fmt", "yuv420p", "-f", "rawvideo", "-"]
     with tempfile.TemporaryFile() as errors, subprocess.Popen(
             command, bufsize=0, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as process:
         try:
@@ -102,7 +103,7 @@ def write_cuts(path: Path, info: VideoInfo, cuts: Sequence[Cut]) -> None:
     Each clip is whole or absent. Raises UserError if the encoder stops.
     """
     labels = [f"[c{index}]" for index in range(len(cuts))]
-    graph = [f"[0:v]fps={_exact(info.fps)},split={len(cuts)}{''.join(labels)}"]
+    graph = [f"[0:v]{_at_its_rate(info)},split={len(cuts)}{''.join(labels)}"]
     last, outputs = max(cut.frames[-1] for cut in cuts), []
     with ExitStack() as stack:
         partials = [stack.enter_context(replacing(cut.path)) for cut in cuts]
@@ -125,6 +126,11 @@ def _decode(path: Path, *options: str) -> list[str]:
     # a file that is a playlist in disguise must not send ffmpeg to the network
     return [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-protocol_whitelist", "file", *options,
             "-i", f"file:{path}"]
+
+
+def _at_its_rate(info: VideoInfo) -> str:
+    """Return the filters that number frames: the first picture is frame 0, wherever in the file it begins."""
+    return f"setpts=PTS-STARTPTS,fps={_exact(info.fps)}"
 
 
 def _exact(fps: float) -> Fraction:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from preparation.cropping import box_of
-from preparation.footage import Cut, write_cuts
+from preparation.footage import CUT_VERSION, Cut, write_cuts
 from preparation.review import DROPPED_AT
 from preparation.windows import Wanted, Window
 from utils.files import digest_of
@@ -28,7 +28,8 @@ def plan_cuts(chosen: Sequence[Window], folder: Path, crop: str | None, wanted: 
         of_two = f"_{digest[:6]}" if counts[stem] > 1 else ""   # two files may have one name
         name = f"{stem}{of_two}.mp4"
         recipe = {"source": digest, "first": frames[0], "num_frames": len(frames), "fps": window.fps,
-                  "frames": digest_of(frames)[:16], "box": list(box), "size": list(size)}
+                  "frames": digest_of(frames)[:16], "box": list(box), "size": list(size),
+                  "version": CUT_VERSION}
         cuts.append(Cut(folder / name, frames, window.fps, box, size, recipe))
     return cuts
 

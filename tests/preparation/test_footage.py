@@ -58,6 +58,15 @@ def test_varying_frame_rate_keeps_its_times(tmp_path):
     assert seen[:30] == list(range(30)) and seen[-30:] == list(range(60, 90)) and len(seen) == 90
 
 
+@pytest.mark.parametrize("seconds, name", [(0.4, "sounding.mp4"), (0.0167, "sounding.mkv")])
+def test_frames_count_from_the_first_picture_where_sound_begins_before_it(tmp_path, seconds, name):
+    silent, path = film(tmp_path / "film.mp4", numbered(90), fps=30), tmp_path / name
+    _ffmpeg("-itsoffset", seconds, "-i", silent, "-f", "lavfi", "-i", "sine=d=4", "-c:v", "copy", path)
+    assert numbers(np.stack(list(small_frames(path, probe(path), [])))[:, :64]) == list(range(90))
+    cut = cut_of(path, tmp_path, range(20, 44), 30)
+    assert numbers(read_frames(cut.path, range(24))) == list(range(20, 44))
+
+
 def test_clip_has_colour_tags_and_no_audio_and_forgets_where_it_was(tmp_path):
     path, sounding = film(tmp_path / "film.mp4", scene(30, size=(96, 64))), tmp_path / "sounding.mp4"
     _ffmpeg("-i", path, "-f", "lavfi", "-i", "sine=d=1", "-metadata", "location=+52.5-013.4/", "-c:v", "copy",

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from preparation.analysis import analyse
-from preparation.footage import write_cuts
+from preparation.footage import CUT_VERSION, write_cuts
 from tests.preparation.films import black, film, scene
-from utils.video import probe
+from utils.video import probe, video_metadata
 
 SMALL = ("--seconds", 1)
 DANCE = ("--motion", "dance", "--subject", "a man")
@@ -90,6 +90,16 @@ def test_same_command_does_nothing_twice_and_keeps_edits(run_main, tmp_path, foo
     code, _, said = run_main(*command)
     assert (code, said) == (0, "") and text(out) == edited
     assert sorted(path.name for path in out.glob("*.mp4")) == sorted(edited)
+
+
+def test_clips_of_an_earlier_way_to_cut_are_cut_again(run_main, tmp_path, footage, config, monkeypatch):
+    out = tmp_path / "clips"
+    command = ("prepare_clips", footage / "film.mp4", "-o", out, *DANCE, "--config", config)
+    monkeypatch.setattr("preparation.making.CUT_VERSION", 0)
+    run_main(*command)
+    monkeypatch.undo()
+    run_main(*command)
+    assert {video_metadata(path)["version"] for path in out.glob("*.mp4")} == {CUT_VERSION}
 
 
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(run_main, tmp_path, footage, config,
