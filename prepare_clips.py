@@ -82,17 +82,24 @@ def prepare(args: argparse.Namespace) -> None:
     from preparation.making import cut_missing, plan_cuts, remove_outdated, settle_captions
     from preparation.report import WORK_FOLDER, make_report, report_lines
     from preparation.review import write_review
-    from preparation.survey import survey
+    from preparation.survey import survey, without_clips
     from preparation.windows import choose
     from utils.captions import read_caption_index
 
     written = read_caption_index(args.output).captions if before else {}
     surveyed = survey(footage, args.output / WORK_FOLDER, wanted, say)
-    chosen, left = choose([window for found in surveyed for window in found.windows], args.num or NUM_CLIPS)
-    cuts = plan_cuts(chosen, args.output, args.crop, wanted)
-    said = ask_missing(chosen, subjects) if not captioner else {}
-    cut_missing(chosen, cuts, say)
-    captions = caption_all(args, chosen, cuts, {**subjects, **said}, captioner)
+    while True:   # until all files that clips are chosen from can be cut
+        chosen, left = choose([window for found in surveyed for window in found.windows],
+                              args.num or NUM_CLIPS)
+        cuts = plan_cuts(chosen, args.output, args.crop, wanted)
+        if not captioner:
+            subjects |= ask_missing(chosen, subjects)
+        failed = cut_missing(chosen, cuts, say)
+        if not failed:
+            break
+        surveyed = [without_clips(found.path, failed[found.path]) if found.path in failed else found
+                    for found in surveyed]
+    captions = caption_all(args, chosen, cuts, subjects, captioner)
     report, stills = make_report(surveyed, chosen, left, cuts, captions)
     settle_captions(report, before, {name: texts[0] for name, texts in written.items()})
     remove_outdated(args.output, {cut.path.name for cut in cuts})

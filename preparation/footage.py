@@ -5,9 +5,12 @@ ffmpeg repeats or drops frames where a phone has recorded at a varying rate, so 
 scales frames before it hands them over, which utils/video.py cannot: most of the time would go into pipes.
 """
 
+import errno
 import json
+import os
 import re
 import select
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,7 +23,7 @@ import numpy as np
 
 from utils.containers import VIDEO_SUFFIXES
 from utils.errors import UserError
-from utils.files import free_space, replacing
+from utils.files import NotWritten, replacing
 from utils.video import CRF, VideoInfo, probe
 
 CUT_VERSION = 1         # of how clips are cut; an existing clip of another version is cut again
@@ -29,6 +32,7 @@ SCALER = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"   # the quick wa
 PRESET = "veryfast"     # takes 0.4 times what x264's default takes; 49 dB instead of 50, in 5 % more bytes
 MANY_PIXELS = 1e6       # of a frame, above which several threads decode
 LONG_SIDE = 256         # pixels of the frames that are analysed
+DISK_REFUSES = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))   # as ffmpeg says it
 
 
 @dataclass(frozen=True)
@@ -94,13 +98,18 @@ def small_frames(path: Path, info: VideoInfo, complaints: list[str]) -> Iterator
         errors.seek(0)
         said = errors.read(2000).decode(errors="replace").splitlines()[:1]
         said = said or [f"ffmpeg ended with code {code}"] * bool(code)
-        complaints += [re.sub(r"^(\[[^]]*\] *)+", "", line) for line in said]   # without addresses in memory
+        complaints += map(_without_addresses, said)
+
+
+def _without_addresses(line: str) -> str:
+    """Return a line of ffmpeg without the parts of ffmpeg that say it, each with its address in memory."""
+    return re.sub(r"^(\[[^]]*\] *)+", "", line)
 
 
 def write_cuts(path: Path, info: VideoInfo, cuts: Sequence[Cut]) -> None:
     """Write the clips cut from one file, in one pass over it: H.264 with colour tags, no audio.
 
-    Each clip is whole or absent. Raises UserError if the encoder stops.
+    Each clip is whole or absent. Raises UserError if the file cannot be cut, NotWritten if the disk is full.
     """
     labels = [f"[c{index}]" for index in range(len(cuts))]
     graph = [f"[0:v]{_at_its_rate(info)},split={len(cuts)}{''.join(labels)}"]
@@ -114,10 +123,20 @@ def write_cuts(path: Path, info: VideoInfo, cuts: Sequence[Cut]) -> None:
                    "-filter_complex", ";".join(graph), *outputs]
         result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
         for cut, partial in zip(cuts, partials, strict=True):
-            if result.returncode or probe(partial).num_frames != len(cut.frames):
-                said = result.stderr.decode(errors="replace").strip().partition("\n")[0][:200]
-                raise UserError(f"{cut.path}: could not be cut from {path} ({said or 'frames are missing'}). "
-                                f"{free_space(cut.path)}")
+            if result.returncode or not _is_whole(partial, cut):
+                said = result.stderr.decode(errors="replace")
+                if result.returncode == -signal.SIGXFSZ or any(map(said.__contains__, DISK_REFUSES)):
+                    raise NotWritten(cut.path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), None)
+                said = _without_addresses(said.partition("\n")[0])[:200].rstrip(". ")
+                raise UserError(f"{path}: could not be cut: {said or 'frames are missing'}. "
+                                f"Re-encode it as H.264.")
+
+
+def _is_whole(partial: Path, cut: Cut) -> bool:
+    try:
+        return probe(partial).num_frames == len(cut.frames)
+    except UserError:   # without a frame it is no video
+        return False
 
 
 def _decode(path: Path, *options: str) -> list[str]:

@@ -11,7 +11,8 @@ from preparation.cropping import box_of
 from preparation.footage import CUT_VERSION, Cut, write_cuts
 from preparation.review import DROPPED_AT
 from preparation.windows import Wanted, Window
-from utils.files import digest_of
+from utils.errors import UserError
+from utils.files import NotWritten, digest_of
 from utils.video import read_frames, video_metadata
 
 CUTS_AT_ONCE = 4   # encoders in one pass over a file, each with frames of its own in memory
@@ -34,9 +35,13 @@ def plan_cuts(chosen: Sequence[Window], folder: Path, crop: str | None, wanted: 
     return cuts
 
 
-def cut_missing(chosen: Sequence[Window], cuts: Sequence[Cut], say: Callable[[str], None]) -> None:
-    """Write the clips that are not there yet, file by file; clips that the user dropped stay dropped."""
-    missing = defaultdict(list)
+def cut_missing(chosen: Sequence[Window], cuts: Sequence[Cut],
+                say: Callable[[str], None]) -> dict[Path, UserError]:
+    """Write the clips that are not there yet, file by file; clips that the user dropped stay dropped.
+
+    Returns the files that could not be cut. Raises NotWritten if the disk is full.
+    """
+    missing, failed = defaultdict(list), {}
     for window, cut in zip(chosen, cuts, strict=True):
         dropped = cut.path.parent / DROPPED_AT / cut.path.name
         if not any(path.exists() and video_metadata(path) == cut.recipe for path in (cut.path, dropped)):
@@ -45,8 +50,15 @@ def cut_missing(chosen: Sequence[Window], cuts: Sequence[Cut], say: Callable[[st
         parts.sort(key=lambda part: part[1].frames)
         for first in range(0, len(parts), CUTS_AT_ONCE):
             some = parts[first:first + CUTS_AT_ONCE]
-            write_cuts(path, some[0][0].analysis.info, [cut for _, cut in some])
+            try:
+                write_cuts(path, some[0][0].analysis.info, [cut for _, cut in some])
+            except NotWritten:   # no fault of the file
+                raise
+            except UserError as error:
+                failed[path] = error
+                break
             say(f"cut from {path}: {', '.join(cut.path.name for _, cut in some)}")
+    return failed
 
 
 def middle_frame(cut: Cut) -> np.ndarray:

@@ -34,13 +34,18 @@ def survey(footage: Sequence[Path], cache: Path, wanted: Wanted,
         except NotWritten:   # the disk is full, which is no fault of the file
             raise
         except UserError as error:
-            found = Surveyed(path, error.problems[0].removeprefix(f"{printable(str(path))}: "))
+            found = without_clips(path, error)
         else:
             twin = first_of.setdefault(analysis.digest, path)
             found = _look(analysis, wanted) if twin == path else Surveyed(path, f"the same file as {twin}")
         surveyed.append(found)
         say(f"[{number}/{len(footage)}] {path}: {found.problem or f'possible clips: {len(found.windows)}'}")
     return surveyed
+
+
+def without_clips(path: Path, error: UserError) -> Surveyed:
+    """Return the account of a file of which `error` says why it cannot be used."""
+    return Surveyed(path, error.problems[0].removeprefix(f"{printable(str(path))}: "))
 
 
 def _look(analysis: Analysis, wanted: Wanted) -> Surveyed:

@@ -9,6 +9,7 @@ import pytest
 from preparation.footage import Cut, find_footage, small_frames, write_cuts
 from tests.preparation.films import film, scene
 from utils.errors import UserError
+from utils.files import NotWritten
 from utils.video import probe, read_frames, video_metadata
 
 
@@ -83,6 +84,18 @@ def test_colours_and_crop_stay(tmp_path):
     wanted = read_frames(path, range(12))[:, 16:48, 8:72].astype(int)
     apart = read_frames(cut.path, range(12)) - wanted
     assert np.abs(apart).mean() < 4 and np.abs(apart.mean((0, 1, 2))).max() < 1
+
+
+def test_full_disk_and_a_file_that_cannot_be_cut_are_told_apart(tmp_path, full_disk):
+    path = film(tmp_path / "film.mp4", scene(30))
+    with full_disk(), pytest.raises(NotWritten, match="free there"):
+        cut_of(path, tmp_path, range(24), 24)
+    with pytest.raises(UserError, match="could not be cut: frames are missing. Re-encode it") as caught:
+        cut_of(path, tmp_path, range(20, 44), 24)
+    assert not isinstance(caught.value, NotWritten) and "free there" not in str(caught.value)
+    with pytest.raises(UserError, match="could not be cut: frames are missing"):
+        cut_of(path, tmp_path, range(40, 44), 24)
+    assert [file.name for file in tmp_path.iterdir()] == ["film.mp4"]
 
 
 def test_what_is_no_footage_is_named(tmp_path):

@@ -176,6 +176,23 @@ def test_footage_without_a_clip_is_said_with_its_reasons(run_main, tmp_path, foo
     assert code == 2 and "No clip could be made" in error and "black, or fading" in said
 
 
+def test_file_that_cannot_be_cut_is_said_and_others_take_its_place(run_main, tmp_path, footage, config,
+                                                                    monkeypatch):
+    def cut_after_the_file_is_gone(path, *arguments):
+        if path.name == "film.mp4":
+            path.unlink()
+        write_cuts(path, *arguments)
+
+    monkeypatch.setattr("preparation.making.write_cuts", cut_after_the_file_is_gone)
+    film(footage / "other.mp4", scene(60, 8, speed=1))
+    out = tmp_path / "out"
+    code, said, _ = run_main("prepare_clips", footage / "film.mp4", footage / "other.mp4", "-o", out, *DANCE,
+                             "--config", config, *SMALL, "--num", 2)
+    assert code == 0 and "free there" not in said
+    assert "film.mp4: left out (could not be cut: Error opening input" in said
+    assert [name[:5] for name in text(out)] == ["other", "other"] and len(list(out.glob("*.mp4"))) == 2
+
+
 def test_subjects_come_from_the_table_beside_the_footage_or_from_the_terminal(
         run_main, tmp_path, footage, config, monkeypatch):
     film(footage / "other.mp4", scene(40, 8))
