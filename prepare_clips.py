@@ -19,7 +19,7 @@ from training.config_loading import load_config
 from utils.commands import path_from_here, script_command
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import check_writable, format_bytes, free_bytes
-from utils.wording import first_few
+from utils.wording import counted, first_few
 
 NUM_CLIPS, NUM_PROMPTS, SECONDS = 6, 24, 2   # unless said otherwise
 CLIP_BYTES = 20_000_000   # room for a clip, generously
@@ -79,14 +79,13 @@ def prepare(args: argparse.Namespace) -> None:
         from preparation.captioner import load_captioner
 
         captioner = load_captioner(args.captioner)
-    from preparation.making import cut_missing, plan_cuts, remove_outdated, settle_captions
+    from preparation.making import cut_missing, earlier_clips, plan_cuts, remove_outdated, settle
     from preparation.report import WORK_FOLDER, make_report, report_lines
-    from preparation.review import write_review
+    from preparation.review import write_review, written_captions
     from preparation.survey import survey, without_clips
     from preparation.windows import choose
-    from utils.captions import read_caption_index
 
-    written = read_caption_index(args.output).captions if before else {}
+    written, own = written_captions(args.output, before)
     surveyed = survey(footage, args.output / WORK_FOLDER, wanted, say)
     while True:   # until all files that clips are chosen from can be cut
         chosen, left = choose([window for found in surveyed for window in found.windows],
@@ -101,12 +100,16 @@ def prepare(args: argparse.Namespace) -> None:
                     for found in surveyed]
     captions = caption_all(args, chosen, cuts, subjects, captioner)
     report, stills = make_report(surveyed, chosen, left, cuts, captions)
-    settle_captions(report, before, {name: texts[0] for name, texts in written.items()})
-    remove_outdated(args.output, {cut.path.name for cut in cuts})
-    page = write_review(args.output, report | {"train": train_lines(args)}, stills)
     print("\n".join(report_lines(report)))
     if not chosen:
-        raise UserError("No clip could be made: the lines above say why.")
+        raise UserError("No clip could be made: the lines above say why."
+                        + f" {args.output} stays as it was." * bool(before))
+    report = settle(report, earlier_clips(before, written))
+    page = write_review(args.output, report | {"train": train_lines(args)}, stills, own)
+    if num_removed := remove_outdated(args.output, {cut.path.name for cut in cuts}):
+        were = "was" if num_removed == 1 else "were"
+        print(f"{counted(num_removed, 'clip')} of an earlier run {were} removed; captions that you mended "
+              "come back with the clips")
     print(f"look at them, keep or drop, mend captions:\n  {path_from_here(page)}\n{train_lines(args)}")
 
 

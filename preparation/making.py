@@ -11,10 +11,12 @@ from preparation.cropping import box_of
 from preparation.footage import CUT_VERSION, Cut, write_cuts
 from preparation.review import DROPPED_AT
 from preparation.windows import Wanted, Window
+from utils.captions import read_caption_index
 from utils.errors import UserError
 from utils.files import NotWritten, digest_of
 from utils.video import read_frames, video_metadata
 
+Moment = tuple[str, int]   # where a clip begins: digest of its source, frame
 CUTS_AT_ONCE = 4   # encoders in one pass over a file, each with frames of its own in memory
 
 
@@ -66,23 +68,47 @@ def middle_frame(cut: Cut) -> np.ndarray:
     return read_frames(cut.path, [len(cut.frames) // 2])[0]
 
 
-def settle_captions(report: dict, before: dict | None, written: dict[str, str]) -> None:
-    """Put into `report` what the user did to an earlier one: captions edited in text.json, clips dropped."""
-    earlier = {clip["file"]: clip for clip in before["clips"]} if before else {}
+def earlier_clips(before: dict | None, written: dict) -> dict[Moment, dict]:
+    """Return the clips of earlier runs, as the last report has them, with the captions that are `written`."""
+    if before is None:
+        return {}
+    # reports of earlier versions name the digest beside the source alone
+    digests = {entry["file"]: entry.get("digest") for entry in before.get("inputs", [])}
+    clips = [*before.get("earlier", []),
+             *(clip | {"caption": written.get(clip["file"], clip["caption"])} for clip in before["clips"])]
+    return {(clip.get("digest", digests.get(clip["source"])), clip["start"]): clip for clip in clips}
+
+
+def settle(report: dict, earlier: dict[Moment, dict]) -> dict:
+    """Return `report` with what the user did to `earlier` clips: captions edited, clips dropped.
+
+    Its list `earlier` keeps what the user did to clips that were not chosen again.
+    """
+    clips, left = [], dict(earlier)
     for clip in report["clips"]:
-        known = earlier.get(clip["file"])
+        known = left.pop((clip["digest"], clip["start"]), None)
         if known:
-            clip["kept"] = known["kept"]
-            edited = written.get(clip["file"], known["caption"])
-            clip["caption"] = edited if edited != known["proposed"] else clip["caption"]
+            edited = known["caption"] != known["proposed"]
+            clip = clip | {"kept": known["kept"], "caption": known["caption" if edited else "proposed"]}
+        clips.append(clip)
+    decided = [clip | {"digest": digest} for (digest, _), clip in left.items()
+               if not clip["kept"] or clip["caption"] != clip["proposed"]]
+    return report | {"clips": clips, "earlier": decided}
 
 
-def remove_outdated(folder: Path, stay: set[str]) -> None:
-    """Remove clips that an earlier run cut and that are not among `stay`; other files are left alone."""
+def remove_outdated(folder: Path, stay: set[str]) -> int:
+    """Remove clips that an earlier run cut and that are not among `stay`, and return how many.
+
+    Other files are left alone, and so are clips that the user has copied into the folder and captioned.
+    """
+    index, num_removed = read_caption_index(folder), 0
     for place in (folder, folder / DROPPED_AT):
         for path in place.glob("*.mp4"):
-            if path.name not in stay and {"source", "box"} <= set(video_metadata(path)):
+            is_own = place == folder and (index.entry(path) or index.text_file(path))
+            if path.name not in stay and not is_own and {"source", "box"} <= set(video_metadata(path)):
                 path.unlink()
+                num_removed += 1
+    return num_removed
 
 
 def _plain(stem: str) -> str:

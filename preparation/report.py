@@ -60,7 +60,8 @@ def report_lines(report: dict) -> list[str]:
 
 def _clip_entry(window: Window, cut: Cut, caption: str) -> dict:
     return {"file": cut.path.name, "caption": caption, "proposed": caption, "kept": True,
-            "source": _name(window.analysis.path), **_times(window.analysis, *window.span),
+            "source": _name(window.analysis.path), "digest": window.analysis.digest,
+            **_times(window.analysis, *window.span),
             "num_frames": len(cut.frames), "fps": round(cut.fps, 3), "box": cut.box, "size": cut.size,
             "why": window.reason}
 

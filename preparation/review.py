@@ -2,11 +2,12 @@
 
 import json
 import os
+from collections.abc import Container
 from pathlib import Path
 
 from preparation.report import REPORT_NAME, WORK_FOLDER
 from rendering.gallery import write_page
-from utils.captions import INDEX_NAME
+from utils.captions import INDEX_NAME, read_caption_index
 from utils.commands import script_command
 from utils.errors import UserError
 from utils.files import read_text, write_json
@@ -15,15 +16,18 @@ PAGE_NAME = "review.html"
 DROPPED_AT = f"{WORK_FOLDER}/dropped"   # below the folder of clips
 
 
-def write_review(folder: Path, report: dict, stills: list[str]) -> Path:
-    """Write text.json, report.json and the page of a folder of clips; return the page's path."""
+def write_review(folder: Path, report: dict, stills: list[str], own: dict) -> Path:
+    """Write text.json, report.json and the page of a folder of clips; return the page's path.
+
+    `own`: the captions of clips that the user put into the folder.
+    """
     left_out = [part | {"still": still} for part, still in zip(report["left_out"], stills, strict=True)]
     content = report | {"folder": folder.resolve().name, "dropped": DROPPED_AT, "left_out": left_out,
                         "keep": script_command("prepare_clips.py", "-o", folder, "--keep")}
     write_json(folder / WORK_FOLDER / "stills.json", stills)
     write_json(folder / REPORT_NAME, report)
     kept = [clip for clip in report["clips"] if clip["kept"]]
-    write_json(folder / INDEX_NAME, {clip["file"]: clip["caption"] for clip in kept})
+    write_json(folder / INDEX_NAME, own | {clip["file"]: clip["caption"] for clip in kept})
     return write_page(folder / PAGE_NAME, PAGE_NAME, content)
 
 
@@ -40,6 +44,20 @@ def read_report(folder: Path) -> dict | None:
                         ) from None
 
 
+def written_captions(folder: Path, report: dict | None) -> tuple[dict, dict]:
+    """Return the captions in text.json: of the clips of `report`, and, as they are named, of all others.
+
+    A caption is a text, or a list of texts. The others are of clips that the user put into the folder.
+    Raises UserError if text.json cannot be read.
+    """
+    index = read_caption_index(folder)
+    clips = [clip["file"] for part in ("clips", "earlier") for clip in (report or {}).get(part, [])]
+    names = {file: index.entry(Path(file)) for file in clips}
+    written = {file: index.content[name] for file, name in names.items() if name is not None}
+    own = {name: caption for name, caption in index.content.items() if name not in names.values()}
+    return written, own
+
+
 def keep(folder: Path, chosen: Path) -> dict:
     """Keep the clips that `chosen`, a text.json, names, with its captions; set the others aside.
 
@@ -49,7 +67,9 @@ def keep(folder: Path, chosen: Path) -> dict:
     report = read_report(folder)
     if report is None:
         raise UserError(f"{folder}: holds no {REPORT_NAME}. Name the folder that prepare_clips.py has made.")
-    captions = _read_choice(chosen, {clip["file"] for clip in report["clips"]}, folder)
+    _, own = written_captions(folder, report)
+    captions = _read_choice(chosen, {clip["file"] for clip in report["clips"]}, own, folder)
+    own = {name: captions.get(name, caption) for name, caption in own.items()}
     for clip in report["clips"]:
         clip["kept"] = clip["file"] in captions
         clip["caption"] = captions.get(clip["file"], clip["caption"])
@@ -59,21 +79,25 @@ def keep(folder: Path, chosen: Path) -> dict:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(source, target)
     stills = json.loads((folder / WORK_FOLDER / "stills.json").read_text(encoding="utf-8"))
-    write_review(folder, report, stills)
+    write_review(folder, report, stills, own)
     return report
 
 
-def _read_choice(path: Path, known: set[str], folder: Path) -> dict[str, str]:
+def _read_choice(path: Path, known: set[str], own: Container[str],
+                 folder: Path) -> dict[str, str | list[str]]:
     try:
         content = json.loads(read_text(path, "Name the text.json that the page saved."))
     except ValueError:
         content = None
-    if not isinstance(content, dict) or not all(isinstance(text, str) and text.strip()
-                                                for text in content.values()):
+    content = content if isinstance(content, dict) else {"": []}
+    texts = {name: caption if isinstance(caption, list) else [caption] for name, caption in content.items()}
+    if not all(several and all(isinstance(text, str) and text.strip() for text in several)
+               for several in texts.values()):
         raise UserError(f'{path}: is not of the form {{"clip.mp4": "caption"}}.')
-    if strangers := sorted(set(content) - known):
+    if strangers := sorted(name for name in set(content) - known if name not in own):
         raise UserError(f"{path}: names {', '.join(strangers)}, "
                         f"which prepare_clips.py did not put into {folder}.")
-    if not content:
+    if not known & set(content):
         raise UserError(f"{path}: keeps no clip.")
-    return {name: " ".join(text.split()) for name, text in content.items()}
+    cleaned = {name: [" ".join(text.split()) for text in several] for name, several in texts.items()}
+    return {name: several[0] if len(several) == 1 else several for name, several in cleaned.items()}

@@ -30,6 +30,11 @@ class CaptionIndex:
         found = sorted(path for path in self.path.parent.glob("*") if path.suffix.lower() == ".txt")
         return _in_any_case({path.name: path for path in found})
 
+    @property
+    def content(self) -> dict[str, str | list[str]]:
+        """What text.json says: for each clip a caption, or a list of captions."""
+        return {name: texts[0] if len(texts) == 1 else list(texts) for name, texts in self.captions.items()}
+
     @cached_property
     def _entries(self) -> dict[str, str]:
         return _in_any_case({name: name for name in self.captions})
@@ -96,8 +101,7 @@ def captions_of(clip_path: Path, index: CaptionIndex, fallback: tuple[str, ...])
 def add_captions(folder: Path, captions: dict[str, str]) -> None:
     """Add {"clip.mp4": "caption"} to text.json in `folder`, so that it is a data folder."""
     known = read_caption_index(folder)
-    entries = {name: texts[0] if len(texts) == 1 else list(texts) for name, texts in known.captions.items()}
-    merged = {**entries, **captions}
+    merged = {**known.content, **captions}
     write_json(known.path, dict(sorted(merged.items())))
 
 

@@ -102,6 +102,54 @@ def test_clips_of_an_earlier_way_to_cut_are_cut_again(run_main, tmp_path, footag
     assert {video_metadata(path)["version"] for path in out.glob("*.mp4")} == {CUT_VERSION}
 
 
+def test_run_that_finds_nothing_leaves_the_folder_as_it_was(run_main, tmp_path, footage, config):
+    out = tmp_path / "clips"
+    command = ("prepare_clips", footage / "film.mp4", "-o", out, *DANCE, "--config", config)
+    run_main(*command)
+    before = {path.name: path.read_bytes() for path in out.glob("[!.]*")}
+    code, said, error = run_main(*command, "--fps", 60)
+    assert code == 2 and "--fps 24 would use it" in said and "stays as it was" in error
+    assert {path.name: path.read_bytes() for path in out.glob("[!.]*")} == before
+
+
+def test_captions_and_clips_of_the_users_own_stay(run_main, tmp_path, footage, config):
+    out = tmp_path / "clips"
+    command = ("prepare_clips", footage / "film.mp4", "-o", out, *DANCE, "--config", config)
+    run_main(*command)
+    (first, *others) = text(out)
+    shutil.copy(out / first, out / "copied.mp4")
+    film(out / "mine.mp4", scene(30, 6))
+    mine = {first: ["a clown doing the V* dance", "the V* dance"], "mine.mp4": ["a cat", "a dog"],
+            "copied": "a cow"}
+    (out / "text.json").write_text(json.dumps(text(out) | mine))
+    for arguments in (command[1:], ("-o", out, "--keep")):
+        assert run_main("prepare_clips", *arguments)[0] == 0
+        assert text(out) == dict.fromkeys(others, "a man doing the V* dance") | mine
+        assert {path.name for path in out.glob("*.mp4")} == {first, *others, "copied.mp4", "mine.mp4"}
+    (tmp_path / "none.json").write_text(json.dumps({"mine.mp4": "a bird"}))
+    code, _, error = run_main("prepare_clips", "-o", out, "--keep", tmp_path / "none.json")
+    assert code == 2 and "keeps no clip" in error
+
+
+def test_decisions_on_clips_that_are_not_chosen_come_back_with_them(run_main, tmp_path, footage, config):
+    out, other = tmp_path / "clips", film(tmp_path / "other.mp4", scene(60, 8, speed=1))
+    command = ("prepare_clips", footage / "film.mp4", "-o", out, *DANCE, "--config", config, *SMALL)
+    run_main(*command)
+    (first, second, *others) = text(out)
+    edited = dict.fromkeys((first, *others), "a clown doing the V* dance")
+    (tmp_path / "choice.json").write_text(json.dumps(edited))
+    run_main("prepare_clips", "-o", out, "--keep", tmp_path / "choice.json")
+    (out / "text.json").write_text(json.dumps(edited | {first: "a bear doing the V* dance"}))
+    edited[first] = "a bear doing the V* dance"
+    code, said, _ = run_main(*command, "--num", 1)
+    assert code == 0 and f"{len(others) + 1} clips of an earlier run were removed" in said
+    assert text(out) == {first: "a bear doing the V* dance"}
+    code, said, _ = run_main("prepare_clips", other, *command[2:])
+    assert code == 0 and "1 clip of an earlier run was removed" in said and not set(text(out)) & set(edited)
+    run_main(*command)
+    assert text(out) == edited
+
+
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(run_main, tmp_path, footage, config,
                                                                     monkeypatch):
     out, looked_at, cut = tmp_path / "clips", [], []

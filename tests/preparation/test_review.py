@@ -32,7 +32,7 @@ def folder(tmp_path):
                             "reason": "blurred"}],
               "inputs": [{"file": "phone/film.mp4", "status": "used", "why": ""},
                          {"file": "broken.mp4", "status": "unreadable", "why": "is empty"}]}
-    write_review(folder, report, [STILL])
+    write_review(folder, report, [STILL], {})
     return folder
 
 
@@ -68,6 +68,21 @@ def test_saved_file_is_what_keep_takes(open_page, folder, tmp_path):
     page.wait_for_function("() => [...document.querySelectorAll('video')].every(video => video.readyState)")
 
 
+@pytest.mark.browser
+def test_further_captions_of_a_clip_are_shown_and_stay(open_page, folder, tmp_path):
+    report = read_report(folder)
+    report["clips"][0]["caption"] = ["a man doing the V* dance", MARKUP]
+    write_review(folder, report, [STILL], {})
+    page = open_page(folder / PAGE_NAME, accept_downloads=True)
+    assert MARKUP in page.inner_text("#clips li:nth-child(1) .facts")
+    page.fill("#clips li:nth-child(1) textarea", "a cat doing the V* dance")
+    with page.expect_download() as download:
+        page.click("#save")
+    download.value.save_as(tmp_path / "text.json")
+    keep(folder, tmp_path / "text.json")
+    assert json.loads((folder / "text.json").read_text())["one.mp4"] == ["a cat doing the V* dance", MARKUP]
+
+
 def test_dropped_clip_comes_back_when_it_is_named_again(folder, tmp_path):
     both, one = tmp_path / "both.json", tmp_path / "one.json"
     both.write_text(json.dumps({"one.mp4": "a cat", "two ü.mp4": "a dog"}))
@@ -83,6 +98,7 @@ def test_dropped_clip_comes_back_when_it_is_named_again(folder, tmp_path):
     ('{"other.mp4": "a cat"}', "names other.mp4, which prepare_clips.py did not put into"),
     ('{"../one.mp4": "a cat"}', "names ../one.mp4"),
     ("{}", "keeps no clip"), ("[1]", "is not of the form"), ('{"one.mp4": 3}', "is not of the form"),
+    ('{"one.mp4": []}', "is not of the form"), ('{"one.mp4": ["a cat", " "]}', "is not of the form"),
     ("nonsense", "is not of the form")])
 def test_wrong_choice_changes_nothing(folder, tmp_path, content, said):
     before = (folder / REPORT_NAME).read_bytes()
