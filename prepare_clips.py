@@ -86,11 +86,12 @@ def prepare(args: argparse.Namespace) -> None:
     from preparation.windows import choose
 
     written, own = written_captions(args.output, before)
+    earlier = earlier_clips(before, written)
     surveyed = survey(footage, args.output / WORK_FOLDER, wanted, say)
     while True:   # until all files that clips are chosen from can be cut
         chosen, left = choose([window for found in surveyed for window in found.windows],
                               args.num or NUM_CLIPS)
-        cuts = plan_cuts(chosen, args.output, args.crop, wanted)
+        cuts = plan_cuts(chosen, args.output, args.crop, wanted, earlier)
         if not captioner:
             subjects |= ask_missing(chosen, subjects)
         failed = cut_missing(chosen, cuts, say)
@@ -104,9 +105,9 @@ def prepare(args: argparse.Namespace) -> None:
     if not chosen:
         raise UserError("No clip could be made: the lines above say why."
                         + f" {args.output} stays as it was." * bool(before))
-    report = settle(report, earlier_clips(before, written))
+    report = settle(report, earlier)
     page = write_review(args.output, report | {"train": train_lines(args)}, stills, own)
-    if num_removed := remove_outdated(args.output, {cut.path.name for cut in cuts}):
+    if num_removed := remove_outdated(args.output, {cut.path for cut in cuts}):
         were = "was" if num_removed == 1 else "were"
         print(f"{counted(num_removed, 'clip')} of an earlier run {were} removed; captions that you mended "
               "come back with the clips")

@@ -16,12 +16,12 @@ from utils.errors import UserError
 from utils.files import NotWritten, digest_of
 from utils.video import read_frames, video_metadata
 
-Moment = tuple[str, int]   # where a clip begins: digest of its source, frame
 CUTS_AT_ONCE = 4   # encoders in one pass over a file, each with frames of its own in memory
 
 
-def plan_cuts(chosen: Sequence[Window], folder: Path, crop: str | None, wanted: Wanted) -> list[Cut]:
-    """Return the clip that each window becomes."""
+def plan_cuts(chosen: Sequence[Window], folder: Path, crop: str | None, wanted: Wanted,
+              earlier: list[dict]) -> list[Cut]:
+    """Return the clip that each window becomes. Clips that the user dropped stay where dropped clips lie."""
     stems = [f"{_plain(window.analysis.path.stem)}_{window.span[0] / window.analysis.fps:06.2f}s"
              for window in chosen]
     counts, cuts = Counter(stems), []
@@ -33,20 +33,21 @@ def plan_cuts(chosen: Sequence[Window], folder: Path, crop: str | None, wanted: 
         recipe = {"source": digest, "first": frames[0], "num_frames": len(frames), "fps": window.fps,
                   "frames": digest_of(frames)[:16], "box": list(box), "size": list(size),
                   "version": CUT_VERSION}
-        cuts.append(Cut(folder / name, frames, window.fps, box, size, recipe))
+        known = _counterpart(digest, *window.span, earlier)
+        path = folder / name if known is None or known["kept"] else folder / DROPPED_AT / name
+        cuts.append(Cut(path, frames, window.fps, box, size, recipe))
     return cuts
 
 
 def cut_missing(chosen: Sequence[Window], cuts: Sequence[Cut],
                 say: Callable[[str], None]) -> dict[Path, UserError]:
-    """Write the clips that are not there yet, file by file; clips that the user dropped stay dropped.
+    """Write the clips that are not there yet, file by file.
 
     Returns the files that could not be cut. Raises NotWritten if the disk is full.
     """
     missing, failed = defaultdict(list), {}
     for window, cut in zip(chosen, cuts, strict=True):
-        dropped = cut.path.parent / DROPPED_AT / cut.path.name
-        if not any(path.exists() and video_metadata(path) == cut.recipe for path in (cut.path, dropped)):
+        if not cut.path.exists() or video_metadata(cut.path) != cut.recipe:
             missing[window.analysis.path].append((window, cut))
     for path, parts in missing.items():
         parts.sort(key=lambda part: part[1].frames)
@@ -68,35 +69,42 @@ def middle_frame(cut: Cut) -> np.ndarray:
     return read_frames(cut.path, [len(cut.frames) // 2])[0]
 
 
-def earlier_clips(before: dict | None, written: dict) -> dict[Moment, dict]:
+def earlier_clips(before: dict | None, written: dict) -> list[dict]:
     """Return the clips of earlier runs, as the last report has them, with the captions that are `written`."""
     if before is None:
-        return {}
+        return []
     # reports of earlier versions name the digest beside the source alone
     digests = {entry["file"]: entry.get("digest") for entry in before.get("inputs", [])}
-    clips = [*before.get("earlier", []),
-             *(clip | {"caption": written.get(clip["file"], clip["caption"])} for clip in before["clips"])]
-    return {(clip.get("digest", digests.get(clip["source"])), clip["start"]): clip for clip in clips}
+    clips = [clip | {"caption": written.get(clip["file"], clip["caption"])} for clip in before["clips"]]
+    return [{"digest": digests.get(clip["source"])} | clip for clip in [*clips, *before.get("earlier", [])]]
 
 
-def settle(report: dict, earlier: dict[Moment, dict]) -> dict:
+def settle(report: dict, earlier: list[dict]) -> dict:
     """Return `report` with what the user did to `earlier` clips: captions edited, clips dropped.
 
     Its list `earlier` keeps what the user did to clips that were not chosen again.
     """
-    clips, left = [], dict(earlier)
+    clips, settled = [], []
     for clip in report["clips"]:
-        known = left.pop((clip["digest"], clip["start"]), None)
-        if known:
-            edited = known["caption"] != known["proposed"]
-            clip = clip | {"kept": known["kept"], "caption": known["caption" if edited else "proposed"]}
+        if known := _counterpart(clip["digest"], clip["start"], clip["end"], earlier):
+            settled.append(known)
+            edited = {"caption": known["caption"]} if known["caption"] != known["proposed"] else {}
+            clip = clip | {"kept": known["kept"]} | edited
         clips.append(clip)
-    decided = [clip | {"digest": digest} for (digest, _), clip in left.items()
-               if not clip["kept"] or clip["caption"] != clip["proposed"]]
-    return report | {"clips": clips, "earlier": decided}
+    left = [clip for clip in earlier if clip not in settled
+            and (not clip["kept"] or clip["caption"] != clip["proposed"])]
+    return report | {"clips": clips, "earlier": left}
 
 
-def remove_outdated(folder: Path, stay: set[str]) -> int:
+def _counterpart(digest: str, start: int, end: int, earlier: list[dict]) -> dict | None:
+    """Return the earlier clip of the same content that shares most, and more than half, of these frames."""
+    shared = {index: min(end, clip["end"]) - max(start, clip["start"])
+              for index, clip in enumerate(earlier) if clip["digest"] == digest}
+    best = max(shared, key=shared.get, default=None)
+    return earlier[best] if best is not None and shared[best] > (end - start) / 2 else None
+
+
+def remove_outdated(folder: Path, stay: set[Path]) -> int:
     """Remove clips that an earlier run cut and that are not among `stay`, and return how many.
 
     Other files are left alone, and so are clips that the user has copied into the folder and captioned.
@@ -105,7 +113,7 @@ def remove_outdated(folder: Path, stay: set[str]) -> int:
     for place in (folder, folder / DROPPED_AT):
         for path in place.glob("*.mp4"):
             is_own = place == folder and (index.entry(path) or index.text_file(path))
-            if path.name not in stay and not is_own and {"source", "box"} <= set(video_metadata(path)):
+            if path not in stay and not is_own and {"source", "box"} <= set(video_metadata(path)):
                 path.unlink()
                 num_removed += 1
     return num_removed

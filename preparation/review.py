@@ -74,10 +74,11 @@ def keep(folder: Path, chosen: Path) -> dict:
         clip["kept"] = clip["file"] in captions
         clip["caption"] = captions.get(clip["file"], clip["caption"])
         here, aside = folder / clip["file"], folder / DROPPED_AT / clip["file"]
-        source, target = (aside, here) if clip["kept"] else (here, aside)
-        if source.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(source, target)
+        if not clip["kept"] and here.exists():
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(here, aside)
+        elif clip["kept"] and aside.exists() and not here.exists():   # what is here was cut later
+            os.replace(aside, here)
     stills = json.loads((folder / WORK_FOLDER / "stills.json").read_text(encoding="utf-8"))
     write_review(folder, report, stills, own)
     return report

@@ -9,6 +9,7 @@ import pytest
 from preparation.analysis import analyse
 from preparation.footage import CUT_VERSION, write_cuts
 from tests.preparation.films import black, film, scene
+from utils.files import file_digest
 from utils.video import probe, video_metadata
 
 SMALL = ("--seconds", 1)
@@ -147,7 +148,34 @@ def test_decisions_on_clips_that_are_not_chosen_come_back_with_them(run_main, tm
     code, said, _ = run_main("prepare_clips", other, *command[2:])
     assert code == 0 and "1 clip of an earlier run was removed" in said and not set(text(out)) & set(edited)
     run_main(*command)
-    assert text(out) == edited
+    assert text(out) == edited and {path.name for path in out.glob("*.mp4")} == set(edited)
+
+
+def test_other_footage_of_the_same_name_takes_over_no_decision(run_main, tmp_path, config):
+    out = tmp_path / "clips"
+    for seed in (1, 2):
+        path = film(tmp_path / f"{seed}/film.mp4", scene(24, seed))
+        run_main("prepare_clips", path, "-o", out, *DANCE, "--config", config, *SMALL)
+        (name,) = captions = text(out)
+        assert captions == {"film_000.00s.mp4": "a man doing the V* dance"}
+        (out / "text.json").write_text(json.dumps({name: "a clown doing the V* dance"}))
+    assert video_metadata(out / name)["source"] == file_digest(path)
+
+
+def test_dropped_clip_stays_dropped_when_it_is_cut_in_another_way(run_main, tmp_path, footage, config):
+    out = tmp_path / "clips"
+    command = ("prepare_clips", footage / "film.mp4", "-o", out, *DANCE, "--config", config)
+    run_main(*command)
+    captions = dict.fromkeys(list(text(out))[1:], "a clown doing the V* dance")
+    (tmp_path / "choice.json").write_text(json.dumps(captions))
+    run_main("prepare_clips", "-o", out, "--keep", tmp_path / "choice.json")
+    run_main(*command, "--fps", 12)
+    (dropped,) = (out / ".prepared/dropped").iterdir()
+    assert list(text(out).values()) == list(captions.values()) and probe(dropped).fps == 12
+    assert {path.name for path in out.glob("*.mp4")} == set(text(out))
+    (tmp_path / "choice.json").write_text(json.dumps(text(out) | {dropped.name: "a man"}))
+    run_main("prepare_clips", "-o", out, "--keep", tmp_path / "choice.json")
+    assert text(out)[dropped.name] == "a man" and probe(out / dropped.name).fps == 12
 
 
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(run_main, tmp_path, footage, config,

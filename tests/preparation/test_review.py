@@ -10,6 +10,7 @@ from preparation.review import PAGE_NAME, keep, read_report, write_review
 from tests.conftest import ROOT
 from tests.preparation.films import film, scene
 from utils.errors import UserError
+from utils.video import probe
 
 TEMPLATE = (ROOT / "utils" / PAGE_NAME).read_text(encoding="utf-8")
 MARKUP = "<img src=x onerror=window.pwned=1>"
@@ -92,6 +93,13 @@ def test_dropped_clip_comes_back_when_it_is_named_again(folder, tmp_path):
     keep(folder, both)
     assert sorted(path.name for path in folder.glob("*.mp4")) == ["one.mp4", "two ü.mp4"]
     assert json.loads((folder / "text.json").read_text()) == {"one.mp4": "a cat", "two ü.mp4": "a dog"}
+
+
+def test_clip_that_was_cut_again_is_not_replaced_by_a_copy_that_was_set_aside(folder, tmp_path):
+    both, aside = tmp_path / "both.json", film(folder / ".prepared/dropped/one.mp4", scene(9))
+    both.write_text(json.dumps({"one.mp4": "a cat", "two ü.mp4": "a dog"}))
+    keep(folder, both)
+    assert probe(folder / "one.mp4").num_frames == 24 and probe(aside).num_frames == 9
 
 
 @pytest.mark.parametrize("content, said", [
