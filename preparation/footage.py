@@ -83,7 +83,8 @@ def small_frames(path: Path, info: VideoInfo, complaints: list[str]) -> Iterator
     width, height = (max(16, round(side * scale / 2) * 2) for side in (info.width, info.height))
     threads = "0" if info.width * info.height > MANY_PIXELS else "1"   # 0: one for each core
     filters = f"{_at_its_rate(info)},scale={width}:{height}:flags=area:out_range=tv"
-    command = [*_decode(path, "-threads", threads), "-filter_threads", "1", "-vf", filters,
+    command = [*_decode(path, "-threads", threads), "-filter_threads", "1",
+               "-map", f"0:{info.stream}", "-vf", filters,
                "-fps_mode", "passthrough", "-pix_fmt", "yuv420p", "-f", "rawvideo", "-"]
     with tempfile.TemporaryFile() as errors, subprocess.Popen(
             command, bufsize=0, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as process:
@@ -112,12 +113,13 @@ def write_cuts(path: Path, info: VideoInfo, cuts: Sequence[Cut]) -> None:
     Each clip is whole or absent. Raises UserError if the file cannot be cut, NotWritten if the disk is full.
     """
     labels = [f"[c{index}]" for index in range(len(cuts))]
-    graph = [f"[0:v]{_at_its_rate(info)},split={len(cuts)}{''.join(labels)}"]
+    graph = [f"[0:{info.stream}]bwdif=send_frame:deint=interlaced,{_at_its_rate(info)},"
+             f"scale={info.width}:{info.height}:flags={SCALER},split={len(cuts)}{''.join(labels)}"]
     last, outputs = max(cut.frames[-1] for cut in cuts), []
     with ExitStack() as stack:
         partials = [stack.enter_context(replacing(cut.path)) for cut in cuts]
         for index, (cut, partial) in enumerate(zip(cuts, partials, strict=True)):
-            graph.append(f"{labels[index]}{_filters(cut)}[o{index}]")
+            graph.append(f"{labels[index]}{_filters(cut, info.matrix)}[o{index}]")
             outputs += ["-map", f"[o{index}]", *_encode(cut, partial)]
         command = [*_decode(path, "-t", f"{(last + 2) / info.fps:.3f}"),
                    "-filter_complex", ";".join(graph), *outputs]
@@ -157,13 +159,14 @@ def _exact(fps: float) -> Fraction:
     return Fraction(fps).limit_denominator(1001)
 
 
-def _filters(cut: Cut) -> str:
+def _filters(cut: Cut, matrix: str) -> str:
     left, top, width, height = cut.box
     runs = np.split(cut.frames, np.flatnonzero(np.diff(cut.frames) != 1) + 1)   # of consecutive frames
     chosen = "+".join(f"between(n,{run[0]},{run[-1]})" for run in runs)
     return (f"select='{chosen}',settb={1 / _exact(cut.fps)},setpts=N,"
             f"crop={width}:{height}:{left}:{top}:exact=1,scale={cut.size[0]}:{cut.size[1]}:flags={SCALER}:"
-            f"out_color_matrix=bt709:out_range=tv,format=yuv420p,setsar=1")
+            f"{f'in_color_matrix={matrix}:' if matrix else ''}out_color_matrix=bt709:out_range=tv,"
+            f"format=yuv420p,setsar=1")
 
 
 def _encode(cut: Cut, partial: Path) -> list[str]:

@@ -102,8 +102,7 @@ def packet_facts(path: Path, keep_alive) -> dict | None:
         stamps = [pts for pts, _, _ in packets]
         if len(set(stamps)) < len(stamps):
             return None
-        width, height = displayed_size(frames[0], stream)
-        return {**_timeline(stamps, packets[-1][1], container, stream, []), "width": width, "height": height,
+        return {**_timeline(stamps, packets[-1][1], container, stream, []), **_shown(frames[0], stream),
                 "is_plain": False}
 
 
@@ -136,7 +135,7 @@ def look_at_film(path: Path, keep_alive) -> dict:
     with container:
         for frame in decoded(container, stream, path, packets):
             if not stamps:
-                size, transparent = displayed_size(frame, stream), is_transparent(frame)
+                shown, transparent = _shown(frame, stream), is_transparent(frame)
                 hdr, first = HDR.get(frame.color_trc), frame
             planes = planes_of(frame)
             changes.append(difference(before, planes) if before else 0.0)
@@ -163,8 +162,8 @@ def look_at_film(path: Path, keep_alive) -> dict:
         plain = not (seen["interlaced"] or seen["sizes"]) and len(packets) == len(stamps) \
             and is_plain(first, stream, packets)
     damage = f"{seen['corrupt']} frames are incomplete" if seen["corrupt"] else ""
-    return {**facts, "width": size[0], "height": size[1], "changes": changes, "is_plain": plain,
-            "damage": damage, "comment": container.metadata.get("comment", "")}
+    return {**facts, **shown, "changes": changes, "is_plain": plain, "damage": damage,
+            "comment": container.metadata.get("comment", "")}
 
 
 def _timeline(stamps: list[int | None], last_duration: int | None, container: av.container.InputContainer,
@@ -233,6 +232,13 @@ def displayed_size(frame: av.VideoFrame, stream: av.VideoStream) -> tuple[int, i
     width, height = recorded_size(frame, stream)
     turn = orientation(frame)
     return (height, width) if abs(turn[0, 1]) > abs(turn[0, 0]) else (width, height)
+
+
+def _shown(frame: av.VideoFrame, stream: av.VideoStream) -> dict:
+    width, height = displayed_size(frame, stream)
+    has_matrix = not (frame.format.is_rgb or frame.format.has_palette)
+    return {"width": width, "height": height, "stream": stream.index,
+            "matrix": matrix(frame) if has_matrix else ""}
 
 
 def is_transparent(frame: av.VideoFrame) -> bool:

@@ -42,6 +42,8 @@ class VideoInfo:
     damage: str = field(default="", compare=False)              # what the decoder found wrong
     is_plain: bool = field(default=True, compare=False)         # any reader reads it alike, frame by frame
     comment: str = field(default="", compare=False, repr=False)   # the file's comment field
+    stream: int = field(default=0, compare=False)   # number of the stream in the file
+    matrix: str = field(default="", compare=False)  # between YUV and RGB, as ffmpeg calls it; empty for RGB
 
     @staticmethod
     def from_facts(facts: dict) -> "VideoInfo":

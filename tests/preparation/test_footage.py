@@ -86,6 +86,30 @@ def test_colours_and_crop_stay(tmp_path):
     assert np.abs(apart).mean() < 4 and np.abs(apart.mean((0, 1, 2))).max() < 1
 
 
+@pytest.mark.parametrize("name, options, size", [
+    ("wide.mp4", ("-vf", "setsar=4/3"), (128, 64)),
+    ("high.mp4", ("-vf", "setsar=1/2"), (96, 128)),
+    ("interlaced.ts", ("-vf", "tinterlace=interleave_top", "-c:v", "mpeg2video", "-q:v", 1, "-flags",
+                       "+ildct+ilme"), (96, 64)),
+    ("untagged.mp4", ("-vf", "scale=1280:720:out_color_matrix=bt709:flags=neighbor,format=yuv420p,"
+                      "setparams=colorspace=unknown", "-colorspace", "unknown"), (1280, 720)),
+    ("two.mkv", ("-filter_complex", "[0:v]vflip[o]", "-map", "0:v", "-map", "[o]", "-disposition:0", 0,
+                 "-disposition:1", "default"), (96, 64)),
+])
+def test_clips_show_what_the_film_reader_shows(tmp_path, name, options, size):
+    path, (width, height) = tmp_path / name, (size[0] // 2, size[1] // 2)
+    _ffmpeg("-i", film(tmp_path / "film.mp4", scene(40, size=(96, 64), speed=6)), *options, path)
+    info, frames = probe(path), read_frames(path, range(2, 14))
+    assert (info.width, info.height) == size
+    cut = cut_of(path, tmp_path, range(2, 14), info.fps, (width, 0, width, height), (width, height))
+    apart = read_frames(cut.path, range(12)) - frames[:, :height, width:].astype(int)
+    assert np.abs(apart).mean() < 5 and np.abs(apart.mean((0, 1, 2))).max() < 1.5
+    assert "interlaced" not in " ".join(probe(cut.path).notes)
+    if name == "two.mkv":
+        luma = np.stack(list(small_frames(path, info, [])))[2:14, :64]
+        assert np.corrcoef(luma.ravel(), frames.mean(3).ravel())[0, 1] > 0.9
+
+
 def test_full_disk_and_a_file_that_cannot_be_cut_are_told_apart(tmp_path, full_disk):
     path = film(tmp_path / "film.mp4", scene(30))
     with full_disk(), pytest.raises(NotWritten, match="free there"):
