@@ -58,7 +58,7 @@ def parse_args() -> argparse.Namespace:
         help="the config you will train with; default: the paper's recipe")
     add("--subject", help="who or what moves, in all files, such as 'a man'")
     add("--subjects", type=Path, metavar="CSV",
-        help="lines of file,subject; default: subjects.csv beside the footage")
+        help="lines of file,subject; default: each subjects.csv beside footage")
     add("--captioner", metavar="NAME", help="image-text-to-text model of transformers, a folder or hub id")
     add("--regularization", action="store_true",
         help="ordinary videos: captions without V*, 'SUBJECT MOTION'")
@@ -126,7 +126,7 @@ def check(args: argparse.Namespace):
     from preparation.footage import find_footage
     from preparation.report import WORK_FOLDER
     from preparation.review import read_report
-    from preparation.subjects import can_ask, check_text, find_table, read_subjects
+    from preparation.subjects import can_ask, check_text
 
     problems = check_writable(args.output)
     args.motion = attempt(lambda: check_text("--motion", args.motion), None, problems)
@@ -137,10 +137,8 @@ def check(args: argparse.Namespace):
         problems.append("--motion is missing. Give the motion a name, such as --motion dance.")
     wanted = attempt(lambda: what_training_wants(args), None, problems)
     footage = attempt(lambda: find_footage(args.inputs, args.output), [], problems)
-    table = args.subjects or find_table(args.inputs)
     subjects = dict.fromkeys(footage, args.subject) if args.subject else {}
-    if table and footage:
-        subjects |= attempt(lambda: read_subjects(table, footage), {}, problems)
+    subjects |= table_subjects(args.inputs, footage, args.subjects, problems)
     unsaid = [path for path in footage if path not in subjects]
     if unsaid and not args.captioner and not can_ask() and not problems:
         problems.append(f"Nobody says who moves in {first_few(unsaid, 3)}. Use --subject, a subjects.csv or "
@@ -155,6 +153,21 @@ def check(args: argparse.Namespace):
     if problems:
         raise UserError(*problems)
     return footage, subjects, wanted, before
+
+
+def table_subjects(inputs: list[Path], footage: list[Path], given: Path | None,
+                   problems: list[str]) -> dict[Path, str]:
+    """Return the subjects that tables name: the table `given`, or else those beside the footage.
+
+    Of several tables the nearest counts. What is wrong is added to `problems`.
+    """
+    from preparation.subjects import find_tables, read_subjects
+
+    subjects = {}
+    for table in [given] * bool(footage) if given else find_tables(inputs, footage):
+        others = [path for path in footage if path not in subjects]
+        subjects |= attempt(lambda: read_subjects(table, others, is_found=not given), {}, problems)
+    return subjects
 
 
 def what_training_wants(args: argparse.Namespace):

@@ -1,9 +1,10 @@
 """Who moves in each file, as the user says it, and the caption that follows.
 
-From --subject, for all files; from a subjects.csv of `file,subject` lines; or asked for on the terminal.
+From --subject, for all files; from tables of `file,subject` lines; or asked for on the terminal.
 """
 
 import csv
+import glob
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from utils.errors import UserError
 from utils.files import read_text
 from utils.prompts import MOTION_TOKEN, checked_text
+from utils.wording import first_few
 
 TABLE_NAME = "subjects.csv"
 HEADER = ["file", "subject"]
@@ -23,16 +25,21 @@ def caption_for(subject: str, motion: str | None, regularization: bool) -> str:
     return f"{subject} {motion}" if motion else subject
 
 
-def find_table(inputs: Sequence[Path]) -> Path | None:
-    """Return the subjects.csv in an input folder or beside an input file; None if there is none."""
-    folders = dict.fromkeys(path if path.is_dir() else path.parent for path in inputs)
-    return next((folder / TABLE_NAME for folder in folders if (folder / TABLE_NAME).is_file()), None)
+def find_tables(inputs: Sequence[Path], footage: Sequence[Path]) -> list[Path]:
+    """Return every subjects.csv beside footage, and above it up to what was named as input; deepest first."""
+    roots = {path if path.is_dir() else path.parent for path in inputs}
+    folders = {folder for path in footage for folder in path.parents
+               if any(folder.is_relative_to(root) for root in roots)}
+    tables = (folder / TABLE_NAME for folder in sorted(folders, key=lambda folder: -len(folder.parts)))
+    return [table for table in tables if table.is_file()]
 
 
-def read_subjects(table: Path, footage: Sequence[Path]) -> dict[Path, str]:
-    """Return the subjects of those files that the table names, by name or by path.
+def read_subjects(table: Path, footage: Sequence[Path], is_found: bool = False) -> dict[Path, str]:
+    """Return the subjects of those files that the table names, by name or by path from its folder.
 
-    Raises UserError with a line for everything wrong in it, such as names no file has.
+    A table that `is_found` beside footage counts for the files below its folder alone. Its rows of other
+    files that exist are ignored. Raises UserError with a line for everything wrong in it, such as names that
+    no file has.
     """
     try:
         rows = list(csv.reader(read_text(table).splitlines()))
@@ -40,21 +47,39 @@ def read_subjects(table: Path, footage: Sequence[Path]) -> dict[Path, str]:
         raise UserError(f"{table}: cannot be read ({error}).") from None
     if not rows or [cell.strip().lower() for cell in rows[0]] != HEADER:
         raise UserError(f"{table}: does not begin with the line `file,subject`.")
+    if is_found:
+        footage = [path for path in footage if path.is_relative_to(table.parent)]
     subjects, problems = {}, []
     for number, row in enumerate(rows[1:], start=2):
         if not any(cell.strip() for cell in row):
             continue
         name, subject = (*(cell.strip() for cell in row), "", "")[:2]
-        named = [path for path in footage if name in (path.name, path.stem, str(path))]
-        if len(row) != 2 or not subject:
+        named = [path for path in footage if _names(table, name, path)]
+        if len(row) != 2 or not name or not subject:
             problems.append(f"{table}, line {number}: is not of the form `file,subject`.")
-        elif not named:
+        elif len(named) > 1:
+            problems.append(f"{table}, line {number}: {name} fits {first_few(named, 3)}. Write the path of "
+                            f"one, from the table's folder, such as ./{name}.")
+        elif named:
+            subjects[named[0]] = subject
+        elif not (is_found and _exists(table.parent, name)):
             problems.append(f"{table}, line {number}: {name} is not among the footage.")
-        else:
-            subjects.update(dict.fromkeys(named, subject))
     if problems:
         raise UserError(*problems)
     return subjects
+
+
+def _names(table: Path, name: str, path: Path) -> bool:
+    if "/" not in name:
+        return name in (path.name, path.stem)
+    return name == str(path) or (table.parent / name).resolve() == path.resolve()
+
+
+def _exists(folder: Path, name: str) -> bool:
+    """Say whether a file below `folder` has this name, with or without its suffix, or is at this path."""
+    if "/" in name:
+        return (folder / name).exists()
+    return any(next(folder.rglob(glob.escape(name) + ending), None) for ending in ("", ".*"))
 
 
 def check_text(what: str, text: str | None) -> str | None:
