@@ -1,7 +1,7 @@
 """From raw footage to a data folder: cut it at its shots, choose where something moves, caption it.
 
     python prepare_clips.py VIDEO_OR_FOLDER ... -o my/clips --motion dance --subject "a man"
-    python prepare_clips.py -o my/clips --keep text.json     # what the page review.html asks for
+    python prepare_clips.py -o my/clips --keep ~/Downloads/clips-TIME.json   # as review.html says it
     python prepare_clips.py my/clips -o my/others --from-base zs   # prompts for regularization clips
 
 The folder has the clips, text.json with their captions, review.html to look at them, and report.json. Stopped
@@ -246,7 +246,7 @@ def sample_prompt(args: argparse.Namespace) -> list[str]:
 def write_prompts(args: argparse.Namespace) -> None:
     """Write a list of everyday prompts, and say how the base renders it and how to train on that."""
     from preparation.everyday import everyday_prompts, subjects_of
-    from utils.files import replacing
+    from utils.files import read_text, replacing
 
     problems = check_writable(args.output)
     wanted = attempt(lambda: what_training_wants(args), None, problems)
@@ -261,13 +261,16 @@ def write_prompts(args: argparse.Namespace) -> None:
     if problems:
         raise UserError(*problems)
     prompts = everyday_prompts(subjects, args.num or NUM_PROMPTS)
-    path = args.output / "prompts.txt"
-    with replacing(path) as partial:
-        lines = [f"{seed},{prompt}\n" for seed, prompt in enumerate(prompts)]
-        partial.write_text("".join(lines), encoding="utf-8")
+    content = "".join(f"{seed},{prompt}\n" for seed, prompt in enumerate(prompts))
+    path, said = args.output / "prompts.txt", f"{len(prompts)} prompts. Edit them, then"
+    if path.exists() and read_text(path) != content:
+        said = "is kept, for it is not what this command would write. Remove it for new prompts, or"
+    else:
+        with replacing(path) as partial:
+            partial.write_text(content, encoding="utf-8")
     width, height = wanted.size
     exemplars = args.inputs[0] if args.inputs else "YOUR_EXEMPLARS"
-    print(f"{path}: {len(prompts)} prompts. Edit them, then\n  "
+    print(f"{path}: {said}\n  "
           + script_command("generate_pretrained.py", "-m", args.from_base, "-o", args.output, "-p", path,
                            "-r", f"{width}x{height}", "-d", wanted.window, "--fps", f"{wanted.fps:g}")
           + "\n  "

@@ -59,7 +59,7 @@ def written_captions(folder: Path, report: dict | None) -> tuple[dict, dict]:
 
 
 def keep(folder: Path, chosen: Path) -> dict:
-    """Keep the clips that `chosen`, a text.json, names, with its captions; set the others aside.
+    """Keep the clips that `chosen`, a file like text.json, names, with its captions; set the others aside.
 
     Clips set aside lie in the hidden WORK_FOLDER and come back when a later `chosen` names them. Returns the
     report. Raises UserError with every name that is no clip of the folder.
@@ -87,7 +87,7 @@ def keep(folder: Path, chosen: Path) -> dict:
 def _read_choice(path: Path, known: set[str], own: Container[str],
                  folder: Path) -> dict[str, str | list[str]]:
     try:
-        content = json.loads(read_text(path, "Name the text.json that the page saved."))
+        content = json.loads(read_text(path, "Name the file that the page saved."))
     except ValueError:
         content = None
     content = content if isinstance(content, dict) else {"": []}

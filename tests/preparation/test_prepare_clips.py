@@ -297,6 +297,27 @@ def test_captioner_captions_what_nobody_has_named(run_main, tmp_path, footage, c
     assert code == 0 and all("doing the V* dance" in caption for caption in text(tmp_path / "out").values())
 
 
+def test_captioner_describes_a_clip_that_was_dropped(run_main, tmp_path, footage, config, blip_folder):
+    out = tmp_path / "out"
+    command = ("prepare_clips", footage / "film.mp4", "-o", out, "--motion", "dance", "--captioner",
+               blip_folder, "--config", config)
+    run_main(*command)
+    (out / "text.json").write_text(json.dumps(dict(list(text(out).items())[1:])))
+    assert run_main("prepare_clips", "-o", out, "--keep")[0] == 0
+    assert run_main(*command)[0] == 0 and len(list((out / ".prepared/dropped").iterdir())) == 1
+
+
+def test_from_base_keeps_prompts_that_were_edited(run_main, tmp_path, config):
+    command = ("prepare_clips", "-o", tmp_path, "--from-base", "zs", "--subject", "a man", "--config", config)
+    _, first, _ = run_main(*command)
+    assert run_main(*command)[1] == first
+    (tmp_path / "prompts.txt").write_text("0,a man laughing\n")
+    code, said, _ = run_main(*command)
+    assert code == 0 and (tmp_path / "prompts.txt").read_text() == "0,a man laughing\n"
+    assert "prompts.txt: is kept, for it is not what this command would write" in said
+    assert said.splitlines()[1:] == first.splitlines()[1:]
+
+
 def test_from_base_writes_prompts_of_the_exemplars_kinds(run_main, tmp_path, config):
     exemplars, out = tmp_path / "exemplars", tmp_path / "others"
     film(exemplars / "a.mp4", scene(9))

@@ -46,7 +46,7 @@ def test_clips_play_and_everything_is_shown_as_text(open_page, folder, width):
     assert MARKUP in page.inner_text("#left-out") and "blurred" in page.inner_text("#left-out")
     assert page.evaluate("document.querySelector('#left-out img').naturalWidth") == 1
     assert "broken.mp4: unreadable" in page.inner_text("#files")
-    assert page.inner_text("#count") == "2 of 2 kept" and "--keep" in page.inner_text("#command")
+    assert page.inner_text("#count") == "2 of 2 kept" and not page.is_visible("#command")
     assert page.evaluate("window.pwned ?? null") is None
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
@@ -59,7 +59,11 @@ def test_saved_file_is_what_keep_takes(open_page, folder, tmp_path):
     assert page.inner_text("#count") == "1 of 2 kept"
     with page.expect_download() as download:
         page.click("#save")
-    assert download.value.suggested_filename == "text.json"
+    name = download.value.suggested_filename
+    assert re.fullmatch(r"clips-\d{8}-\d{6}\.json", name)
+    assert page.inner_text("#command").endswith(f"-o {folder} --keep ~/Downloads/{name}")
+    page.fill("#clips li:nth-child(1) textarea", "a man")   # it is not in the file
+    assert not page.is_visible("#command")
     download.value.save_as(tmp_path / "text.json")
     assert [clip["kept"] for clip in keep(folder, tmp_path / "text.json")["clips"]] == [True, False]
     assert json.loads((folder / "text.json").read_text()) == {"one.mp4": "a tall man doing the V* dance"}
