@@ -23,6 +23,9 @@ MANY = 1 / 8          # of a shot's frames; if so many change faintly, the file 
 REFINED = 0.1         # of the greatest change nearby: in such a file, less is the same picture, refined
 USUAL_FPS = (8, 10, 12, 12.5, 15, 24, 25, 30, 50, 60)   # a rate close to one of these counts as it
 STILL_SECONDS = 0.3   # for which one picture may stay before it is cut out
+RATE_SECONDS = 0.5    # for which pictures come at another rate before the stretch ends there
+RATE_CHANGE = 1.15    # the factor from which rates differ
+JITTER = 2            # frames of the file by which pictures at an even rate may come early or late
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Part of one shot. `frames`: those that show a new picture. `fps`: new pictures a second."""
+    """Part of one shot. `frames`: those that show a new picture. `fps`: new pictures a second, throughout."""
 
     shot: int
     frames: np.ndarray
@@ -71,11 +74,46 @@ def find_stretches(analysis: Analysis, shots: list[tuple[int, int]]) -> tuple[li
             # the frames at a cut may show traces of the other shot
             frames = frames[(frames > start) | (start == 0)]
             frames = frames[(frames < end - 1) | (end == analysis.num_frames)]
-            if len(frames) > 1:
-                fps = analysis.fps * (len(frames) - 1) / (frames[-1] - frames[0])
-                usual = min((analysis.fps, *USUAL_FPS), key=lambda rate: abs(rate - fps))
-                stretches.append(Stretch(shot, frames, usual if abs(usual / fps - 1) < 0.02 else float(fps)))
+            stretches += [Stretch(shot, part, rate_of(part, analysis.fps))
+                          for part in _even_parts(frames, analysis.fps) if len(part) > 1]
     return stretches, spans
+
+
+def rate_of(frames: np.ndarray, fps: float) -> float:
+    """Return how many of the pictures at `frames` come a second in a file of `fps` frames a second."""
+    rate = float(fps * (len(frames) - 1) / (frames[-1] - frames[0]))
+    usual = min((fps, *USUAL_FPS), key=lambda usual: abs(usual - rate))
+    return usual if abs(usual / rate - 1) < 0.02 else rate
+
+
+def _even_parts(frames: np.ndarray, fps: float) -> list[np.ndarray]:
+    """Split the frames that show a new picture where pictures begin to come at another rate, for long."""
+    parts, waiting = [], [frames]
+    while waiting:
+        part = waiting.pop()
+        place = _rate_change(part, fps)
+        if place:
+            waiting += [part[place:], part[:place]]
+        else:
+            parts.append(part)
+    return parts
+
+
+def _rate_change(frames: np.ndarray, fps: float) -> int:
+    """Return the place in `frames` where their rate changes most; 0 if it stays."""
+    if len(frames) < 3:
+        return 0
+    waits = np.diff(frames)
+    times = np.append(0, np.cumsum(np.minimum(waits, 3 * np.median(waits))))   # a pause is no other rate
+    numbers = np.arange(len(times))
+    # two rates are two straight lines, which lie farthest from the line of one even rate where they meet
+    late = np.abs(times - numbers * times[-1] / numbers[-1])
+    late[np.minimum(times, times[-1] - times) < RATE_SECONDS * fps] = 0
+    place = int(late.argmax())
+    if late[place] <= JITTER:
+        return 0
+    rates = place / times[place], (numbers[-1] - place) / (times[-1] - times[place])
+    return place if max(rates) > RATE_CHANGE * min(rates) else 0
 
 
 def _repeats(steps: np.ndarray) -> np.ndarray:

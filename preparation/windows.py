@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from preparation.analysis import CHANGE_UNIT, Analysis
-from preparation.shots import Span, Stretch
+from preparation.shots import JITTER, Span, Stretch, rate_of
 
 STRIDES = 4            # starts of windows tried per length of a window
 SLOWEST = 1 / 1.25     # of the trained rate. Training warns that slower clips are learned too fast
@@ -69,7 +69,7 @@ def find_windows(analysis: Analysis, stretches: list[Stretch],
         windows += found
         spans += unused
     best = np.percentile([window.sharpness for window in windows], 90) if windows else 0
-    judged = [replace(window, reason=_fault(window, best)) for window in windows]
+    judged = [replace(window, reason=_fault(window, best, wanted)) for window in windows]
     usable = _without_overlap([window for window in judged if not window.reason])
     taken = [window.span for window in usable]
     for window in judged:
@@ -143,23 +143,27 @@ def _windows_of(analysis: Analysis, stretch: Stretch, wanted: Wanted) -> tuple[l
     start, end = int(frames[0]), int(frames[-1]) + 1
     if _changes(analysis, stretch, frames).mean(0).max() < MOVES:
         return [], [Span(start, end, NOTHING_MOVES)]
-    if fps < SLOWEST * wanted.fps:
-        return [], [Span(start, end, f"shows {fps:.3g} new pictures a second, and training wants "
-                                     f"{wanted.fps:.3g}; --fps {fps:.3g} would use it")]
-    # where a clip is faster than `wanted.fps`, training takes fewer of its frames, so the clip must have more
-    needed, available = math.ceil(wanted.window * max(1, fps / wanted.fps)), len(frames) // step
-    if available < needed:
-        return [], [Span(start, end, f"lasts {available / fps:.2g} s, and training needs "
-                                     f"{needed / fps:.2g} s in one shot")]
-    length = min(max(round(wanted.seconds * fps), needed), available) * step
+    if reason := _too_slow(fps, wanted):
+        return [], [Span(start, end, reason)]
+    available = len(frames) // step
+    if reason := _too_short(available, fps, wanted):
+        return [], [Span(start, end, reason)]
+    length = min(max(round(wanted.seconds * fps), _needed(fps, wanted)), available) * step
     starts = [*range(0, len(frames) - length, max(1, length // STRIDES)), len(frames) - length]
     windows = []
     for first in starts:
+        own = _own_rate(analysis, stretch, frames[first:first + length])
         taken = frames[first:first + length:step]
         changes = _changes(analysis, stretch, taken).mean((1, 2))
         # the median: a flash is no motion
-        windows.append(Window(analysis, stretch, taken, fps, float(np.median(changes)) * stretch.fps, ""))
+        windows.append(Window(analysis, stretch, taken, own / step, float(np.median(changes)) * own, ""))
     return windows, []
+
+
+def _own_rate(analysis: Analysis, stretch: Stretch, frames: np.ndarray) -> float:
+    """Return the new pictures a second of some frames of a stretch: its rate, if they come as it says."""
+    late = frames[-1] - frames[0] - (len(frames) - 1) * analysis.fps / stretch.fps
+    return stretch.fps if abs(late) <= JITTER else rate_of(frames, analysis.fps)
 
 
 def _changes(analysis: Analysis, stretch: Stretch, frames: np.ndarray) -> np.ndarray:
@@ -168,12 +172,32 @@ def _changes(analysis: Analysis, stretch: Stretch, frames: np.ndarray) -> np.nda
     return analysis.changes[inside].astype(np.float32) * CHANGE_UNIT
 
 
-def _fault(window: Window, best_sharpness: float) -> str:
+def _too_slow(fps: float, wanted: Wanted) -> str:
+    if fps >= SLOWEST * wanted.fps:
+        return ""
+    return (f"shows {fps:.3g} new pictures a second, and training wants {wanted.fps:.3g}; --fps {fps:.3g} "
+            f"would use it")
+
+
+def _needed(fps: float, wanted: Wanted) -> int:
+    """Return the frames that a clip of `fps` frames a second must have."""
+    # where a clip is faster than `wanted.fps`, training takes fewer of its frames, so the clip must have more
+    return math.ceil(wanted.window * max(1, fps / wanted.fps))
+
+
+def _too_short(num_frames: int, fps: float, wanted: Wanted) -> str:
+    needed = _needed(fps, wanted)
+    if num_frames >= needed:
+        return ""
+    return f"lasts {num_frames / fps:.2g} s, and training needs {needed / fps:.2g} s in one shot"
+
+
+def _fault(window: Window, best_sharpness: float, wanted: Wanted) -> str:
     if window.movement.max() < MOVES:
         return NOTHING_MOVES
     if window.sharpness < BLURRED * best_sharpness:
         return f"blurred: {window.sharpness / best_sharpness:.0%} as sharp as the best of its file"
-    return ""
+    return _too_slow(window.fps, wanted) or _too_short(len(window.frames), window.fps, wanted)
 
 
 def _merit(window: Window) -> str:

@@ -1,6 +1,7 @@
 """Cuts, black, fades, stills and repeated pictures of drawn films."""
 
 import numpy as np
+import pytest
 
 from preparation.analysis import analyse
 from preparation.shots import find_shots, find_stretches
@@ -39,6 +40,23 @@ def test_film_of_10_frames_a_second_in_a_file_of_30_lists_its_own_frames(tmp_pat
     assert shots == [(0, 90)]
     assert stretches[0].fps == 10
     assert stretches[0].frames.tolist() == list(range(0, 90, 3))
+
+
+@pytest.mark.parametrize("first, second", [(1, 2), (2, 1), (1, 3), (2, 3)])
+def test_stretch_ends_where_pictures_begin_to_come_at_another_rate(tmp_path, first, second):
+    moving = scene(90 // first + 90 // second, 1, speed=3)
+    parts = np.split(moving, [90 // first])
+    parts = [np.repeat(part, times, axis=0) for part, times in zip(parts, (first, second))]
+    _, shots, stretches, _ = looked_at(tmp_path, *parts, fps=30)
+    assert shots == [(0, 180)] and [stretch.fps for stretch in stretches] == [30 / first, 30 / second]
+    assert abs(stretches[1].frames[0] - 90) <= 3
+
+
+def test_rate_that_dips_for_a_moment_or_a_pause_ends_no_stretch(tmp_path):
+    moving = scene(120, 1)
+    for times in (np.repeat((1, 2, 1), (60, 4, 56)), np.repeat((1, 7, 1), (60, 1, 59))):
+        _, _, (stretch,), _ = looked_at(tmp_path, np.repeat(moving, times, axis=0), fps=30)
+        assert stretch.frames[0] == 0 and stretch.frames[-1] == sum(times) - 1
 
 
 def test_still_part_is_left_out(tmp_path):

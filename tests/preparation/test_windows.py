@@ -1,5 +1,7 @@
 """Which windows are proposed, and why others are not."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -82,6 +84,18 @@ def test_clips_are_spread_over_files(windows_of):
 def test_slower_footage_than_trained_is_named_with_the_rate_that_would_use_it(windows_of):
     windows, spans = windows_of("slow.mp4", np.repeat(scene(30, 1, speed=5), 3, axis=0), fps=30)
     assert windows == [] and "--fps 10 would use it" in spans[0].reason
+
+
+def test_windows_play_at_the_rate_of_their_own_frames(windows_of):
+    moving = scene(90, 1, speed=3)
+    bright, dim = moving[:60], np.repeat(moving[60:], 2, axis=0)   # a phone in dim light halves its rate
+    windows, spans = windows_of("dim.mp4", bright, dim, fps=30)
+    assert {window.fps for window in windows} == {30} and all(window.span[1] <= 62 for window in windows)
+    assert ["--fps 15 would use it" in span.reason for span in spans] == [True] and spans[0].end == 119
+    windows, spans = windows_of("dim.mp4", bright, dim, fps=30, wanted=replace(WANTED, fps=15))
+    assert {(window.fps, window.span[0] < 60) for window in windows} == {(15, True), (15, False)}
+    assert {(window.span[0] < 60, *np.diff(window.frames)) for window in windows} == {
+        (True, *[2] * 14), (False, *[2] * 14)}
 
 
 def test_60_frames_a_second_become_30(windows_of):
