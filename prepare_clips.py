@@ -102,11 +102,13 @@ def prepare(args: argparse.Namespace) -> None:
     captions = caption_all(args, chosen, cuts, subjects, captioner)
     report, stills = make_report(surveyed, chosen, left, cuts, captions)
     print("\n".join(report_lines(report)))
-    if not chosen:
-        raise UserError("No clip could be made: the lines above say why."
-                        + f" {args.output} stays as it was." * bool(before))
+    nothing = "No clip could be made: the lines above say why."
+    if not chosen and before and before["clips"]:
+        raise UserError(f"{nothing} {args.output} stays as it was.")
     report = settle(report, earlier)
     page = write_review(args.output, report | {"train": train_lines(args)}, stills, own)
+    if not chosen:
+        raise UserError(nothing)
     if num_removed := remove_outdated(args.output, {cut.path for cut in cuts}):
         were = "was" if num_removed == 1 else "were"
         print(f"{counted(num_removed, 'clip')} of an earlier run {were} removed; captions that you mended "

@@ -51,8 +51,7 @@ def written_captions(folder: Path, report: dict | None) -> tuple[dict, dict]:
     Raises UserError if text.json cannot be read.
     """
     index = read_caption_index(folder)
-    clips = [clip["file"] for part in ("clips", "earlier") for clip in (report or {}).get(part, [])]
-    names = {file: index.entry(Path(file)) for file in clips}
+    names = {clip["file"]: index.entry(Path(clip["file"])) for clip in (report["clips"] if report else [])}
     written = {file: index.content[name] for file, name in names.items() if name is not None}
     own = {name: caption for name, caption in index.content.items() if name not in names.values()}
     return written, own

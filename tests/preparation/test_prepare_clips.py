@@ -132,6 +132,21 @@ def test_captions_and_clips_of_the_users_own_stay(run_main, tmp_path, footage, c
     assert code == 2 and "keeps no clip" in error
 
 
+def test_removed_clip_that_the_user_puts_back_stays(run_main, tmp_path, footage, config):
+    out = tmp_path / "clips"
+    command = ("prepare_clips", footage / "film.mp4", "-o", out, *DANCE, "--config", config)
+    run_main(*command)
+    (first, second, *_) = text(out)
+    (out / "text.json").write_text(json.dumps(text(out) | {second: "a clown doing the V* dance"}))
+    shutil.copy(out / second, tmp_path)
+    run_main(*command, "--num", 1)
+    assert not (out / second).exists()
+    shutil.copy(tmp_path / second, out)
+    (out / "text.json").write_text(json.dumps(text(out) | {second: "a bear doing the V* dance"}))
+    run_main(*command, "--num", 1)
+    assert (out / second).exists() and text(out)[second] == "a bear doing the V* dance"
+
+
 def test_decisions_on_clips_that_are_not_chosen_come_back_with_them(run_main, tmp_path, footage, config):
     out, other = tmp_path / "clips", film(tmp_path / "other.mp4", scene(60, 8, speed=1))
     command = ("prepare_clips", footage / "film.mp4", "-o", out, *DANCE, "--config", config, *SMALL)
@@ -250,6 +265,7 @@ def test_footage_without_a_clip_is_said_with_its_reasons(run_main, tmp_path, foo
     code, said, error = run_main("prepare_clips", footage / "black.mp4", "-o", tmp_path / "out", *DANCE,
                                  "--config", config)
     assert code == 2 and "No clip could be made" in error and "black, or fading" in said
+    assert "black, or fading" in (tmp_path / "out/review.html").read_text()
 
 
 def test_file_that_cannot_be_cut_is_said_and_others_take_its_place(run_main, tmp_path, footage, config,
