@@ -180,6 +180,56 @@ def test_lightbox_works_from_the_keyboard(open_page, run_dir):
     wait_until_playing(page, "#grid .tile:first-child video")
 
 
+@pytest.fixture
+def many_steps_dir(tmp_path):
+    """One prompt and seed at twelve steps, and one more video of another prompt."""
+    write_clip(tmp_path / "clip.mp4")
+    for step in range(12):
+        folder = tmp_path / "run" / f"step_{step:05d}"
+        folder.mkdir(parents=True)
+        os.link(tmp_path / "clip.mp4", folder / "a_man_seed7.mp4")
+    os.link(tmp_path / "clip.mp4", folder / "b_cat_seed7.mp4")
+    write_gallery(tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("how", ["click", "Enter"])
+def test_keys_work_after_a_chip_was_chosen(open_page, many_steps_dir, how):
+    page = open_page(many_steps_dir / PAGE_NAME)
+    page.click("#grid .stage >> nth=0")
+    chip = page.locator("#siblings .chip").nth(3)
+    chip.click() if how == "click" else chip.press("Enter")
+    assert "4 of 13" in page.inner_text("#shown-facts")
+    assert page.evaluate("document.activeElement.textContent") == "step 3"
+    for key, where in (("ArrowDown", "5 of 13"), ("ArrowRight", "6 of 13")):
+        page.keyboard.press(key)
+        assert where in page.inner_text("#shown-facts"), key
+    page.keyboard.press("Space")
+    assert page.evaluate("shown.paused")
+    page.keyboard.press("End")     # a video without chips
+    page.keyboard.press("Home")
+    assert "1 of 13" in page.inner_text("#shown-facts")
+    page.click("#shown-prompt")    # moves the focus out of the dialog
+    page.keyboard.press("ArrowRight")
+    assert "2 of 13" in page.inner_text("#shown-facts")
+
+
+def test_current_chip_stays_in_sight_and_the_prompt_too(open_page, many_steps_dir):
+    page = open_page(many_steps_dir / PAGE_NAME, viewport={"width": 390, "height": 420})
+    page.evaluate("for (const video of videos) video.prompt += ' and so on'.repeat(40)")
+    page.click("#grid .stage >> nth=0")
+    in_sight = """() => {
+        const chip = $('siblings').querySelector('[aria-current=true]').getBoundingClientRect();
+        return chip.left >= 0 && chip.right <= innerWidth;
+    }"""
+    for _ in range(11):
+        page.keyboard.press("ArrowDown")
+    assert "12 of 13" in page.inner_text("#shown-facts") and page.evaluate(in_sight)
+    page.keyboard.press("Home")
+    assert page.evaluate(in_sight)
+    assert page.evaluate("document.querySelector('.panel').scrollTop") == 0
+
+
 def test_compare_pairs_prompt_and_seed_across_steps_in_step(open_page, run_dir):
     page = open_page(run_dir / PAGE_NAME, viewport={"width": 1280, "height": 1800})
     page.click("#view-compare")

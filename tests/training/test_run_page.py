@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, write_clip
 from training.compare_runs import COMPARISON_NAME
 from training.config import Config, TrainData
 from training.curves import HELD_OUT, LOGGED, MOST_POINTS, Curves, turning_point
@@ -121,6 +121,17 @@ def test_page_of_a_finished_run_shows_curves_samples_and_clips(open_page, held_o
         "1 regularization clip held out: never trained on"]
     assert "doing the V* spin" in page.inner_text("#clips")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.browser
+def test_chip_of_a_step_keeps_the_focus(open_page, tmp_path):
+    for step in (0, 5, 10):
+        write_clip(tmp_path / "samples" / f"step_{step:05d}" / "a_cat_seed7.mp4")
+    RunPage(PlanStub(), tmp_path, 0).write("finished")
+    page = open_page(tmp_path / PAGE_NAME)
+    page.locator("#samples .chip").first.press("Enter")
+    assert page.inner_text("#samples .pair") == "step 0 (base)\nstep 5"
+    assert page.evaluate("document.activeElement.textContent") == "step 5"
 
 
 @pytest.mark.browser
