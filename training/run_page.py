@@ -145,8 +145,9 @@ def describe_clip(clip: Clip, run: Path, token: str) -> dict[str, Any]:
         url = clip.path.resolve().as_uri()
     captions = [with_identifiers(caption, token) for caption in clip.captions]
     return {"name": clip.path.name, "url": url, "captions": captions, "size": list(clip.size),
-            "frames": len(clip.frames), "fps": round(clip.fps, 3), "window": clip.window,
-            "windows": clip.num_windows, "remarks": list(clip.remarks)}
+            "native_size": [clip.info.width, clip.info.height], "frames": len(clip.frames),
+            "fps": round(clip.fps, 3), "window": clip.window, "windows": clip.num_windows,
+            "remarks": list(clip.remarks)}
 
 
 def shown_config(config: Config) -> dict[str, str]:

@@ -34,6 +34,12 @@ def entry(step: int, loss: float = 0.5) -> dict:
             "lr": 1e-3, "seconds": 0.25}
 
 
+def described_clip(**changes) -> dict:
+    return {"name": "clip.mp4", "url": "clip.mp4", "captions": ["a cat"], "size": [64, 64],
+            "native_size": [64, 64], "frames": 9, "fps": 8, "window": 4, "windows": 6, "remarks": [],
+            **changes}
+
+
 def texts(page, selector: str) -> list[str]:
     return page.eval_on_selector_all(selector, "all => all.map(one => one.textContent)")
 
@@ -75,6 +81,36 @@ def test_page_of_a_run_that_goes_on_loads_itself_again_where_it_was(open_page, t
     page.evaluate("window.isTheSame = true")
     time.sleep(1.5)
     assert page.evaluate("window.isTheSame") is True   # it is not loaded again
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1000])
+def test_reader_stays_where_they_were_among_wide_samples_and_clips(open_page, tmp_path, monkeypatch, width):
+    monkeypatch.setattr("training.run_page.SECONDS_TO_RELOAD", (1, 1))
+    for step in (0, 5):
+        for seed in range(9):
+            write_clip(tmp_path / "samples" / f"step_{step:05d}" / f"a_cat_seed{seed}.mp4", width=128)
+    clip = described_clip(url="clip.mp4", size=[64, 64], native_size=[128, 64])
+    write_clip(tmp_path / "clip.mp4", width=128)
+    run = RunPage(PlanStub(max_train_steps=90), tmp_path, 0)
+    run.clips = [{"role": role, "held_out": False, "num": 9, "clips": [clip] * 9}
+                 for role in ("exemplar", "regularization")]
+    run.add(entry(1))
+    run.write()
+    page = open_page(tmp_path / PAGE_NAME, viewport={"width": width, "height": 500})
+    wait_for_videos(page, "#samples video")
+    for summary in ("exemplar", "regularization"):   # the first is closed, the other opened
+        page.click(f"#clips summary >> text={summary}")
+    for place in ("#samples li:nth-child(8)", "#clips details:nth-of-type(2) li:nth-child(6)"):
+        page.eval_on_selector(place, "one => one.scrollIntoView()")
+        tops = []
+        for _ in range(2):
+            wait_for_videos(page, "#samples video, #clips details[open] video")
+            tops.append(page.eval_on_selector(place, "one => Math.round(one.getBoundingClientRect().top)"))
+            page.evaluate("window.isOld = true")
+            page.wait_for_function("() => !window.isOld && document.querySelector('#clips details')")
+        assert tops[0] == tops[1], place
+    assert page.eval_on_selector_all("#clips details", "all => all.map(one => one.open)") == [False, True]
 
 
 @pytest.mark.browser
@@ -142,9 +178,8 @@ def test_markup_in_prompts_and_captions_is_harmless(open_page, held_out_run, tmp
     assert page.evaluate("document.querySelectorAll('main b').length") == page.evaluate(
         "document.querySelectorAll('figcaption b, .legend b').length")
     run = RunPage(PlanStub(), tmp_path, 0)
-    run.clips = [{"role": "exemplar", "held_out": False, "num": 1, "clips": [
-        {"name": MARKUP, "url": "javascript%3Aalert(1)", "captions": [MARKUP], "size": [64, 64], "frames": 9,
-         "fps": 8, "window": 4, "windows": 6, "remarks": [MARKUP]}]}]
+    run.clips = [{"role": "exemplar", "held_out": False, "num": 1, "clips": [described_clip(
+        name=MARKUP, url="javascript%3Aalert(1)", captions=[MARKUP], remarks=[MARKUP])]}]
     run.write("stopped", MARKUP)
     page = open_page(tmp_path / PAGE_NAME)
     assert page.inner_text("#clips .caption") == MARKUP and MARKUP in page.inner_text("#message")
@@ -320,6 +355,8 @@ def test_log_and_page_of_the_run_agree(held_out_run):
     assert run["curves"]["exemplar"] == [float(f"{one['exemplar']:.4g}") for one in log if one["step"]]
     assert run["held_out"]["held_out_exemplar"] == [float(f"{one['held_out_exemplar']:.4g}") for one in log]
     assert content["config"]["max_train_steps"] == "2"
+    sizes = [clip["native_size"] for part in content["clips"] for clip in part["clips"]]
+    assert sorted(sizes) == [[64, 64]] * 4 + [[96, 64]]
 
 
 def test_scores_that_arrive_during_a_run_stay_on_its_page(tmp_path):
