@@ -67,13 +67,14 @@ def test_page_of_a_run_that_goes_on_loads_itself_again_where_it_was(open_page, t
     page_file.began -= 100   # seconds that the steps took
     for step in range(1, 26):
         page_file.add(entry(step))
+    page_file.write()   # however little time has passed since the last one
     page = open_page(tmp_path / PAGE_NAME, viewport={"width": 360, "height": 500})
     assert page.inner_text("#state") == "running" and page.inner_text("#numbers").startswith("25 of 90 steps")
     assert "left" in page.inner_text("#numbers")
     page.evaluate("scrollTo(0, 300)")
     for step in range(26, 51):
         page_file.add(entry(step))
-    page_file.write()   # however little time has passed since the last one
+    page_file.write()
     page.wait_for_function("() => document.getElementById('numbers').textContent.startsWith('50 of')")
     page.wait_for_function("() => Math.abs(scrollY - 300) < 2")
     page_file.write("finished")
@@ -194,8 +195,17 @@ def test_page_of_a_run_that_was_killed_says_that_there_is_no_news(open_page, tmp
     RunPage(PlanStub(), tmp_path, 0).write()
     page = open_page(tmp_path / PAGE_NAME)
     assert page.inner_text("#state") == "no news"
-    assert "Nothing was written for 3 h 0 min." in page.inner_text("#message")
+    assert "Nothing was written for 3 h 0 min. Look whether it still runs" in page.inner_text("#message")
     assert "--resume" in page.inner_text("#message code")
+
+
+@pytest.mark.browser
+def test_run_whose_first_steps_or_samples_take_long_is_no_cause_for_alarm(open_page, tmp_path, monkeypatch):
+    now = time.time()
+    monkeypatch.setattr("training.run_page.time.time", lambda: now - 25 * 60)
+    RunPage(PlanStub(), tmp_path, 0).write()
+    page = open_page(tmp_path / PAGE_NAME)
+    assert page.inner_text("#state") == "running" and page.is_hidden("#message")
 
 
 @pytest.mark.browser
@@ -346,6 +356,30 @@ def test_pages_cost_at_most_a_hundredth_of_the_time_between_samples(tmp_path, mo
         clock[0] += 1
         page.add(entry(step))
     assert written == [75, 150]   # 50 seconds apart, at multiples of 25 steps
+
+
+@pytest.mark.parametrize("seconds, steps", [(10, [1, 25, 50]), (40, [1, 9, 17, 25, 33, 41, 49, 50]),
+                                            (400, list(range(1, 51)))])
+def test_page_is_written_at_the_first_step_and_every_few_minutes(tmp_path, monkeypatch, seconds, steps):
+    clock = [1000.0]
+    monkeypatch.setattr("training.run_page.time.monotonic", lambda: clock[0])
+    page, written = RunPage(PlanStub(), tmp_path, 0), []
+    page.write()
+    for step in range(1, 51):
+        clock[0] += seconds
+        page.add(entry(step))
+        written += [step] if page.written == clock[0] else []
+    assert written == steps
+
+
+def test_alarm_comes_after_half_an_hour_or_thrice_the_longest_silence_so_far(tmp_path, monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr("training.run_page.time.monotonic", lambda: clock[0])
+    page = RunPage(PlanStub(), tmp_path, 0)
+    for silence, after in ((0, 1800), (500, 1800), (2000, 6000), (10, 6000)):
+        clock[0] += silence
+        page.write()
+        assert read_page(tmp_path)["silent_after"] == after
 
 
 def test_log_and_page_of_the_run_agree(held_out_run):
