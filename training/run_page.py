@@ -47,7 +47,7 @@ class RunPage:
         self.run, self.config, self.start, self.step = run, plan.config, start, start
         self.curves, self.held_out = Curves(LOGGED, log), Curves(HELD_OUT, log)
         self.clips, self.scores = list_clips(plan, run), None
-        self.began = self.written = time.monotonic()
+        self.began = self.written = time.monotonic()   # began: when the first step was done
         self.took = self.longest_silence = 0.0
 
     def add(self, entry: Mapping[str, Any]) -> None:
@@ -58,6 +58,8 @@ class RunPage:
         self.curves.add(entry)
         self.held_out.add(entry)
         self.step = entry["step"]
+        if self.step == self.start + 1:
+            self.began = time.monotonic()
         silence = time.monotonic() - self.written
         is_due = self.step % WRITE_EVERY == 0 or self.step == self.start + 1 or silence > WRITE_AFTER
         if is_due and silence > self.took / MOST_SHARE:
@@ -79,9 +81,10 @@ class RunPage:
 
     def _state(self, state: str, reason: str) -> dict[str, Any]:
         """Return where the run stands, when it will be through, and how to go on."""
-        num_done, last = self.step - self.start, self.config.max_train_steps
-        # the mean includes the time for samples and checkpoints
-        seconds = (time.monotonic() - self.began) / num_done if num_done else None
+        num_timed, last = self.step - self.start - 1, self.config.max_train_steps
+        # The mean includes the time for samples and checkpoints, but only after the first step. Before it are
+        # the samples of the base, and the first step itself may take long, because GPUs warm up.
+        seconds = (time.monotonic() - self.began) / num_timed if num_timed > 0 else None
         shortest, longest = SECONDS_TO_RELOAD
         return {"state": state, "reason": reason, "step": self.step, "max_train_steps": last,
                 "written": round(time.time()), "seconds_a_step": seconds and float(f"{seconds:.3g}"),

@@ -64,9 +64,9 @@ class PlanStub:
 def test_page_of_a_run_that_goes_on_loads_itself_again_where_it_was(open_page, tmp_path, monkeypatch):
     monkeypatch.setattr("training.run_page.SECONDS_TO_RELOAD", (1, 1))
     page_file = RunPage(PlanStub(max_train_steps=90), tmp_path, 0)
-    page_file.began -= 100   # seconds that the steps took
     for step in range(1, 26):
         page_file.add(entry(step))
+    page_file.began -= 100   # seconds that the steps took
     page_file.write()   # however little time has passed since the last one
     page = open_page(tmp_path / PAGE_NAME, viewport={"width": 360, "height": 500})
     assert page.inner_text("#state") == "running" and page.inner_text("#numbers").startswith("25 of 90 steps")
@@ -370,6 +370,24 @@ def test_page_is_written_at_the_first_step_and_every_few_minutes(tmp_path, monke
         page.add(entry(step))
         written += [step] if page.written == clock[0] else []
     assert written == steps
+
+
+@pytest.mark.parametrize("start", [0, 1000])
+def test_time_left_counts_what_comes_after_the_first_step(tmp_path, monkeypatch, start):
+    clock = [1000.0]
+    monkeypatch.setattr("training.run_page.time.monotonic", lambda: clock[0])
+    page = RunPage(PlanStub(max_train_steps=start + 3000), tmp_path, start)
+    clock[0] += 120   # samples before the first step
+    page.write()
+    for step in range(start + 1, start + 51):
+        clock[0] += 60 if step == start + 1 else 0.4
+        page.add(entry(step))
+        assert step > start + 1 or read_page(tmp_path)["seconds_left"] is None
+    page.write()
+    assert read_page(tmp_path)["seconds_a_step"] == 0.4 and read_page(tmp_path)["seconds_left"] == 1180
+    clock[0] += 49 * 0.6   # samples of step 50
+    page.write()
+    assert read_page(tmp_path)["seconds_a_step"] == 1 and read_page(tmp_path)["seconds_left"] == 2950
 
 
 def test_alarm_comes_after_half_an_hour_or_thrice_the_longest_silence_so_far(tmp_path, monkeypatch):
