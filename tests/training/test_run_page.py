@@ -6,9 +6,10 @@ import time
 
 import pytest
 
+from rendering.gallery import write_page
 from tests.conftest import ROOT, write_clip
 from training.compare_runs import COMPARISON_NAME
-from training.config import Config, TrainData
+from training.config import Config, TrainData, ValidationData
 from training.curves import HELD_OUT, LOGGED, MOST_POINTS, Curves, turning_point
 from training.run_folder import append_log, read_log
 from training.run_page import PAGE_NAME, RunPage, list_samples, read_page, show_scores
@@ -256,6 +257,32 @@ def test_runs_are_compared_on_one_page(open_page, held_out_run, baseline_run, ru
     assert ["max_train_steps", "2", "4"] in rows and ["train_data.held_out", "1", "0"] in rows
     assert not [row for row in rows[1:] if row[1] == row[2]]
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_words_in_tables_stay_whole_and_the_page_as_wide_as_the_window(open_page, tmp_path, width):
+    long_prompt = "a person in a red coat doing the V* dance on a rooftop at dusk, cinematic, 35mm, " * 9
+    run = RunPage(PlanStub(validation_data=ValidationData(prompt=[long_prompt, "x" * 300])), tmp_path, 0)
+    run.write("finished")
+    config = read_page(tmp_path)["config"]
+    names = [f"spin-2026010{number}-120000" for number in range(8)]
+    rows = [[key, *(value for _ in names)] for key, value in list(config.items())[:9]]
+    rows.append(["validation_data.prompt", *(f"[{long_prompt}, {name}]" for name in names)])
+    write_page(tmp_path / COMPARISON_NAME, PAGE_NAME, {
+        "title": "8 runs", "runs": [{**read_page(tmp_path)["runs"][0], "name": name} for name in names],
+        "differences": rows})
+    for name, where in ((PAGE_NAME, "#config"), (COMPARISON_NAME, "#differences")):
+        page = open_page(tmp_path / name, viewport={"width": width, "height": 900})
+        page.eval_on_selector_all(f"{where} details", "all => all.forEach(one => { one.open = true; })")
+        heights = page.eval_on_selector_all(
+            f"{where} td:first-child", "all => all.map(one => one.firstChild).map(text => {"
+            " const range = document.createRange(); range.selectNode(text);"
+            " return range.getBoundingClientRect().height; })")
+        assert max(heights) < 30, name   # a key is one line
+        widths = page.eval_on_selector_all(f"{where} :is(th, td)", "all => all.map(one => one.offsetWidth)")
+        assert min(widths) > 100, name
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
 
 
 # ----------------------------------------------------------------------------------------------- without one
