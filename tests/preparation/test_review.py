@@ -51,6 +51,14 @@ def test_clips_play_and_everything_is_shown_as_text(open_page, folder, width):
 
 
 @pytest.mark.browser
+def test_captions_are_read_from_their_own_side(open_page, folder):
+    page = open_page(folder / PAGE_NAME)
+    page.fill("textarea >> nth=0", "رجل يرقص رقصة V*!")
+    sides = page.eval_on_selector_all("textarea", "all => all.map(one => getComputedStyle(one).direction)")
+    assert sides == ["rtl", "ltr"]
+
+
+@pytest.mark.browser
 def test_saved_file_is_what_keep_takes(open_page, folder, tmp_path):
     page = open_page(folder / PAGE_NAME, accept_downloads=True)
     page.uncheck("#clips li:nth-child(2) input")

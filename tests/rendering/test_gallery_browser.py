@@ -119,6 +119,18 @@ def test_prompts_are_text_and_captions_complete(open_page, run_dir):
     assert page.evaluate("[window.pwned ?? null, document.images.length]") == [None, 0]
 
 
+def test_prompts_are_read_from_their_own_side(open_page, tmp_path):
+    for name in ("a", "b"):
+        write_clip(tmp_path / name / "one_seed7.mp4")
+        (tmp_path / name / "one_seed7.txt").write_text("رجل يرقص رقصة V*!", encoding="utf-8")
+    page = open_page(write_gallery(tmp_path))
+    page.click(".stage >> nth=0")
+    page.keyboard.press("Escape")
+    page.click("#view-compare")
+    sides = page.eval_on_selector_all(".prompt", "all => all.map(one => getComputedStyle(one).direction)")
+    assert sides == ["rtl"] * 4   # two tiles, the row and the lightbox
+
+
 def test_policy_stops_markup_that_got_into_the_page(open_page, run_dir):
     attack = "<img src=x onerror=window.pwned=1><script>window.pwned=1</script><script src=x.js></script>"
     page_path = run_dir / "attacked.html"

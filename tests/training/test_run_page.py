@@ -260,6 +260,20 @@ def test_runs_are_compared_on_one_page(open_page, held_out_run, baseline_run, ru
 
 
 @pytest.mark.browser
+def test_prompts_and_captions_are_read_from_their_own_side(open_page, tmp_path):
+    arabic = "رجل يرقص رقصة V*!"
+    write_clip(tmp_path / "samples" / "step_00005" / "one_seed7.mp4", caption=arabic)
+    write_clip(tmp_path / "clip.mp4")
+    run = RunPage(PlanStub(), tmp_path, 0)
+    run.clips = [{"role": "exemplar", "held_out": False, "num": 1,
+                  "clips": [described_clip(captions=[arabic])]}]
+    run.write("finished")
+    page = open_page(tmp_path / PAGE_NAME)
+    sides = page.eval_on_selector_all(".caption", "all => all.map(one => getComputedStyle(one).direction)")
+    assert sides == ["rtl", "rtl"]
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 1280])
 def test_words_in_tables_stay_whole_and_the_page_as_wide_as_the_window(open_page, tmp_path, width):
     long_prompt = "a person in a red coat doing the V* dance on a rooftop at dusk, cinematic, 35mm, " * 9
