@@ -59,6 +59,13 @@ def test_captions_are_read_from_their_own_side(open_page, folder):
 
 
 @pytest.mark.browser
+def test_each_checkbox_names_its_clip(open_page, folder):
+    page = open_page(folder / PAGE_NAME)
+    for name in ("one.mp4", "two ü.mp4"):
+        assert page.get_by_role("checkbox", name=f"keep {name}", exact=True).count() == 1
+
+
+@pytest.mark.browser
 def test_saved_file_is_what_keep_takes(open_page, folder, tmp_path):
     page = open_page(folder / PAGE_NAME, accept_downloads=True)
     page.uncheck("#clips li:nth-child(2) input")
