@@ -66,6 +66,14 @@ def test_each_checkbox_names_its_clip(open_page, folder):
 
 
 @pytest.mark.browser
+def test_reduced_motion_plays_only_when_asked(open_page, folder):
+    page = open_page(folder / PAGE_NAME, reduced_motion="reduce")
+    page.wait_for_function("() => [...document.querySelectorAll('video')].every(video => video.readyState)")
+    page.wait_for_timeout(300)
+    assert page.evaluate("[...document.querySelectorAll('video')].every(one => one.paused && one.controls)")
+
+
+@pytest.mark.browser
 def test_saved_file_is_what_keep_takes(open_page, folder, tmp_path):
     page = open_page(folder / PAGE_NAME, accept_downloads=True)
     page.uncheck("#clips li:nth-child(2) input")

@@ -274,6 +274,25 @@ def test_prompts_and_captions_are_read_from_their_own_side(open_page, tmp_path):
 
 
 @pytest.mark.browser
+def test_reduced_motion_plays_only_when_asked(open_page, tmp_path):
+    write_clip(tmp_path / "samples" / "step_00005" / "a_cat_seed7.mp4", width=320, height=192)
+    write_clip(tmp_path / "clip.mp4", width=320, height=192)
+    run = RunPage(PlanStub(), tmp_path, 0)
+    run.clips = [{"role": "exemplar", "held_out": False, "num": 1,
+                  "clips": [described_clip(native_size=[320, 192])]}]
+    run.write("finished")
+    page = open_page(tmp_path / PAGE_NAME, reduced_motion="reduce", viewport={"width": 1000, "height": 1600})
+    wait_for_videos(page, "video")
+    page.wait_for_timeout(300)
+    assert page.evaluate("[...document.querySelectorAll('video')].every(one => one.paused && one.controls)")
+    assert page.locator("a video").count() == 0   # in a link the controls would open the file
+    page.press("#clips video", "Space")
+    page.wait_for_function("() => !document.querySelector('#clips video').paused")
+    page.click("#clips .caption")   # still leads to the file
+    page.wait_for_url("**/clip.mp4")
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 1280])
 def test_words_in_tables_stay_whole_and_the_page_as_wide_as_the_window(open_page, tmp_path, width):
     long_prompt = "a person in a red coat doing the V* dance on a rooftop at dusk, cinematic, 35mm, " * 9
