@@ -31,6 +31,8 @@ if TYPE_CHECKING:   # it imports torch, and --compare should not wait for that
 
 PAGE_NAME = "run.html"
 WRITE_EVERY = 25       # steps
+WRITE_AFTER = 300      # seconds, where steps are slow
+ALARM_AFTER = 1800     # seconds without a page, or three times the longest silence so far
 MOST_SHARE = 0.01      # of the time that may be spent on writing pages between samples
 MOST_SETS = 24         # sets of samples that are shown: the first, the last, and some in between
 MOST_CLIPS = 60        # of a role
@@ -45,21 +47,29 @@ class RunPage:
         self.run, self.config, self.start, self.step = run, plan.config, start, start
         self.curves, self.held_out = Curves(LOGGED, log), Curves(HELD_OUT, log)
         self.clips, self.scores = list_clips(plan, run), None
-        self.began, self.written, self.took = time.monotonic(), 0.0, 0.0
+        self.began = self.written = time.monotonic()   # began: when the first step was done
+        self.took = self.longest_silence = 0.0
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        """Take a line of the log, and write the page every WRITE_EVERY steps, unless that would cost time."""
+        """Take a line of the log, and write the page unless that would cost time.
+
+        It is due at the first step, every WRITE_EVERY steps, and where these take longer than WRITE_AFTER.
+        """
         self.curves.add(entry)
         self.held_out.add(entry)
         self.step = entry["step"]
-        has_time = time.monotonic() - self.written > self.took / MOST_SHARE
-        if self.step % WRITE_EVERY == 0 and has_time:
+        if self.step == self.start + 1:
+            self.began = time.monotonic()
+        silence = time.monotonic() - self.written
+        is_due = self.step % WRITE_EVERY == 0 or self.step == self.start + 1 or silence > WRITE_AFTER
+        if is_due and silence > self.took / MOST_SHARE:
             self.write()
 
     def write(self, state: str = "running", reason: str = "") -> None:
         """Write the page. `state`: running, stopped or finished. `reason`: why it stopped, unless it was
         asked to."""
         began = time.monotonic()
+        self.longest_silence = max(self.longest_silence, began - self.written)
         self.scores = read_page(self.run).get("scores", self.scores)   # they may arrive while the run goes on
         write_page(self.run / PAGE_NAME, PAGE_NAME, {
             "title": self.run.name, **self._state(state, reason),
@@ -71,13 +81,15 @@ class RunPage:
 
     def _state(self, state: str, reason: str) -> dict[str, Any]:
         """Return where the run stands, when it will be through, and how to go on."""
-        num_done, last = self.step - self.start, self.config.max_train_steps
-        # the mean includes the time for samples and checkpoints
-        seconds = (time.monotonic() - self.began) / num_done if num_done else None
+        num_timed, last = self.step - self.start - 1, self.config.max_train_steps
+        # The mean includes the time for samples and checkpoints, but only after the first step. Before it are
+        # the samples of the base, and the first step itself may take long, because GPUs warm up.
+        seconds = (time.monotonic() - self.began) / num_timed if num_timed > 0 else None
         shortest, longest = SECONDS_TO_RELOAD
         return {"state": state, "reason": reason, "step": self.step, "max_train_steps": last,
                 "written": round(time.time()), "seconds_a_step": seconds and float(f"{seconds:.3g}"),
                 "seconds_left": seconds and round(seconds * (last - self.step)),
+                "silent_after": max(ALARM_AFTER, round(3 * self.longest_silence)),
                 "reload": round(min(max(shortest, (seconds or 0) * WRITE_EVERY / 2), longest)),
                 "resume": script_command("train_model.py", "--resume", self.run)}
 
@@ -145,8 +157,9 @@ def describe_clip(clip: Clip, run: Path, token: str) -> dict[str, Any]:
         url = clip.path.resolve().as_uri()
     captions = [with_identifiers(caption, token) for caption in clip.captions]
     return {"name": clip.path.name, "url": url, "captions": captions, "size": list(clip.size),
-            "frames": len(clip.frames), "fps": round(clip.fps, 3), "window": clip.window,
-            "windows": clip.num_windows, "remarks": list(clip.remarks)}
+            "native_size": [clip.info.width, clip.info.height], "frames": len(clip.frames),
+            "fps": round(clip.fps, 3), "window": clip.window, "windows": clip.num_windows,
+            "remarks": list(clip.remarks)}
 
 
 def shown_config(config: Config) -> dict[str, str]:

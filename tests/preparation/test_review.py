@@ -52,6 +52,29 @@ def test_clips_play_and_everything_is_shown_as_text(open_page, folder, width):
 
 
 @pytest.mark.browser
+def test_captions_are_read_from_their_own_side(open_page, folder):
+    page = open_page(folder / PAGE_NAME)
+    page.fill("textarea >> nth=0", "رجل يرقص رقصة V*!")
+    sides = page.eval_on_selector_all("textarea", "all => all.map(one => getComputedStyle(one).direction)")
+    assert sides == ["rtl", "ltr"]
+
+
+@pytest.mark.browser
+def test_each_checkbox_names_its_clip(open_page, folder):
+    page = open_page(folder / PAGE_NAME)
+    for name in ("one.mp4", "two ü.mp4"):
+        assert page.get_by_role("checkbox", name=f"keep {name}", exact=True).count() == 1
+
+
+@pytest.mark.browser
+def test_reduced_motion_plays_only_when_asked(open_page, folder):
+    page = open_page(folder / PAGE_NAME, reduced_motion="reduce")
+    page.wait_for_function("() => [...document.querySelectorAll('video')].every(video => video.readyState)")
+    page.wait_for_timeout(300)
+    assert page.evaluate("[...document.querySelectorAll('video')].every(one => one.paused && one.controls)")
+
+
+@pytest.mark.browser
 def test_saved_file_is_what_keep_takes(open_page, folder, tmp_path):
     page = open_page(folder / PAGE_NAME, accept_downloads=True)
     page.uncheck("#clips li:nth-child(2) input")

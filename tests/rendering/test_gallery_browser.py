@@ -119,6 +119,18 @@ def test_prompts_are_text_and_captions_complete(open_page, run_dir):
     assert page.evaluate("[window.pwned ?? null, document.images.length]") == [None, 0]
 
 
+def test_prompts_are_read_from_their_own_side(open_page, tmp_path):
+    for name in ("a", "b"):
+        write_clip(tmp_path / name / "one_seed7.mp4")
+        (tmp_path / name / "one_seed7.txt").write_text("رجل يرقص رقصة V*!", encoding="utf-8")
+    page = open_page(write_gallery(tmp_path))
+    page.click(".stage >> nth=0")
+    page.keyboard.press("Escape")
+    page.click("#view-compare")
+    sides = page.eval_on_selector_all(".prompt", "all => all.map(one => getComputedStyle(one).direction)")
+    assert sides == ["rtl"] * 4   # two tiles, the row and the lightbox
+
+
 def test_policy_stops_markup_that_got_into_the_page(open_page, run_dir):
     attack = "<img src=x onerror=window.pwned=1><script>window.pwned=1</script><script src=x.js></script>"
     page_path = run_dir / "attacked.html"
@@ -180,6 +192,56 @@ def test_lightbox_works_from_the_keyboard(open_page, run_dir):
     wait_until_playing(page, "#grid .tile:first-child video")
 
 
+@pytest.fixture
+def many_steps_dir(tmp_path):
+    """One prompt and seed at twelve steps, and one more video of another prompt."""
+    write_clip(tmp_path / "clip.mp4")
+    for step in range(12):
+        folder = tmp_path / "run" / f"step_{step:05d}"
+        folder.mkdir(parents=True)
+        os.link(tmp_path / "clip.mp4", folder / "a_man_seed7.mp4")
+    os.link(tmp_path / "clip.mp4", folder / "b_cat_seed7.mp4")
+    write_gallery(tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("how", ["click", "Enter"])
+def test_keys_work_after_a_chip_was_chosen(open_page, many_steps_dir, how):
+    page = open_page(many_steps_dir / PAGE_NAME)
+    page.click("#grid .stage >> nth=0")
+    chip = page.locator("#siblings .chip").nth(3)
+    chip.click() if how == "click" else chip.press("Enter")
+    assert "4 of 13" in page.inner_text("#shown-facts")
+    assert page.evaluate("document.activeElement.textContent") == "step 3"
+    for key, where in (("ArrowDown", "5 of 13"), ("ArrowRight", "6 of 13")):
+        page.keyboard.press(key)
+        assert where in page.inner_text("#shown-facts"), key
+    page.keyboard.press("Space")
+    assert page.evaluate("shown.paused")
+    page.keyboard.press("End")     # a video without chips
+    page.keyboard.press("Home")
+    assert "1 of 13" in page.inner_text("#shown-facts")
+    page.click("#shown-prompt")    # moves the focus out of the dialog
+    page.keyboard.press("ArrowRight")
+    assert "2 of 13" in page.inner_text("#shown-facts")
+
+
+def test_current_chip_stays_in_sight_and_the_prompt_too(open_page, many_steps_dir):
+    page = open_page(many_steps_dir / PAGE_NAME, viewport={"width": 390, "height": 420})
+    page.evaluate("for (const video of videos) video.prompt += ' and so on'.repeat(40)")
+    page.click("#grid .stage >> nth=0")
+    in_sight = """() => {
+        const chip = $('siblings').querySelector('[aria-current=true]').getBoundingClientRect();
+        return chip.left >= 0 && chip.right <= innerWidth;
+    }"""
+    for _ in range(11):
+        page.keyboard.press("ArrowDown")
+    assert "12 of 13" in page.inner_text("#shown-facts") and page.evaluate(in_sight)
+    page.keyboard.press("Home")
+    assert page.evaluate(in_sight)
+    assert page.evaluate("document.querySelector('.panel').scrollTop") == 0
+
+
 def test_compare_pairs_prompt_and_seed_across_steps_in_step(open_page, run_dir):
     page = open_page(run_dir / PAGE_NAME, viewport={"width": 1280, "height": 1800})
     page.click("#view-compare")
@@ -235,6 +297,37 @@ def test_hand_dropped_page_reads_the_server_listing(open_page, hand_dropped_dir,
     page = open_page(serve(hand_dropped_dir) + PAGE_NAME)
     wait_until_playing(page, "#grid .tile:first-child video")
     assert sorted(listed(page), key=str) == sorted(list_videos(hand_dropped_dir), key=str)
+
+
+def test_frames_of_a_large_video_are_found_on_a_server_without_ranges(open_page, serve, tmp_path):
+    num_bytes = 9_000_000   # Chromium seeks in small videos, which it reads to their end
+    for name in ("one_seed1.mp4", "two_seed2.mp4"):
+        write_clip(tmp_path / name)
+        with (tmp_path / name).open("ab") as file:
+            file.write(num_bytes.to_bytes(4, "big") + b"free" + bytes(num_bytes - 8))
+    write_gallery(tmp_path)
+    page = open_page(serve(tmp_path) + PAGE_NAME)
+    page.evaluate("""() => {
+        const revoke = URL.revokeObjectURL;
+        window.letGo = [];
+        URL.revokeObjectURL = address => { letGo.push(address); revoke(address); };
+    }""")
+    page.click(".stage >> nth=0")
+    addresses = []
+    for _ in range(2):
+        page.wait_for_function("() => shown.seekable.length && shown.seekable.end(0) === shown.duration")
+        wait_until_playing(page, "#shown")
+        page.keyboard.press("Space")
+        page.evaluate("$('scrub').value = 0.3; $('scrub').oninput()")     # the third frame
+        for key, middle in ((".", 0.4375), (".", 0.5625), (",", 0.4375)):
+            page.keyboard.press(key)
+            assert page.evaluate("shown.currentTime") == pytest.approx(middle, abs=0.03)
+        addresses.append(page.evaluate("shown.currentSrc"))
+        page.keyboard.press("Space")
+        page.keyboard.press("ArrowRight")
+    assert all(address.startswith("blob:") for address in addresses)
+    page.keyboard.press("Escape")
+    page.wait_for_function("addresses => addresses.every(address => letGo.includes(address))", arg=addresses)
 
 
 @pytest.mark.parametrize("listing", [

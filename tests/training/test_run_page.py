@@ -6,9 +6,10 @@ import time
 
 import pytest
 
-from tests.conftest import ROOT
+from rendering.gallery import write_page
+from tests.conftest import ROOT, write_clip
 from training.compare_runs import COMPARISON_NAME
-from training.config import Config, TrainData
+from training.config import Config, TrainData, ValidationData
 from training.curves import HELD_OUT, LOGGED, MOST_POINTS, Curves, turning_point
 from training.run_folder import append_log, read_log
 from training.run_page import PAGE_NAME, RunPage, list_samples, read_page, show_scores
@@ -32,6 +33,12 @@ def held_out_run(tmp_path_factory, save_small_config):
 def entry(step: int, loss: float = 0.5) -> dict:
     return {"step": step, "loss": loss, "exemplar": loss, "regularization": None, "grad_norm": 0.1,
             "lr": 1e-3, "seconds": 0.25}
+
+
+def described_clip(**changes) -> dict:
+    return {"name": "clip.mp4", "url": "clip.mp4", "captions": ["a cat"], "size": [64, 64],
+            "native_size": [64, 64], "frames": 9, "fps": 8, "window": 4, "windows": 6, "remarks": [],
+            **changes}
 
 
 def texts(page, selector: str) -> list[str]:
@@ -58,16 +65,17 @@ class PlanStub:
 def test_page_of_a_run_that_goes_on_loads_itself_again_where_it_was(open_page, tmp_path, monkeypatch):
     monkeypatch.setattr("training.run_page.SECONDS_TO_RELOAD", (1, 1))
     page_file = RunPage(PlanStub(max_train_steps=90), tmp_path, 0)
-    page_file.began -= 100   # seconds that the steps took
     for step in range(1, 26):
         page_file.add(entry(step))
+    page_file.began -= 100   # seconds that the steps took
+    page_file.write()   # however little time has passed since the last one
     page = open_page(tmp_path / PAGE_NAME, viewport={"width": 360, "height": 500})
     assert page.inner_text("#state") == "running" and page.inner_text("#numbers").startswith("25 of 90 steps")
     assert "left" in page.inner_text("#numbers")
     page.evaluate("scrollTo(0, 300)")
     for step in range(26, 51):
         page_file.add(entry(step))
-    page_file.write()   # however little time has passed since the last one
+    page_file.write()
     page.wait_for_function("() => document.getElementById('numbers').textContent.startsWith('50 of')")
     page.wait_for_function("() => Math.abs(scrollY - 300) < 2")
     page_file.write("finished")
@@ -75,6 +83,36 @@ def test_page_of_a_run_that_goes_on_loads_itself_again_where_it_was(open_page, t
     page.evaluate("window.isTheSame = true")
     time.sleep(1.5)
     assert page.evaluate("window.isTheSame") is True   # it is not loaded again
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1000])
+def test_reader_stays_where_they_were_among_wide_samples_and_clips(open_page, tmp_path, monkeypatch, width):
+    monkeypatch.setattr("training.run_page.SECONDS_TO_RELOAD", (1, 1))
+    for step in (0, 5):
+        for seed in range(9):
+            write_clip(tmp_path / "samples" / f"step_{step:05d}" / f"a_cat_seed{seed}.mp4", width=128)
+    clip = described_clip(url="clip.mp4", size=[64, 64], native_size=[128, 64])
+    write_clip(tmp_path / "clip.mp4", width=128)
+    run = RunPage(PlanStub(max_train_steps=90), tmp_path, 0)
+    run.clips = [{"role": role, "held_out": False, "num": 9, "clips": [clip] * 9}
+                 for role in ("exemplar", "regularization")]
+    run.add(entry(1))
+    run.write()
+    page = open_page(tmp_path / PAGE_NAME, viewport={"width": width, "height": 500})
+    wait_for_videos(page, "#samples video")
+    for summary in ("exemplar", "regularization"):   # the first is closed, the other opened
+        page.click(f"#clips summary >> text={summary}")
+    for place in ("#samples li:nth-child(8)", "#clips details:nth-of-type(2) li:nth-child(6)"):
+        page.eval_on_selector(place, "one => one.scrollIntoView()")
+        tops = []
+        for _ in range(2):
+            wait_for_videos(page, "#samples video, #clips details[open] video")
+            tops.append(page.eval_on_selector(place, "one => Math.round(one.getBoundingClientRect().top)"))
+            page.evaluate("window.isOld = true")
+            page.wait_for_function("() => !window.isOld && document.querySelector('#clips details')")
+        assert tops[0] == tops[1], place
+    assert page.eval_on_selector_all("#clips details", "all => all.map(one => one.open)") == [False, True]
 
 
 @pytest.mark.browser
@@ -124,6 +162,17 @@ def test_page_of_a_finished_run_shows_curves_samples_and_clips(open_page, held_o
 
 
 @pytest.mark.browser
+def test_chip_of_a_step_keeps_the_focus(open_page, tmp_path):
+    for step in (0, 5, 10):
+        write_clip(tmp_path / "samples" / f"step_{step:05d}" / "a_cat_seed7.mp4")
+    RunPage(PlanStub(), tmp_path, 0).write("finished")
+    page = open_page(tmp_path / PAGE_NAME)
+    page.locator("#samples .chip").first.press("Enter")
+    assert page.inner_text("#samples .pair") == "step 0 (base)\nstep 5"
+    assert page.evaluate("document.activeElement.textContent") == "step 5"
+
+
+@pytest.mark.browser
 def test_markup_in_prompts_and_captions_is_harmless(open_page, held_out_run, tmp_path):
     page = open_page(held_out_run / PAGE_NAME)
     assert MARKUP in page.inner_text("#samples .caption")
@@ -131,9 +180,8 @@ def test_markup_in_prompts_and_captions_is_harmless(open_page, held_out_run, tmp
     assert page.evaluate("document.querySelectorAll('main b').length") == page.evaluate(
         "document.querySelectorAll('figcaption b, .legend b').length")
     run = RunPage(PlanStub(), tmp_path, 0)
-    run.clips = [{"role": "exemplar", "held_out": False, "num": 1, "clips": [
-        {"name": MARKUP, "url": "javascript%3Aalert(1)", "captions": [MARKUP], "size": [64, 64], "frames": 9,
-         "fps": 8, "window": 4, "windows": 6, "remarks": [MARKUP]}]}]
+    run.clips = [{"role": "exemplar", "held_out": False, "num": 1, "clips": [described_clip(
+        name=MARKUP, url="javascript%3Aalert(1)", captions=[MARKUP], remarks=[MARKUP])]}]
     run.write("stopped", MARKUP)
     page = open_page(tmp_path / PAGE_NAME)
     assert page.inner_text("#clips .caption") == MARKUP and MARKUP in page.inner_text("#message")
@@ -148,8 +196,17 @@ def test_page_of_a_run_that_was_killed_says_that_there_is_no_news(open_page, tmp
     RunPage(PlanStub(), tmp_path, 0).write()
     page = open_page(tmp_path / PAGE_NAME)
     assert page.inner_text("#state") == "no news"
-    assert "Nothing was written for 3 h 0 min." in page.inner_text("#message")
+    assert "Nothing was written for 3 h 0 min. Look whether it still runs" in page.inner_text("#message")
     assert "--resume" in page.inner_text("#message code")
+
+
+@pytest.mark.browser
+def test_run_whose_first_steps_or_samples_take_long_is_no_cause_for_alarm(open_page, tmp_path, monkeypatch):
+    now = time.time()
+    monkeypatch.setattr("training.run_page.time.time", lambda: now - 25 * 60)
+    RunPage(PlanStub(), tmp_path, 0).write()
+    page = open_page(tmp_path / PAGE_NAME)
+    assert page.inner_text("#state") == "running" and page.is_hidden("#message")
 
 
 @pytest.mark.browser
@@ -200,6 +257,65 @@ def test_runs_are_compared_on_one_page(open_page, held_out_run, baseline_run, ru
     assert ["max_train_steps", "2", "4"] in rows and ["train_data.held_out", "1", "0"] in rows
     assert not [row for row in rows[1:] if row[1] == row[2]]
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.browser
+def test_prompts_and_captions_are_read_from_their_own_side(open_page, tmp_path):
+    arabic = "رجل يرقص رقصة V*!"
+    write_clip(tmp_path / "samples" / "step_00005" / "one_seed7.mp4", caption=arabic)
+    write_clip(tmp_path / "clip.mp4")
+    run = RunPage(PlanStub(), tmp_path, 0)
+    run.clips = [{"role": "exemplar", "held_out": False, "num": 1,
+                  "clips": [described_clip(captions=[arabic])]}]
+    run.write("finished")
+    page = open_page(tmp_path / PAGE_NAME)
+    sides = page.eval_on_selector_all(".caption", "all => all.map(one => getComputedStyle(one).direction)")
+    assert sides == ["rtl", "rtl"]
+
+
+@pytest.mark.browser
+def test_reduced_motion_plays_only_when_asked(open_page, tmp_path):
+    write_clip(tmp_path / "samples" / "step_00005" / "a_cat_seed7.mp4", width=320, height=192)
+    write_clip(tmp_path / "clip.mp4", width=320, height=192)
+    run = RunPage(PlanStub(), tmp_path, 0)
+    run.clips = [{"role": "exemplar", "held_out": False, "num": 1,
+                  "clips": [described_clip(native_size=[320, 192])]}]
+    run.write("finished")
+    page = open_page(tmp_path / PAGE_NAME, reduced_motion="reduce", viewport={"width": 1000, "height": 1600})
+    wait_for_videos(page, "video")
+    page.wait_for_timeout(300)
+    assert page.evaluate("[...document.querySelectorAll('video')].every(one => one.paused && one.controls)")
+    assert page.locator("a video").count() == 0   # in a link the controls would open the file
+    page.press("#clips video", "Space")
+    page.wait_for_function("() => !document.querySelector('#clips video').paused")
+    page.click("#clips .caption")   # still leads to the file
+    page.wait_for_url("**/clip.mp4")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_words_in_tables_stay_whole_and_the_page_as_wide_as_the_window(open_page, tmp_path, width):
+    long_prompt = "a person in a red coat doing the V* dance on a rooftop at dusk, cinematic, 35mm, " * 9
+    run = RunPage(PlanStub(validation_data=ValidationData(prompt=[long_prompt, "x" * 300])), tmp_path, 0)
+    run.write("finished")
+    config = read_page(tmp_path)["config"]
+    names = [f"spin-2026010{number}-120000" for number in range(8)]
+    rows = [[key, *(value for _ in names)] for key, value in list(config.items())[:9]]
+    rows.append(["validation_data.prompt", *(f"[{long_prompt}, {name}]" for name in names)])
+    write_page(tmp_path / COMPARISON_NAME, PAGE_NAME, {
+        "title": "8 runs", "runs": [{**read_page(tmp_path)["runs"][0], "name": name} for name in names],
+        "differences": rows})
+    for name, where in ((PAGE_NAME, "#config"), (COMPARISON_NAME, "#differences")):
+        page = open_page(tmp_path / name, viewport={"width": width, "height": 900})
+        page.eval_on_selector_all(f"{where} details", "all => all.forEach(one => { one.open = true; })")
+        heights = page.eval_on_selector_all(
+            f"{where} td:first-child", "all => all.map(one => one.firstChild).map(text => {"
+            " const range = document.createRange(); range.selectNode(text);"
+            " return range.getBoundingClientRect().height; })")
+        assert max(heights) < 30, name   # a key is one line
+        widths = page.eval_on_selector_all(f"{where} :is(th, td)", "all => all.map(one => one.offsetWidth)")
+        assert min(widths) > 100, name
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
 
 
 # ----------------------------------------------------------------------------------------------- without one
@@ -302,6 +418,48 @@ def test_pages_cost_at_most_a_hundredth_of_the_time_between_samples(tmp_path, mo
     assert written == [75, 150]   # 50 seconds apart, at multiples of 25 steps
 
 
+@pytest.mark.parametrize("seconds, steps", [(10, [1, 25, 50]), (40, [1, 9, 17, 25, 33, 41, 49, 50]),
+                                            (400, list(range(1, 51)))])
+def test_page_is_written_at_the_first_step_and_every_few_minutes(tmp_path, monkeypatch, seconds, steps):
+    clock = [1000.0]
+    monkeypatch.setattr("training.run_page.time.monotonic", lambda: clock[0])
+    page, written = RunPage(PlanStub(), tmp_path, 0), []
+    page.write()
+    for step in range(1, 51):
+        clock[0] += seconds
+        page.add(entry(step))
+        written += [step] if page.written == clock[0] else []
+    assert written == steps
+
+
+@pytest.mark.parametrize("start", [0, 1000])
+def test_time_left_counts_what_comes_after_the_first_step(tmp_path, monkeypatch, start):
+    clock = [1000.0]
+    monkeypatch.setattr("training.run_page.time.monotonic", lambda: clock[0])
+    page = RunPage(PlanStub(max_train_steps=start + 3000), tmp_path, start)
+    clock[0] += 120   # samples before the first step
+    page.write()
+    for step in range(start + 1, start + 51):
+        clock[0] += 60 if step == start + 1 else 0.4
+        page.add(entry(step))
+        assert step > start + 1 or read_page(tmp_path)["seconds_left"] is None
+    page.write()
+    assert read_page(tmp_path)["seconds_a_step"] == 0.4 and read_page(tmp_path)["seconds_left"] == 1180
+    clock[0] += 49 * 0.6   # samples of step 50
+    page.write()
+    assert read_page(tmp_path)["seconds_a_step"] == 1 and read_page(tmp_path)["seconds_left"] == 2950
+
+
+def test_alarm_comes_after_half_an_hour_or_thrice_the_longest_silence_so_far(tmp_path, monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr("training.run_page.time.monotonic", lambda: clock[0])
+    page = RunPage(PlanStub(), tmp_path, 0)
+    for silence, after in ((0, 1800), (500, 1800), (2000, 6000), (10, 6000)):
+        clock[0] += silence
+        page.write()
+        assert read_page(tmp_path)["silent_after"] == after
+
+
 def test_log_and_page_of_the_run_agree(held_out_run):
     content, log = read_page(held_out_run), read_log(held_out_run)
     assert content["state"] == "finished" and content["step"] == log[-1]["step"] == 2
@@ -309,6 +467,8 @@ def test_log_and_page_of_the_run_agree(held_out_run):
     assert run["curves"]["exemplar"] == [float(f"{one['exemplar']:.4g}") for one in log if one["step"]]
     assert run["held_out"]["held_out_exemplar"] == [float(f"{one['held_out_exemplar']:.4g}") for one in log]
     assert content["config"]["max_train_steps"] == "2"
+    sizes = [clip["native_size"] for part in content["clips"] for clip in part["clips"]]
+    assert sorted(sizes) == [[64, 64]] * 4 + [[96, 64]]
 
 
 def test_scores_that_arrive_during_a_run_stay_on_its_page(tmp_path):
