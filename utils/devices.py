@@ -21,13 +21,13 @@ def device_name() -> str:
     return "Apple's GPU" if has_gpu() else "the CPU"
 
 
-def own_gpu() -> int:
-    """Return the number of the GPU that this process computes on.
+def own_gpu() -> int | None:
+    """Return the number of the GPU that this process of a launch computes on; None without a launch.
 
-    A process that asks about another one, of a launch on several GPUs, keeps some 0.4 GB of it busy.
+    A process that asks about another GPU than its own keeps some 0.4 GB of it busy.
     """
     if "LOCAL_RANK" not in os.environ:
-        return torch.cuda.current_device()
+        return None
     return int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count()
 
 

@@ -403,7 +403,7 @@ def test_report_says_where_and_how_it_is_computed(config, monkeypatch):
 def test_dry_run_names_the_gpu(config, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA X")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda gpu: "NVIDIA X")
     for name in ("training.plan.free_memory", "training.plan_report.free_memory"):
         monkeypatch.setattr(name, lambda: 24_000_000_000)
     assert "on NVIDIA X, 24 GB free: float32, exemplars and regularization together, activations kept; " in \

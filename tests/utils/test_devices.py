@@ -45,9 +45,9 @@ def test_process_of_a_launch_asks_about_its_own_gpu(machine, monkeypatch):
     machine(has_gpu=True, has_bf16=True)
     asked = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: asked.append(gpu) or (gpu, 80))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: asked.append(gpu) or (70, 80))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda gpu: asked.append(gpu) or "a GPU")
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert devices.free_memory() == 3
+    assert devices.free_memory() == 70 and devices.device_name() == "a GPU"
     monkeypatch.delenv("LOCAL_RANK")
-    assert devices.free_memory() == 0 and asked == [3, 0]
+    assert devices.free_memory() == 70 and asked == [3, 3, None]
