@@ -23,6 +23,7 @@ from models.base_parts import (
     weights_stem,
 )
 from models.kinds import KINDS, kind_of_classes
+from utils.commands import conversion_command
 from utils.errors import UserError
 from utils.tensor_files import read_shapes
 
@@ -162,8 +163,7 @@ def _pickle_problems(base: Path, parts: list[str]) -> list[str]:
 
 def _convert_in_place(part_folder: Path, library: str, network: str) -> str:
     return (f"{part_folder}: has its weights only as pickle (.bin), which can carry code and is not loaded. "
-            f"If you trust it, convert it: python -c \"from {library} import {network} as P; "
-            f"P.from_pretrained('{part_folder}', use_safetensors=False).save_pretrained('{part_folder}')\"")
+            f"If you trust it, convert it: {conversion_command(library, network, part_folder, part_folder)}")
 
 
 def _check_weights(part_folder: Path) -> list[str]:

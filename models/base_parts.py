@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from utils.commands import conversion_command
 from utils.tensor_files import read_shapes
 
 INDEX_NAME = "model_index.json"
@@ -67,9 +68,8 @@ def weight_files(part_folder: Path) -> list[Path]:
 def only_pickled(base: str | Path, parts: Iterable[str]) -> str:
     """Return what to say of a base whose `parts` have no weights but pickles, and how to convert it."""
     return (f"{base}: has the weights of its {', '.join(parts)} only as pickle (.bin), which can carry code "
-            f"and is not loaded. If you trust it, convert it once, and name converted as the base: python -c "
-            f"\"from diffusers import DiffusionPipeline as P; "
-            f"P.from_pretrained('{base}').save_pretrained('converted')\"")
+            f"and is not loaded. If you trust it, convert it once, and name the folder converted as the "
+            f"base: {conversion_command('diffusers', 'DiffusionPipeline', base, 'converted')}")
 
 
 def choose_weights(names: Iterable[str], stem: str) -> list[str]:

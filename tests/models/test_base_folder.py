@@ -2,6 +2,7 @@
 missing."""
 
 import json
+import shlex
 import shutil
 from itertools import combinations
 from pathlib import Path
@@ -147,8 +148,7 @@ def test_pickled_weights_are_converted_by_the_command_of_the_message(own_base, p
         "pytorch_model.bin" if part == "text_encoder" else f"{WEIGHTS[part]}.bin"))
     plain.unlink()
     (problem,) = check_base_folder(own_base)
-    command = problem.partition("python -c ")[2]
-    exec(command.strip('"'))   # in this process, for a new one would import everything again
+    exec(shlex.split(problem.partition(" -c ")[2])[0])   # a process of its own would import everything again
     assert check_base_folder(own_base) == [] and first_values(own_base) == before
 
 

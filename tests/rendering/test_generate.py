@@ -1,6 +1,7 @@
 """Rendering: same prompt and seed, same frames, whatever else is rendered; the files say what they are."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -324,7 +325,7 @@ def test_base_that_is_not_text_to_video_is_refused(run_main, tiny_base, tmp_path
 @pytest.mark.parametrize("parts", [["unet"], ["unet", "vae", "text_encoder"]])
 def test_base_of_pickles_is_refused_with_the_way_to_convert(run_main, tiny_base, tmp_path, monkeypatch,
                                                             parts):
-    base = shutil.copytree(tiny_base, tmp_path / "base")
+    base = shutil.copytree(tiny_base, tmp_path / "it's a \"base\" $(no)")
     for part in parts:
         path, = (base / part).glob("*.safetensors")
         torch.save(load_file(path), path.with_name("pytorch_model.bin" if part == "text_encoder"
@@ -334,7 +335,7 @@ def test_base_of_pickles_is_refused_with_the_way_to_convert(run_main, tiny_base,
     assert code == 2 and f"the weights of its {', '.join(parts)} only as pickle" in err
     assert len(err.splitlines()) == 1
     monkeypatch.chdir(tmp_path)
-    exec(err.split('python -c "')[1].split('"')[0], {})
+    exec(shlex.split(err.partition(" -c ")[2])[0], {})
     assert find_base("converted")
 
 
