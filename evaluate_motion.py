@@ -7,7 +7,7 @@ and whether they copy the exemplars.
 -v is a folder as generate_pretrained.py wrote it, or a run folder, whose samples are compared step by step.
 The scores are printed as a table and written into that folder: scores.json (evaluation/summary.py has its
 schema), the plot scores.png of a run, and the scores in the gallery. The recognizer is any video classifier
-of transformers that knows the motion. Where there is none, --recognizer none measures everything else.
+of transformers that knows the motion. If no classifier knows it, --recognizer none measures all the rest.
 """
 
 import argparse

@@ -97,22 +97,22 @@ def prepare(args: argparse.Namespace) -> None:
         failed = cut_missing(chosen, cuts, say)
         if not failed:
             break
-        surveyed = [without_clips(found.path, failed[found.path]) if found.path in failed else found
-                    for found in surveyed]
+        surveyed = [without_clips(found.path, failed[found.path], is_readable=True)
+                    if found.path in failed else found for found in surveyed]
     captions = caption_all(args, chosen, cuts, subjects, captioner)
     report, stills = make_report(surveyed, chosen, left, cuts, captions)
     print("\n".join(report_lines(report)))
-    nothing = "No clip could be made: the lines above say why."
+    no_clip = "No clip could be made: the lines above say why."
     if not chosen and before and before["clips"]:
-        raise UserError(f"{nothing} {args.output} stays as it was.")
+        raise UserError(f"{no_clip} {args.output} stays as it was.")
     report = settle(report, earlier)
     page = write_review(args.output, report | {"train": train_lines(args)}, stills, own)
     if not chosen:
-        raise UserError(nothing)
+        raise UserError(no_clip)
     if num_removed := remove_outdated(args.output, {cut.path for cut in cuts}):
         were = "was" if num_removed == 1 else "were"
-        print(f"{counted(num_removed, 'clip')} of an earlier run {were} removed; captions that you mended "
-              "come back with the clips")
+        print(f"{counted(num_removed, 'clip')} of an earlier run {were} removed. If a later run chooses such "
+              f"a clip again, it has the caption that you gave it")
     print(f"look at them, keep or drop, mend captions:\n  {path_from_here(page)}\n{train_lines(args)}")
 
 
@@ -264,9 +264,9 @@ def write_prompts(args: argparse.Namespace) -> None:
         raise UserError(*problems)
     prompts = everyday_prompts(subjects, args.num or NUM_PROMPTS)
     content = "".join(f"{seed},{prompt}\n" for seed, prompt in enumerate(prompts))
-    path, said = args.output / "prompts.txt", f"{len(prompts)} prompts. Edit them, then"
+    path, said = args.output / "prompts.txt", f"{len(prompts)} prompts. Edit them. Then"
     if path.exists() and read_text(path) != content:
-        said = "is kept, for it is not what this command would write. Remove it for new prompts, or"
+        said = "is kept, for it is not what this command would write. Remove it for new prompts. Then"
     else:
         with replacing(path) as partial:
             partial.write_text(content, encoding="utf-8")

@@ -153,8 +153,8 @@ def start(config: Config, run: Path | None):
     if state.num_processes > 1:
         broadcast_object_list(agreed)
     run = Path(agreed[0])
-    # buffers are constants. Were they sent in every pass, processes that draw clips of different shapes, and
-    # so take different numbers of passes, would wait for each other for ever
+    # DDP would send buffers in every pass. Processes that draw clips of different shapes take different
+    # numbers of passes, and would wait for each other for ever. Buffers are constants, so none is sent
     ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
     accelerator = Accelerator(mixed_precision=config.mixed_precision, log_with=config.report_to,
                               project_dir=run, kwargs_handlers=[ddp])

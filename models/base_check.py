@@ -14,10 +14,10 @@ from models.base_parts import (
     PARTS,
     WEIGHTS,
     assembled_config,
-    only_pickled,
     part_config,
     read_index,
     read_json,
+    refusal_of_bin,
     shapes_of,
     weight_files,
     weights_stem,
@@ -42,13 +42,13 @@ def check_base_folder(folder: Path, has_adapter: bool = False) -> list[str]:
                 f"Name one, or a hub id."]
     if problems := check_index(index_path, str(folder), has_adapter):
         return problems
-    pickled = [part for part in WEIGHTS if _is_pickled(folder / part)]
-    problems = _pickle_problems(folder, pickled)
+    only_bin = [part for part in WEIGHTS if _has_only_bin(folder / part)]
+    problems = _refuse_bin(folder, only_bin)
     for part, name in PARTS.items():
         if not (folder / part / name).is_file():
             problems.append(f"{folder / part / name}: is missing. Copy the whole base again.")
             continue
-        if part in WEIGHTS and part not in pickled:
+        if part in WEIGHTS and part not in only_bin:
             problems += _check_weights(folder / part)
         problems += _check_json(folder / part / name, needs_levels=part in ("unet", "vae"))
     return problems or _check_vocabulary(folder / "tokenizer") + _check_scheduler(folder)
@@ -88,7 +88,7 @@ def check_adapter_folder(adapter: Path, base: Path) -> list[str]:
         return problems
     network = read_json(config_path)["_class_name"]
     kind = next(kind for kind in KINDS if kind.adapter == network)
-    if _is_pickled(adapter):
+    if _has_only_bin(adapter):
         return [_convert_in_place(adapter, "diffusers", network)]
     return _check_weights(adapter) or _check_fit(adapter, base, kind)
 
@@ -146,18 +146,18 @@ def _levels(counts: list[tuple[int, int]]) -> str:
     return ", ".join(f"{num_layers}x{width}" for width, num_layers in counts)
 
 
-def _is_pickled(part_folder: Path) -> bool:
-    """Say whether the weights of a part or an adapter are there, and all of them pickles."""
+def _has_only_bin(part_folder: Path) -> bool:
+    """Say whether a part or an adapter has weights, but no safetensors. Only names are looked at."""
     return not weight_files(part_folder) and any(
         path.suffix in (".bin", ".ckpt") for path in part_folder.glob("*"))
 
 
-def _pickle_problems(base: Path, parts: list[str]) -> list[str]:
-    """Return what to say of a base whose `parts` are pickles, and how to convert them."""
+def _refuse_bin(base: Path, parts: list[str]) -> list[str]:
+    """Return the messages that refuse a base whose `parts` have no safetensors."""
     library, network = read_index(base)["unet"]
     if library == "diffusers":
-        return [only_pickled(base, parts)] if parts else []
-    # stock diffusers does not load as a whole what the published program has written
+        return [refusal_of_bin(base, parts)] if parts else []
+    # diffusers cannot load a folder of the published program as a whole: it does not know that UNet's module
     return [_convert_in_place(base / part, *CLASSES.get(part, ("diffusers", network))) for part in parts]
 
 

@@ -65,8 +65,9 @@ def weight_files(part_folder: Path) -> list[Path]:
     return [part_folder / name for name in choose_weights(names, weights_stem(part_folder))]
 
 
-def only_pickled(base: str | Path, parts: Iterable[str]) -> str:
-    """Return what to say of a base whose `parts` have no weights but pickles, and how to convert it."""
+def refusal_of_bin(base: str | Path, parts: Iterable[str]) -> str:
+    """Return the message that refuses a base whose `parts` have no safetensors, with the command that
+    converts it. Files of .bin are pickles: loading one can run code that is in it, so none is opened."""
     return (f"{base}: has the weights of its {', '.join(parts)} only as pickle (.bin), which can carry code "
             f"and is not loaded. If you trust it, convert it once, and name the folder converted as the "
             f"base: {conversion_command('diffusers', 'DiffusionPipeline', base, 'converted')}")

@@ -11,7 +11,7 @@ from models.base_parts import (
     PARTS,
     WEIGHTS,
     choose_weights,
-    only_pickled,
+    refusal_of_bin,
 )
 from utils.errors import UserError
 from utils.hub import explained, fetch
@@ -29,15 +29,15 @@ def is_hub_id(base: str) -> bool:
 def files_to_download(base: str, names: list[str]) -> list[str]:
     """Return the files that a hub model is loaded from, out of the `names` of all its files: the descriptions
     of its parts, and safetensors. Raises UserError if a part has no weights in safetensors."""
-    wanted, pickled = [INDEX_NAME], []
+    wanted, only_bin = [INDEX_NAME], []
     for part in PARTS:
         inside = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
         weights = choose_weights(inside, WEIGHTS[part]) if part in WEIGHTS else []
         if part in WEIGHTS and not weights:
-            pickled.append(part)
+            only_bin.append(part)
         wanted += [f"{part}/{name}" for name in inside if name in weights or name.endswith((".json", ".txt"))]
-    if pickled:
-        raise UserError(only_pickled(base, pickled))
+    if only_bin:
+        raise UserError(refusal_of_bin(base, only_bin))
     return wanted
 
 

@@ -70,19 +70,23 @@ def middle_frame(cut: Cut) -> np.ndarray:
 
 
 def earlier_clips(before: dict | None, written: dict) -> list[dict]:
-    """Return the clips of earlier runs, as the last report has them, with the captions that are `written`."""
+    """Return the clips of earlier runs from the last report, with the captions that text.json has now.
+
+    `before`: the last report. `written`: the captions of text.json, by file name.
+    """
     if before is None:
         return []
-    # reports of earlier versions name the digest beside the source alone
+    # a report of an earlier version of this program has digests of sources, but none of clips
     digests = {entry["file"]: entry.get("digest") for entry in before.get("inputs", [])}
     clips = [clip | {"caption": written.get(clip["file"], clip["caption"])} for clip in before["clips"]]
     return [{"digest": digests.get(clip["source"])} | clip for clip in [*clips, *before.get("earlier", [])]]
 
 
 def settle(report: dict, earlier: list[dict]) -> dict:
-    """Return `report` with what the user did to `earlier` clips: captions edited, clips dropped.
+    """Return `report` with the captions that the user gave to `earlier` clips, and without the clips that the
+    user dropped.
 
-    Its list `earlier` keeps what the user did to clips that were not chosen again.
+    The list `earlier` of the report keeps both for clips that were not chosen again.
     """
     clips, settled = [], []
     for clip in report["clips"]:

@@ -69,8 +69,7 @@ def _clip_entry(window: Window, cut: Cut, caption: str) -> dict:
 def _input_entry(found: Surveyed, clips: list[dict], left_out: list[dict]) -> dict:
     entry = {"file": _name(found.path), "status": "used", "why": ""}
     if found.analysis is None:
-        is_read = found.problem.startswith(("the same", "could not be cut"))
-        return entry | {"status": "left out" if is_read else "unreadable", "why": found.problem}
+        return entry | {"status": "left out" if found.is_readable else "unreadable", "why": found.problem}
     analysis, info = found.analysis, found.analysis.info
     if not any(clip["source"] == entry["file"] for clip in clips):
         reasons = Counter()   # the one that holds for longest is told

@@ -76,7 +76,7 @@ def keep(folder: Path, chosen: Path) -> dict:
         if not clip["kept"] and here.exists():
             aside.parent.mkdir(parents=True, exist_ok=True)
             os.replace(here, aside)
-        elif clip["kept"] and aside.exists() and not here.exists():   # what is here was cut later
+        elif clip["kept"] and aside.exists() and not here.exists():   # a clip in the folder was cut later
             os.replace(aside, here)
     stills = json.loads((folder / WORK_FOLDER / "stills.json").read_text(encoding="utf-8"))
     write_review(folder, report, stills, own)

@@ -14,11 +14,12 @@ from utils.files import NotWritten
 
 @dataclass(frozen=True)
 class Surveyed:
-    """One input file. Without an analysis, `problem` says why."""
+    """One input file. Without an analysis no clip is made of it, and `problem` says why."""
 
     path: Path
     problem: str
     analysis: Analysis | None = None
+    is_readable: bool = True
     shots: list[tuple[int, int]] = field(default_factory=list)   # (start, end) in frames
     windows: list[Window] = field(default_factory=list)          # possible clips
     spans: list[Span] = field(default_factory=list)              # what is left out before any choice
@@ -34,7 +35,7 @@ def survey(footage: Sequence[Path], cache: Path, wanted: Wanted,
         except NotWritten:   # the disk is full, which is no fault of the file
             raise
         except UserError as error:
-            found = without_clips(path, error)
+            found = without_clips(path, error, is_readable=False)
         else:
             twin = first_of.setdefault(analysis.digest, path)
             found = _look(analysis, wanted) if twin == path else Surveyed(path, f"the same file as {twin}")
@@ -43,9 +44,10 @@ def survey(footage: Sequence[Path], cache: Path, wanted: Wanted,
     return surveyed
 
 
-def without_clips(path: Path, error: UserError) -> Surveyed:
-    """Return the account of a file of which `error` says why it cannot be used."""
-    return Surveyed(path, error.problems[0].removeprefix(f"{printable(str(path))}: "))
+def without_clips(path: Path, error: UserError, is_readable: bool) -> Surveyed:
+    """Return the account of a file that cannot be used. `error` says why."""
+    problem = error.problems[0].removeprefix(f"{printable(str(path))}: ")
+    return Surveyed(path, problem, is_readable=is_readable)
 
 
 def _look(analysis: Analysis, wanted: Wanted) -> Surveyed:
@@ -56,7 +58,7 @@ def _look(analysis: Analysis, wanted: Wanted) -> Surveyed:
         size, trained = f"{info.width}x{info.height}", "x".join(map(str, wanted.size))
         spans = [Span(0, analysis.num_frames, f"{size} pixels, smaller than the trained size ({trained}): "
                                               f"training would enlarge it")]
-        return Surveyed(analysis.path, "", analysis, shots, [], spans)
+        return Surveyed(analysis.path, "", analysis, shots=shots, spans=spans)
     windows, more = find_windows(analysis, stretches, wanted)
     spans = sorted([*spans, *more], key=lambda span: span.start)
-    return Surveyed(analysis.path, "", analysis, shots, windows, spans)
+    return Surveyed(analysis.path, "", analysis, shots=shots, windows=windows, spans=spans)

@@ -5,8 +5,10 @@
     python -m studies.ablation --cells regularization --docs docs/results.md    # one table, or cells by name
 
 A cell is one training with one change. Its folder is OUT/cells/CELL/MOTION-seedN. The cell is finished when
-the folder has scores by the present recognizers, in scores-JUDGES.json. With other recognizers the same
-videos are measured again, and nothing is trained or rendered. A cell that was stopped goes on where it was.
+the folder has scores by the present recognizers, in scores-JUDGES.json (JUDGES is a digest of them). With
+other recognizers the same videos are measured again, and nothing is trained or rendered. A cell that was
+stopped goes on where it was.
+
 Every cell renders the same prompts: characters that no exemplar shows, alone and in pairs, doing the new
 motion or an everyday motion. Everyday videos are compared with the untuned base's videos of the same prompts
 and seeds, which are rendered once, into OUT/base. Tables (OUT/results.md, results.json) and plots are written

@@ -31,8 +31,8 @@ if TYPE_CHECKING:   # it imports torch, and --compare should not wait for that
 
 PAGE_NAME = "run.html"
 WRITE_EVERY = 25       # steps
-WRITE_AFTER = 300      # seconds, where steps are slow
-ALARM_AFTER = 1800     # seconds without a page, or three times the longest silence so far
+WRITE_AFTER = 300      # seconds; for runs whose steps are slow
+ALARM_AFTER = 1800     # seconds without a new page; more if the longest time between two pages was long
 MOST_SHARE = 0.01      # of the time that may be spent on writing pages between samples
 MOST_SETS = 24         # sets of samples that are shown: the first, the last, and some in between
 MOST_CLIPS = 60        # of a role
@@ -53,7 +53,7 @@ class RunPage:
     def add(self, entry: Mapping[str, Any]) -> None:
         """Take a line of the log, and write the page unless that would cost time.
 
-        It is due at the first step, every WRITE_EVERY steps, and where these take longer than WRITE_AFTER.
+        The page is due at the first step, every WRITE_EVERY steps, and WRITE_AFTER seconds after the last.
         """
         self.curves.add(entry)
         self.held_out.add(entry)

@@ -24,7 +24,7 @@ def device_name() -> str:
 def own_gpu() -> int | None:
     """Return the number of the GPU that this process of a launch computes on; None without a launch.
 
-    A process that asks about another GPU than its own keeps some 0.4 GB of it busy.
+    A process that asks about another GPU keeps some of that GPU's memory until it ends.
     """
     if "LOCAL_RANK" not in os.environ:
         return None
