@@ -16,6 +16,7 @@ from pathlib import Path
 # should not wait for them
 from training.config import Config
 from training.config_loading import load_config
+from utils.captions import PROMPTS_NAME
 from utils.commands import path_from_here, script_command
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import check_writable, format_bytes, free_bytes
@@ -264,7 +265,7 @@ def write_prompts(args: argparse.Namespace) -> None:
         raise UserError(*problems)
     prompts = everyday_prompts(subjects, args.num or NUM_PROMPTS)
     content = "".join(f"{seed},{prompt}\n" for seed, prompt in enumerate(prompts))
-    path, said = args.output / "prompts.txt", f"{len(prompts)} prompts. Edit them. Then"
+    path, said = args.output / PROMPTS_NAME, f"{len(prompts)} prompts. Edit them. Then"
     if path.exists() and read_text(path) != content:
         said = "is kept, for it is not what this command would write. Remove it for new prompts. Then"
     else:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from training.config import Config, TrainData
-from utils.captions import INDEX_NAME, CaptionIndex, captions_of, read_caption_index
+from utils.captions import INDEX_NAME, PROMPTS_NAME, CaptionIndex, captions_of, read_caption_index
 from utils.containers import CLIPS_OF_A_FOLDER, IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_clip, is_image
 from utils.errors import UserError, attempt
 from utils.files import expanded_path, read_text
@@ -149,6 +149,7 @@ def _folder_remarks(folder: Path, paths: list[Path], index: CaptionIndex) -> lis
         return []
     idle = set(index.captions) - {index.entry(path) for path in paths}
     texts = {path.name for path in set(index.text_files.values()) - {index.text_file(path) for path in paths}}
+    texts.discard(PROMPTS_NAME)
     strangers = {path.name for path in folder.iterdir()
                  if path not in paths and not path.name.startswith(".")
                  and path.suffix.lower() not in COMPANION_SUFFIXES}

@@ -15,6 +15,7 @@ from utils.files import read_text, write_json
 from utils.prompts import checked_text
 
 INDEX_NAME = "text.json"
+PROMPTS_NAME = "prompts.txt"   # what the clips of a folder were rendered from; prepare_clips.py writes it
 
 
 @dataclass(frozen=True)

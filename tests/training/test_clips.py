@@ -262,7 +262,7 @@ def test_what_is_not_used_is_named(folder):
     os.rename(write_clip(folder / "c.mp4", 2), folder / "c.mxf")
     Image.fromarray(draw_frames(1, 32, 32)[0]).save(folder / "d.png")
     (folder / "gone.mp4").symlink_to("nowhere")
-    for companion in ("README.md", "video_lightbox.html", ".DS_Store", "notes.txt"):
+    for companion in ("README.md", "video_lightbox.html", ".DS_Store", "prompts.txt", "notes.txt"):
         (folder / companion).write_text("")
     assert find(folder)[0][0].remarks == ("text files that are the caption of no clip: notes.txt",
                                           "also in this folder and not used: c.mxf, d.png, gone.mp4, more")
