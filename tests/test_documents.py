@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.test_imports import ROOMS, WORKSHOPS
 
-DOCUMENTS = [Path("README.md"), *(path.relative_to(ROOT) for path in sorted(ROOT.glob("*/README.md"))),
+DOCUMENTS = [Path("README.md"), *(path.relative_to(ROOT) for path in sorted(ROOT.glob("[!.]*/README.md"))),
              *(path.relative_to(ROOT) for path in sorted(ROOT.glob("docs/*.md")))]
 
 
