@@ -123,7 +123,7 @@ def render_samples(training: Training, step: int, stop: list[int], page: RunPage
     if plan.prompts and is_wanted:
         if training.accelerator.is_main_process:
             with as_generation_sees(base, training.trained, training.plain_forward, plan.config, step):
-                write_samples(plan, base, training.run, step, stop)
+                write_samples(plan, base, training.run, step, stop, page.keep_fresh)
             page.write()
         training.accelerator.wait_for_everyone()
 

@@ -65,6 +65,11 @@ class RunPage:
         if is_due and silence > self.took / MOST_SHARE:
             self.write()
 
+    def keep_fresh(self) -> None:
+        """Write the page if it is WRITE_AFTER seconds old, so that no reader takes the run for dead."""
+        if time.monotonic() - self.written > WRITE_AFTER:
+            self.write()
+
     def write(self, state: str = "running", reason: str = "") -> None:
         """Write the page. `state`: running, stopped or finished. `reason`: why it stopped, unless it was
         asked to."""

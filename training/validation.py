@@ -49,8 +49,12 @@ def as_generation_sees(base: Base, trained: Mapping[str, nn.Parameter], plain_fo
             parameter.data = masters[name]
 
 
-def write_samples(plan: Plan, base: Base, run: Path, step: int, stop: list[int]) -> None:
-    """Render the sample prompts into samples/step_N of the run. A signal in `stop` ends it after a batch."""
+def write_samples(plan: Plan, base: Base, run: Path, step: int, stop: list[int],
+                  after_batch: Callable[[], None]) -> None:
+    """Render the sample prompts into samples/step_N of the run. A signal in `stop` ends it after a batch.
+
+    `after_batch` is called after each batch of prompts. The thread that writes videos may be a batch behind.
+    """
     wanted = plan.config.validation_data
     how = Rendering(wanted.width, wanted.height, wanted.num_frames, wanted.num_inference_steps,
                     wanted.guidance_scale, wanted.negative_prompt, wanted.sampler)
@@ -63,6 +67,7 @@ def write_samples(plan: Plan, base: Base, run: Path, step: int, stop: list[int])
             if stop:
                 return
             yield batch
+            after_batch()
 
     remarks = render_to_folder(base.pipeline, plan.prompts, how, samples_dir(run, step), sample_fps(plan),
                                wanted.batch_size, made_with, overwrite=True, progress=until_stopped)

@@ -209,6 +209,25 @@ def test_run_whose_first_steps_or_samples_take_long_is_no_cause_for_alarm(open_p
     assert page.inner_text("#state") == "running" and page.is_hidden("#message")
 
 
+def test_page_is_written_while_samples_are_rendered(save_small_config, tmp_path, monkeypatch, run_main):
+    # samples of a large base can take longer than the page waits before it says that there is no news
+    monkeypatch.setattr("training.run_page.WRITE_AFTER", 0)
+    written, write = [], RunPage.write
+
+    def write_and_count(page, *state):
+        write(page, *state)
+        written.append((page.step, sum(len(one["videos"]) for one in list_samples(page.run, "sks"))))
+
+    monkeypatch.setattr(RunPage, "write", write_and_count)
+    config = save_small_config(tmp_path, "max_train_steps=1", "validation_steps=5")
+    code, _, err = run_main("train_model", "--config", config, "validation_data.prompt=[a cat,a dog,a bear]",
+                            "validation_data.batch_size=1")
+    assert code == 0, err
+    # the batch before may still be in the thread that writes videos
+    before_training = [num for step, num in written if step == 0]
+    assert len(before_training) >= 4 and max(before_training[:-1]) >= 1 and before_training[-1] == 3, written
+
+
 @pytest.mark.browser
 def test_values_under_the_pointer_are_told(open_page, tmp_path):
     run = RunPage(PlanStub(max_train_steps=5), tmp_path, 0)
