@@ -61,6 +61,18 @@ class Question:
     group: str
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """How the videos of a measurement are rendered, and where their frames are kept."""
+
+    base: str                        # diffusers folder
+    out: Path
+    num_inference_steps: int = 25
+    guidance_scale: float = 2.0
+    batch_size: int = 8
+    precision: str = "no"            # to render in, a key of DTYPES; no: float32
+
+
 def main() -> None:
     args = parse_args()
     motion = find_weights(args.model) if args.model else None
@@ -70,7 +82,9 @@ def main() -> None:
         raise UserError(f"{args.recognizer}: its labels are not the motions of the puppet theatre. Name a "
                         f"recognizer made by puppets/train_recognizers.py.")
     with enough_memory("Lower --batch-size."):
-        frames = render_all(questions, motion, args)                                 # (n f h w c)
+        frames = render_all(questions, motion, Measurement(
+            args.base, args.out, args.num_inference_steps, args.guidance_scale, args.batch_size,
+            args.precision))                                                          # (n f h w c)
     seen, probabilities = see(recognizer, clip, frames)
     report(questions, seen, probabilities, recognizer.labels, args)
     if args.sheet:
@@ -88,10 +102,11 @@ def parse_args() -> argparse.Namespace:
     add("--clip", default=str(CLIP))
     add("--num", type=int, default=256, help="prompts (default: 256)")
     add("--seed", type=int, default=0, help="of the prompts and the noise (default: 0)")
-    add("--num-inference-steps", type=int, default=25)
-    add("--guidance-scale", type=float, default=2.0)
-    add("--batch-size", type=int, default=8)
-    add("--precision", choices=tuple(DTYPES), default="no", help="to render in (default: no, float32)")
+    add("--num-inference-steps", type=int, default=Measurement.num_inference_steps)
+    add("--guidance-scale", type=float, default=Measurement.guidance_scale)
+    add("--batch-size", type=int, default=Measurement.batch_size)
+    add("--precision", choices=tuple(DTYPES), default=Measurement.precision,
+        help="to render in (default: no, float32)")
     add("--sheet", type=int, default=0, metavar="NUM", help="draw so many videos into one picture, sheet.png")
     add("--out", type=Path, required=True, help="folder for scores.json and the frames rendered so far")
     args = parser.parse_args()
@@ -137,25 +152,25 @@ def ask_for_motion(motion: str, num: int, seed: int) -> list[Question]:
     return questions
 
 
-def render_all(questions: list[Question], motion: Path | None, args: argparse.Namespace) -> np.ndarray:
+def render_all(questions: list[Question], motion: Path | None, measurement: Measurement) -> np.ndarray:
     """Return a uint8 video for each question (n f h w c). Batches that are in the output folder are kept."""
     # the figures in the cards and in docs/results.md were measured with the base's own sampler
-    how = Rendering(world.FRAME_SIZE, world.FRAME_SIZE, world.CLIP_FRAMES, args.num_inference_steps,
-                    args.guidance_scale, sampler="base")
-    base = load_base(args.base)
+    how = Rendering(world.FRAME_SIZE, world.FRAME_SIZE, world.CLIP_FRAMES, measurement.num_inference_steps,
+                    measurement.guidance_scale, sampler="base")
+    base = load_base(measurement.base)
     token = Config.placeholder_token
     if motion:
         token = read_motion_info(motion).placeholder_token
         apply_motion(base.unet, base.fingerprint, motion, 1.0)
-    base.pipeline.to("cuda" if torch.cuda.is_available() else "cpu", DTYPES[args.precision])
+    base.pipeline.to("cuda" if torch.cuda.is_available() else "cpu", DTYPES[measurement.precision])
     videos = []
-    for start in tqdm(range(0, len(questions), args.batch_size), desc="rendering", dynamic_ncols=True):
+    for start in tqdm(range(0, len(questions), measurement.batch_size), desc="rendering", dynamic_ncols=True):
         prompts = [Prompt(question.seed, with_token(question.text, token))
-                   for question in questions[start : start + args.batch_size]]
+                   for question in questions[start : start + measurement.batch_size]]
         # the file name is a digest of everything that the frames depend on
-        made_of = digest_of([base.fingerprint, motion and file_digest(motion), asdict(how), args.precision,
-                             [[prompt.seed, prompt.text] for prompt in prompts]])
-        path = args.out / "frames" / f"{made_of[:24]}.safetensors"
+        made_of = digest_of([base.fingerprint, motion and file_digest(motion), asdict(how),
+                             measurement.precision, [[prompt.seed, prompt.text] for prompt in prompts]])
+        path = measurement.out / "frames" / f"{made_of[:24]}.safetensors"
         if not path.exists():
             write_tensors(path, {"frames": torch.from_numpy(render(base.pipeline, prompts, how))})
         videos.append(read_tensors(path)["frames"].numpy())

@@ -23,7 +23,7 @@ from PIL import Image
 from evaluation.recognizing import load_clip, load_motion_recognizer
 from evaluation.statistics import estimate
 from puppets.looks import LIME, LOOKS, YELLOW, Look, cap
-from puppets.measure_base import Question, find_weights, render_all, see
+from puppets.measure_base import Measurement, Question, find_weights, render_all, see
 from puppets.recognizer_labels import shown_labels
 from puppets.theatre import draw_clips
 from puppets.world import CHARACTERS, EVERYDAY_MOTIONS, MOTION_PHRASES, PLACE_PHRASES, Scene, say_who
@@ -52,11 +52,13 @@ def main() -> None:
     scenes = [question.scene for question in asked["the stranger"]]
     drawn = draw_clips(len(scenes), 5, scenes=scenes, looks=STRANGER).frames
     unit = count_coat(drawn).mean()
+    measurement = Measurement(str(ROOT / "models" / "puppet-theatre"), args.out, args.num_inference_steps,
+                              args.guidance_scale, args.batch_size)
     ways = [("the base", None)] + [(way, train(way, seed, args)) for seed in args.seeds for way in WAYS]
     values: dict[tuple[str, str], dict[str, list]] = {}
     for way, motion in ways:
         for group, questions in asked.items():
-            frames = render_all(questions, motion, args)                                     # (n f h w c)
+            frames = render_all(questions, motion, measurement)                              # (n f h w c)
             pooled = values.setdefault((way, group), {name: [] for name in SEEN})
             for name, found in judge(frames, questions, unit).items():
                 pooled[name] += found.tolist()
@@ -73,12 +75,12 @@ def parse_args() -> argparse.Namespace:
     add("--num", type=int, default=16, help="videos of the stranger, and as many of others (default: 16)")
     add("--seeds", type=int, nargs="+", default=[64], help="of the trainings")
     add("--train-steps", type=int, default=300, help="of a training (default: 300)")
-    add("--num-inference-steps", type=int, default=25)
-    add("--batch-size", type=int, default=8)
+    add("--num-inference-steps", type=int, default=Measurement.num_inference_steps)
+    add("--guidance-scale", type=float, default=Measurement.guidance_scale)
+    add("--batch-size", type=int, default=Measurement.batch_size)
     add("--out", type=lambda text: Path(text).resolve(), required=True,
         help="folder for stills, trainings, frames and scores.json")
-    return argparse.Namespace(**vars(parser.parse_args()), guidance_scale=4.0,
-                              base=str(ROOT / "models" / "puppet-theatre"))
+    return parser.parse_args()
 
 
 def draw_stills(folder: Path, looks: Mapping[str, Look], scenes: list[Scene], man: str = "a man") -> None:

@@ -1,6 +1,11 @@
-"""The study of appearances: the pixels that it counts are those of the stranger's coat."""
+"""The study of appearances: it counts pixels of the stranger's coat, and measures both ways to train."""
+
+import json
+
+import pytest
 
 from puppets.theatre import draw_clips
+from studies import appearance
 from studies.appearance import STRANGER, ask_for_others, ask_for_stranger, count_coat
 
 
@@ -10,3 +15,15 @@ def test_coat_is_seen_on_the_stranger_alone():
     for scenes in (others, plain):
         assert count_coat(draw_clips(len(scenes), 1, num_frames=1, scenes=scenes).frames).max() < 30
     assert count_coat(draw_clips(16, 5, num_frames=1, scenes=plain, looks=STRANGER).frames).min() > 150
+
+
+@pytest.mark.slow
+def test_study_measures_both_ways(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["appearance", "--out", str(tmp_path), "--num", "1", "--train-steps", "1",
+                                     "--num-inference-steps", "1"])
+    appearance.main()
+    rows = [line.split(" | ")[:3] for line in capsys.readouterr().out.splitlines() if " | 1 |" in line]
+    assert rows == [[f"| {way}", group, "1"] for way in ("the base", "all", "spatial")
+                    for group in ("the stranger", "others")]
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["all, the stranger"].keys() == set(appearance.SEEN)
