@@ -34,6 +34,7 @@ from puppets import theatre, world
 from puppets.model_cards import confusion_counts, confusion_table
 from puppets.recognizer_labels import (
     MOTIONS,
+    OTHER,
     match_captions,
     read_scenes,
     scene_captions,
@@ -182,11 +183,15 @@ def see(recognizer: MotionRecognizer, clip: ImageTextModel,
     """Return what is seen in videos (n f h w c), and the probabilities (n k) of the recognizer's labels.
 
     Seen are character, number, place and motion, each as the indices (n) that `shown_labels` uses.
+    `named motion` is the motion that is seen if `something else` is no answer. A recognizer of real footage,
+    such as those trained on Kinetics, has no such label.
     """
     probabilities = classify_motion(recognizer, frames)
     seen = read_scenes(match_captions(clip, frames, scene_captions()))
     order = np.array([MOTIONS.index(label) for label in recognizer.labels])
-    return seen | {"motion": order[probabilities.argmax(1)]}, probabilities
+    is_named = np.array([label != OTHER for label in recognizer.labels])                            # (k)
+    return seen | {"motion": order[probabilities.argmax(1)],
+                   "named motion": order[np.where(is_named, probabilities, -1).argmax(1)]}, probabilities
 
 
 def report(questions: list[Question], seen: dict[str, np.ndarray], probabilities: np.ndarray,
@@ -195,6 +200,7 @@ def report(questions: list[Question], seen: dict[str, np.ndarray], probabilities
     shown = shown_labels([question.scene for question in questions])
     right = {name: seen[name] == shown[name] for name in ("character", "number", "place", "motion")}
     right["all four"] = np.logical_and.reduce(list(right.values()))
+    right["named motion"] = seen["named motion"] == shown["motion"]
     groups = np.array([question.group for question in questions])
     estimates, rows = {}, []
     for group in (*dict.fromkeys(groups), "all"):

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -61,8 +62,26 @@ def test_drawn_clips_in_the_place_of_rendered_ones_are_right(script, measure):
     scores = measure(rendered=draw)
     assert scores["right"]["all"]["all four"]["mean"] >= 0.75 and scores["right"]["all"]["place"]["num"] == 4
     assert scores["right"]["held-out combinations"]["motion"]["num"] == 2
+    assert scores["right"]["all"]["named motion"]["mean"] >= scores["right"]["all"]["motion"]["mean"]
     assert np.array(scores["confusion"]).trace() >= 3
     assert scores["motion_probability"]["num"] == 4 and scores["motion_probability"]["mean"] > 0.5
+
+
+def test_motion_is_also_judged_without_something_else(script, monkeypatch):
+    from puppets.recognizer_labels import MOTIONS
+
+    labels = MOTIONS[::-1]   # the recognizer may have them in another order
+    probabilities = np.full((3, len(labels)), 0.01)
+    for video, (first, second) in enumerate([("something else", "dance"), ("dance", "something else"),
+                                             ("something else", "kicking")]):
+        probabilities[video, [labels.index(first), labels.index(second)]] = 0.5, 0.4
+    recognizer = SimpleNamespace(labels=labels)
+    monkeypatch.setattr(script, "classify_motion", lambda *_: probabilities)
+    monkeypatch.setattr(script, "match_captions", lambda *_: np.zeros((3, 10 * 2 * 7)))
+    seen, _ = script.see(recognizer, None, np.zeros((3, 8, 64, 64, 3), np.uint8))
+    named = {name: [MOTIONS[index] for index in seen[name]] for name in ("motion", "named motion")}
+    assert named == {"motion": ["something else", "dance", "something else"],
+                     "named motion": ["dance", "dance", "kicking"]}
 
 
 def test_an_interrupted_measurement_goes_on_and_other_settings_start_anew(script, measure, tmp_path):
