@@ -5,7 +5,7 @@
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from utils.prompts import IDENTIFIER
@@ -18,22 +18,36 @@ class MotionName:
     """What the motion is called."""
 
     label: str                  # by the recognizer
-    phrase: str | None = None   # by prompts, as the user gave it; V*, V2*, ... in it stand for any identifier
+    phrase: str | None = None   # by prompts, as the user gave it
 
-    def patterns(self, identifiers: Iterable[str]) -> list[re.Pattern]:
+    def patterns(self, tokens: Sequence[str]) -> list[re.Pattern]:
         """Return the patterns of the words that name the motion, to be removed one after the other.
 
-        The first is `phrase`. The second is "doing the", an identifier and the label; or an identifier or the
-        label alone. `identifiers` are the words that V* became, such as "sks".
+        `tokens` are the words that V*, V2*, ... became, in this order, such as "sks". The first pattern is
+        `phrase`. The second is "doing the", an identifier and the label; or an identifier or the label alone.
+
+        An identifier alone names the motion if there is one motion. Of several motions, it does if it is the
+        one that `phrase` has; without it, nothing tells which motion is meant.
         """
-        words = (IDENTIFIER.pattern.replace("(", "(?:"), *map(re.escape, sorted(identifiers)))
-        identifier = rf"(?:{'|'.join(words)})"
-        label = _words(self.label)
-        texts = [rf"{DOING}(?:{identifier}(?:[\s-]+{label})?|{label})"]
+        pieces = IDENTIFIER.split(self.phrase or "")   # texts, and between them the numbers of motions
+        numbers = [int(number or 1) if len(tokens) > 1 else None for number in pieces[1::2]]
+        names = [f"{identifier_of(tokens)}[\\s-]+{_words(self.label)}", _words(self.label)]
+        if numbers or len(tokens) < 2:
+            names.insert(1, identifier_of(tokens, numbers[0] if numbers else None))
+        texts = [f"{DOING}(?:{'|'.join(names)})"]
         if self.phrase:
-            # [::2] leaves out the motions' numbers, which split returns between the pieces
-            texts.insert(0, identifier.join(map(_words, IDENTIFIER.split(self.phrase)[::2])))
-        return [re.compile(rf"(?<!\w)(?:{text})(?!\w)", re.IGNORECASE) for text in texts]
+            following = (identifier_of(tokens, number) + _words(text)
+                         for number, text in zip(numbers, pieces[2::2]))
+            texts.insert(0, _words(pieces[0]) + "".join(following))
+        return [_whole_words(text) for text in texts]
+
+
+def identifier_of(tokens: Sequence[str], number: int | None = None) -> str:
+    """Return a pattern of the identifier of motion `number`, as V3* or as its token; of any motion if None."""
+    written = IDENTIFIER.pattern.replace("(", "(?:") if number is None else \
+        r"V1?\*" if number == 1 else rf"V{number}\*"
+    mine = tokens if number is None else tokens[number - 1 : number]
+    return f"(?:{'|'.join((written, *map(re.escape, mine)))})"
 
 
 def asks_for_motion(prompt: str, patterns: Sequence[re.Pattern]) -> bool:
@@ -41,9 +55,12 @@ def asks_for_motion(prompt: str, patterns: Sequence[re.Pattern]) -> bool:
     return any(pattern.search(prompt) for pattern in patterns)
 
 
-def without_motion(prompt: str, patterns: Sequence[re.Pattern]) -> str:
-    """Return `prompt` without the words that name the motion: text alignment compares it with the frames."""
-    for pattern in patterns:
+def without_motion(prompt: str, patterns: Sequence[re.Pattern], tokens: Sequence[str] = ()) -> str:
+    """Return `prompt` without the words that name the motion, and without the identifiers of other motions.
+
+    Text alignment compares what is left with the frames.
+    """
+    for pattern in (*patterns, _whole_words(identifier_of(tokens))):
         prompt = pattern.sub(" ", prompt)
     prompt = re.sub(r"\s+([,.;:!?])", r"\1", " ".join(prompt.split()))
     return re.sub(r"^[\s,.;:]+|[\s,;:]+$", "", prompt)
@@ -54,6 +71,10 @@ def named_label(prompt: str, labels: Sequence[str]) -> str | None:
     found = [label for label in labels
              if re.search(rf"(?<!\w){_words(label)}(?!\w)", prompt, re.IGNORECASE)]
     return max(found, key=len, default=None)
+
+
+def _whole_words(text: str) -> re.Pattern:
+    return re.compile(rf"(?<!\w)(?:{text})(?!\w)", re.IGNORECASE)
 
 
 def _words(text: str) -> str:

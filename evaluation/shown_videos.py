@@ -5,7 +5,6 @@ A folder of videos is one group. A run folder, or its folder of samples, has a g
 
 import json
 import re
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,14 +72,17 @@ def find_videos(folder: Path, motion: MotionName, role: str = "--videos") -> lis
     facts = _checked(paths)
     with ThreadPoolExecutor() as pool:   # each call starts a process and waits for it
         records = list(pool.map(video_metadata, paths))
-    patterns, videos = motion.patterns(identifiers_of(folder, records)), []
+    default, videos = tokens_of_run(folder), []
     for path, video, record in zip(paths, listed, records):
         step, group = STEP_FOLDER.fullmatch(video["file"]), group_label(Path(video["file"]).parent.as_posix())
         prompt = " ".join(video["prompt"].split())   # a file may have line breaks and double spaces in it
+        tokens = tokens_in(str(record.get("placeholder_token") or default))
+        patterns = motion.patterns(tokens)
         strength = record.get("strength", 1)   # a list, where the video was made with several motions
         is_tuned = bool(record.get("motion")) and any(strength if isinstance(strength, list) else [strength])
         videos.append(ShownVideo(path, prompt, video["seed"], group, int(step[1]) if step else None,
-                                 asks_for_motion(prompt, patterns), without_motion(prompt, patterns),
+                                 asks_for_motion(prompt, patterns),
+                                 without_motion(prompt, patterns, tokens),
                                  facts[path].num_frames, facts[path].fps, is_tuned))
     return videos
 
@@ -125,16 +127,13 @@ def find_exemplars(folder: Path, motion: MotionName, fps: float) -> list[Exempla
                      sampled_frames(facts[path], fps)) for path in paths]
 
 
-def identifiers_of(folder: Path, records: Iterable[dict]) -> set[str]:
-    """Return the words that V*, V2*, ... may have become: the words in the records of the videos, in the
-    run's config, and the default."""
-    tokens = [str(made["placeholder_token"]) for made in records if made.get("placeholder_token")]
+def tokens_of_run(folder: Path) -> str:
+    """Return the words that V*, V2*, ... became in the samples of a run, by its config; else the default."""
     folder = folder.resolve()
     for samples in (folder / "samples", folder, folder.parent):
         if samples.name == "samples" and (samples.parent / CONFIG_NAME).is_file():
-            tokens.append(load_config(samples.parent / CONFIG_NAME)[0].placeholder_token)
-            break
-    return {word for words in (*tokens, Config.placeholder_token) for word in tokens_in(words)}
+            return load_config(samples.parent / CONFIG_NAME)[0].placeholder_token
+    return Config.placeholder_token
 
 
 def match_references(videos: list[ShownVideo], references: list[ShownVideo]) -> dict[ShownVideo, ShownVideo]:

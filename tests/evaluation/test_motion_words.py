@@ -59,6 +59,26 @@ def test_prompts_that_ask_for_the_motion(prompt, phrase, asked):
     assert asks_for_motion(prompt, MotionName("dance", phrase).patterns(["sks"])) is asked
 
 
+@pytest.mark.parametrize("prompt, phrase, asked, rest", [
+    ("a robot doing the sks dance", "doing the V* dance", True, "a robot"),
+    ("a robot doing the zwx jump", "doing the V* dance", False, "a robot doing the jump"),
+    ("a robot doing the V2* jump", "doing the V* dance", False, "a robot doing the jump"),
+    ("a zwx man walking in the park", "doing the V1* dance", False, "a man walking in the park"),
+    ("a zwx man doing the sks dance in the park", "doing the V* dance", True, "a man in the park"),
+    ("a robot doing the sks in the park", "doing the V* dance", True, "a robot in the park"),
+    ("a robot doing the zwx hop", "doing the V2* hop", True, "a robot"),
+    ("a robot doing the sks dance", "doing the V2* dance", True, "a robot"),   # by its label
+    ("a robot doing the zwx dance", None, True, "a robot"),
+    ("a zwx man walking in the park", None, False, "a man walking in the park"),
+    ("a robot doing the sks in the park", None, False, "a robot doing the in the park"),
+])
+def test_of_several_motions_only_the_one_that_is_measured_counts(prompt, phrase, asked, rest):
+    tokens = ["sks", "zwx"]
+    patterns = MotionName("dance", phrase).patterns(tokens)
+    assert asks_for_motion(prompt, patterns) is asked
+    assert without_motion(prompt, patterns, tokens) == rest
+
+
 @pytest.mark.parametrize("prompt, label", [
     ("a nurse doing jumping jacks at night", "jumping jacks"), ("two cats Jumping in the snow", "jumping"),
     ("a man kicking a ball", "kicking"), ("a cat asleep", None), ("a rainbow", None), ("two walkers", None),
