@@ -107,7 +107,8 @@ def find_material(args: argparse.Namespace) -> Material:
     base, base_dir = [video for video in videos if video.step == 0], args.reference_videos
     if base_dir:
         base = attempt(lambda: find_references(base_dir, motion), [], problems)
-    references = match_references(videos, base)
+    matched = attempt(lambda: match_references(videos, base), None, problems)
+    references = matched or {}
     if videos:
         problems += check_writable(args.videos)
         for folder in dict.fromkeys(video.path.parent for video in videos):
@@ -122,7 +123,7 @@ def find_material(args: argparse.Namespace) -> Material:
     if asking and not motion.phrase and not any(named_label(prompt, [motion.label]) for prompt in asking):
         notes.append(f"no prompt calls the motion {motion.label!r}, so text alignment counts the words "
                      f"behind V*. Say which words name it: --motion-phrase \"doing the V* ...\".")
-    if base_dir and base and everyday and not references:
+    if base_dir and base and everyday and matched == {}:
         problems.append(f"--reference-videos: {base_dir} has no video of an everyday prompt and seed of "
                         f"{args.videos}. Render the same prompts with the untuned base.")
     if everyday and not base:

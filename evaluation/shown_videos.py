@@ -23,6 +23,8 @@ from utils.video import VideoInfo, probe, sampled_frames, video_metadata
 
 STEP_FOLDER = re.compile(r"(?:.*/)?step_0*(\d+)/[^/]*")
 MAX_FRAMES = 4096   # of one video; rendered videos have some dozens
+# what the record of a video says of how it was rendered. Videos that differ in it are not to be compared
+SETTINGS = ("num_inference_steps", "guidance_scale", "negative_prompt", "sampler", "base_fingerprint")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class ShownVideo:
     num_frames: int
     fps: float
     is_tuned: bool        # rendered with a learned motion, by its own record
+    settings: tuple[tuple[str, Any], ...]   # how it was rendered: name and value of what is known
 
     @property
     def key(self) -> tuple[str, int | str | None]:
@@ -83,8 +86,15 @@ def find_videos(folder: Path, motion: MotionName, role: str = "--videos") -> lis
         videos.append(ShownVideo(path, prompt, video["seed"], group, int(step[1]) if step else None,
                                  asks_for_motion(prompt, patterns),
                                  without_motion(prompt, patterns, tokens),
-                                 facts[path].num_frames, facts[path].fps, is_tuned))
+                                 facts[path].num_frames, facts[path].fps, is_tuned,
+                                 settings_of(facts[path], record)))
     return videos
+
+
+def settings_of(info: VideoInfo, record: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Return how a video was rendered: what the file itself shows, and SETTINGS of its record."""
+    shown = {"size": f"{info.width}x{info.height}", "frames": info.num_frames, "fps": round(info.fps, 3)}
+    return (*shown.items(), *((name, str(record[name])) for name in SETTINGS if name in record))
 
 
 def find_references(folder: Path, motion: MotionName) -> list[ShownVideo]:
@@ -137,10 +147,28 @@ def tokens_of_run(folder: Path) -> str:
 
 
 def match_references(videos: list[ShownVideo], references: list[ShownVideo]) -> dict[ShownVideo, ShownVideo]:
-    """Return {video of an everyday prompt: its reference, of the same prompt and seed}."""
-    by_key = {reference.key: reference for reference in references}
-    return {video: by_key[video.key] for video in videos
-            if not video.shows_motion and video.key in by_key and by_key[video.key].path != video.path}
+    """Return {video of an everyday prompt: its reference, of the same prompt and seed}.
+
+    Raises UserError if a video has two references, or if one was rendered in another way than its video:
+    then it is not the motion alone in which they differ.
+    """
+    by_key: dict[tuple, list[ShownVideo]] = {}
+    for reference in references:
+        by_key.setdefault(reference.key, []).append(reference)
+    matched = {video: by_key[video.key] for video in videos if not video.shows_motion and video.key in by_key}
+    for video, (reference, *others) in matched.items():
+        if others:
+            raise UserError(f"{reference.path} and {others[0].path}: have the same prompt and seed, and both "
+                            f"could be the reference of {video.path}. Name a folder with one of them in "
+                            f"--reference-videos.")
+        ours, theirs = dict(video.settings), dict(reference.settings)
+        differing = [f"{name} {theirs[name]!r} instead of {ours[name]!r}" for name in ours
+                     if name in theirs and theirs[name] != ours[name]]
+        if differing:
+            raise UserError(f"{reference.path}: was rendered in another way than {video.path}, with "
+                            f"{', '.join(differing)}. Render the untuned base with the settings of the "
+                            f"videos, and name that folder in --reference-videos.")
+    return {video: reference for video, (reference,) in matched.items() if reference.path != video.path}
 
 
 def read_sidecar(folder: Path) -> dict[str, Any]:

@@ -218,6 +218,30 @@ def test_reference_rendered_with_a_tuned_motion_is_refused(evaluate, videos, tmp
     assert not code or "was rendered with a tuned motion" in err and len(err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("settings, num_frames, width, said", [
+    ({"guidance_scale": 9.0}, 6, 64, "guidance_scale '9.0' instead of '4.0'"),
+    ({"base_fingerprint": "other"}, 6, 64, "base_fingerprint 'other' instead of 'ours'"),
+    ({}, 8, 64, "frames 8 instead of 6"), ({}, 6, 96, "size '96x64' instead of '64x64'"),
+    ({"batch_size": 2, "precision": "bf16"}, 6, 64, None)])
+def test_reference_rendered_in_another_way_is_refused(evaluate, videos, tmp_path, settings, num_frames, width,
+                                                      said):
+    """Not the motion alone would then tell the two apart."""
+    made_with = {"guidance_scale": 4.0, "base_fingerprint": "ours"}
+    write_video(videos / "a_man_waving_seed1.mp4", draw_frames(6, 64, 64), 8, made_with)
+    write_video(tmp_path / "base" / "a_man_waving_seed1.mp4", draw_frames(num_frames, width, 64), 8,
+                {**made_with, **settings})
+    code, _, err = evaluate(videos, "--reference-videos", tmp_path / "base")
+    assert code == (2 if said else 0), err
+    assert not said or f"with {said}. Render the untuned base" in err and len(err.splitlines()) == 1
+
+
+def test_two_references_of_one_video_are_refused(evaluate, videos, tmp_path):
+    for folder in ("a", "b"):
+        shutil.copytree(videos, tmp_path / "base" / folder)
+    code, _, err = evaluate(videos, "--reference-videos", tmp_path / "base")
+    assert code == 2 and "have the same prompt and seed" in err and len(err.splitlines()) == 1
+
+
 def test_run_has_a_column_a_step_a_plot_and_a_step_to_use(evaluate, run):
     code, out, err = evaluate(run)
     assert code == 0, err
