@@ -43,7 +43,7 @@ class MotionName:
 
 
 def identifier_of(tokens: Sequence[str], number: int | None = None) -> str:
-    """Return a pattern of the identifier of motion `number`, as V3* or as its token; of any motion if None."""
+    """Return a pattern of the identifier of motion `number`, as V3* or as its token. None: of any motion."""
     written = IDENTIFIER.pattern.replace("(", "(?:") if number is None else \
         r"V1?\*" if number == 1 else rf"V{number}\*"
     mine = tokens if number is None else tokens[number - 1 : number]

@@ -166,8 +166,9 @@ def match_references(videos: list[ShownVideo], references: list[ShownVideo]) -> 
                      if name in theirs and theirs[name] != ours[name]]
         if differing:
             raise UserError(f"{reference.path}: was rendered in another way than {video.path}, with "
-                            f"{', '.join(differing)}. Render the untuned base with the settings of the "
-                            f"videos, and name that folder in --reference-videos.")
+                            f"{', '.join(differing)}. Render the untuned base as the videos were "
+                            f"rendered (generate_pretrained.py -m RUN:0), and name that folder in "
+                            f"--reference-videos.")
     return {video: reference for video, (reference,) in matched.items() if reference.path != video.path}
 
 

@@ -96,9 +96,12 @@ def kind_of_folder(folder: Path) -> BaseKind:
     return kind_of_classes(index["_class_name"], index["unet"][1])
 
 
-def has_own_motion(base: str) -> bool:
-    """Say whether `base` is the folder of a text-to-video model, which needs no motion adapter."""
-    return os.path.isdir(base) and not check_base_folder(Path(base))
+def has_own_motion(base: str, download: bool = False) -> bool:
+    """Say whether `base` is a text-to-video model, which needs no motion adapter.
+
+    A hub id that is not on this machine is fetched if `download` is true, and is unknown otherwise.
+    """
+    return attempt(lambda: find_base(base, download), None, []) is not None
 
 
 def needs_adapter(base: str) -> bool:

@@ -138,6 +138,13 @@ def find_source(named: Sequence[NamedModel], moved_base: str | None = None, adap
     if bases and (len(named) == 1 or not may_download):
         if may_download and bases[0].strength is not None:
             raise UserError(f"-m {bases[0].model}:{bases[0].strength:g}: is a base, which has no strength.")
+        if strength != 1:
+            problems.append(f"-m {bases[0].model}: is a base, which has no strength. Leave out --strength.")
+        if moved_base:
+            problems.append(f"-m {bases[0].model}: is a base itself, so --base {moved_base} has no effect. "
+                            f"Leave one of them out.")
+        if may_download and problems:
+            raise UserError(*problems)
         return Source(bases[0].model, adapter, (), Config.placeholder_token)
     if bases:
         raise UserError(f"-m {bases[0].model}: is a base, and several -m combine motions. The motions say "
@@ -149,7 +156,7 @@ def find_source(named: Sequence[NamedModel], moved_base: str | None = None, adap
         if changes := schedule_changes(motions[0].info.noise_schedule, other.info.noise_schedule):
             raise UserError(f"{motions[0].path} and {other.path} were trained on bases of different noise "
                             f"schedules: {changes}. Combine motions of one base.")
-    if not adapter and not (moved_base and has_own_motion(moved_base)):
+    if not adapter and not (moved_base and has_own_motion(moved_base, may_download)):
         adapter = motions[0].config.motion_adapter_path
     return Source(moved_base or motions[0].info.base, adapter, tuple(motions),
                   combined_tokens(motions, share_tokens))

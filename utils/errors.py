@@ -82,8 +82,9 @@ def exit_code_of(main: Callable[[], None]) -> int:
     except BrokenPipeError:   # the reader of our output is gone, as with `| head`
         sys.stdout = None     # otherwise the interpreter would try to flush it, and complain
         return 1
-    except OSError as error:   # the disk refused; other OSErrors are mistakes of this program
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+    except OSError as error:   # the disk or a name is to blame; other OSErrors are mistakes of this program
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENAMETOOLONG,
+                               errno.ELOOP):
             raise
         print(f"{error.filename or 'A file'}: {error.strerror}.", file=sys.stderr)
         return 2

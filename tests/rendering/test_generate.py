@@ -293,6 +293,11 @@ def test_export_loads_in_stock_diffusers_and_equals_the_base_elsewhere(run, run_
     (["-p", "x", "-m", "{base}", "-o", "{base}/model_index.json"], "cannot be written"),
     (["-m", "{base}", "--export", "{base}"], "is there already"),
     (["-p", "x", "-m", "{base}", "--strength", "nan"], "is not a number"),
+    (["-p", "x", "-m", "{base}", "--strength", "0.3"], "is a base, which has no strength. Leave out"),
+    (["-p", "x", "-m", "{base}", "-b", "{base}"], "is a base itself, so --base"),
+    (["-p", "x", "-m", "n" * 300], "n: File name too long."),
+    (["-p", "x", "-m", "{base}", "-o", "n" * 300], "n: File name too long."),
+    (["-m", "{base}", "--export", "n" * 300], "n: File name too long."),
 ])
 def test_wrong_arguments_are_one_line_and_code_2(run_main, tiny_base, arguments, words, tmp_path,
                                                  monkeypatch):

@@ -8,6 +8,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file
 
 from models.base import decode_latents, load_base
@@ -157,13 +158,20 @@ def test_export_keeps_precision_and_carries_the_adapters_scheduler(animatediff, 
     assert not (tmp_path / "out" / "motion_adapter").exists()
 
 
-def test_motion_is_rendered_on_either_form_of_its_base(run, animatediff, tmp_path):
+def test_motion_is_rendered_on_either_form_of_its_base(run, animatediff, tmp_path, monkeypatch):
     full, images, adapter = animatediff
+    cached = tmp_path / "cache" / "models--jo--full"   # as the hub's own program keeps what it downloads
+    shutil.copytree(full, cached / "snapshots" / "0123")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("0123")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     videos = [generated(run, tmp_path / "as trained"), generated(run, tmp_path / "whole", "-b", full),
+              generated(run, tmp_path / "on the hub", "-b", "jo/full"),
               generated(run, tmp_path / "moved", "-b", images, "--adapter", adapter)]
     frames = [iio.imread(video) for video in videos]
     assert all(np.array_equal(frames[0], other) for other in frames[1:])
-    assert "adapter" not in video_metadata(videos[1])
+    assert all("adapter" not in video_metadata(video) for video in videos[1:3])
 
 
 # -------------------------------------------------------------------------------------- reports and mistakes
