@@ -53,7 +53,7 @@ def write_page(path: Path, template_name: str, content: Any) -> Path:
 
 
 def forget_scores(folder: Path, names: Iterable[str]) -> None:
-    """Remove the scores of videos that are about to be replaced from videos.json."""
+    """Remove the scores of videos that are about to be written from videos.json."""
     root = folder.resolve()
     content = sidecar_json(root, root / "videos.json")
     scored = [name for name in names if isinstance(content.get(name), dict) and "scores" in content[name]]

@@ -375,3 +375,13 @@ def test_scores_of_a_replaced_video_are_forgotten(tiny_base, run_main, tmp_path)
     run_main("generate_pretrained", *arguments, "2", "--overwrite")
     assert "motion" not in (tmp_path / "videos.json").read_text()
     assert '"motion"' not in (tmp_path / "video_lightbox.html").read_text()
+
+
+def test_scores_of_a_deleted_video_are_not_those_of_the_next(tiny_base, run_main, tmp_path):
+    arguments = ["-m", tiny_base, "-o", tmp_path, "-r", "64", "-d", "2", "-p", "a cat", "--steps"]
+    run_main("generate_pretrained", *arguments, "1")
+    (tmp_path / "videos.json").write_text('{"a_cat_seed0.mp4": {"seed": 0, "scores": {"motion": 0.5}}}')
+    (tmp_path / "a_cat_seed0.mp4").unlink()
+    assert run_main("generate_pretrained", *arguments, "2")[0] == 0
+    assert json.loads((tmp_path / "videos.json").read_text()) == {"a_cat_seed0.mp4": {"seed": 0}}
+    assert '"motion"' not in (tmp_path / "video_lightbox.html").read_text()
