@@ -55,7 +55,7 @@ class Material:
     """The videos and clips of an evaluation, and everything that is wrong or odd about them."""
 
     videos: list[ShownVideo]
-    exemplars: list[Exemplar]
+    exemplars: dict[float, list[Exemplar]]     # by the rate of the videos that are compared with them
     references: dict[ShownVideo, ShownVideo]   # everyday video -> the untuned base's video of the same prompt
     problems: list[str]
     notes: list[str]
@@ -101,8 +101,8 @@ def find_material(args: argparse.Namespace) -> Material:
     problems, notes = [], []
     motion = MotionName(args.motion.strip(), args.motion_phrase and args.motion_phrase.strip())
     videos = attempt(lambda: find_videos(args.videos, motion), [], problems)
-    fps = videos[0].fps if videos else 8.0
-    exemplars = attempt(lambda: find_exemplars(args.exemplars, motion, fps), [], problems)
+    rates = list(dict.fromkeys(video.fps for video in videos)) or [8.0]
+    exemplars = attempt(lambda: find_exemplars(args.exemplars, motion, rates), {}, problems)
     everyday = [video for video in videos if not video.shows_motion]
     base, base_dir = [video for video in videos if video.step == 0], args.reference_videos
     if base_dir:
@@ -180,13 +180,14 @@ def measure(material: Material, recognizer, clip_model, args: argparse.Namespace
     with enough_memory("Lower --batch-size."):
         features = video_features(list(dict.fromkeys([*videos, *material.references.values()])), recognizer,
                                   clip_model, args.batch_size)
-        num_frames = median_high(video.num_frames for video in videos)
+        num_frames = {fps: median_high(video.num_frames for video in videos if video.fps == fps)
+                      for fps in material.exemplars}
         exemplars = exemplar_features(material.exemplars, num_frames, clip_model)
         text_embeds = dict(zip(texts, text_embeddings(clip_model, texts).numpy()))
     reference_of = {video: features[reference.path] for video, reference in material.references.items()}
     labels, motion = (recognizer.labels, label_index(recognizer, args.motion)) if recognizer else ((), None)
     measured = [MeasuredVideo(video, features[video.path], reference_of.get(video),
-                              text_embeds.get(video.text), exemplars, labels, motion)
+                              text_embeds.get(video.text), exemplars[video.fps], labels, motion)
                 for video in videos]
     groups = sum_up(measured, args.seed)
     step = reason = None
@@ -197,7 +198,7 @@ def measure(material: Material, recognizer, clip_model, args: argparse.Namespace
              "recognizer": args.recognizer if recognizer else None, "clip": args.clip,
              "reference_videos": str(args.reference_videos or "") or None,
              "seed": args.seed, "labels": list(labels),
-             "copying": {"spacing": exemplars.spacing, "ratio": COPY_RATIO},
+             "copying": {"spacing": exemplars[videos[0].fps].spacing, "ratio": COPY_RATIO},
              "step": {"step": step, "reason": reason} if reason else None}
     return groups, scores_document(measured, args.videos, groups, facts)
 

@@ -3,8 +3,9 @@
 Shapes: f frames, h w c pixels and colours, k labels, d width of CLIP's embeddings, which have length 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -61,12 +62,16 @@ def video_features(videos: Sequence[ShownVideo], recognizer: MotionRecognizer | 
     return features
 
 
-def exemplar_features(exemplars: Sequence[Exemplar], num_frames: int,
-                      clip_model: ImageTextModel) -> ExemplarFeatures:
-    """Return the features of exemplars, with their spacing as seen by videos of `num_frames`."""
-    embeds = [exemplar_embeddings(exemplar, clip_model) for exemplar in exemplars]
-    scenes = [exemplar.scene for exemplar in exemplars]
-    return ExemplarFeatures(exemplars, embeds, exemplar_spacing(embeds, scenes, num_frames))
+def exemplar_features(exemplars: Mapping[float, Sequence[Exemplar]], num_frames: Mapping[float, int],
+                      clip_model: ImageTextModel) -> dict[float, ExemplarFeatures]:
+    """Return {rate: features} of {rate: exemplars}, with their spacing as seen by videos of `num_frames`."""
+    embeds = {exemplar: exemplar_embeddings(exemplar, clip_model)
+              for exemplar in dict.fromkeys(chain.from_iterable(exemplars.values()))}
+    features = {}
+    for fps, sampled in exemplars.items():
+        rows, scenes = [embeds[exemplar] for exemplar in sampled], [exemplar.scene for exemplar in sampled]
+        features[fps] = ExemplarFeatures(sampled, rows, exemplar_spacing(rows, scenes, num_frames[fps]))
+    return features
 
 
 def exemplar_embeddings(exemplar: Exemplar, clip_model: ImageTextModel) -> np.ndarray:

@@ -101,8 +101,9 @@ def find_references(folder: Path, motion: MotionName) -> list[ShownVideo]:
     return references
 
 
-def find_exemplars(folder: Path, motion: MotionName, fps: float) -> list[Exemplar]:
-    """Return the exemplars of a folder, sorted by name, after decoding every frame. `fps`: of the videos.
+def find_exemplars(folder: Path, motion: MotionName, rates: Iterable[float]) -> dict[float, list[Exemplar]]:
+    """Return {rate: exemplars} of a folder, sorted by name, after decoding every frame. `rates`: of the
+    videos, each once.
 
     Raises UserError naming everything that is wrong with them.
     """
@@ -121,8 +122,8 @@ def find_exemplars(folder: Path, motion: MotionName, fps: float) -> list[Exempla
     # the same caption for all of them says nothing about their scenes
     scenes = captions if len(set(captions.values())) > 1 else {path: path.name for path in paths}
     patterns = motion.patterns(tokens_in(Config.placeholder_token))
-    return [Exemplar(path, scenes[path], without_motion(captions[path], patterns),
-                     sampled_frames(facts[path], fps)) for path in paths]
+    return {fps: [Exemplar(path, scenes[path], without_motion(captions[path], patterns),
+                           sampled_frames(facts[path], fps)) for path in paths] for fps in rates}
 
 
 def identifiers_of(folder: Path, records: Iterable[dict]) -> set[str]:

@@ -6,9 +6,9 @@ scores.json, in the folder of the videos:
     motion, motion_phrase, exemplars, recognizer, clip, reference_videos, seed: the arguments; recognizer is
                null where there was none
     labels     the motions that the recognizer knows; a guess is right once in so many
-    copying    spacing: distance of exemplars of different scenes, 1 - cosine. It is null where they show one
-               scene or look alike; then no copies are told. ratio: a video nearer than this share of the
-               spacing is a copy
+    copying    spacing: distance of exemplars of different scenes, 1 - cosine, at the rate of the first video.
+               It is null where they show one scene or look alike; then no copies are told. ratio: a video
+               nearer than this share of the spacing is a copy
     groups     [{name, step, num_videos, measures: {measure: {mean, low, high, num}}}], folders or steps
     step       of a run: {step, reason}; step is null where none is worth using
     videos     [{file, prompt, seed, group, step, asks_for_motion, text, scores}]. text: the prompt without

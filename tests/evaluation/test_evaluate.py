@@ -341,6 +341,21 @@ def test_exemplars_that_look_alike_give_no_copies(evaluate, videos, tmp_path):
     assert scores_of(videos)["copying"]["spacing"] is None
 
 
+def test_videos_of_another_rate_do_not_change_the_distance_from_exemplars(evaluate, tmp_path):
+    exemplars = tmp_path / "exemplars"
+    for seed in (1, 2, 3):
+        write_clip(exemplars / f"{seed}.mp4", 40, fps=30, seed=seed, caption=f"man {seed} doing the V* dance")
+    for name, fps in (("others", 30), ("robots", 8)):
+        write_clip(tmp_path / "both" / name / "a_cat_doing_the_sks_dance_seed1.mp4", 8, fps=fps, seed=1)
+    shutil.copytree(tmp_path / "both" / "robots", tmp_path / "alone" / "robots")
+    scores = {}
+    for folder in (tmp_path / "both", tmp_path / "alone"):
+        code, _, err = evaluate(folder, "--recognizer", "none", exemplars=exemplars)
+        assert code == 0, err
+        scores[folder.name] = scores_of(folder)["videos"][-1]["scores"]
+    assert scores["both"] == pytest.approx(scores["alone"], abs=1e-5)
+
+
 def break_video(folder: Path) -> None:
     path = folder / "a_cat_doing_the_sks_dance_seed2.mp4"
     path.write_bytes(path.read_bytes()[:900])
