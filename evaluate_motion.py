@@ -30,7 +30,7 @@ from training.run_folder import MOTION_NAME, checkpoint_dir
 
 # what needs torch is imported in the functions that use it, so that --help and wrong arguments do not wait
 from utils.commands import CLIP, RECOGNIZER, path_from_here, script_command
-from utils.errors import UserError, attempt, plain_errors, run_script
+from utils.errors import UserError, attempt, plain_errors, printable, run_script
 from utils.files import check_writable, expanded, expanded_path, write_json
 
 SCORES_NAME, PLOT_NAME = "scores.json", "scores.png"
@@ -221,7 +221,7 @@ def report(videos: list[ShownVideo], groups: list, document: dict, args: argpars
     if document["step"]:
         print(chosen_step(document["step"], args.videos, problems))
         plot_steps(args.videos / PLOT_NAME, groups, document["step"]["step"],
-                   f"{args.videos.resolve().name}: {args.motion}")
+                   printable(f"{args.videos.resolve().name}: {args.motion}"))
         if page := add_to_run_page(run_of_videos(args.videos), groups, document["step"]):
             print(f"the run: {page.absolute().as_uri()}")
     write_json(args.videos / SCORES_NAME, document)

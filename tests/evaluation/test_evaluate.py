@@ -2,6 +2,7 @@
 test_obvious_cases.py."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -354,6 +355,25 @@ def test_videos_of_another_rate_do_not_change_the_distance_from_exemplars(evalua
         assert code == 0, err
         scores[folder.name] = scores_of(folder)["videos"][-1]["scores"]
     assert scores["both"] == pytest.approx(scores["alone"], abs=1e-5)
+
+
+def test_names_that_are_not_utf8_are_measured(evaluate, run, tmp_path):
+    bad = os.fsdecode(b"caf\xe9")
+    try:
+        run = run.rename(tmp_path / f"{bad}-2026-01-01T00-00-00")
+    except OSError:
+        pytest.skip("this file system keeps names in Unicode")
+    for step in (0, 100):
+        name = f"{bad}_doing_the_sks_dance_seed1.mp4"
+        write_clip(run / "samples" / f"step_{step:05d}" / name, 6, seed=step)
+    exemplars = tmp_path / bad
+    for seed in (1, 2):
+        write_clip(exemplars / f"{bad}{seed}.mp4", seed=seed, caption=f"man {seed} doing the V* dance")
+    code, _, err = evaluate(run, exemplars=exemplars)
+    assert code == 0, err
+    document = scores_of(run)
+    assert document["exemplars"] == str(exemplars) and document["videos"][-3]["text"] == bad
+    assert (run / "scores.png").is_file() and "caf\\udce9" in (run / "video_lightbox.html").read_text()
 
 
 def break_video(folder: Path) -> None:
