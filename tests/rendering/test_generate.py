@@ -307,6 +307,18 @@ def test_everything_wrong_is_said_at_once(run_main, tmp_path):
     assert code == 2 and "line 2" in err and "line 3" in err and "nowhere" in err
 
 
+def test_everything_that_a_base_cannot_do_is_said_at_once(run, run_main, tiny_base, animatediff, tmp_path):
+    arguments = ["-o", tmp_path, "-p", "a V2* cat|a V3* dog", "--steps", "5000", "-r", "65", "-d", "9"]
+    code, _, err = run_main("generate_pretrained", "-m", tiny_base, *arguments)
+    assert code == 2 and len(err.strip().splitlines()) == 4
+    assert all(word in err for word in ("V2*", "V3*", "--steps 5000", "--res 65x65"))
+    code, _, err = run_main("generate_pretrained", "-m", animatediff[0], *arguments)
+    assert code == 2 and "--duration 9: this base takes at most 8 frames" in err
+    assert len(err.strip().splitlines()) == 5
+    code, _, err = run_main("generate_pretrained", "-m", run, "-b", tmp_path / "gone", *arguments)
+    assert code == 2 and "gone: does not exist" in err and "V3*" in err
+
+
 @pytest.mark.parametrize("part", ["unet/config.json", "vae", "tokenizer", "scheduler/scheduler_config.json"])
 def test_base_that_lacks_a_part_is_refused(run_main, tiny_base, tmp_path, part):
     base = shutil.copytree(tiny_base, tmp_path / "base")
