@@ -158,11 +158,12 @@ def device(wanted: str | None) -> str:
     """Return the device to compute on. Raises UserError if `wanted` is not available."""
     import torch
 
-    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    available = [name for name, is_there in has.items() if is_there]
+    numbers = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    available = [name for kind, number in numbers.items() if number
+                 for name in (kind, *(f"{kind}:{index}" for index in range(number)))]
     if wanted is None:
         return available[0]
-    if wanted.partition(":")[0] not in available:
+    if wanted not in available:
         raise UserError(f"--device {wanted}: is not available here. Choose from {', '.join(available)}.")
     return wanted
 

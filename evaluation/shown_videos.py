@@ -116,9 +116,10 @@ def find_exemplars(folder: Path, motion: MotionName, rates: Iterable[float]) -> 
     problems = []
     facts = attempt(lambda: _checked(paths), {}, problems)
     index = attempt(lambda: read_caption_index(folder), None, problems)
+    captions = {path: attempt(lambda path=path: captions_of(path, index, (path.name,))[0], "", problems)
+                for path in paths if index}
     if problems:
         raise UserError(*problems)
-    captions = {path: captions_of(path, index, (path.name,))[0] for path in paths}
     # the same caption for all of them says nothing about their scenes
     scenes = captions if len(set(captions.values())) > 1 else {path: path.name for path in paths}
     patterns = motion.patterns(tokens_in(Config.placeholder_token))

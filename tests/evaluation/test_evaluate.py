@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from evaluate_motion import device
 from evaluation import score_report, scores, summary
 from rendering.gallery import list_videos, write_page
 from tests.conftest import ROOT, draw_frames, write_clip
 from tests.recognizers import LABELS, make_clip, make_recognizer
 from training.run_page import read_page
+from utils.errors import UserError
 from utils.video import write_video
 
 EXEMPLARS = ROOT / "data" / "puppets" / "exemplars"
@@ -412,6 +414,7 @@ def no_classifier(folder: Path) -> None:
     (None, ["--exemplars", "{tmp}"], "holds no clips"),
     (None, ["--reference-videos", "{tmp}/nowhere"], "--reference-videos: {tmp}/nowhere does not exist"),
     (None, ["--device", "abacus"], "--device abacus: is not available here"),
+    (None, ["--device", "cpu:x"], "--device cpu:x: is not available here"),
     (None, ["--motion-phrase", " "], "--motion-phrase is empty"),
     (None, ["--batch-size", "0"], "--batch-size 0 is not a number above zero"),
     (lambda folder: (folder / "videos.json").write_text("{"), [], "videos.json: cannot be read"),
@@ -440,6 +443,21 @@ def test_broken_exemplar_is_named(evaluate, videos, tmp_path):
     (exemplars / "dance_man_park.mp4").write_bytes(b"x" * 2000)
     code, _, err = evaluate(videos, exemplars=exemplars)
     assert code == 2 and "dance_man_park.mp4: is not a video" in err
+
+
+def test_gpu_that_is_not_there_is_refused_with_those_that_are(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert [device(wanted) for wanted in ("cuda:1", "cpu:0", None)] == ["cuda:1", "cpu:0", "cuda"]
+    for wanted in ("cuda:2", "cuda:x", "cuda:", "cpu:1"):
+        with pytest.raises(UserError, match=f"--device {wanted}: is not .* from cuda, cuda:0, cuda:1, cpu,"):
+            device(wanted)
+
+
+def test_all_exemplars_with_empty_captions_are_named(evaluate, videos, tmp_path):
+    for name, caption in (("a", ""), ("b", " "), ("c", "a man")):
+        write_clip(tmp_path / "exemplars" / f"{name}.mp4", caption=caption)
+    code, _, err = evaluate(videos, exemplars=tmp_path / "exemplars")
+    assert code == 2 and len(err.splitlines()) == 2 and "a.txt: is empty" in err and "b.txt: is empty" in err
 
 
 def test_script_ends_with_code_2_and_without_a_traceback(tmp_path):
