@@ -276,7 +276,10 @@ def chosen_step(choice: dict, run: Path, problems: list[str]) -> str:
 
 def run_of_videos(videos: Path) -> Path:
     """Return the folder of the run whose samples are in `videos`."""
-    return videos.parent if videos.name == "samples" else videos
+    if videos.name == "samples":
+        return videos.parent
+    resolved = videos.resolve()   # they may be named from inside: -v .
+    return resolved.parent if resolved.name == "samples" else videos
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluate_motion import device
+from evaluate_motion import device, run_of_videos
 from evaluation import score_report, scores, summary
 from rendering.gallery import list_videos, write_page
 from tests.conftest import ROOT, draw_frames, write_clip
@@ -264,6 +264,19 @@ def test_samples_folder_and_one_step_of_it_are_measured_too(evaluate, run):
     assert [group["step"] for group in scores_of(run / "samples")["groups"]] == [0, 100, 200]
     assert evaluate(run / "samples" / "step_00100")[0] == 0
     assert len(scores_of(run / "samples" / "step_00100")["groups"]) == 1
+
+
+def test_samples_are_those_of_their_run_from_inside_their_folder(evaluate, run, monkeypatch):
+    monkeypatch.chdir(run / "samples")
+    assert run_of_videos(Path(".")) == run == run_of_videos(run) == run_of_videos(run / "samples")
+    assert run_of_videos(Path("../samples")) == run_of_videos(Path("..")) == Path("..")
+
+
+def test_folder_of_several_runs_has_no_step_to_use(evaluate, run, tmp_path):
+    shutil.copytree(run, run.with_name("dance-2026-01-02T00-00-00"))
+    code, out, err = evaluate(tmp_path, "--recognizer", "none")
+    assert code == 2 and len(err.splitlines()) == 1 and not (tmp_path / "scores.json").exists()
+    assert f"{tmp_path} holds samples of 2 runs, {run.name}, dance-2026-01-02T00-00-00. Name one" in err
 
 
 def test_scores_stand_in_the_gallery_beside_what_was_there(evaluate, videos):
