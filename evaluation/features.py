@@ -30,7 +30,7 @@ class VideoFeatures:
 
     probabilities: np.ndarray | None   # (k), of the labels; None without a recognizer
     embeds: np.ndarray                 # (f d), of the frames
-    change: float                      # mean absolute difference of neighbouring frames, 0 to 255
+    change: float | None               # mean difference of neighbouring frames, 0 to 255; None for one frame
 
     @property
     def top1(self) -> int | None:
@@ -58,7 +58,8 @@ def video_features(videos: Sequence[ShownVideo], recognizer: MotionRecognizer | 
                          else [None] * len(clips))
         for video, row, frames in zip(batch, probabilities, clips):
             embeds = image_embeddings(clip_model, frames).numpy()
-            features[video.path] = VideoFeatures(row, embeds, float(np.mean(frame_changes(frames) or [0.0])))
+            changes = frame_changes(frames)
+            features[video.path] = VideoFeatures(row, embeds, float(np.mean(changes)) if changes else None)
     return features
 
 

@@ -337,6 +337,16 @@ def test_frozen_videos_are_counted(evaluate, tmp_path):
     assert measures["frozen"]["mean"] == 1 and measures["temporal_consistency"]["mean"] > 0.99
 
 
+def test_single_frame_is_not_called_frozen(evaluate, tmp_path):
+    write_clip(tmp_path / "a_sks_cat_seed1.mp4", 1)
+    write_clip(tmp_path / "a_sks_dog_seed1.mp4", 6)
+    code, _, err = evaluate(tmp_path)
+    assert code == 0, err
+    measures = measures_of(tmp_path)
+    assert measures["frozen"]["num"] == measures["temporal_consistency"]["num"] == 1
+    assert measures["frozen"]["mean"] == 0
+
+
 def test_one_exemplar_gives_distances_but_no_copies(evaluate, videos, tmp_path):
     folder = tmp_path / "one"
     folder.mkdir()
