@@ -32,6 +32,7 @@ from training.run_folder import MOTION_NAME, checkpoint_dir
 from utils.commands import CLIP, RECOGNIZER, path_from_here, script_command
 from utils.errors import UserError, attempt, plain_errors, printable, run_script
 from utils.files import check_writable, expanded, expanded_path, write_json
+from utils.wording import counted
 
 SCORES_NAME, PLOT_NAME = "scores.json", "scores.png"
 NO_RECOGNIZER = "none"
@@ -126,8 +127,9 @@ def find_material(args: argparse.Namespace) -> Material:
         problems.append(f"--reference-videos: {base_dir} has no video of an everyday prompt and seed of "
                         f"{args.videos}. Render the same prompts with the untuned base.")
     if everyday and not base:
-        notes.append(f"{len(everyday)} videos are of everyday prompts. How well these are kept is measured "
-                     f"against --reference-videos of the untuned base.")
+        notes.append(f"{counted(len(everyday), 'video')} {'is' if len(everyday) == 1 else 'are'} of everyday "
+                     f"prompts. How well these are kept is measured against --reference-videos of the "
+                     f"untuned base.")
     elif base_dir and len(references) < len(everyday):
         notes.append(f"{len(everyday) - len(references)} of {len(everyday)} videos of everyday prompts have "
                      f"no reference of the same prompt and seed.")

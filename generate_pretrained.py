@@ -245,7 +245,7 @@ def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], num_f
 
     how = Rendering(*size, num_frames, args.steps, args.guidance_scale, args.negative_prompt,
                     args.sampler)
-    say(f"{counted(len(prompts), 'video')} of {num_frames} frames, {size[0]}x{size[1]}, "
+    say(f"{counted(len(prompts), 'video')} of {counted(num_frames, 'frame')}, {size[0]}x{size[1]}, "
         f"at {fps:g} frames per second")
 
     trained_in = source.config and source.config.mixed_precision

@@ -90,6 +90,12 @@ def test_every_measure_has_its_number_its_interval_and_its_videos(evaluate, vide
     assert "2 videos are of everyday prompts" in out and "--reference-videos" in out
 
 
+def test_one_video_is_one_video(evaluate, videos):
+    (videos / "a_man_waving_seed1.mp4").unlink()
+    code, out, err = evaluate(videos, "--recognizer", "none")
+    assert code == 0 and "note: 1 video is of everyday prompts." in out, err
+
+
 def test_without_a_recognizer_everything_but_the_motion_is_measured(evaluate, videos, run, tmp_path):
     """A new motion has a label in no public classifier."""
     base = shutil.copytree(videos, tmp_path / "base")

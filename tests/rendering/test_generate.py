@@ -79,7 +79,9 @@ def test_size_length_and_rate_default_to_those_of_the_training(run, run_main, tm
 
 def test_known_base_renders_at_its_own_size(tiny_base, run_main, tmp_path):
     base = shutil.copytree(tiny_base, tmp_path / "zeroscope_v2_576w")
-    run_main("generate_pretrained", "-m", base, "-o", tmp_path, "-p", "a cat", "--steps", "1", "-d", "1")
+    _, out, _ = run_main("generate_pretrained", "-m", base, "-o", tmp_path, "-p", "a cat", "--steps", "1",
+                         "-d", "1")
+    assert "1 video of 1 frame, 576x320" in out
     info = probe(tmp_path / "a_cat_seed0.mp4")
     assert (info.width, info.height, info.fps) == (576, 320, 8.0)
     load_base(str(base)).pipeline.save_pretrained(tmp_path / "converted")
