@@ -30,8 +30,9 @@ from training.run_folder import MOTION_NAME, checkpoint_dir
 
 # what needs torch is imported in the functions that use it, so that --help and wrong arguments do not wait
 from utils.commands import CLIP, RECOGNIZER, path_from_here, script_command
-from utils.errors import UserError, attempt, plain_errors, run_script
+from utils.errors import UserError, attempt, plain_errors, printable, run_script
 from utils.files import check_writable, expanded, expanded_path, write_json
+from utils.wording import counted
 
 SCORES_NAME, PLOT_NAME = "scores.json", "scores.png"
 NO_RECOGNIZER = "none"
@@ -55,7 +56,7 @@ class Material:
     """The videos and clips of an evaluation, and everything that is wrong or odd about them."""
 
     videos: list[ShownVideo]
-    exemplars: list[Exemplar]
+    exemplars: dict[float, list[Exemplar]]     # by the rate of the videos that are compared with them
     references: dict[ShownVideo, ShownVideo]   # everyday video -> the untuned base's video of the same prompt
     problems: list[str]
     notes: list[str]
@@ -101,8 +102,8 @@ def find_material(args: argparse.Namespace) -> Material:
     problems, notes = [], []
     motion = MotionName(args.motion.strip(), args.motion_phrase and args.motion_phrase.strip())
     videos = attempt(lambda: find_videos(args.videos, motion), [], problems)
-    fps = videos[0].fps if videos else 8.0
-    exemplars = attempt(lambda: find_exemplars(args.exemplars, motion, fps), [], problems)
+    rates = list(dict.fromkeys(video.fps for video in videos)) or [8.0]
+    exemplars = attempt(lambda: find_exemplars(args.exemplars, motion, rates), {}, problems)
     everyday = [video for video in videos if not video.shows_motion]
     base, base_dir = [video for video in videos if video.step == 0], args.reference_videos
     if base_dir:
@@ -127,8 +128,9 @@ def find_material(args: argparse.Namespace) -> Material:
         problems.append(f"--reference-videos: {base_dir} has no video of an everyday prompt and seed of "
                         f"{args.videos}. Render the same prompts with the untuned base.")
     if everyday and not base:
-        notes.append(f"{len(everyday)} videos are of everyday prompts. How well these are kept is measured "
-                     f"against --reference-videos of the untuned base.")
+        notes.append(f"{counted(len(everyday), 'video')} {'is' if len(everyday) == 1 else 'are'} of everyday "
+                     f"prompts. How well these are kept is measured against --reference-videos of the "
+                     f"untuned base.")
     elif base_dir and len(references) < len(everyday):
         notes.append(f"{len(everyday) - len(references)} of {len(everyday)} videos of everyday prompts have "
                      f"no reference of the same prompt and seed.")
@@ -159,11 +161,12 @@ def device(wanted: str | None) -> str:
     """Return the device to compute on. Raises UserError if `wanted` is not available."""
     import torch
 
-    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    available = [name for name, is_there in has.items() if is_there]
+    numbers = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    available = [name for kind, number in numbers.items() if number
+                 for name in (kind, *(f"{kind}:{index}" for index in range(number)))]
     if wanted is None:
         return available[0]
-    if wanted.partition(":")[0] not in available:
+    if wanted not in available:
         raise UserError(f"--device {wanted}: is not available here. Choose from {', '.join(available)}.")
     return wanted
 
@@ -181,13 +184,14 @@ def measure(material: Material, recognizer, clip_model, args: argparse.Namespace
     with enough_memory("Lower --batch-size."):
         features = video_features(list(dict.fromkeys([*videos, *material.references.values()])), recognizer,
                                   clip_model, args.batch_size)
-        num_frames = median_high(video.num_frames for video in videos)
+        num_frames = {fps: median_high(video.num_frames for video in videos if video.fps == fps)
+                      for fps in material.exemplars}
         exemplars = exemplar_features(material.exemplars, num_frames, clip_model)
         text_embeds = dict(zip(texts, text_embeddings(clip_model, texts).numpy()))
     reference_of = {video: features[reference.path] for video, reference in material.references.items()}
     labels, motion = (recognizer.labels, label_index(recognizer, args.motion)) if recognizer else ((), None)
     measured = [MeasuredVideo(video, features[video.path], reference_of.get(video),
-                              text_embeds.get(video.text), exemplars, labels, motion)
+                              text_embeds.get(video.text), exemplars[video.fps], labels, motion)
                 for video in videos]
     groups = sum_up(measured, args.seed)
     step = reason = None
@@ -198,7 +202,7 @@ def measure(material: Material, recognizer, clip_model, args: argparse.Namespace
              "recognizer": args.recognizer if recognizer else None, "clip": args.clip,
              "reference_videos": str(args.reference_videos or "") or None,
              "seed": args.seed, "labels": list(labels),
-             "copying": {"spacing": exemplars.spacing, "ratio": COPY_RATIO},
+             "copying": {"spacing": exemplars[videos[0].fps].spacing, "ratio": COPY_RATIO},
              "step": {"step": step, "reason": reason} if reason else None}
     return groups, scores_document(measured, args.videos, groups, facts)
 
@@ -221,7 +225,7 @@ def report(videos: list[ShownVideo], groups: list, document: dict, args: argpars
     if document["step"]:
         print(chosen_step(document["step"], args.videos, problems))
         plot_steps(args.videos / PLOT_NAME, groups, document["step"]["step"],
-                   f"{args.videos.resolve().name}: {args.motion}")
+                   printable(f"{args.videos.resolve().name}: {args.motion}"))
         if page := add_to_run_page(run_of_videos(args.videos), groups, document["step"]):
             print(f"the run: {page.absolute().as_uri()}")
     write_json(args.videos / SCORES_NAME, document)
@@ -275,7 +279,10 @@ def chosen_step(choice: dict, run: Path, problems: list[str]) -> str:
 
 def run_of_videos(videos: Path) -> Path:
     """Return the folder of the run whose samples are in `videos`."""
-    return videos.parent if videos.name == "samples" else videos
+    if videos.name == "samples":
+        return videos.parent
+    resolved = videos.resolve()   # they may be named from inside: -v .
+    return resolved.parent if resolved.name == "samples" else videos
 
 
 if __name__ == "__main__":

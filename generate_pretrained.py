@@ -43,31 +43,33 @@ def main() -> None:
     if args.push_to_hub:
         publish_one(source, args.push_to_hub)
         return
-    prompts = with_tokens(prompts, source.placeholder_token)
+    prompts = attempt(lambda: with_tokens(prompts, source.placeholder_token), [], problems)
 
     from models import base_folder
     from models.base import enough_memory
     from models.same_base import check_same_base
 
-    folder = attempt(lambda: base_folder.find_base(source.base, adapter=source.adapter), None, problems)
-    if problems:
-        moved = " If it has moved, say where with --base." if source.motions and not args.base else ""
-        raise UserError(*(problem + moved for problem in problems))
-    adapter = base_folder.find_adapter(source.adapter, folder)   # its problems name --adapter
-    check_same_base([(motion.path, motion.info) for motion in source.motions], folder, adapter)
+    # nothing is downloaded if there are problems already
+    lacking = []
+    folder = attempt(lambda: base_folder.find_base(source.base, not problems, source.adapter), None, lacking)
+    moved = " If it has moved, say where with --base." if source.motions and not args.base else ""
+    problems += [problem + moved for problem in lacking]
+    adapter = folder and attempt(   # its problems name --adapter
+        lambda: base_folder.find_adapter(source.adapter, folder, not problems), None, problems)
+    if not folder or source.adapter and not adapter:
+        raise UserError(*problems)
+    motions = [(motion.path, motion.info) for motion in source.motions]
+    attempt(lambda: check_same_base(motions, folder, adapter), None, problems)
     size = args.res or source.size or base_folder.native_size(source.base, folder)
     fps = args.fps or source.fps or DEFAULT_FPS
-    if args.steps > (most := base_folder.num_timesteps(folder)):
-        raise UserError(f"--steps {args.steps}: this base takes at most {most}.")
-    if any(side % (stride := base_folder.pixel_strides(folder)[0]) for side in size):
-        raise UserError(f"--res {size[0]}x{size[1]}: both must be multiples of {stride} for this base.")
+    num_frames = args.duration or source.num_frames
+    problems += check_against_base(args, size, num_frames, folder, adapter)
+    if problems:
+        raise UserError(*problems)
     if args.export or args.lora_file:
         write = export if args.export else export_lora_file
         write(source, args)
         return
-    num_frames = args.duration or source.num_frames
-    if (most := base_folder.most_frames(folder, adapter)) and num_frames > most:
-        raise UserError(f"--duration {num_frames}: this base takes at most {most} frames.")
     for note in notes:
         say(note)
     with enough_memory("Lower --batch-size, --res or --duration."):
@@ -150,6 +152,22 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
     return problems
 
 
+def check_against_base(args: argparse.Namespace, size: tuple[int, int], num_frames: int, folder: Path,
+                       adapter: Path | None) -> list[str]:
+    """Return what the base in `folder` cannot do of what is asked for."""
+    from models import base_folder
+
+    problems = []
+    if args.steps > (most := base_folder.num_timesteps(folder)):
+        problems.append(f"--steps {args.steps}: this base takes at most {most}.")
+    if any(side % (stride := base_folder.pixel_strides(folder)[0]) for side in size):
+        problems.append(f"--res {size[0]}x{size[1]}: both must be multiples of {stride} for this base.")
+    most = None if args.export or args.lora_file else base_folder.most_frames(folder, adapter)
+    if most and num_frames > most:
+        problems.append(f"--duration {num_frames}: this base takes at most {most} frames.")
+    return problems
+
+
 def check_lora_file(rank: str | None, path: Path) -> list[str]:
     """Return what is wrong with RANK and FILE of a LoRA to be written."""
     problems = []
@@ -227,7 +245,7 @@ def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], num_f
 
     how = Rendering(*size, num_frames, args.steps, args.guidance_scale, args.negative_prompt,
                     args.sampler)
-    say(f"{counted(len(prompts), 'video')} of {num_frames} frames, {size[0]}x{size[1]}, "
+    say(f"{counted(len(prompts), 'video')} of {counted(num_frames, 'frame')}, {size[0]}x{size[1]}, "
         f"at {fps:g} frames per second")
 
     trained_in = source.config and source.config.mixed_precision

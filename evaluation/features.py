@@ -3,8 +3,9 @@
 Shapes: f frames, h w c pixels and colours, k labels, d width of CLIP's embeddings, which have length 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ class VideoFeatures:
 
     probabilities: np.ndarray | None   # (k), of the labels; None without a recognizer
     embeds: np.ndarray                 # (f d), of the frames
-    change: float                      # mean absolute difference of neighbouring frames, 0 to 255
+    change: float | None               # mean difference of neighbouring frames, 0 to 255; None for one frame
 
     @property
     def top1(self) -> int | None:
@@ -57,16 +58,21 @@ def video_features(videos: Sequence[ShownVideo], recognizer: MotionRecognizer | 
                          else [None] * len(clips))
         for video, row, frames in zip(batch, probabilities, clips):
             embeds = image_embeddings(clip_model, frames).numpy()
-            features[video.path] = VideoFeatures(row, embeds, float(np.mean(frame_changes(frames) or [0.0])))
+            changes = frame_changes(frames)
+            features[video.path] = VideoFeatures(row, embeds, float(np.mean(changes)) if changes else None)
     return features
 
 
-def exemplar_features(exemplars: Sequence[Exemplar], num_frames: int,
-                      clip_model: ImageTextModel) -> ExemplarFeatures:
-    """Return the features of exemplars, with their spacing as seen by videos of `num_frames`."""
-    embeds = [exemplar_embeddings(exemplar, clip_model) for exemplar in exemplars]
-    scenes = [exemplar.scene for exemplar in exemplars]
-    return ExemplarFeatures(exemplars, embeds, exemplar_spacing(embeds, scenes, num_frames))
+def exemplar_features(exemplars: Mapping[float, Sequence[Exemplar]], num_frames: Mapping[float, int],
+                      clip_model: ImageTextModel) -> dict[float, ExemplarFeatures]:
+    """Return {rate: features} of {rate: exemplars}, with their spacing as seen by videos of `num_frames`."""
+    embeds = {exemplar: exemplar_embeddings(exemplar, clip_model)
+              for exemplar in dict.fromkeys(chain.from_iterable(exemplars.values()))}
+    features = {}
+    for fps, sampled in exemplars.items():
+        rows, scenes = [embeds[exemplar] for exemplar in sampled], [exemplar.scene for exemplar in sampled]
+        features[fps] = ExemplarFeatures(sampled, rows, exemplar_spacing(rows, scenes, num_frames[fps]))
+    return features
 
 
 def exemplar_embeddings(exemplar: Exemplar, clip_model: ImageTextModel) -> np.ndarray:

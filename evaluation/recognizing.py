@@ -136,7 +136,11 @@ def image_embeddings(clip: ImageTextModel, frames: Sequence[np.ndarray],
 
 
 def text_embeddings(clip: ImageTextModel, texts: Sequence[str]) -> torch.Tensor:
-    """Return embeddings (n d) of length 1, float32 on the CPU. Words beyond CLIP's limit are not seen."""
+    """Return embeddings (n d) of length 1, float32 on the CPU. Words beyond CLIP's limit are not seen.
+
+    What is not UTF-8, such as in the name of a file, is seen as the replacement character.
+    """
+    texts = [text.encode("utf-8", "surrogatepass").decode("utf-8", "replace") for text in texts]
     limit = clip.model.config.text_config.max_position_embeddings
     prepare = lambda part: clip.tokenizer(list(part), padding="max_length", max_length=limit, truncation=True,
                                           return_tensors="pt")

@@ -82,6 +82,7 @@ class Measure:
     of_prompt: Callable[[Sequence[MeasuredVideo]], float] | None = None   # instead: of videos of one prompt
     video_key: str = ""       # of a video's score in scores.json; `key` if empty
     is_share: bool = False    # the score of a video is yes or no
+    limits: tuple[float, float] = (-np.inf, np.inf)   # of the score
     panel: str = ""           # of the plot
     gallery: str = ""         # what the gallery calls the score
 
@@ -105,32 +106,33 @@ def change(one: MeasuredVideo) -> float | None:
 MEASURES = (
     Measure("motion_probability", "motion: probability", "higher",
             lambda one: probability(one) if one.video.shows_motion else None,
-            panel="motion", gallery="motion"),
+            limits=(0, 1), panel="motion", gallery="motion"),
     Measure("motion_top1", "motion: ranked first", "higher",
             lambda one: one.features.top1 == one.asked if one.video.shows_motion and one.labels else None,
             is_share=True, panel="motion"),
     Measure("text_alignment", "text alignment", "higher",
             lambda one: text_alignment(one.features.embeds, one.text_embed) if one.video.text else None,
-            panel="text alignment", gallery="text"),
+            limits=(-1, 1), panel="text alignment", gallery="text"),
     Measure("exemplar_ratio", "exemplars: distance", "1: as they lie apart", lambda one: one.ratio,
-            panel="exemplars", gallery="distance"),
+            limits=(0, np.inf), panel="exemplars", gallery="distance"),
     Measure("copies", "exemplars: copies", "0",
             lambda one: one.ratio < COPY_RATIO if one.ratio is not None else None,
             video_key="copy", is_share=True, panel="exemplars", gallery="copy"),
     Measure("diversity", "diversity over seeds", "higher", None,
-            of_prompt=lambda videos: diversity([one.features.embeds for one in videos])),
+            of_prompt=lambda videos: diversity([one.features.embeds for one in videos]), limits=(0, 2)),
     Measure("temporal_consistency", "temporal consistency", "higher, if not frozen",
-            lambda one: temporal_consistency(one.features.embeds)),
-    Measure("frozen", "frozen videos", "0", lambda one: one.features.change < STILL, is_share=True),
+            lambda one: temporal_consistency(one.features.embeds), limits=(-1, 1)),
+    Measure("frozen", "frozen videos", "0",
+            lambda one: None if one.features.change is None else one.features.change < STILL, is_share=True),
     Measure("named_probability", "everyday: probability", "higher",
             lambda one: None if one.video.shows_motion else probability(one),
-            panel="everyday prompts", gallery="motion named"),
+            limits=(0, 1), panel="everyday prompts", gallery="motion named"),
     Measure("kept_top1", "everyday: motion as base's", "higher",
             lambda one: one.features.top1 == one.reference.top1 if one.reference and one.labels else None,
             is_share=True, panel="everyday prompts"),
-    Measure("kept_change", "everyday: change of prob.", "0", change),
+    Measure("kept_change", "everyday: change of prob.", "0", change, limits=(-1, 1)),
     Measure("kept_similarity", "everyday: like the base's", "higher",
             lambda one: frame_similarity(one.features.embeds, one.reference.embeds) if one.reference
-            else None, panel="everyday prompts", gallery="like base"),
+            else None, limits=(-1, 1), panel="everyday prompts", gallery="like base"),
 )
 SHARE_PANELS = ("motion", "everyday prompts")   # panels of the plot that go from 0 to 1

@@ -20,6 +20,7 @@ from utils.containers import CLIPS_OF_A_FOLDER, is_clip
 from utils.errors import UserError, attempt
 from utils.prompts import tokens_in
 from utils.video import VideoInfo, probe, sampled_frames, video_metadata
+from utils.wording import first_few
 
 STEP_FOLDER = re.compile(r"(?:.*/)?step_0*(\d+)/[^/]*")
 MAX_FRAMES = 4096   # of one video; rendered videos have some dozens
@@ -60,11 +61,17 @@ class Exemplar:
 def find_videos(folder: Path, motion: MotionName, role: str = "--videos") -> list[ShownVideo]:
     """Return the videos of a folder in natural order, after decoding every frame; of a run only the samples.
 
-    Raises UserError naming every video that is broken. `role`: what to call the folder in errors.
+    Raises UserError naming every video that is broken, or if there are samples of several runs. `role`: what
+    to call the folder in errors.
     """
     _check_folder(folder, role, "a folder of videos, or a run folder")
     listed = list_videos(folder)
-    listed = [video for video in listed if STEP_FOLDER.fullmatch(video["file"])] or listed
+    of_steps = [video for video in listed if STEP_FOLDER.fullmatch(video["file"])]
+    runs = dict.fromkeys(Path(video["file"]).parent.parent.as_posix() for video in of_steps)
+    if len(runs) > 1:
+        raise UserError(f"{role}: {folder} holds samples of {len(runs)} runs, "
+                        f"{first_few([run.removesuffix('/samples') for run in runs], 3)}. Name one of them.")
+    listed = of_steps or listed
     if not listed and (folder / CONFIG_NAME).is_file():
         raise UserError(f"{role}: {folder} is a run without samples. Train with validation_steps='[...]', or "
                         f"render into another folder with generate_pretrained.py and name that.")
@@ -113,8 +120,9 @@ def find_references(folder: Path, motion: MotionName) -> list[ShownVideo]:
     return references
 
 
-def find_exemplars(folder: Path, motion: MotionName, fps: float) -> list[Exemplar]:
-    """Return the exemplars of a folder, sorted by name, after decoding every frame. `fps`: of the videos.
+def find_exemplars(folder: Path, motion: MotionName, rates: Iterable[float]) -> dict[float, list[Exemplar]]:
+    """Return {rate: exemplars} of a folder, sorted by name, after decoding every frame. `rates`: of the
+    videos, each once.
 
     Raises UserError naming everything that is wrong with them.
     """
@@ -127,14 +135,15 @@ def find_exemplars(folder: Path, motion: MotionName, fps: float) -> list[Exempla
     problems = []
     facts = attempt(lambda: _checked(paths), {}, problems)
     index = attempt(lambda: read_caption_index(folder), None, problems)
+    captions = {path: attempt(lambda path=path: captions_of(path, index, (path.name,))[0], "", problems)
+                for path in paths if index}
     if problems:
         raise UserError(*problems)
-    captions = {path: captions_of(path, index, (path.name,))[0] for path in paths}
     # the same caption for all of them says nothing about their scenes
     scenes = captions if len(set(captions.values())) > 1 else {path: path.name for path in paths}
     patterns = motion.patterns(tokens_in(Config.placeholder_token))
-    return [Exemplar(path, scenes[path], without_motion(captions[path], patterns),
-                     sampled_frames(facts[path], fps)) for path in paths]
+    return {fps: [Exemplar(path, scenes[path], without_motion(captions[path], patterns),
+                           sampled_frames(facts[path], fps)) for path in paths] for fps in rates}
 
 
 def tokens_of_run(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Means with their 95 % intervals, by the bootstrap.
+"""Means with their 95 % intervals, by the bootstrap, or by Student's t where there are few values.
 
 Shapes: n measured values, r resamplings.
 """
@@ -11,6 +11,10 @@ import numpy as np
 
 LEVEL = 0.95
 NUM_RESAMPLINGS = 2000
+# Student's t at LEVEL for so many values, one more than degrees of freedom: resamplings of so few cannot show
+# how much they vary. Source: NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.6.7.2.
+STUDENTS_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
+FEW = max(STUDENTS_T)
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,13 @@ class Estimate:
         return (self.mean, self.mean) if self.low is None else (self.low, self.high)
 
 
-def estimate(values: Sequence[float], seed: int = 0, is_share: bool = False) -> Estimate:
-    """Return the mean of `values` with its bootstrap interval, the same for the same seed.
+def estimate(values: Sequence[float], seed: int = 0, is_share: bool = False,
+             limits: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
+    """Return the mean of `values` with its interval, the same for the same seed.
 
-    The interval is made of percentiles of resampled means, widened for small n (see small_sample_tail). With
-    `is_share` the values are 0 and 1. If all of them agree, resampled means do not vary, and the interval is
-    the exact binomial one.
+    The interval is made of percentiles of resampled means, widened for small n (see small_sample_tail). That
+    of FEW values or fewer is Student's, within the `limits` that values have. With `is_share` the values are
+    0 and 1. If all of them agree, resampled means do not vary, and the interval is the exact binomial one.
     """
     values = np.asarray(values, dtype=np.float64)
     if not len(values):
@@ -44,6 +49,9 @@ def estimate(values: Sequence[float], seed: int = 0, is_share: bool = False) -> 
     if is_share and mean in (0.0, 1.0):
         reach = 1 - ((1 - LEVEL) / 2) ** (1 / len(values))
         low, high = (1 - reach, 1.0) if mean else (0.0, reach)
+    elif len(values) <= FEW:
+        reach = STUDENTS_T[len(values)] * values.std(ddof=1) / len(values) ** 0.5
+        low, high = np.clip((mean - reach, mean + reach), *((0, 1) if is_share else limits))
     else:
         # (r n) indices: n values drawn with replacement
         drawn = np.random.default_rng(seed).integers(0, len(values), (NUM_RESAMPLINGS, len(values)))

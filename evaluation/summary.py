@@ -6,9 +6,9 @@ scores.json, in the folder of the videos:
     motion, motion_phrase, exemplars, recognizer, clip, reference_videos, seed: the arguments; recognizer is
                null where there was none
     labels     the motions that the recognizer knows; a guess is right once in so many
-    copying    spacing: distance of exemplars of different scenes, 1 - cosine. It is null where they show one
-               scene or look alike; then no copies are told. ratio: a video nearer than this share of the
-               spacing is a copy
+    copying    spacing: distance of exemplars of different scenes, 1 - cosine, at the rate of the first video.
+               It is null where they show one scene or look alike; then no copies are told. ratio: a video
+               nearer than this share of the spacing is a copy
     groups     [{name, step, num_videos, measures: {measure: {mean, low, high, num}}}], folders or steps
     step       of a run: {step, reason}; step is null where none is worth using
     videos     [{file, prompt, seed, group, step, asks_for_motion, text, scores}]. text: the prompt without
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.scores import MEASURES, Measure, MeasuredVideo
-from evaluation.statistics import Estimate, estimate
+from evaluation.statistics import FEW, Estimate, estimate
 
 FORMAT = "motion-scores-1"
 
@@ -41,7 +41,7 @@ def sum_up(measured: Sequence[MeasuredVideo], seed: int) -> list[GroupScores]:
     groups = []
     for name in dict.fromkeys(one.video.group for one in measured):
         inside = [one for one in measured if one.video.group == name]
-        measures = {measure.key: estimate(values_of(measure, inside), seed, measure.is_share)
+        measures = {measure.key: estimate(values_of(measure, inside), seed, measure.is_share, measure.limits)
                     for measure in MEASURES}
         groups.append(GroupScores(name, inside[0].video.step, len(inside), measures))
     return groups
@@ -63,7 +63,8 @@ def choose_step(groups: Sequence[GroupScores]) -> tuple[int | None, str]:
 
     Steps are kept whose motion probability lies in the interval of the best step. Of these, the steps with
     the fewest copies are kept; of these, the steps whose text alignment lies in the interval of the best
-    aligned step. The earliest of the rest is chosen.
+    aligned step. The earliest of the rest is chosen. The means alone decide where there are FEW samples or
+    fewer, whose intervals contain nearly every step.
     """
     tuned = [group for group in groups if group.step and group.measures["motion_probability"].num]
     if not tuned:
@@ -71,7 +72,7 @@ def choose_step(groups: Sequence[GroupScores]) -> tuple[int | None, str]:
     best, shows = near_best(tuned, "motion_probability")
     highest = best.measures["motion_probability"]
     base = next((group.measures["motion_probability"] for group in groups if group.step == 0), None)
-    if base and base.num and highest.mean <= base.interval[1]:
+    if base and base.num and highest.mean <= deciding_interval(base)[1]:
         return None, (f"no step shows the motion more than the untuned base does: the best, step "
                       f"{best.step}, has {text_of(highest)}, the base {text_of(base)}")
     fewest = min(group.measures["copies"].mean or 0.0 for group in shows)
@@ -92,8 +93,13 @@ def choose_step(groups: Sequence[GroupScores]) -> tuple[int | None, str]:
 def near_best(groups: Sequence[GroupScores], measure: str) -> tuple[GroupScores, list[GroupScores]]:
     """Return the group with the highest mean, and all groups whose mean lies in its interval."""
     best = max(groups, key=lambda group: group.measures[measure].mean)
-    lowest, _ = best.measures[measure].interval
+    lowest, _ = deciding_interval(best.measures[measure])
     return best, [group for group in groups if group.measures[measure].mean >= lowest]
+
+
+def deciding_interval(found: Estimate) -> tuple[float, float]:
+    """Return the interval that steps are chosen by."""
+    return found.interval if found.num > FEW else (found.mean, found.mean)
 
 
 def text_of(found: Estimate) -> str:

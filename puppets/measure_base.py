@@ -214,7 +214,7 @@ def report(questions: list[Question], seen: dict[str, np.ndarray], probabilities
     print("\n".join(confusion_table(counts, MOTIONS)))
     asked = [labels.index(question.scene.motion) for question in questions]
     likely = probabilities[np.arange(len(questions)), asked]                                        # (n)
-    graded = estimate(likely)   # says more than shares do, where few videos are right
+    graded = estimate(likely, limits=(0, 1))   # says more than shares do, where few videos are right
     print(f"\nprobability of the motion asked for, in %: {percent(asdict(graded))}")
     write_json(args.out / "scores.json", {
         "settings": vars(args) | {"out": str(args.out)},

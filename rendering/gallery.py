@@ -53,7 +53,7 @@ def write_page(path: Path, template_name: str, content: Any) -> Path:
 
 
 def forget_scores(folder: Path, names: Iterable[str]) -> None:
-    """Remove the scores of videos that are about to be replaced from videos.json."""
+    """Remove the scores of videos that are about to be written from videos.json."""
     root = folder.resolve()
     content = sidecar_json(root, root / "videos.json")
     scored = [name for name in names if isinstance(content.get(name), dict) and "scores" in content[name]]
@@ -89,7 +89,8 @@ def list_videos(folder: Path) -> list[dict[str, Any]]:
         here, inside = Path(directory), Path(directory).relative_to(root)
         if len(inside.parts) == MAX_DEPTH:
             subdirectories.clear()
-        subdirectories[:] = filter(is_listed, subdirectories)  # in place: where os.walk goes next
+        # in place: where os.walk goes next
+        subdirectories[:] = [name for name in subdirectories if is_listed(f"{name}/")]
         names = [name for name in names if is_listed(name) and Path(name).suffix.lower() in LISTED_SUFFIXES]
         paths = [here / name for name in names if is_file_within(root, here / name)]
         if paths:
@@ -135,8 +136,11 @@ def group_label(inside: str) -> str:
 
 
 def is_listed(name: str) -> bool:
-    """Whether a file or folder of this name is for people: not hidden, not half-written, no checkpoint."""
-    return re.search(r"^[.~]|^checkpoint-|\.(tmp|part|partial)\.\w+$", name) is None
+    """Whether a file or folder of this name is for people: not hidden, not half-written, no checkpoint.
+
+    The name of a folder ends in a slash: a file `checkpoint-charlie.mp4` is a video.
+    """
+    return re.search(r"^[.~]|^checkpoint-[^/]*/$|\.(tmp|part|partial)\.\w+/?$", name) is None
 
 
 def is_file_within(root: Path, path: Path) -> bool:

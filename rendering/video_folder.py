@@ -61,7 +61,7 @@ def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Re
                 for name in missing if (unseen := unseen_words(pipeline.tokenizer, named[name].text))]
     captions = {name: prompt.text for name, prompt in named.items()}
     remove_stale(folder)
-    index_folder(folder, captions, replaced)
+    index_folder(folder, captions, missing)
     batches = [missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]
     writing = None
     try:
@@ -93,14 +93,14 @@ def write_videos(folder: Path, videos: Mapping[str, np.ndarray], fps: float,
     return remarks
 
 
-def index_folder(folder: Path, captions: Mapping[str, str], replaced: Sequence[str] = ()) -> None:
+def index_folder(folder: Path, captions: Mapping[str, str], written: Sequence[str] = ()) -> None:
     """Add {name: caption} of the videos that are in `folder` to its text.json, and write its gallery.
 
-    Processes take turns. The scores of videos that are about to be `replaced` are forgotten.
+    Processes take turns. The scores of the videos that are about to be `written` are forgotten.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".index.lock"):
-        forget_scores(folder, replaced)
+        forget_scores(folder, written)
         add_captions(folder, {name: text for name, text in captions.items() if (folder / name).exists()})
         write_gallery(folder)
 

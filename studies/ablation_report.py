@@ -46,7 +46,8 @@ def pool(score_files: Sequence[Path], step: int | None = None) -> tuple[dict[str
               for video in json.loads(path.read_text(encoding="utf-8"))["videos"]
               if step is None or video["step"] == step]
     measures = {measure.key: estimate([float(scores[measure.score]) for scores in videos
-                                       if measure.score in scores], is_share=measure.is_share)
+                                       if measure.score in scores], is_share=measure.is_share,
+                                      limits=measure.limits)
                 for measure in MEASURES if measure.of_video}
     return measures, len(videos)
 

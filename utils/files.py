@@ -114,9 +114,13 @@ def format_bytes(num_bytes: float) -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as readable UTF-8 JSON, whole or not at all."""
+    """Write `content` as readable UTF-8 JSON, whole or not at all.
+
+    What is not UTF-8 in the name of a file becomes an escape, \\udce9, which readers of JSON turn back.
+    """
     with replacing(path) as partial:
-        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8",
+                           errors="backslashreplace")
 
 
 def expanded(path: str) -> str:

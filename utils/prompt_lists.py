@@ -21,6 +21,8 @@ from utils.wording import counted
 
 LIST_SUFFIXES = (".txt", ".csv")
 NUMBER = re.compile(r"[-+.]?\d[\d.eE_+-]*")
+SEPARATORS, HEADER_NAMES = ",;\t", {"seed", "prompt"}   # of tables
+HEADER = re.compile(r'"?(seed"?[,;\t] *"?prompt|prompt"?[,;\t] *"?seed)"?', re.IGNORECASE)
 THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(?!\w)")   # 5,000 paper cranes: one number, no seed 5
 
 
@@ -89,6 +91,8 @@ def parse_prompt_line(line: str) -> tuple[int | None, str]:
     Quotes that a spreadsheet puts around a whole field are removed. `5,000 paper cranes` begins with a number
     and has no seed; `5, 101 dalmatians` has. Raises ValueError with the reason if a line cannot be read.
     """
+    if HEADER.fullmatch(line.strip()):
+        raise ValueError("it is the header of a table. Remove it, or name the file .csv")
     line = clean_text(line)
     head, comma, tail = line.partition(",")
     head = _unquoted(head)
@@ -145,33 +149,74 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, str]]:
-    """Yield (line number, `seed,"prompt"`) for the rows of a table, with or without a header."""
-    # many countries' spreadsheets separate by semicolons, which only what follows the first field can tell
-    separator = re.match(r'\s*"?(?:\d+|seed|prompt)"?([,;\t])', text, re.IGNORECASE)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator[1] if separator else ",")
-    header = []
+    """Yield (line number, `seed,"prompt"`) for the rows of a table, with or without a header.
+
+    What follows a separator without quotes belongs to the prompt, if the prompt is the last column.
+    """
+    lines = list(io.StringIO(text, newline=""))
+    separator = _separator(lines)
+    rows = csv.reader(lines, delimiter=separator, skipinitialspace=True)
+    header, is_first, num_read = [], True, 0
     try:
         for row in rows:
+            written, num_read = "".join(lines[num_read : rows.line_num]), rows.line_num
+            where = f"{path}, line {num_read}"
             cells = [" ".join(cell.split()) for cell in row]
-            names = [cell.lower() for cell in cells]
-            if not any(cells) or cells[0].startswith("#"):
+            while cells and not cells[-1]:   # spreadsheets fill up short rows
+                cells.pop()
+            if not cells or cells[0].startswith("#"):
                 continue
-            if not header and "prompt" in names:
-                header = names
-                continue
-            if header:
-                named = dict(zip(header, cells))
-                head, prompt = named.get("seed", ""), named.get("prompt", "")
-                if not NUMBER.fullmatch(head or "0"):
-                    raise UserError(f"{path}, line {rows.line_num}: the seed {head!r} is not a whole number.")
-            else:   # a comma that is not in quotes makes more cells than there should be
-                has_seed = len(cells) > 1 and NUMBER.fullmatch(cells[0] or "0")
-                head, rest = (cells[0], cells[1:]) if has_seed else ("", cells)
-                prompt = ", ".join(filter(None, rest))
+            if is_first:
+                is_first = False
+                names = [cell.lower() for cell in cells]
+                if HEADER_NAMES.intersection(names):
+                    header = _checked_header(names, where)
+                    continue
+            has_seed = len(row) > 1 and NUMBER.fullmatch(cells[0] or "0")
+            names = header or (["seed", "prompt"] if has_seed else ["prompt"])
+            if len(cells) > len(names):
+                if names[-1] != "prompt":
+                    raise UserError(f"{where}: has {len(cells)} cells, the header {len(names)}. "
+                                    f"Put quotes around the prompt.")
+                cells[len(names) - 1 :] = [_rest_of_row(written, separator, len(names) - 1)]
+            named = dict(zip(names, cells))
+            head, prompt = named.get("seed", ""), named.get("prompt", "")
+            if header and not NUMBER.fullmatch(head or "0"):
+                raise UserError(f"{where}: the seed {head!r} is not a whole number.")
             quoted = prompt.replace('"', '""')
-            yield rows.line_num, f'{head},"{quoted}"'
+            yield num_read, f'{head},"{quoted}"'
     except csv.Error as error:
         raise UserError(f"{path}, line {rows.line_num}: cannot be read as CSV ({error}).") from None
+
+
+def _separator(lines: list[str]) -> str:
+    """Return what separates the cells of a table: many countries' spreadsheets write semicolons.
+
+    The first line tells, by the names in a header or by what follows a seed.
+    """
+    first = next((line for line in lines if line.strip() and not line.lstrip().startswith("#")), "")
+    cells = {separator: re.split(f' *"?{separator} *"?', first.strip().strip('"').lower())
+             for separator in SEPARATORS}
+    named = [separator for separator in SEPARATORS if HEADER_NAMES.intersection(cells[separator])]
+    after_seed = re.match(r' *"?\d*"? *([,;\t])', first)
+    return max(named, key=lambda separator: len(cells[separator]),
+               default=after_seed[1] if after_seed else ",")
+
+
+def _checked_header(names: list[str], where: str) -> list[str]:
+    """Return the names of the columns. Raises UserError unless there is one prompt, and at most one seed."""
+    for name in ("prompt", "seed"):
+        num = names.count(name)
+        if num > 1 or not num and name == "prompt":
+            raise UserError(f"{where}: the header has {num or 'no'} column{'s' if num > 1 else ''} {name}. "
+                            f"Name the columns seed and prompt.")
+    return names
+
+
+def _rest_of_row(written: str, separator: str, num: int) -> str:
+    """Return what a row has behind its first `num` cells, as it was written."""
+    cells = rf'(?:(?: *"(?:[^"]|"")*" *|[^{separator}]*){separator}){{{num}}}'
+    return " ".join(written[re.match(cells, written).end() :].rstrip(f"{separator}\r\n ").split())
 
 
 def _unquoted(field: str) -> str:

@@ -2,6 +2,7 @@
 test_obvious_cases.py."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from evaluate_motion import device, run_of_videos
 from evaluation import score_report, scores, summary
 from rendering.gallery import list_videos, write_page
 from tests.conftest import ROOT, draw_frames, write_clip
 from tests.recognizers import LABELS, make_clip, make_recognizer
 from training.run_page import read_page
+from utils.errors import UserError
 from utils.video import write_video
 
 EXEMPLARS = ROOT / "data" / "puppets" / "exemplars"
@@ -85,6 +88,12 @@ def test_every_measure_has_its_number_its_interval_and_its_videos(evaluate, vide
         assert found["num"] < 2 or found["low"] <= found["mean"] <= found["high"]
     assert "motion: probability" in out and f"A guess finds one motion of {len(LABELS)}" in out
     assert "2 videos are of everyday prompts" in out and "--reference-videos" in out
+
+
+def test_one_video_is_one_video(evaluate, videos):
+    (videos / "a_man_waving_seed1.mp4").unlink()
+    code, out, err = evaluate(videos, "--recognizer", "none")
+    assert code == 0 and "note: 1 video is of everyday prompts." in out, err
 
 
 def test_without_a_recognizer_everything_but_the_motion_is_measured(evaluate, videos, run, tmp_path):
@@ -287,6 +296,19 @@ def test_samples_folder_and_one_step_of_it_are_measured_too(evaluate, run):
     assert len(scores_of(run / "samples" / "step_00100")["groups"]) == 1
 
 
+def test_samples_are_those_of_their_run_from_inside_their_folder(evaluate, run, monkeypatch):
+    monkeypatch.chdir(run / "samples")
+    assert run_of_videos(Path(".")) == run == run_of_videos(run) == run_of_videos(run / "samples")
+    assert run_of_videos(Path("../samples")) == run_of_videos(Path("..")) == Path("..")
+
+
+def test_folder_of_several_runs_has_no_step_to_use(evaluate, run, tmp_path):
+    shutil.copytree(run, run.with_name("dance-2026-01-02T00-00-00"))
+    code, out, err = evaluate(tmp_path, "--recognizer", "none")
+    assert code == 2 and len(err.splitlines()) == 1 and not (tmp_path / "scores.json").exists()
+    assert f"{tmp_path} holds samples of 2 runs, {run.name}, dance-2026-01-02T00-00-00. Name one" in err
+
+
 def test_scores_stand_in_the_gallery_beside_what_was_there(evaluate, videos):
     there = {"a_man_waving_seed1.mp4": {"prompt": "a man, waving", "scores": {"votes": 3, "motion": 9}},
              "gone.mp4": {"seed": 4}}
@@ -345,6 +367,16 @@ def test_frozen_videos_are_counted(evaluate, tmp_path):
     assert measures["frozen"]["mean"] == 1 and measures["temporal_consistency"]["mean"] > 0.99
 
 
+def test_single_frame_is_not_called_frozen(evaluate, tmp_path):
+    write_clip(tmp_path / "a_sks_cat_seed1.mp4", 1)
+    write_clip(tmp_path / "a_sks_dog_seed1.mp4", 6)
+    code, _, err = evaluate(tmp_path)
+    assert code == 0, err
+    measures = measures_of(tmp_path)
+    assert measures["frozen"]["num"] == measures["temporal_consistency"]["num"] == 1
+    assert measures["frozen"]["mean"] == 0
+
+
 def test_one_exemplar_gives_distances_but_no_copies(evaluate, videos, tmp_path):
     folder = tmp_path / "one"
     folder.mkdir()
@@ -363,6 +395,40 @@ def test_exemplars_that_look_alike_give_no_copies(evaluate, videos, tmp_path):
     measures = measures_of(videos)
     assert measures["copies"]["num"] == measures["exemplar_ratio"]["num"] == 0
     assert scores_of(videos)["copying"]["spacing"] is None
+
+
+def test_videos_of_another_rate_do_not_change_the_distance_from_exemplars(evaluate, tmp_path):
+    exemplars = tmp_path / "exemplars"
+    for seed in (1, 2, 3):
+        write_clip(exemplars / f"{seed}.mp4", 40, fps=30, seed=seed, caption=f"man {seed} doing the V* dance")
+    for name, fps in (("others", 30), ("robots", 8)):
+        write_clip(tmp_path / "both" / name / "a_cat_doing_the_sks_dance_seed1.mp4", 8, fps=fps, seed=1)
+    shutil.copytree(tmp_path / "both" / "robots", tmp_path / "alone" / "robots")
+    scores = {}
+    for folder in (tmp_path / "both", tmp_path / "alone"):
+        code, _, err = evaluate(folder, "--recognizer", "none", exemplars=exemplars)
+        assert code == 0, err
+        scores[folder.name] = scores_of(folder)["videos"][-1]["scores"]
+    assert scores["both"] == pytest.approx(scores["alone"], abs=1e-5)
+
+
+def test_names_that_are_not_utf8_are_measured(evaluate, run, tmp_path):
+    bad = os.fsdecode(b"caf\xe9")
+    try:
+        run = run.rename(tmp_path / f"{bad}-2026-01-01T00-00-00")
+    except OSError:
+        pytest.skip("this file system keeps names in Unicode")
+    for step in (0, 100):
+        name = f"{bad}_doing_the_sks_dance_seed1.mp4"
+        write_clip(run / "samples" / f"step_{step:05d}" / name, 6, seed=step)
+    exemplars = tmp_path / bad
+    for seed in (1, 2):
+        write_clip(exemplars / f"{bad}{seed}.mp4", seed=seed, caption=f"man {seed} doing the V* dance")
+    code, _, err = evaluate(run, exemplars=exemplars)
+    assert code == 0, err
+    document = scores_of(run)
+    assert document["exemplars"] == str(exemplars) and document["videos"][-3]["text"] == bad
+    assert (run / "scores.png").is_file() and "caf\\udce9" in (run / "video_lightbox.html").read_text()
 
 
 def break_video(folder: Path) -> None:
@@ -401,6 +467,7 @@ def no_classifier(folder: Path) -> None:
     (None, ["--exemplars", "{tmp}"], "holds no clips"),
     (None, ["--reference-videos", "{tmp}/nowhere"], "--reference-videos: {tmp}/nowhere does not exist"),
     (None, ["--device", "abacus"], "--device abacus: is not available here"),
+    (None, ["--device", "cpu:x"], "--device cpu:x: is not available here"),
     (None, ["--motion-phrase", " "], "--motion-phrase is empty"),
     (None, ["--batch-size", "0"], "--batch-size 0 is not a number above zero"),
     (lambda folder: (folder / "videos.json").write_text("{"), [], "videos.json: cannot be read"),
@@ -429,6 +496,21 @@ def test_broken_exemplar_is_named(evaluate, videos, tmp_path):
     (exemplars / "dance_man_park.mp4").write_bytes(b"x" * 2000)
     code, _, err = evaluate(videos, exemplars=exemplars)
     assert code == 2 and "dance_man_park.mp4: is not a video" in err
+
+
+def test_gpu_that_is_not_there_is_refused_with_those_that_are(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert [device(wanted) for wanted in ("cuda:1", "cpu:0", None)] == ["cuda:1", "cpu:0", "cuda"]
+    for wanted in ("cuda:2", "cuda:x", "cuda:", "cpu:1"):
+        with pytest.raises(UserError, match=f"--device {wanted}: is not .* from cuda, cuda:0, cuda:1, cpu,"):
+            device(wanted)
+
+
+def test_all_exemplars_with_empty_captions_are_named(evaluate, videos, tmp_path):
+    for name, caption in (("a", ""), ("b", " "), ("c", "a man")):
+        write_clip(tmp_path / "exemplars" / f"{name}.mp4", caption=caption)
+    code, _, err = evaluate(videos, exemplars=tmp_path / "exemplars")
+    assert code == 2 and len(err.splitlines()) == 2 and "a.txt: is empty" in err and "b.txt: is empty" in err
 
 
 def test_script_ends_with_code_2_and_without_a_traceback(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from evaluation.statistics import LEVEL, estimate
 
 
-@pytest.mark.parametrize("num", [6, 12, 40])
+@pytest.mark.parametrize("num", [2, 3, 4, 5, 6, 12, 40])
 def test_interval_contains_the_truth_as_often_as_it_says(num):
     rng = np.random.default_rng(0)
     found = [estimate(rng.normal(0.4, 0.2, num), seed=trial) for trial in range(400)]
@@ -37,3 +37,15 @@ def test_unanimous_share_is_not_taken_for_certain(value, low, high):
 def test_one_value_has_no_interval_and_none_has_no_mean():
     assert (estimate([0.5]).mean, estimate([0.5]).low) == (0.5, None)
     assert (estimate([]).mean, estimate([]).num) == (None, 0)
+
+
+@pytest.mark.parametrize("values, low, high", [
+    ([0.5, 0.7], 0.0, 1.0), ([0.7, 0.7], 0.7, 0.7), ([0.6, 0.7, 0.8], 0.7 - 0.2484, 0.7 + 0.2484)])
+def test_interval_of_few_values_is_students_and_ends_where_the_measure_does(values, low, high):
+    found = estimate(values, limits=(0, 1))
+    assert (found.low, found.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+
+
+def test_share_of_few_values_is_a_share():
+    found = estimate([0, 1, 1], is_share=True)
+    assert (found.low, found.high) == (0, 1)

@@ -24,6 +24,9 @@ def group(step: int | None, motion: float, text: float = 0.3, copies: float = 0.
     ([group(0, 0.1), group(50, 0.88, copies=0.5), group(100, 0.9)], 100, "0 of 16 are copies"),
     ([group(0, 0.1), group(50, 0.88, text=0.1), group(100, 0.9)], 100, "text alignment 0.30"),
     ([group(50, 0.88), group(100, 0.9)], 50, "earliest"),
+    ([group(0, 0.1, spread=1), group(50, 0.2), group(100, 0.9, spread=1)], None, "no step shows the motion"),
+    ([group(0, 0.1, spread=1, num=3), group(50, 0.2, num=3), group(100, 0.9, spread=1, num=3)], 100,
+     "is the best"),   # an interval of three values is too wide to choose by
     ([group(0, 0.5), group(50, 0.52), group(100, 0.54)], None, "no step shows the motion more than the"),
     ([group(0, 0.5)], None, "no samples of a tuned step"),
     ([group(0, 0.1), group(50, 0, num=0)], None, "no samples of a tuned step"),

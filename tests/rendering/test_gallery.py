@@ -58,6 +58,11 @@ def test_hidden_unfinished_and_checkpoint_files_are_not_listed(tmp_path):
     assert files(tmp_path) == ["1/2/3/seen.mp4", "a.mp4", "B.MP4", "clip.webm"]
 
 
+def test_video_of_a_prompt_that_begins_like_a_checkpoint_is_listed(tmp_path):
+    touch(tmp_path, "checkpoint-charlie_seed1.mp4", "a/checkpoint-9.mp4", "checkpoint-9/a/b.mp4")
+    assert files(tmp_path) == ["a/checkpoint-9.mp4", "checkpoint-charlie_seed1.mp4"]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
 def test_links_never_lead_out_of_the_folder(tmp_path):
     touch(tmp_path / "elsewhere", "secret.mp4")

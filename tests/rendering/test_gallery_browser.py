@@ -55,8 +55,13 @@ def run_dir(tmp_path_factory):
 
 @pytest.fixture
 def hand_dropped_dir(run_dir, tmp_path):
-    """A copy of the run with the page as it is in the repository, no list in it."""
+    """A copy of the run with the page as it is in the repository, no list in it. A video and a folder begin
+    like a checkpoint."""
     folder = shutil.copytree(run_dir, tmp_path / "dropped")
+    video = next(folder.rglob("*.mp4"))
+    for name in ("checkpoint-charlie.mp4", "checkpoint-9/a.mp4"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(video, folder / name)
     shutil.copy(TEMPLATE_PATH, folder / PAGE_NAME)
     return folder
 

@@ -79,7 +79,9 @@ def test_size_length_and_rate_default_to_those_of_the_training(run, run_main, tm
 
 def test_known_base_renders_at_its_own_size(tiny_base, run_main, tmp_path):
     base = shutil.copytree(tiny_base, tmp_path / "zeroscope_v2_576w")
-    run_main("generate_pretrained", "-m", base, "-o", tmp_path, "-p", "a cat", "--steps", "1", "-d", "1")
+    _, out, _ = run_main("generate_pretrained", "-m", base, "-o", tmp_path, "-p", "a cat", "--steps", "1",
+                         "-d", "1")
+    assert "1 video of 1 frame, 576x320" in out
     info = probe(tmp_path / "a_cat_seed0.mp4")
     assert (info.width, info.height, info.fps) == (576, 320, 8.0)
     load_base(str(base)).pipeline.save_pretrained(tmp_path / "converted")
@@ -312,6 +314,18 @@ def test_everything_wrong_is_said_at_once(run_main, tmp_path):
     assert code == 2 and "line 2" in err and "line 3" in err and "nowhere" in err
 
 
+def test_everything_that_a_base_cannot_do_is_said_at_once(run, run_main, tiny_base, animatediff, tmp_path):
+    arguments = ["-o", tmp_path, "-p", "a V2* cat|a V3* dog", "--steps", "5000", "-r", "65", "-d", "9"]
+    code, _, err = run_main("generate_pretrained", "-m", tiny_base, *arguments)
+    assert code == 2 and len(err.strip().splitlines()) == 4
+    assert all(word in err for word in ("V2*", "V3*", "--steps 5000", "--res 65x65"))
+    code, _, err = run_main("generate_pretrained", "-m", animatediff[0], *arguments)
+    assert code == 2 and "--duration 9: this base takes at most 8 frames" in err
+    assert len(err.strip().splitlines()) == 5
+    code, _, err = run_main("generate_pretrained", "-m", run, "-b", tmp_path / "gone", *arguments)
+    assert code == 2 and "gone: does not exist" in err and "V3*" in err
+
+
 @pytest.mark.parametrize("part", ["unet/config.json", "vae", "tokenizer", "scheduler/scheduler_config.json"])
 def test_base_that_lacks_a_part_is_refused(run_main, tiny_base, tmp_path, part):
     base = shutil.copytree(tiny_base, tmp_path / "base")
@@ -379,4 +393,14 @@ def test_scores_of_a_replaced_video_are_forgotten(tiny_base, run_main, tmp_path)
     assert json.loads((tmp_path / "videos.json").read_text()) == scores      # kept videos keep their scores
     run_main("generate_pretrained", *arguments, "2", "--overwrite")
     assert "motion" not in (tmp_path / "videos.json").read_text()
+    assert '"motion"' not in (tmp_path / "video_lightbox.html").read_text()
+
+
+def test_scores_of_a_deleted_video_are_not_those_of_the_next(tiny_base, run_main, tmp_path):
+    arguments = ["-m", tiny_base, "-o", tmp_path, "-r", "64", "-d", "2", "-p", "a cat", "--steps"]
+    run_main("generate_pretrained", *arguments, "1")
+    (tmp_path / "videos.json").write_text('{"a_cat_seed0.mp4": {"seed": 0, "scores": {"motion": 0.5}}}')
+    (tmp_path / "a_cat_seed0.mp4").unlink()
+    assert run_main("generate_pretrained", *arguments, "2")[0] == 0
+    assert json.loads((tmp_path / "videos.json").read_text()) == {"a_cat_seed0.mp4": {"seed": 0}}
     assert '"motion"' not in (tmp_path / "video_lightbox.html").read_text()

@@ -206,6 +206,13 @@ def test_rows_are_those_rows_of_every_tensor(tmp_path):
     assert rows["a"].tolist() == [3, 4] and rows["b"].tolist() == [[6, 7], [8, 9]]
 
 
+def test_json_keeps_names_that_are_not_utf8(tmp_path):
+    content = {"caf\udce9 日本.mp4": "caf\ud800"}
+    write_json(tmp_path / "a.json", content)
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert json.loads(text) == content and "日本" in text
+
+
 @pytest.mark.parametrize("content", [b"", b"text", b"\xff" * 100])
 def test_damaged_tensor_file_is_named(tmp_path, content):
     (tmp_path / "a.safetensors").write_bytes(content)

@@ -177,6 +177,45 @@ def test_wrong_row_of_a_table_is_named(tmp_path, content, words):
         read_table(tmp_path, content)
 
 
+@pytest.mark.parametrize("content, prompts", [
+    ("seed,prompt\n7,a cat, sleeping on a sofa\n", [Prompt(7, "a cat, sleeping on a sofa")]),
+    ("seed,prompt\n7,5,000 cranes,, \n", [Prompt(7, "5,000 cranes")]),
+    ("seed;prompt\n7;a cat; sleeping\n", [Prompt(7, "a cat; sleeping")]),
+    ("id,seed,prompt\n\"1,5\",7,a \"cat\", sleeping\n", [Prompt(7, 'a "cat", sleeping')]),
+    ("prompt\na cat, sleeping\n", [Prompt(9, "a cat, sleeping")]),
+    ("seed,prompt,,\n7,a cat,,\n", [Prompt(7, "a cat")]),
+    ("7,a cat,sleeping\n", [Prompt(7, "a cat,sleeping")]),
+])
+def test_prompt_keeps_what_follows_a_comma_without_quotes(tmp_path, content, prompts):
+    assert read_table(tmp_path, content, 9) == prompts
+
+
+@pytest.mark.parametrize("content", [
+    'seed, prompt\n7, "a cat, sleeping"\n', '7, "a cat, sleeping"\n', "id;prompt;seed\n1;a cat, sleeping;7\n",
+    "name\tprompt\tseed\nx\ta cat, sleeping\t7\n", "# cats\n7;a cat, sleeping\n",
+])
+def test_separator_is_found_in_the_whole_first_line(tmp_path, content):
+    assert read_table(tmp_path, content, 9) == [Prompt(7, "a cat, sleeping")]
+
+
+@pytest.mark.parametrize("content, words", [
+    ("prompt,seed\n\na cat, sleeping,7\n", "line 3: has 3 cells, the header 2. Put quotes around the prompt"),
+    ("seed,text\n7,a cat\n", "line 1: the header has no column prompt"),
+    ("prompt;seed;prompt\na;7;b\n", "line 1: the header has 2 columns prompt"),
+    ("seed,prompt,seed\n7,a,8\n", "line 1: the header has 2 columns seed"),
+])
+def test_wrong_header_of_a_table_is_named(tmp_path, content, words):
+    with pytest.raises(UserError, match=words):
+        read_table(tmp_path, content)
+
+
+@pytest.mark.parametrize("line", ["seed,prompt", '"Seed"; "Prompt"', "prompt\tseed"])
+def test_header_in_a_text_file_is_no_prompt(tmp_path, line):
+    with pytest.raises(UserError, match="line 1: it is the header of a table"):
+        read_file(tmp_path, f"{line}\n7,a cat\n")
+    assert read_file(tmp_path, "seed, growing into a tree") == [Prompt(0, "seed, growing into a tree")]
+
+
 def test_path_without_its_suffix_is_the_list(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lists").mkdir()
