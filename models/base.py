@@ -83,6 +83,7 @@ def load_base(name: str, fast_forms: bool = True, adapter: str | None = None) ->
     adapter_folder, kind = find_adapter(adapter, folder), kind_of_folder(folder)
     diffusers_logging.set_verbosity_error()   # that the pipeline's class is deprecated helps no user
     diffusers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()   # its table of missing tensors is a line of ours
     transformers_logging.disable_progress_bar()
     try:
         pipeline = _load_pipeline(kind, folder, adapter_folder)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.commands import conversion_command
+from utils.errors import UserError
 from utils.tensor_files import read_shapes
 
 INDEX_NAME = "model_index.json"
@@ -100,11 +101,18 @@ def load_network(network, part_folder: Path) -> Any:
     Its weights are copied out of the files, which transformers and diffusers map into memory. The address of
     a mapped tensor depends on its place in the file, and on some CPUs the order of a sum depends on the
     address. Equal weights in two files would then train to weights that differ by rounding.
+
+    Raises UserError if the files lack a weight, which transformers would fill with random values. Buffers
+    may be missing, because they are computed.
     """
     import torch
 
-    loaded = network.from_pretrained(part_folder, use_safetensors=True, variant=weight_variant(part_folder),
-                                     dtype=torch.float32, local_files_only=True)
+    loaded, report = network.from_pretrained(
+        part_folder, use_safetensors=True, variant=weight_variant(part_folder), dtype=torch.float32,
+        local_files_only=True, output_loading_info=True)
+    if missing := sorted(dict(loaded.named_parameters()).keys() & set(report["missing_keys"])):
+        raise UserError(f"{part_folder}: lacks {len(missing)} tensors, the first {missing[0]}. Copy the "
+                        f"whole folder again.")
     for parameter in loaded.parameters():
         parameter.data = parameter.data.clone()
     return loaded

@@ -135,6 +135,33 @@ def test_weights_in_shards_are_loaded_and_a_missing_one_is_named(own_base):
     assert check_base_folder(own_base) == [f"{shards[-1]}: is missing. Copy the whole base again."]
 
 
+def remove_tensors(path: Path, ending: str) -> int:
+    """Remove the tensors of a file whose names end in `ending`, and return how many they were."""
+    tensors = load_file(path)
+    kept = {name: tensor for name, tensor in tensors.items() if not name.endswith(ending)}
+    save_file(kept, path, {"format": "pt"})
+    return len(tensors) - len(kept)
+
+
+@pytest.mark.parametrize("part, ending", [
+    ("unet", "attn1.to_q.weight"), ("vae", "conv_in.bias"), ("text_encoder", "layer_norm1.weight")])
+def test_part_whose_file_lacks_tensors_is_named(own_base, part, ending):
+    """What is missing was filled with random values in the text encoder, and a traceback elsewhere."""
+    number = remove_tensors(own_base / part / f"{WEIGHTS[part]}.safetensors", ending)
+    with pytest.raises(UserError) as refused:
+        load_base(str(own_base))
+    (problem,) = refused.value.problems
+    assert number > 1 and problem.startswith(f"{own_base / part}: lacks {number} tensors, the first ")
+    assert problem.endswith(f"{ending}. Copy the whole folder again.")
+
+
+def test_config_that_asks_for_more_layers_than_the_file_has_is_refused(own_base):
+    path = own_base / "text_encoder" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_hidden_layers": 3}))
+    with pytest.raises(UserError, match="text_encoder: lacks 16 tensors, the first .*layers.2."):
+        load_base(str(own_base))
+
+
 @pytest.mark.parametrize("part", WEIGHTS)
 def test_pickled_weights_are_converted_by_the_command_of_the_message(own_base, part):
     """The published program's folders often hold .bin files, which stock diffusers cannot convert as a whole:
