@@ -41,7 +41,7 @@ from models.lora import merge_loras
 from models.same_base import fingerprint, unet_fingerprint
 from utils.errors import UserError, first_line
 from utils.files import copy_whole, digest_of, file_digest, replacing
-from utils.tensor_files import DTYPE_NAMES
+from utils.tensor_files import DTYPE_NAMES, write_tensors
 
 DECODED_SHARE, DECODED_BYTES = 1 / 16, 2 ** 26   # for decoding: of a GPU's memory; of a CPU's
 
@@ -194,7 +194,10 @@ def export_base(base: Base, folder: Path) -> None:
     stored = stored_dtypes(unet_files(base.folder, base.adapter))
     for name, tensor in (*base.unet.named_parameters(), *base.unet.named_buffers()):
         tensor.data = tensor.data.to(dtypes.get(stored.get(name), tensor.dtype))
-    base.unet.save_pretrained(folder / "unet", safe_serialization=True)
+    base.unet.save_config(folder / "unet")
+    # not by save_pretrained, whose error on a full disk is none of Python's
+    write_tensors(folder / "unet" / f"{WEIGHTS['unet']}.safetensors", base.unet.state_dict(),
+                  {"format": "pt"})
     scheduler = type(base.pipeline.scheduler).__name__
     with replacing(folder / INDEX_NAME) as partial:   # in the form that diffusers gives it
         index = json.dumps(pipeline_index(base.folder, scheduler), indent=2, sort_keys=True)
