@@ -40,8 +40,8 @@ from models.fast import use_fast_forms
 from models.lora import merge_loras
 from models.same_base import fingerprint, unet_fingerprint
 from utils.errors import UserError, first_line
-from utils.files import copy_whole, digest_of, file_digest, replacing
-from utils.tensor_files import DTYPE_NAMES, write_tensors
+from utils.files import copy_whole, digest_of, file_digest, replacing, write_json
+from utils.tensor_files import DTYPE_NAMES, read_shapes, write_tensors
 
 DECODED_SHARE, DECODED_BYTES = 1 / 16, 2 ** 26   # for decoding: of a GPU's memory; of a CPU's
 
@@ -205,11 +205,24 @@ def export_base(base: Base, folder: Path) -> None:
     if base.adapter:
         base.pipeline.scheduler.save_pretrained(folder / "scheduler")
     for part in PARTS.keys() - ({"unet", "scheduler"} if base.adapter else {"unet"}):
-        weights = weight_files(base.folder / part) if part in WEIGHTS else []
         described = [path for path in (base.folder / part).iterdir() if path.suffix in (".json", ".txt")]
-        for path in described + weights:
-            # so that it loads without being asked for a variant
-            copy_whole(path, folder / part / path.name.replace(".fp16.safetensors", ".safetensors"))
+        for path in described:
+            if ".safetensors.index" not in path.name:
+                copy_whole(path, folder / part / path.name)
+        if part in WEIGHTS:
+            _copy_weights(base.folder / part, folder / part)
+
+
+def _copy_weights(part_folder: Path, target: Path) -> None:
+    """Copy the weights of a part under names without a variant, so that they load without being asked for
+    one. An index of shards is made anew, because it holds those names."""
+    names = {path: path.name.replace(".fp16", "") for path in weight_files(part_folder)}
+    for path, name in names.items():
+        copy_whole(path, target / name)
+    whole = f"{WEIGHTS[part_folder.name]}.safetensors"
+    if whole not in names.values():
+        places = {tensor: name for path, name in names.items() for tensor in read_shapes(path)}
+        write_json(target / f"{whole}.index.json", {"metadata": {}, "weight_map": places})
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub.errors import HTTPError
 from safetensors.torch import load_file, save_file
 
-from models.base import load_base
+from models.base import export_base, load_base
 from models.base_folder import check_base_folder, find_base, is_hub_id
 from models.base_parts import WEIGHTS, choose_weights
 from models.hub import adapter_files, files_to_download, hub_folder
@@ -133,6 +133,27 @@ def test_weights_in_shards_are_loaded_and_a_missing_one_is_named(own_base):
     assert len(shards) > 1 and first_values(own_base) == before
     shards[-1].unlink()
     assert check_base_folder(own_base) == [f"{shards[-1]}: is missing. Copy the whole base again."]
+
+
+@pytest.mark.parametrize("has_whole_file", [False, True])
+def test_weights_in_fp16_shards_are_exported_for_stock_diffusers(own_base, tmp_path, has_whole_file):
+    """The copies kept names of the variant, which stock diffusers asks for only if it is told. With weights
+    in one plain file beside the shards, that file is the base's."""
+    from diffusers import DiffusionPipeline
+
+    before, pipeline = first_values(own_base), DiffusionPipeline.from_pretrained(own_base)
+    for part in ("vae", "text_encoder"):
+        plain = own_base / part / f"{WEIGHTS[part]}.safetensors"
+        getattr(pipeline, part).half().save_pretrained(own_base / part, variant="fp16", max_shard_size="50KB")
+        assert len(list(plain.parent.glob("*.fp16-*-of-*.safetensors"))) > 1
+        if not has_whole_file:
+            plain.unlink()
+    export_base(load_base(str(own_base)), tmp_path / "full")
+    assert not list((tmp_path / "full").rglob("*fp16*"))
+    pipeline = DiffusionPipeline.from_pretrained(tmp_path / "full")
+    assert next(pipeline.vae.parameters()).flatten()[0].item() == pytest.approx(before[1], rel=1e-3)
+    assert first_values(tmp_path / "full") == [before[0], *(
+        value if has_whole_file else float(np.float16(value)) for value in before[1:])]
 
 
 def remove_tensors(path: Path, ending: str) -> int:
