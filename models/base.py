@@ -16,7 +16,7 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from einops import rearrange
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
 from models.base_folder import (
@@ -32,6 +32,7 @@ from models.base_parts import (
     PARTS,
     WEIGHTS,
     load_network,
+    loading,
     stored_dtypes,
     unet_files,
     weight_files,
@@ -39,6 +40,7 @@ from models.base_parts import (
 from models.fast import use_fast_forms
 from models.lora import merge_loras
 from models.same_base import fingerprint, unet_fingerprint
+from models.tokens import load_tokenizer
 from utils.errors import UserError, first_line
 from utils.files import copy_whole, digest_of, file_digest, replacing, write_json
 from utils.tensor_files import DTYPE_NAMES, read_shapes, write_tensors
@@ -85,10 +87,8 @@ def load_base(name: str, fast_forms: bool = True, adapter: str | None = None) ->
     diffusers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()   # its table of missing tensors is a line of ours
     transformers_logging.disable_progress_bar()
-    try:
+    with loading(folder):
         pipeline = _load_pipeline(kind, folder, adapter_folder)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise UserError(f"{folder}: cannot be loaded as a base ({first_line(error)}).") from error
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         part.requires_grad_(False).eval()
     if fast_forms:
@@ -103,13 +103,15 @@ def _load_pipeline(kind: BaseKind, folder: Path, adapter: Path | None) -> Diffus
 
     The classes in model_index.json are not used, because they may be in modules of another program.
     """
-    scheduler = scheduler_config(folder, adapter)
+    config = scheduler_config(folder, adapter)
+    with loading(folder / "scheduler"):
+        scheduler = getattr(diffusers, config["_class_name"]).from_config(config)
     return getattr(diffusers, kind.pipeline)(
         unet=kind.load_unet(folder, adapter),
         vae=load_network(AutoencoderKL, folder / "vae"),
         text_encoder=load_network(CLIPTextModel, folder / "text_encoder"),
-        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-        scheduler=getattr(diffusers, scheduler["_class_name"]).from_config(scheduler),
+        tokenizer=load_tokenizer(folder),
+        scheduler=scheduler,
         **dict.fromkeys(kind.empty_parts))
 
 

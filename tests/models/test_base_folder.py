@@ -13,10 +13,11 @@ import pytest
 from huggingface_hub.errors import HTTPError
 from safetensors.torch import load_file, save_file
 
-from models.base import export_base, load_base
+from models.base import encode_prompt, export_base, load_base
 from models.base_folder import check_base_folder, find_base, is_hub_id
-from models.base_parts import WEIGHTS, choose_weights
+from models.base_parts import PARTS, WEIGHTS, choose_weights
 from models.hub import adapter_files, files_to_download, hub_folder
+from models.tokens import unseen_captions
 from utils.errors import UserError
 
 PUBLISHED_UNET = ["models.unet_3d_condition", "UNet3DConditionModel"]
@@ -198,6 +199,50 @@ def test_pickled_weights_are_converted_by_the_command_of_the_message(own_base, p
     (problem,) = check_base_folder(own_base)
     exec(shlex.split(problem.partition(" -c ")[2])[0])   # a process of its own would import everything again
     assert check_base_folder(own_base) == [] and first_values(own_base) == before
+
+
+# ---------------------------------------------------------------------------------------- damaged and at odds
+
+def change_config(base: Path, part: str, **changes) -> None:
+    """Change the file that describes a part; a value of None leaves its key out."""
+    path = base / part / PARTS[part]
+    config = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+
+
+@pytest.mark.parametrize("name, content", [
+    ("vocab.json", ""), ("vocab.json", '{"a": 0'), ("merges.txt", "#version: 0.2\na b\nc"),
+    ("tokenizer.json", '{"version": "1.0"}')])
+def test_damaged_vocabulary_is_one_line(own_base, name, content):
+    """The tokenizers library raises plain Exception."""
+    (own_base / "tokenizer" / "tokenizer.json").unlink()
+    (own_base / "tokenizer" / name).write_text(content)
+    with pytest.raises(UserError) as refused:
+        load_base(str(own_base))
+    (problem,) = refused.value.problems
+    assert problem.startswith(f"{own_base / 'tokenizer'}: cannot be loaded (")
+    with pytest.raises(UserError, match="tokenizer: cannot be loaded"):
+        unseen_captions(own_base, ["a" * 100])
+
+
+@pytest.mark.parametrize("part, changes", [
+    ("unet", {"attention_head_dim": "eight"}), ("unet", {"layers_per_block": [1]}),
+    ("vae", {"act_fn": "none such"}), ("text_encoder", {"num_attention_heads": 5}),
+    ("scheduler", {"beta_schedule": "none such"}), ("scheduler", {"beta_end": "high"})])
+def test_config_that_makes_no_network_is_one_line_of_its_folder(own_base, part, changes):
+    change_config(own_base, part, **changes)
+    with pytest.raises(UserError) as refused:
+        load_base(str(own_base))
+    (problem,) = refused.value.problems
+    assert problem.startswith(f"{own_base / part}: cannot be loaded (")
+
+
+def test_tokenizer_without_a_length_takes_what_the_text_encoder_takes(own_base, tiny_base):
+    """transformers gives it a length that is larger than any number of the tokenizers library."""
+    change_config(own_base, "tokenizer", model_max_length=None)
+    base, whole = load_base(str(own_base)), load_base(str(tiny_base))
+    assert encode_prompt(base.pipeline, "a cat").equal(encode_prompt(whole.pipeline, "a cat"))
+    assert unseen_captions(own_base, ["a" * 77]) == {"a" * 77: "aa"}
 
 
 # ---------------------------------------------------------------------------------------------------- the hub
