@@ -245,6 +245,21 @@ def test_tokenizer_without_a_length_takes_what_the_text_encoder_takes(own_base, 
     assert unseen_captions(own_base, ["a" * 77]) == {"a" * 77: "aa"}
 
 
+def test_text_encoder_of_another_width_than_the_unets_is_refused(own_base):
+    change_config(own_base, "text_encoder", hidden_size=16)
+    assert check_base_folder(own_base) == [
+        f"{own_base}: its text encoder makes embeddings of 16 values, and its UNet takes 32 "
+        f"(cross_attention_dim). They are of two models. Copy the whole base again."]
+
+
+@pytest.mark.parametrize("number", ["many", 0])
+def test_scheduler_without_a_number_of_noise_levels_is_refused(own_base, number):
+    change_config(own_base, "scheduler", num_train_timesteps=number)
+    assert check_base_folder(own_base) == [
+        f"{own_base / 'scheduler'}: has num_train_timesteps {number!r}, which is no number of noise levels. "
+        f"Copy the whole base again."]
+
+
 # ---------------------------------------------------------------------------------------------------- the hub
 
 def test_only_what_is_needed_is_downloaded():
