@@ -55,16 +55,19 @@ def main() -> None:
         raise UserError(*(problem + moved for problem in problems))
     adapter = base_folder.find_adapter(source.adapter, folder)   # its problems name --adapter
     check_same_base([(motion.path, motion.info) for motion in source.motions], folder, adapter)
+    if args.export or args.lora_file:
+        write = export if args.export else export_lora_file
+        write(source, args)
+        return
     size = args.res or source.size or base_folder.native_size(source.base, folder)
+    if size is None:
+        raise UserError(f"{source.base}: does not say the size it was made for (sample_size of its UNet). "
+                        f"Name a size with -r/--res, such as 384 or 576x320.")
     fps = args.fps or source.fps or DEFAULT_FPS
     if args.steps > (most := base_folder.num_timesteps(folder)):
         raise UserError(f"--steps {args.steps}: this base takes at most {most}.")
     if any(side % (stride := base_folder.pixel_strides(folder)[0]) for side in size):
         raise UserError(f"--res {size[0]}x{size[1]}: both must be multiples of {stride} for this base.")
-    if args.export or args.lora_file:
-        write = export if args.export else export_lora_file
-        write(source, args)
-        return
     num_frames = args.duration or source.num_frames
     if (most := base_folder.most_frames(folder, adapter)) and num_frames > most:
         raise UserError(f"--duration {num_frames}: this base takes at most {most} frames.")

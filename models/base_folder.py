@@ -167,8 +167,8 @@ def most_frames(folder: Path, adapter: Path | None = None) -> int | None:
     return unet_config(folder, adapter).get(key) if key else None
 
 
-def native_size(base: str, folder: Path) -> tuple[int, int]:
-    """Return width and height in pixels that a base was made for.
+def native_size(base: str, folder: Path) -> tuple[int, int] | None:
+    """Return width and height in pixels that a base was made for; None if nothing says it.
 
     A known base is told by its name, by its folder's name or, once converted, by the name of its original.
     """
@@ -177,5 +177,9 @@ def native_size(base: str, folder: Path) -> tuple[int, int]:
     for name, size in NATIVE_SIZES.items():
         if name in names:
             return size
-    side = config["sample_size"] * pixel_strides(folder)[0]
-    return side, side
+    cells = config.get("sample_size")   # one side, or height and width
+    sides = cells if isinstance(cells, list) else [cells, cells]
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        return None
+    stride, _ = pixel_strides(folder)
+    return sides[1] * stride, sides[0] * stride

@@ -14,7 +14,7 @@ from huggingface_hub.errors import HTTPError
 from safetensors.torch import load_file, save_file
 
 from models.base import encode_prompt, export_base, load_base
-from models.base_folder import check_base_folder, find_base, is_hub_id
+from models.base_folder import check_base_folder, find_base, is_hub_id, native_size
 from models.base_parts import PARTS, WEIGHTS, choose_weights
 from models.hub import adapter_files, files_to_download, hub_folder
 from models.tokens import unseen_captions
@@ -258,6 +258,25 @@ def test_scheduler_without_a_number_of_noise_levels_is_refused(own_base, number)
     assert check_base_folder(own_base) == [
         f"{own_base / 'scheduler'}: has num_train_timesteps {number!r}, which is no number of noise levels. "
         f"Copy the whole base again."]
+
+
+@pytest.mark.parametrize("sample_size, size", [(8, (64, 64)), ([6, 10], (80, 48))])
+def test_size_that_a_base_was_made_for_is_a_side_or_height_and_width(own_base, sample_size, size):
+    change_config(own_base, "unet", sample_size=sample_size)
+    assert native_size(str(own_base), own_base) == size
+
+
+@pytest.mark.parametrize("sample_size", [None, "eight", [8], [8, None], 0])
+def test_base_that_does_not_say_its_size_needs_one(own_base, run_main, tmp_path, sample_size):
+    change_config(own_base, "unet", sample_size=sample_size)
+    code, _, err = run_main("generate_pretrained", "-m", own_base, "-p", "a cat", "-o", tmp_path / "out")
+    assert code == 2 and err == (f"{own_base}: does not say the size it was made for (sample_size of its "
+                                 f"UNet). Name a size with -r/--res, such as 384 or 576x320.\n")
+    code, _, err = run_main("generate_pretrained", "-m", own_base, "-p", "a cat", "-o", tmp_path / "out",
+                            "-r", "16", "--steps", "1", "-d", "2")
+    assert code == 0, err
+    code, _, err = run_main("generate_pretrained", "-m", own_base, "--export", tmp_path / "full")
+    assert code == 0, err
 
 
 # ---------------------------------------------------------------------------------------------------- the hub
