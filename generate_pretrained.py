@@ -10,6 +10,7 @@ Each prompt becomes FOLDER/{prompt}_seed{seed}.mp4; open video_lightbox.html in 
 """
 
 import argparse
+import os
 from pathlib import Path
 
 # torch and diffusers are imported in the functions that use them: --help and wrong arguments should not wait
@@ -138,9 +139,7 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
     if args.push_to_hub:
         return []
     if args.export:
-        if args.export.exists() and (not args.export.is_dir() or any(args.export.iterdir())):
-            return [f"{args.export}: is there already and not an empty folder. Name a new one."]
-        return check_writable(args.export.absolute().parent)
+        return check_export(args.export)
     if args.lora_file:
         return check_lora_file(args.lora_rank, args.lora_file)
     if args.prompt is None:
@@ -151,6 +150,18 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
     attempt(lambda: check_weights(args.negative_prompt), None, problems)
     attempt(lambda: read_caption_index(args.output_dir), None, problems)   # it is added to
     return problems
+
+
+def check_export(folder: Path) -> list[str]:
+    """Return what keeps an exported pipeline from being written to `folder`."""
+    real = Path(os.path.realpath(folder))
+    if os.path.exists(real):
+        if not real.is_dir() or any(real.iterdir()):
+            return [f"{folder}: is there already and not an empty folder. Name a new one."]
+        if real == Path.cwd() or real.is_mount():
+            return [f"{folder}: is the current folder or a disk of its own, which cannot be replaced. Name a "
+                    f"new folder in it."]
+    return check_writable(real.parent)
 
 
 def check_lora_file(rank: str | None, path: Path) -> list[str]:
