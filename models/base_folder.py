@@ -130,9 +130,10 @@ def scheduler_config(folder: Path, adapter: Path | None = None) -> dict[str, Any
 
 def unet_config(folder: Path, adapter: Path | None = None) -> dict[str, Any]:
     """Return the config of the base's UNet, with what an adapter adds to it."""
+    keys = kind_of_folder(folder).adapter_keys
     if adapter is None:
-        return part_config(folder, "unet")
-    return assembled_config(folder, adapter, kind_of_folder(folder).adapter_keys)
+        return {**keys, **part_config(folder, "unet")}
+    return assembled_config(folder, adapter, keys)
 
 
 def tensor_shapes(folder: Path, part: str, adapter: Path | None = None) -> dict[str, tuple[int, ...]]:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,10 +49,11 @@ def part_config(folder: Path, part: str) -> dict[str, Any]:
     return read_json(folder / part / PARTS[part])
 
 
-def assembled_config(folder: Path, adapter: Path, keys: Iterable[str]) -> dict[str, Any]:
-    """Return the config of an image model's UNet with the `keys` of a motion adapter's config."""
+def assembled_config(folder: Path, adapter: Path, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of an image model's UNet with the `keys` of a motion adapter's config, or their
+    defaults."""
     added = read_json(adapter / "config.json")
-    return part_config(folder, "unet") | {key: added[key] for key in keys if key in added}
+    return part_config(folder, "unet") | {key: added.get(key, default) for key, default in keys.items()}
 
 
 def weights_stem(part_folder: Path) -> str:

@@ -184,6 +184,22 @@ def test_adapter_that_lacks_tensors_is_named_but_sines_can_be_computed(animatedi
     assert str(refused.value).startswith(f"{adapter}: lacks 6 tensors, the first down_blocks.0.")
 
 
+@pytest.mark.parametrize("has_middle", [False, True])
+def test_adapter_that_does_not_say_whether_it_has_a_middle_has_one(tmp_path, has_middle):
+    """As diffusers takes it."""
+    _, images, adapter = make_animatediff(tmp_path, has_middle=has_middle)
+    config = json.loads((adapter / "config.json").read_text())
+    del config["use_motion_mid_block"]
+    (adapter / "config.json").write_text(json.dumps(config))
+    if has_middle:
+        assert find_adapter(str(adapter), images) == adapter
+        assert any("mid_block.motion" in layer.name
+                   for layer in KINDS[1].layers(unet_config(images, adapter)))
+        load_base(str(images), adapter=str(adapter))
+    else:
+        assert "mid_block.motion_modules.0.norm.weight is missing, and" in refused(images, adapter)
+
+
 def test_number_for_each_level_is_as_good_as_one_for_all(animatediff, tmp_path):
     _, images, adapter = animatediff
     adapter = shutil.copytree(adapter, tmp_path / "adapter")
