@@ -10,6 +10,7 @@ Each prompt becomes FOLDER/{prompt}_seed{seed}.mp4; open video_lightbox.html in 
 """
 
 import argparse
+import os
 from pathlib import Path
 
 # torch and diffusers are imported in the functions that use them: --help and wrong arguments should not wait
@@ -63,7 +64,8 @@ def main() -> None:
     size = args.res or source.size or base_folder.native_size(source.base, folder)
     fps = args.fps or source.fps or DEFAULT_FPS
     num_frames = args.duration or source.num_frames
-    problems += check_against_base(args, size, num_frames, folder, adapter)
+    if not args.export and not args.lora_file:
+        problems += check_against_base(args, source.base, size, num_frames, folder, adapter)
     if problems:
         raise UserError(*problems)
     if args.export or args.lora_file:
@@ -137,9 +139,7 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
     if args.push_to_hub:
         return []
     if args.export:
-        if args.export.exists() and (not args.export.is_dir() or any(args.export.iterdir())):
-            return [f"{args.export}: is there already and not an empty folder. Name a new one."]
-        return check_writable(args.export.absolute().parent)
+        return check_export(args.export)
     if args.lora_file:
         return check_lora_file(args.lora_rank, args.lora_file)
     if args.prompt is None:
@@ -152,20 +152,35 @@ def check_arguments(args: argparse.Namespace) -> list[str]:
     return problems
 
 
-def check_against_base(args: argparse.Namespace, size: tuple[int, int], num_frames: int, folder: Path,
-                       adapter: Path | None) -> list[str]:
-    """Return what the base in `folder` cannot do of what is asked for."""
+def check_against_base(args: argparse.Namespace, base: str, size: tuple[int, int] | None, num_frames: int,
+                       folder: Path, adapter: Path | None) -> list[str]:
+    """Return what the base in `folder` cannot do of what is to be rendered. `size` is None where nothing says
+    which size the base was made for."""
     from models import base_folder
 
-    problems = []
+    problems, stride = [], base_folder.pixel_strides(folder)[0]
     if args.steps > (most := base_folder.num_timesteps(folder)):
         problems.append(f"--steps {args.steps}: this base takes at most {most}.")
-    if any(side % (stride := base_folder.pixel_strides(folder)[0]) for side in size):
+    if size is None:
+        problems.append(f"{base}: does not say the size it was made for (sample_size of its UNet). Name a "
+                        f"size with -r/--res, such as 384 or 576x320.")
+    elif any(side % stride for side in size):
         problems.append(f"--res {size[0]}x{size[1]}: both must be multiples of {stride} for this base.")
-    most = None if args.export or args.lora_file else base_folder.most_frames(folder, adapter)
-    if most and num_frames > most:
+    if (most := base_folder.most_frames(folder, adapter)) and num_frames > most:
         problems.append(f"--duration {num_frames}: this base takes at most {most} frames.")
     return problems
+
+
+def check_export(folder: Path) -> list[str]:
+    """Return what keeps an exported pipeline from being written to `folder`."""
+    real = Path(os.path.realpath(folder))
+    if os.path.exists(real):
+        if not real.is_dir() or any(real.iterdir()):
+            return [f"{folder}: is there already and not an empty folder. Name a new one."]
+        if real == Path.cwd() or real.is_mount():
+            return [f"{folder}: is the current folder or a disk of its own, which cannot be replaced. Name a "
+                    f"new folder in it."]
+    return check_writable(real.parent)
 
 
 def check_lora_file(rank: str | None, path: Path) -> list[str]:

@@ -86,5 +86,6 @@ ANIMATEDIFF = BaseKind(
     frames_key="motion_max_seq_length",
     empty_parts=("feature_extractor", "image_encoder", "motion_adapter"),
     image_pipeline="StableDiffusionPipeline", image_unet="UNet2DConditionModel", adapter="MotionAdapter",
-    adapter_keys=("motion_num_attention_heads", "motion_max_seq_length", "use_motion_mid_block"),
+    adapter_keys={"motion_num_attention_heads": 8, "motion_max_seq_length": 32,
+                  "use_motion_mid_block": True},
     scheduler=SCHEDULER)

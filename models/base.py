@@ -16,7 +16,7 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from einops import rearrange
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
 from models.base_folder import (
@@ -32,6 +32,7 @@ from models.base_parts import (
     PARTS,
     WEIGHTS,
     load_network,
+    loading,
     stored_dtypes,
     unet_files,
     weight_files,
@@ -39,9 +40,10 @@ from models.base_parts import (
 from models.fast import use_fast_forms
 from models.lora import merge_loras
 from models.same_base import fingerprint, unet_fingerprint
+from models.tokens import load_tokenizer
 from utils.errors import UserError, first_line
-from utils.files import copy_whole, digest_of, file_digest, replacing
-from utils.tensor_files import DTYPE_NAMES
+from utils.files import copy_whole, digest_of, file_digest, replacing, write_json
+from utils.tensor_files import DTYPE_NAMES, read_shapes, write_tensors
 
 DECODED_SHARE, DECODED_BYTES = 1 / 16, 2 ** 26   # for decoding: of a GPU's memory; of a CPU's
 
@@ -83,11 +85,10 @@ def load_base(name: str, fast_forms: bool = True, adapter: str | None = None) ->
     adapter_folder, kind = find_adapter(adapter, folder), kind_of_folder(folder)
     diffusers_logging.set_verbosity_error()   # that the pipeline's class is deprecated helps no user
     diffusers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()   # its table of missing tensors is a line of ours
     transformers_logging.disable_progress_bar()
-    try:
+    with loading(folder):
         pipeline = _load_pipeline(kind, folder, adapter_folder)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise UserError(f"{folder}: cannot be loaded as a base ({first_line(error)}).") from error
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         part.requires_grad_(False).eval()
     if fast_forms:
@@ -102,13 +103,15 @@ def _load_pipeline(kind: BaseKind, folder: Path, adapter: Path | None) -> Diffus
 
     The classes in model_index.json are not used, because they may be in modules of another program.
     """
-    scheduler = scheduler_config(folder, adapter)
+    config = scheduler_config(folder, adapter)
+    with loading(folder / "scheduler"):
+        scheduler = getattr(diffusers, config["_class_name"]).from_config(config)
     return getattr(diffusers, kind.pipeline)(
         unet=kind.load_unet(folder, adapter),
         vae=load_network(AutoencoderKL, folder / "vae"),
         text_encoder=load_network(CLIPTextModel, folder / "text_encoder"),
-        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-        scheduler=getattr(diffusers, scheduler["_class_name"]).from_config(scheduler),
+        tokenizer=load_tokenizer(folder),
+        scheduler=scheduler,
         **dict.fromkeys(kind.empty_parts))
 
 
@@ -193,7 +196,10 @@ def export_base(base: Base, folder: Path) -> None:
     stored = stored_dtypes(unet_files(base.folder, base.adapter))
     for name, tensor in (*base.unet.named_parameters(), *base.unet.named_buffers()):
         tensor.data = tensor.data.to(dtypes.get(stored.get(name), tensor.dtype))
-    base.unet.save_pretrained(folder / "unet", safe_serialization=True)
+    base.unet.save_config(folder / "unet")
+    # not by save_pretrained, whose error on a full disk is none of Python's
+    write_tensors(folder / "unet" / f"{WEIGHTS['unet']}.safetensors", base.unet.state_dict(),
+                  {"format": "pt"})
     scheduler = type(base.pipeline.scheduler).__name__
     with replacing(folder / INDEX_NAME) as partial:   # in the form that diffusers gives it
         index = json.dumps(pipeline_index(base.folder, scheduler), indent=2, sort_keys=True)
@@ -201,11 +207,24 @@ def export_base(base: Base, folder: Path) -> None:
     if base.adapter:
         base.pipeline.scheduler.save_pretrained(folder / "scheduler")
     for part in PARTS.keys() - ({"unet", "scheduler"} if base.adapter else {"unet"}):
-        weights = weight_files(base.folder / part) if part in WEIGHTS else []
         described = [path for path in (base.folder / part).iterdir() if path.suffix in (".json", ".txt")]
-        for path in described + weights:
-            # so that it loads without being asked for a variant
-            copy_whole(path, folder / part / path.name.replace(".fp16.safetensors", ".safetensors"))
+        for path in described:
+            if ".safetensors.index" not in path.name:
+                copy_whole(path, folder / part / path.name)
+        if part in WEIGHTS:
+            _copy_weights(base.folder / part, folder / part)
+
+
+def _copy_weights(part_folder: Path, target: Path) -> None:
+    """Copy the weights of a part under names without a variant, so that they load without being asked for
+    one. An index of shards is made anew, because it holds those names."""
+    names = {path: path.name.replace(".fp16", "") for path in weight_files(part_folder)}
+    for path, name in names.items():
+        copy_whole(path, target / name)
+    whole = f"{WEIGHTS[part_folder.name]}.safetensors"
+    if whole not in names.values():
+        places = {tensor: name for path, name in names.items() for tensor in read_shapes(path)}
+        write_json(target / f"{whole}.index.json", {"metadata": {}, "weight_map": places})
 
 
 @contextmanager

@@ -51,7 +51,8 @@ def check_base_folder(folder: Path, has_adapter: bool = False) -> list[str]:
         if part in WEIGHTS and part not in only_bin:
             problems += _check_weights(folder / part)
         problems += _check_json(folder / part / name, needs_levels=part in ("unet", "vae"))
-    return problems or _check_vocabulary(folder / "tokenizer") + _check_scheduler(folder)
+    return problems or [*_check_vocabulary(folder / "tokenizer"), *_check_scheduler(folder),
+                        *_check_text_width(folder)]
 
 
 def check_index(index_path: Path, base: str, has_adapter: bool) -> list[str]:
@@ -195,11 +196,27 @@ def _check_vocabulary(tokenizer: Path) -> list[str]:
 
 
 def _check_scheduler(folder: Path) -> list[str]:
-    prediction_type = part_config(folder, "scheduler").get("prediction_type", PREDICTION_TYPES[0])
-    if prediction_type in PREDICTION_TYPES:
+    config, problems = part_config(folder, "scheduler"), []
+    prediction_type = config.get("prediction_type", PREDICTION_TYPES[0])
+    if prediction_type not in PREDICTION_TYPES:
+        problems.append(f"{folder / 'scheduler'}: has prediction_type {prediction_type!r}; this program "
+                        f"trains {', '.join(PREDICTION_TYPES)}.")
+    num_levels = config.get("num_train_timesteps", 1)
+    if not isinstance(num_levels, int) or num_levels < 1:
+        problems.append(f"{folder / 'scheduler'}: has num_train_timesteps {num_levels!r}, which is no number "
+                        f"of noise levels. Copy the whole base again.")
+    return problems
+
+
+def _check_text_width(folder: Path) -> list[str]:
+    """Return a problem if the UNet does not take embeddings as wide as the text encoder makes them, where
+    both configs say it."""
+    made = part_config(folder, "text_encoder").get("hidden_size")
+    taken = part_config(folder, "unet").get("cross_attention_dim")
+    if not isinstance(made, int) or not isinstance(taken, int) or made == taken:
         return []
-    return [f"{folder / 'scheduler'}: has prediction_type {prediction_type!r}; this program trains "
-            f"{', '.join(PREDICTION_TYPES)}."]
+    return [f"{folder}: its text encoder makes embeddings of {made} values, and its UNet takes {taken} "
+            f"(cross_attention_dim). They are of two models. Copy the whole base again."]
 
 
 def _unreadable(weights: list[Path]) -> list[str]:

@@ -133,9 +133,10 @@ def scheduler_config(folder: Path, adapter: Path | None = None) -> dict[str, Any
 
 def unet_config(folder: Path, adapter: Path | None = None) -> dict[str, Any]:
     """Return the config of the base's UNet, with what an adapter adds to it."""
+    keys = kind_of_folder(folder).adapter_keys
     if adapter is None:
-        return part_config(folder, "unet")
-    return assembled_config(folder, adapter, kind_of_folder(folder).adapter_keys)
+        return {**keys, **part_config(folder, "unet")}
+    return assembled_config(folder, adapter, keys)
 
 
 def tensor_shapes(folder: Path, part: str, adapter: Path | None = None) -> dict[str, tuple[int, ...]]:
@@ -170,8 +171,8 @@ def most_frames(folder: Path, adapter: Path | None = None) -> int | None:
     return unet_config(folder, adapter).get(key) if key else None
 
 
-def native_size(base: str, folder: Path) -> tuple[int, int]:
-    """Return width and height in pixels that a base was made for.
+def native_size(base: str, folder: Path) -> tuple[int, int] | None:
+    """Return width and height in pixels that a base was made for; None if nothing says it.
 
     A known base is told by its name, by its folder's name or, once converted, by the name of its original.
     """
@@ -180,5 +181,9 @@ def native_size(base: str, folder: Path) -> tuple[int, int]:
     for name, size in NATIVE_SIZES.items():
         if name in names:
             return size
-    side = config["sample_size"] * pixel_strides(folder)[0]
-    return side, side
+    cells = config.get("sample_size")   # one side, or height and width
+    sides = cells if isinstance(cells, list) else [cells, cells]
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        return None
+    stride, _ = pixel_strides(folder)
+    return sides[1] * stride, sides[0] * stride

@@ -60,7 +60,8 @@ class BaseKind:
     image_pipeline: str | None = None         # class in diffusers of the image model
     image_unet: str | None = None
     adapter: str | None = None                # class in diffusers
-    adapter_keys: tuple[str, ...] = ()        # of the adapter's config, for the UNet's
+    # keys of the adapter's config, for the UNet's, with diffusers' defaults
+    adapter_keys: Mapping[str, Any] = field(default_factory=dict)
     # the scheduler that the adapter was trained with; the image model's own has other noise levels
     scheduler: Mapping[str, Any] = field(default_factory=dict)
 

@@ -2,11 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from utils.commands import conversion_command
+from utils.errors import UserError, first_line
 from utils.tensor_files import read_shapes
 
 INDEX_NAME = "model_index.json"
@@ -47,10 +49,11 @@ def part_config(folder: Path, part: str) -> dict[str, Any]:
     return read_json(folder / part / PARTS[part])
 
 
-def assembled_config(folder: Path, adapter: Path, keys: Iterable[str]) -> dict[str, Any]:
-    """Return the config of an image model's UNet with the `keys` of a motion adapter's config."""
+def assembled_config(folder: Path, adapter: Path, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of an image model's UNet with the `keys` of a motion adapter's config, or their
+    defaults."""
     added = read_json(adapter / "config.json")
-    return part_config(folder, "unet") | {key: added[key] for key in keys if key in added}
+    return part_config(folder, "unet") | {key: added.get(key, default) for key, default in keys.items()}
 
 
 def weights_stem(part_folder: Path) -> str:
@@ -94,17 +97,38 @@ def weight_variant(part_folder: Path) -> str | None:
     return "fp16" if any(".fp16" in path.name for path in weight_files(part_folder)) else None
 
 
+@contextmanager
+def loading(folder: Path) -> Iterator[None]:
+    """Turn what a library raises while it loads `folder` into a UserError: for damaged files that can be an
+    error of any class, even a plain Exception."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{folder}: cannot be loaded ({first_line(error)}). If its files are damaged, copy "
+                        f"them again.") from error
+
+
 def load_network(network, part_folder: Path) -> Any:
     """Return a network of the class `network` from its files, in float32 on the CPU.
 
     Its weights are copied out of the files, which transformers and diffusers map into memory. The address of
     a mapped tensor depends on its place in the file, and on some CPUs the order of a sum depends on the
     address. Equal weights in two files would then train to weights that differ by rounding.
+
+    Raises UserError if they cannot be loaded, or lack a weight, which transformers would fill with random
+    values. Buffers may be missing, because they are computed.
     """
     import torch
 
-    loaded = network.from_pretrained(part_folder, use_safetensors=True, variant=weight_variant(part_folder),
-                                     dtype=torch.float32, local_files_only=True)
+    with loading(part_folder):
+        loaded, report = network.from_pretrained(
+            part_folder, use_safetensors=True, variant=weight_variant(part_folder), dtype=torch.float32,
+            local_files_only=True, output_loading_info=True)
+    if missing := sorted(dict(loaded.named_parameters()).keys() & set(report["missing_keys"])):
+        raise UserError(f"{part_folder}: lacks {len(missing)} tensors, the first {missing[0]}. Copy the "
+                        f"whole folder again.")
     for parameter in loaded.parameters():
         parameter.data = parameter.data.clone()
     return loaded

@@ -89,8 +89,11 @@ def description(lora: Lora, keys: Iterable[str]) -> dict[str, str]:
 def described(metadata: Mapping[str, str]) -> Lora:
     """Return the settings in the metadata of a file. Raises KeyError or ValueError if they are damaged."""
     settings = json.loads(metadata[DESCRIPTION])
+    if not isinstance(settings, dict):
+        raise ValueError(f"{DESCRIPTION} {settings!r}")
     rank, alpha = settings[f"{PREFIX}r"], settings[f"{PREFIX}lora_alpha"]
-    if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, (int, float)):
+    if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, (int, float)) or \
+            not math.isfinite(alpha):
         raise ValueError(f"rank {rank!r}, alpha {alpha!r}")
     return Lora(rank, alpha)
 

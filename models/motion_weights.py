@@ -6,6 +6,7 @@ everything first, and changes the network only when everything fits.
 """
 
 import json
+import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -91,10 +92,21 @@ def read_motion_info(path: Path) -> MotionInfo:
         fields = {name: metadata[name] for name in MotionInfo.__dataclass_fields__ if name not in OPTIONAL}
         parsed = {name: json.loads(fields[name]) for name in ("groups", "step", "fps", "versions")}
         parsed["noise_schedule"] = json.loads(metadata.get("noise_schedule", "{}"))
+        _check_fields(parsed)
         lora = described(metadata) if metadata["format"] == LORA_FORMAT else None
         return MotionInfo(**{**fields, **parsed}, lora=lora)
     except (KeyError, ValueError) as error:
         raise UserError(f"{path}: its description is damaged ({error}). Copy the file again.") from None
+
+
+def _check_fields(parsed: Mapping[str, Any]) -> None:
+    """Raise ValueError if a value of a description is of another type than MotionInfo has for it."""
+    for name, kind in (("groups", list), ("step", int), ("fps", (int, float)), ("versions", dict),
+                       ("noise_schedule", dict)):
+        if not isinstance(parsed[name], kind):
+            raise ValueError(f"{name} {parsed[name]!r}")
+    if not all(isinstance(group, str) for group in parsed["groups"]) or not 0 < parsed["fps"] < math.inf:
+        raise ValueError(f"groups {parsed['groups']!r}, fps {parsed['fps']!r}")
 
 
 def apply_motion(unet: nn.Module, base_fingerprint: str, path: Path, strength: float = 1.0) -> MotionInfo:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from models.base_folder import kind_of_folder, scheduler_config, unet_config
 from models.base_kind import BaseKind
-from models.base_parts import shapes_of, unet_files
+from models.base_parts import loading, shapes_of, unet_files
 from models.motion_weights import MotionInfo, other_weights
 from utils.errors import UserError
 from utils.files import digest_of
@@ -70,7 +70,7 @@ def has_other_unet(recorded: str, folder: Path, adapter: Path | None) -> bool:
     in_files = fingerprint(iter_tensors(paths, names))
     if digest_of([in_files, *(config.get(key) for key in kind.head_keys)]) == recorded:
         return False
-    with torch.device("meta"):   # without memory for the weights
+    with loading(folder / "unet"), torch.device("meta"):   # without memory for the weights
         unet = getattr(diffusers, kind.unet).from_config(config)
     is_certain = names == unet.state_dict().keys()
     return is_certain and digest_of([in_files, *heads(unet, kind)]) != recorded

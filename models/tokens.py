@@ -1,12 +1,12 @@
 """The words of a prompt that a text encoder does not see, because it takes only so many tokens."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from utils.errors import UserError, first_line
+from models.base_parts import loading, part_config
 
 MARKS = 2   # tokens that mark the start and the end of every prompt
+PLACES = 77   # for tokens, of a CLIP text encoder whose config does not say it
 
 
 def unseen_words(tokenizer, prompt: str) -> str:
@@ -24,18 +24,26 @@ def unseen_captions(base_folder: Path, captions: Iterable[str]) -> dict[str, str
     more bytes than the encoder takes tokens: a token of CLIP stands for at least one byte.
     Raises UserError if the tokenizer cannot be loaded.
     """
-    folder = base_folder / "tokenizer"
-    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    limit = (config.get("model_max_length") or 0) - MARKS
+    limit = most_tokens(base_folder) - MARKS
     captions = [caption for caption in dict.fromkeys(captions) if len(caption.encode()) > limit]
     if not captions:
         return {}
-    from transformers import CLIPTokenizer
-
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder}: cannot be loaded ({first_line(error)}). Copy the whole base "
-                        f"again.") from error
+    tokenizer = load_tokenizer(base_folder)
     unseen = {caption: unseen_words(tokenizer, caption) for caption in captions}
     return {caption: words for caption, words in unseen.items() if words}
+
+
+def load_tokenizer(base_folder: Path):
+    """Return the tokenizer of a base. Raises UserError if it cannot be loaded."""
+    from transformers import CLIPTokenizer
+
+    with loading(base_folder / "tokenizer"):
+        return CLIPTokenizer.from_pretrained(base_folder / "tokenizer", local_files_only=True,
+                                             model_max_length=most_tokens(base_folder))
+
+
+def most_tokens(base_folder: Path) -> int:
+    """Return the most tokens of a prompt, marks included: what the tokenizer's config says, and at most what
+    the text encoder has places for. Some configs say nothing, or a number without meaning."""
+    places = part_config(base_folder, "text_encoder").get("max_position_embeddings", PLACES)
+    return min(part_config(base_folder, "tokenizer").get("model_max_length") or places, places)

@@ -150,7 +150,7 @@ def settings(answers: Answers) -> tuple[Mapping[str, Any], Mapping[str, Any], Ma
             "subject": motion_word(answers.exemplars) or "best"}
     samples = {"prompt": sample_prompts(answers.exemplars)}
     if answers.is_small:
-        side, num_frames = min(native_size(answers.base, answers.folder)), 8
+        side, num_frames = min(native_size(answers.base, answers.folder) or [side]), 8
         rest |= SMALL_BASE
         samples |= SMALL_SAMPLES
     else:

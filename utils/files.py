@@ -55,22 +55,23 @@ def replacing(path: Path, num_bytes: int | None = None) -> Iterator[Path]:
 def replacing_folder(path: Path, num_bytes: int | None = None) -> Iterator[Path]:
     """Give a temporary folder beside `path`. On success flush its files and rename it to `path`.
 
-    A folder that already stands at `path` is replaced. Raises UserError like `replacing`.
+    A folder that already stands at `path` is replaced, and if `path` is a link, the folder that it names.
+    Raises UserError like `replacing`.
     """
-    path, leftovers = Path(path), []
+    target, leftovers = Path(os.path.realpath(path)), []
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
         replaced = partial.with_name(f"{partial.name}-replaced")
         leftovers = [partial, replaced]
         yield partial
         for file in partial.rglob("*"):
             flush(file)
         partial.chmod(0o755)   # mkdtemp makes it private
-        if path.exists():   # renamed first: a kill while deleting must not leave half a folder at `path`
-            os.replace(path, replaced)
-        os.replace(partial, path)
-        flush(path.parent)
+        if target.exists():   # renamed first: a kill while deleting must not leave half a folder there
+            os.replace(target, replaced)
+        os.replace(partial, target)
+        flush(target.parent)
     except (OSError, NotWritten) as error:   # NotWritten names a file inside by the folder's temporary name
         raise NotWritten(path, getattr(error, "reason", error), num_bytes) from error
     finally:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from models.base import load_base
 from models.base_folder import find_adapter, find_base, most_frames, tensor_sizes, unet_config
@@ -166,6 +167,37 @@ def test_adapter_whose_tensors_do_not_fit_is_refused(animatediff, tmp_path):
     shutil.copy(adapter / "config.json", tmp_path / "adapter")
     assert "down_blocks.0.motion_modules.0.norm.weight is of shape [64], and [32] is needed" in \
         refused(images, tmp_path / "adapter")
+
+
+def test_adapter_that_lacks_tensors_is_named_but_sines_can_be_computed(animatediff, tmp_path):
+    """The image model's folder was named, and torch's words on meta tensors."""
+    _, images, adapter = animatediff
+    adapter = shutil.copytree(adapter, tmp_path / "adapter")
+    path = adapter / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    save_file({name: tensor for name, tensor in tensors.items() if not name.endswith("pos_embed.pe")}, path)
+    assert load_base(str(images), adapter=str(adapter)).fingerprint == \
+        load_base(str(images), adapter=str(animatediff[2])).fingerprint
+    save_file({name: tensor for name, tensor in tensors.items() if "attn1.to_q" not in name}, path)
+    with pytest.raises(UserError) as refused:
+        load_base(str(images), adapter=str(adapter))
+    assert str(refused.value).startswith(f"{adapter}: lacks 6 tensors, the first down_blocks.0.")
+
+
+@pytest.mark.parametrize("has_middle", [False, True])
+def test_adapter_that_does_not_say_whether_it_has_a_middle_has_one(tmp_path, has_middle):
+    """As diffusers takes it."""
+    _, images, adapter = make_animatediff(tmp_path, has_middle=has_middle)
+    config = json.loads((adapter / "config.json").read_text())
+    del config["use_motion_mid_block"]
+    (adapter / "config.json").write_text(json.dumps(config))
+    if has_middle:
+        assert find_adapter(str(adapter), images) == adapter
+        assert any("mid_block.motion" in layer.name
+                   for layer in KINDS[1].layers(unet_config(images, adapter)))
+        load_base(str(images), adapter=str(adapter))
+    else:
+        assert "mid_block.motion_modules.0.norm.weight is missing, and" in refused(images, adapter)
 
 
 def test_number_for_each_level_is_as_good_as_one_for_all(animatediff, tmp_path):

@@ -13,10 +13,11 @@ import pytest
 from huggingface_hub.errors import HTTPError
 from safetensors.torch import load_file, save_file
 
-from models.base import load_base
-from models.base_folder import check_base_folder, find_base, is_hub_id
-from models.base_parts import WEIGHTS, choose_weights
+from models.base import encode_prompt, export_base, load_base
+from models.base_folder import check_base_folder, find_base, is_hub_id, native_size
+from models.base_parts import PARTS, WEIGHTS, choose_weights
 from models.hub import adapter_files, files_to_download, hub_folder
+from models.tokens import unseen_captions
 from utils.errors import UserError
 
 PUBLISHED_UNET = ["models.unet_3d_condition", "UNet3DConditionModel"]
@@ -135,6 +136,54 @@ def test_weights_in_shards_are_loaded_and_a_missing_one_is_named(own_base):
     assert check_base_folder(own_base) == [f"{shards[-1]}: is missing. Copy the whole base again."]
 
 
+@pytest.mark.parametrize("has_whole_file", [False, True])
+def test_weights_in_fp16_shards_are_exported_for_stock_diffusers(own_base, tmp_path, has_whole_file):
+    """The copies kept names of the variant, which stock diffusers asks for only if it is told. With weights
+    in one plain file beside the shards, that file is the base's."""
+    from diffusers import DiffusionPipeline
+
+    before, pipeline = first_values(own_base), DiffusionPipeline.from_pretrained(own_base)
+    for part in ("vae", "text_encoder"):
+        plain = own_base / part / f"{WEIGHTS[part]}.safetensors"
+        getattr(pipeline, part).half().save_pretrained(own_base / part, variant="fp16", max_shard_size="50KB")
+        assert len(list(plain.parent.glob("*.fp16-*-of-*.safetensors"))) > 1
+        if not has_whole_file:
+            plain.unlink()
+    export_base(load_base(str(own_base)), tmp_path / "full")
+    assert not list((tmp_path / "full").rglob("*fp16*"))
+    pipeline = DiffusionPipeline.from_pretrained(tmp_path / "full")
+    assert next(pipeline.vae.parameters()).flatten()[0].item() == pytest.approx(before[1], rel=1e-3)
+    assert first_values(tmp_path / "full") == [before[0], *(
+        value if has_whole_file else float(np.float16(value)) for value in before[1:])]
+
+
+def remove_tensors(path: Path, ending: str) -> int:
+    """Remove the tensors of a file whose names end in `ending`, and return how many they were."""
+    tensors = load_file(path)
+    kept = {name: tensor for name, tensor in tensors.items() if not name.endswith(ending)}
+    save_file(kept, path, {"format": "pt"})
+    return len(tensors) - len(kept)
+
+
+@pytest.mark.parametrize("part, ending", [
+    ("unet", "attn1.to_q.weight"), ("vae", "conv_in.bias"), ("text_encoder", "layer_norm1.weight")])
+def test_part_whose_file_lacks_tensors_is_named(own_base, part, ending):
+    """What is missing was filled with random values in the text encoder, and a traceback elsewhere."""
+    number = remove_tensors(own_base / part / f"{WEIGHTS[part]}.safetensors", ending)
+    with pytest.raises(UserError) as refused:
+        load_base(str(own_base))
+    (problem,) = refused.value.problems
+    assert number > 1 and problem.startswith(f"{own_base / part}: lacks {number} tensors, the first ")
+    assert problem.endswith(f"{ending}. Copy the whole folder again.")
+
+
+def test_config_that_asks_for_more_layers_than_the_file_has_is_refused(own_base):
+    path = own_base / "text_encoder" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_hidden_layers": 3}))
+    with pytest.raises(UserError, match="text_encoder: lacks 16 tensors, the first .*layers.2."):
+        load_base(str(own_base))
+
+
 @pytest.mark.parametrize("part", WEIGHTS)
 def test_pickled_weights_are_converted_by_the_command_of_the_message(own_base, part):
     """The published program's folders often hold .bin files, which stock diffusers cannot convert as a whole:
@@ -150,6 +199,84 @@ def test_pickled_weights_are_converted_by_the_command_of_the_message(own_base, p
     (problem,) = check_base_folder(own_base)
     exec(shlex.split(problem.partition(" -c ")[2])[0])   # a process of its own would import everything again
     assert check_base_folder(own_base) == [] and first_values(own_base) == before
+
+
+# ---------------------------------------------------------------------------------------- damaged and at odds
+
+def change_config(base: Path, part: str, **changes) -> None:
+    """Change the file that describes a part; a value of None leaves its key out."""
+    path = base / part / PARTS[part]
+    config = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+
+
+@pytest.mark.parametrize("name, content", [
+    ("vocab.json", ""), ("vocab.json", '{"a": 0'), ("merges.txt", "#version: 0.2\na b\nc"),
+    ("tokenizer.json", '{"version": "1.0"}')])
+def test_damaged_vocabulary_is_one_line(own_base, name, content):
+    """The tokenizers library raises plain Exception."""
+    (own_base / "tokenizer" / "tokenizer.json").unlink()
+    (own_base / "tokenizer" / name).write_text(content)
+    with pytest.raises(UserError) as refused:
+        load_base(str(own_base))
+    (problem,) = refused.value.problems
+    assert problem.startswith(f"{own_base / 'tokenizer'}: cannot be loaded (")
+    with pytest.raises(UserError, match="tokenizer: cannot be loaded"):
+        unseen_captions(own_base, ["a" * 100])
+
+
+@pytest.mark.parametrize("part, changes", [
+    ("unet", {"attention_head_dim": "eight"}), ("unet", {"layers_per_block": [1]}),
+    ("vae", {"act_fn": "none such"}), ("text_encoder", {"num_attention_heads": 5}),
+    ("scheduler", {"beta_schedule": "none such"}), ("scheduler", {"beta_end": "high"})])
+def test_config_that_makes_no_network_is_one_line_of_its_folder(own_base, part, changes):
+    change_config(own_base, part, **changes)
+    with pytest.raises(UserError) as refused:
+        load_base(str(own_base))
+    (problem,) = refused.value.problems
+    assert problem.startswith(f"{own_base / part}: cannot be loaded (")
+
+
+def test_tokenizer_without_a_length_takes_what_the_text_encoder_takes(own_base, tiny_base):
+    """transformers gives it a length that is larger than any number of the tokenizers library."""
+    change_config(own_base, "tokenizer", model_max_length=None)
+    base, whole = load_base(str(own_base)), load_base(str(tiny_base))
+    assert encode_prompt(base.pipeline, "a cat").equal(encode_prompt(whole.pipeline, "a cat"))
+    assert unseen_captions(own_base, ["a" * 77]) == {"a" * 77: "aa"}
+
+
+def test_text_encoder_of_another_width_than_the_unets_is_refused(own_base):
+    change_config(own_base, "text_encoder", hidden_size=16)
+    assert check_base_folder(own_base) == [
+        f"{own_base}: its text encoder makes embeddings of 16 values, and its UNet takes 32 "
+        f"(cross_attention_dim). They are of two models. Copy the whole base again."]
+
+
+@pytest.mark.parametrize("number", ["many", 0])
+def test_scheduler_without_a_number_of_noise_levels_is_refused(own_base, number):
+    change_config(own_base, "scheduler", num_train_timesteps=number)
+    assert check_base_folder(own_base) == [
+        f"{own_base / 'scheduler'}: has num_train_timesteps {number!r}, which is no number of noise levels. "
+        f"Copy the whole base again."]
+
+
+@pytest.mark.parametrize("sample_size, size", [(8, (64, 64)), ([6, 10], (80, 48))])
+def test_size_that_a_base_was_made_for_is_a_side_or_height_and_width(own_base, sample_size, size):
+    change_config(own_base, "unet", sample_size=sample_size)
+    assert native_size(str(own_base), own_base) == size
+
+
+@pytest.mark.parametrize("sample_size", [None, "eight", [8], [8, None], 0])
+def test_base_that_does_not_say_its_size_needs_one(own_base, run_main, tmp_path, sample_size):
+    change_config(own_base, "unet", sample_size=sample_size)
+    code, _, err = run_main("generate_pretrained", "-m", own_base, "-p", "a cat", "-o", tmp_path / "out")
+    assert code == 2 and err == (f"{own_base}: does not say the size it was made for (sample_size of its "
+                                 f"UNet). Name a size with -r/--res, such as 384 or 576x320.\n")
+    code, _, err = run_main("generate_pretrained", "-m", own_base, "-p", "a cat", "-o", tmp_path / "out",
+                            "-r", "16", "--steps", "1", "-d", "2")
+    assert code == 0, err
+    code, _, err = run_main("generate_pretrained", "-m", own_base, "--export", tmp_path / "full")
+    assert code == 0, err
 
 
 # ---------------------------------------------------------------------------------------------------- the hub

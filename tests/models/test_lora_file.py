@@ -96,7 +96,8 @@ def first(tensors, matrix="lora_A"):
     (lambda tensors: None, {"lora_adapter_metadata": settings(8)},
      "is of rank 4, and its description says 8"),
     (lambda tensors: None, {"lora_adapter_metadata": settings(0)}, "its description is damaged (rank 0"),
-    (lambda tensors: None, {"lora_adapter_metadata": "{}"}, "its description is damaged"),
+    *((lambda tensors: None, {"lora_adapter_metadata": text}, "its description is damaged")
+      for text in ("{}", "[]", "5", "null", '{"unet.r": 4, "unet.lora_alpha": NaN}')),
     (lambda tensors: None, {"base_fingerprint": "another"}, "and this base has other weights"),
     (lambda tensors: [tensors.update({f"unet.x{key}": tensors.pop(key)}) for key in list(tensors)], {},
      "tensors belongs to a layer of this base"),

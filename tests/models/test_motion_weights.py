@@ -197,10 +197,14 @@ def test_safetensors_of_something_else_is_refused(tmp_path):
         read_motion_info(tmp_path / "other.safetensors")
 
 
-def test_damaged_description_is_refused(motion):
-    damage(motion, lambda tensors: None, {"step": "many"})
-    with pytest.raises(UserError, match="description is damaged"):
+@pytest.mark.parametrize("field, value", [
+    ("step", "many"), ("step", "1.5"), ("fps", '"eight"'), ("fps", "0"), ("fps", "NaN"), ("fps", "null"),
+    ("groups", "5"), ("groups", "[5]"), ("groups", '"all"'), ("versions", "[]"), ("noise_schedule", "[]")])
+def test_damaged_description_is_refused(motion, field, value):
+    damage(motion, lambda tensors: None, {field: value})
+    with pytest.raises(UserError) as refused:
         read_motion_info(motion)
+    assert str(refused.value).startswith(f"{motion}: its description is damaged (")
 
 
 def test_motion_is_found_by_file_run_and_checkpoint(tmp_path):

@@ -234,6 +234,28 @@ def test_export_copies_what_the_motion_does_not_change(run_main, tmp_path, tiny_
     assert load_base(str(tmp_path / "full")).fingerprint == load_base(str(base)).fingerprint
 
 
+@pytest.mark.parametrize("name", [".", "../here", "../link"])
+def test_export_into_the_current_folder_is_refused_before_anything_is_loaded(
+        run_main, tmp_path, tiny_base, monkeypatch, name):
+    """The folder is replaced when all is written, and the current one cannot be."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to("here")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr("models.base.load_base", lambda *_, **__: pytest.fail("a base was loaded"))
+    code, _, err = run_main("generate_pretrained", "-m", tiny_base, "--export", name)
+    assert code == 2 and err == (f"{name}: is the current folder or a disk of its own, which cannot be "
+                                 f"replaced. Name a new folder in it.\n")
+
+
+def test_export_to_a_full_disk_is_one_line_and_leaves_nothing(run_main, full_disk, tmp_path, tiny_base):
+    with full_disk():
+        code, _, err = run_main("generate_pretrained", "-m", tiny_base, "--export", tmp_path / "full")
+    assert code == 2, err
+    assert err.startswith(f"{tmp_path / 'full'}: could not be written (File too large). ") and \
+        err.endswith("are free there.\n") and err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_base_that_has_moved_can_be_named(finished_run, run_main, tmp_path, tiny_base):
     from utils import tensor_files
 

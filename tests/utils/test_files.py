@@ -88,6 +88,17 @@ def test_folder_is_replaced_whole(tmp_path):
     assert os.listdir(tmp_path / "save") == ["after"] and os.listdir(tmp_path) == ["save"]
 
 
+def test_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "to nowhere").symlink_to("new")
+    for name in ("link", "to nowhere"):
+        with replacing_folder(tmp_path / name) as partial:
+            (partial / "a").touch()
+        assert (tmp_path / name).is_symlink() and (tmp_path / name / "a").exists()
+    assert sorted(os.listdir(tmp_path)) == ["link", "new", "real", "to nowhere"]
+
+
 def test_folder_survives_a_full_disk(tmp_path, full_disk):
     with replacing_folder(tmp_path / "save") as partial:
         (partial / "a").write_text("before")
