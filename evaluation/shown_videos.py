@@ -5,6 +5,7 @@ A folder of videos is one group. A run folder, or its folder of samples, has a g
 
 import json
 import re
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
