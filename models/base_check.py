@@ -52,7 +52,7 @@ def check_base_folder(folder: Path, has_adapter: bool = False) -> list[str]:
             problems += _check_weights(folder / part)
         problems += _check_json(folder / part / name, needs_levels=part in ("unet", "vae"))
     return problems or [*_check_vocabulary(folder / "tokenizer"), *_check_scheduler(folder),
-                        *_check_text_width(folder)]
+                        *_check_widths(folder)]
 
 
 def check_index(index_path: Path, base: str, has_adapter: bool) -> list[str]:
@@ -208,15 +208,17 @@ def _check_scheduler(folder: Path) -> list[str]:
     return problems
 
 
-def _check_text_width(folder: Path) -> list[str]:
-    """Return a problem if the UNet does not take embeddings as wide as the text encoder makes them, where
-    both configs say it."""
-    made = part_config(folder, "text_encoder").get("hidden_size")
-    taken = part_config(folder, "unet").get("cross_attention_dim")
-    if not isinstance(made, int) or not isinstance(taken, int) or made == taken:
-        return []
-    return [f"{folder}: its text encoder makes embeddings of {made} values, and its UNet takes {taken} "
-            f"(cross_attention_dim). They are of two models. Copy the whole base again."]
+def _check_widths(folder: Path) -> list[str]:
+    """Return a problem for each part whose output the UNet does not take, where both configs say it."""
+    problems = []
+    for part, makes, key, wording, name in (
+            ("text_encoder", "hidden_size", "cross_attention_dim", "embeddings of {} values", "text encoder"),
+            ("vae", "latent_channels", "in_channels", "latents of {} channels", "VAE")):
+        made, taken = part_config(folder, part).get(makes), part_config(folder, "unet").get(key)
+        if isinstance(made, int) and isinstance(taken, int) and made != taken:
+            problems.append(f"{folder}: its {name} makes {wording.format(made)}, and its UNet takes {taken} "
+                            f"({key}). Name a base whose parts belong together.")
+    return problems
 
 
 def _unreadable(weights: list[Path]) -> list[str]:

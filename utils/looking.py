@@ -152,7 +152,7 @@ def look_at_film(path: Path, keep_alive) -> dict:
         notes += ["interlaced: its comb lines are removed"] * bool(seen["interlaced"])
         notes += [f"HDR ({hdr}): mapped to the ordinary range"] * bool(hdr)
         notes += ["transparent: shown on white"] * transparent
-        notes += [f"{seen['sizes']} frames have another size, and are scaled"] * bool(seen["sizes"])
+        notes += [f"frames of another size, which are scaled: {seen['sizes']}"] * bool(seen["sizes"])
         if num_others := len(video_streams(container)) - 1:
             notes.append(f"it has {num_others + 1} video streams, of which number {stream.index} is used")
         if num_discarded := sum(packet.is_discard for packet in packets):
@@ -161,7 +161,7 @@ def look_at_film(path: Path, keep_alive) -> dict:
         facts = _timeline(stamps, duration, container, stream, notes)
         plain = not (seen["interlaced"] or seen["sizes"]) and len(packets) == len(stamps) \
             and is_plain(first, stream, packets)
-    damage = f"{seen['corrupt']} frames are incomplete" if seen["corrupt"] else ""
+    damage = f"incomplete frames: {seen['corrupt']}" if seen["corrupt"] else ""
     return {**facts, **shown, "changes": changes, "is_plain": plain, "damage": damage,
             "comment": container.metadata.get("comment", "")}
 

@@ -245,11 +245,14 @@ def test_tokenizer_without_a_length_takes_what_the_text_encoder_takes(own_base, 
     assert unseen_captions(own_base, ["a" * 77]) == {"a" * 77: "aa"}
 
 
-def test_text_encoder_of_another_width_than_the_unets_is_refused(own_base):
+def test_parts_that_the_unet_does_not_take_are_refused(own_base):
+    """A UNet for inpainting, for example, takes nine channels. Both ended in the middle of rendering."""
     change_config(own_base, "text_encoder", hidden_size=16)
+    change_config(own_base, "unet", in_channels=9)
     assert check_base_folder(own_base) == [
-        f"{own_base}: its text encoder makes embeddings of 16 values, and its UNet takes 32 "
-        f"(cross_attention_dim). They are of two models. Copy the whole base again."]
+        f"{own_base}: its {made}, and its UNet takes {taken}. Name a base whose parts belong together."
+        for made, taken in (("text encoder makes embeddings of 16 values", "32 (cross_attention_dim)"),
+                            ("VAE makes latents of 4 channels", "9 (in_channels)"))]
 
 
 @pytest.mark.parametrize("number", ["many", 0])
