@@ -26,8 +26,8 @@ class MotionName:
         `tokens` are the words that V*, V2*, ... became, in this order, such as "sks". The first pattern is
         `phrase`. The second is "doing the", an identifier and the label; or an identifier or the label alone.
 
-        An identifier alone names the motion if there is one motion. Of several motions, it does if it is the
-        one that `phrase` has; without it, nothing tells which motion is meant.
+        An identifier alone names the motion if the videos have one motion. With several motions it must be
+        the identifier in `phrase`: without a phrase, nothing tells which motion is meant.
         """
         pieces = IDENTIFIER.split(self.phrase or "")   # texts, and between them the numbers of motions
         numbers = [int(number or 1) if len(tokens) > 1 else None for number in pieces[1::2]]

@@ -25,7 +25,7 @@ from utils.wording import first_few
 
 STEP_FOLDER = re.compile(r"(?:.*/)?step_0*(\d+)/[^/]*")
 MAX_FRAMES = 4096   # of one video; rendered videos have some dozens
-# what the record of a video says of how it was rendered. Videos that differ in it are not to be compared
+# keys of a video's record, in which a video and its reference must not differ
 SETTINGS = ("num_inference_steps", "guidance_scale", "negative_prompt", "sampler", "base_fingerprint")
 
 
@@ -137,7 +137,7 @@ def find_exemplars(folder: Path, motion: MotionName, rates: Iterable[float]) -> 
     facts = attempt(lambda: _checked(paths), {}, problems)
     index = attempt(lambda: read_caption_index(folder), None, problems)
     captions = {path: attempt(lambda path=path: captions_of(path, index, (path.name,))[0], "", problems)
-                for path in paths if index}
+                for path in paths if index is not None}
     if problems:
         raise UserError(*problems)
     # the same caption for all of them says nothing about their scenes
@@ -159,8 +159,8 @@ def tokens_of_run(folder: Path) -> str:
 def match_references(videos: list[ShownVideo], references: list[ShownVideo]) -> dict[ShownVideo, ShownVideo]:
     """Return {video of an everyday prompt: its reference, of the same prompt and seed}.
 
-    Raises UserError if a video has two references, or if one was rendered in another way than its video:
-    then it is not the motion alone in which they differ.
+    Raises UserError if a video has two references, or if a reference was rendered with other settings than
+    its video. The motion alone would not explain their difference then.
     """
     by_key: dict[tuple, list[ShownVideo]] = {}
     for reference in references:

@@ -11,8 +11,8 @@ import numpy as np
 
 LEVEL = 0.95
 NUM_RESAMPLINGS = 2000
-# Student's t at LEVEL for so many values, one more than degrees of freedom: resamplings of so few cannot show
-# how much they vary. Source: NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.6.7.2.
+# Student's t at LEVEL, by the number of values (degrees of freedom + 1). Resampled means of so few values
+# never leave the range of the values. Source: NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.6.7.2.
 STUDENTS_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 FEW = max(STUDENTS_T)
 

@@ -63,8 +63,8 @@ def choose_step(groups: Sequence[GroupScores]) -> tuple[int | None, str]:
 
     Steps are kept whose motion probability lies in the interval of the best step. Of these, the steps with
     the fewest copies are kept; of these, the steps whose text alignment lies in the interval of the best
-    aligned step. The earliest of the rest is chosen. The means alone decide where there are FEW samples or
-    fewer, whose intervals contain nearly every step.
+    aligned step. The earliest of the rest is chosen. With FEW samples or fewer the means alone decide,
+    because intervals of so few contain nearly every step.
     """
     tuned = [group for group in groups if group.step and group.measures["motion_probability"].num]
     if not tuned:

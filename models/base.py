@@ -85,7 +85,7 @@ def load_base(name: str, fast_forms: bool = True, adapter: str | None = None) ->
     adapter_folder, kind = find_adapter(adapter, folder), kind_of_folder(folder)
     diffusers_logging.set_verbosity_error()   # that the pipeline's class is deprecated helps no user
     diffusers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()   # its table of missing tensors is a line of ours
+    transformers_logging.set_verbosity_error()   # load_network names missing tensors in one line
     transformers_logging.disable_progress_bar()
     with loading(folder):
         pipeline = _load_pipeline(kind, folder, adapter_folder)
@@ -197,7 +197,7 @@ def export_base(base: Base, folder: Path) -> None:
     for name, tensor in (*base.unet.named_parameters(), *base.unet.named_buffers()):
         tensor.data = tensor.data.to(dtypes.get(stored.get(name), tensor.dtype))
     base.unet.save_config(folder / "unet")
-    # not by save_pretrained, whose error on a full disk is none of Python's
+    # on a full disk, save_pretrained raises an error of safetensors that is no OSError
     write_tensors(folder / "unet" / f"{WEIGHTS['unet']}.safetensors", base.unet.state_dict(),
                   {"format": "pt"})
     scheduler = type(base.pipeline.scheduler).__name__
@@ -216,8 +216,10 @@ def export_base(base: Base, folder: Path) -> None:
 
 
 def _copy_weights(part_folder: Path, target: Path) -> None:
-    """Copy the weights of a part under names without a variant, so that they load without being asked for
-    one. An index of shards is made anew, because it holds those names."""
+    """Copy the weights of a part under names without a variant, so that they load without naming a variant.
+
+    The index of shards holds the names of the shards, so it is made anew.
+    """
     names = {path: path.name.replace(".fp16", "") for path in weight_files(part_folder)}
     for path, name in names.items():
         copy_whole(path, target / name)

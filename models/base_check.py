@@ -158,7 +158,7 @@ def _refuse_bin(base: Path, parts: list[str]) -> list[str]:
     library, network = read_index(base)["unet"]
     if library == "diffusers":
         return [refusal_of_bin(base, parts)] if parts else []
-    # diffusers cannot load a folder of the published program as a whole: it does not know that UNet's module
+    # diffusers cannot load a folder of the published program as a whole: the module of its UNet is unknown
     return [_convert_in_place(base / part, *CLASSES.get(part, ("diffusers", network))) for part in parts]
 
 

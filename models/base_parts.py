@@ -72,8 +72,8 @@ def refusal_of_bin(base: str | Path, parts: Iterable[str]) -> str:
     """Return the message that refuses a base whose `parts` have no safetensors, with the command that
     converts it. Files of .bin are pickles: loading one can run code that is in it, so none is opened."""
     return (f"{base}: has the weights of its {', '.join(parts)} only as pickle (.bin), which can carry code "
-            f"and is not loaded. If you trust it, convert it once, and name the folder converted as the "
-            f"base: {conversion_command('diffusers', 'DiffusionPipeline', base, 'converted')}")
+            f"and is not loaded. If you trust it, convert it once, and name the new folder, converted, "
+            f"as the base: {conversion_command('diffusers', 'DiffusionPipeline', base, 'converted')}")
 
 
 def choose_weights(names: Iterable[str], stem: str) -> list[str]:
@@ -99,11 +99,13 @@ def weight_variant(part_folder: Path) -> str | None:
 
 @contextmanager
 def loading(folder: Path) -> Iterator[None]:
-    """Turn what a library raises while it loads `folder` into a UserError: for damaged files that can be an
-    error of any class, even a plain Exception."""
+    """Turn what a library raises while it loads `folder` into a UserError.
+
+    Damaged files raise errors of any class, even a plain Exception. Only too little memory stays what it is.
+    """
     try:
         yield
-    except UserError:
+    except (UserError, MemoryError):
         raise
     except Exception as error:
         raise UserError(f"{folder}: cannot be loaded ({first_line(error)}). If its files are damaged, copy "

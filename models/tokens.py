@@ -6,7 +6,7 @@ from pathlib import Path
 from models.base_parts import loading, part_config
 
 MARKS = 2   # tokens that mark the start and the end of every prompt
-PLACES = 77   # for tokens, of a CLIP text encoder whose config does not say it
+PLACES = 77   # position embeddings of CLIP, for a text encoder whose config does not say the number
 
 
 def unseen_words(tokenizer, prompt: str) -> str:

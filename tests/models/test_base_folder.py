@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from models.base import encode_prompt, export_base, load_base
 from models.base_folder import check_base_folder, find_base, is_hub_id, native_size
-from models.base_parts import PARTS, WEIGHTS, choose_weights
+from models.base_parts import PARTS, WEIGHTS, choose_weights, loading
 from models.hub import adapter_files, files_to_download, hub_folder
 from models.tokens import unseen_captions
 from utils.errors import UserError
@@ -243,6 +243,11 @@ def test_tokenizer_without_a_length_takes_what_the_text_encoder_takes(own_base, 
     base, whole = load_base(str(own_base)), load_base(str(tiny_base))
     assert encode_prompt(base.pipeline, "a cat").equal(encode_prompt(whole.pipeline, "a cat"))
     assert unseen_captions(own_base, ["a" * 77]) == {"a" * 77: "aa"}
+
+
+def test_too_little_memory_is_not_taken_for_damage(tmp_path):
+    with pytest.raises(MemoryError), loading(tmp_path):
+        raise MemoryError
 
 
 def test_parts_that_the_unet_does_not_take_are_refused(own_base):
