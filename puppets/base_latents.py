@@ -14,10 +14,14 @@ FRAMES_AT_ONCE = 64   # through the autoencoder
 
 
 def spread_timesteps(num: int, num_train_timesteps: int, device: torch.device,
-                     generator: Generator | None = None) -> Tensor:
-    """Return a timestep from each of `num` equal parts of the range: every batch sees all levels of noise."""
+                     generator: Generator | None = None, between: tuple[float, float] = (0, 1)) -> Tensor:
+    """Return a timestep from each of `num` equal parts of the range: every batch sees all levels of noise.
+
+    `between` are shares of the `num_train_timesteps` at which the range begins and ends.
+    """
     parts = torch.arange(num, device=device)
-    return ((torch.rand(num, device=device, generator=generator) + parts) / num * num_train_timesteps).long()
+    places = (torch.rand(num, device=device, generator=generator) + parts) / num
+    return ((between[0] + (between[1] - between[0]) * places) * num_train_timesteps).long()
 
 
 @torch.no_grad()

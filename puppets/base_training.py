@@ -29,7 +29,8 @@ from puppets.base_latents import spread_timesteps
 from puppets.clip_stream import SEEDS, ClipStream
 from puppets.first_networks import FirstNetworks
 from puppets.teachability import check_teachability
-from puppets.tokenizer import tokenize
+from puppets.tokenizer import MAX_TOKENS, tokenize
+from utils.devices import has_gpu
 
 # shares of --total-minutes at which each stage ends; the rest of the time is for exporting and measuring
 STAGE_ENDS = {"autoencoder": 0.22, "text": 0.26, "video": 0.95}
@@ -46,6 +47,7 @@ MOVING_WEIGHT = 4.0      # a pixel counts so much more in the autoencoder's loss
 LATENT_NOISE = 0.03      # added to the latents that the UNet learns on: it need not draw finer than that
 FIRST_BATCHES = 64       # the UNet waits until clips for so many batches have arrived
 NEW_CLIPS = 0.25         # clips drawn and encoded for each clip that the UNet trains on: both take its time
+DECIDING = (0.4, 0.9)    # noise at which it is decided how arms move, in shares of the timesteps
 COOLING = 0.35           # share of the video stage in which the learning rate falls to 0
 NORMALIZING_FRAMES = 1024
 
@@ -76,13 +78,23 @@ class Clock:
 
     def has_time(self, stage: str) -> bool:
         """Say whether to go on with a stage in this piece."""
-        since = torch.tensor(time.time() - self.began, device=self.accelerator.device)   # small for float32
+        # A single process keeps its clock on the CPU, so that it need not wait for its GPU.
+        device = self.accelerator.device if self.accelerator.num_processes > 1 else "cpu"
+        since = torch.tensor(time.time() - self.began, device=device)                    # small for float32
         self.now = self.began + broadcast(since).item()
         return not self.piece_is_over and self.progress(stage) < 1
 
     def progress(self, stage: str, first: float = 0.0) -> float:
         """Return how much of a stage that began at `first` (seconds of `elapsed`) is over: 1 at its end."""
         return (self.elapsed - first) / max(1e-9, self.stage_ends[stage] * self.total_seconds - first)
+
+
+def start_accelerator(args: argparse.Namespace) -> Accelerator:
+    accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=not has_gpu())
+    if accelerator.device.type == "cuda":
+        torch.backends.cudnn.benchmark = True   # batches keep their shapes: look for the fastest kernels
+        torch.set_float32_matmul_precision("high")   # outside autocast
+    return accelerator
 
 
 # ------------------------------------------------------------------------------------------- autoencoder
@@ -207,11 +219,7 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace, clock: Clock
     The text encoder stays as it is. Trained along, it came to tell the UNet of little but the place, which
     most pixels are of.
     """
-    torch.manual_seed(args.seed)
-    scheduler, unet = networks.build_scheduler(), first.unet()
-    use_fast_forms(unet)
-    optimizers = training_run.build_optimizers(unet, faster=2, weight_decay=1e-2, betas=(0.9, 0.99))
-    run = training_run.Run(accelerator, args, "video", unet, *optimizers, batch_size=args.batch_size)
+    scheduler, run = networks.build_scheduler(), begin_video(accelerator, args, first)
     seed_noise(run)
     empty_ids = tokenize(tokenizer, [""])[0].to(accelerator.device)
     losses, checked = [], run.step * args.batch_size
@@ -229,7 +237,7 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace, clock: Clock
         with torch.no_grad():
             prompt_embeds = text_encoder(input_ids).last_hidden_state                            # (b n d)
         noise = torch.randn_like(latents)                                                        # (b c f h w)
-        timesteps = spread_timesteps(len(latents), scheduler.config.num_train_timesteps, latents.device)
+        timesteps = draw_timesteps(len(latents), scheduler.config.num_train_timesteps, latents.device)  # (b)
         noisy_latents = scheduler.add_noise(latents, noise, timesteps)                           # (b c f h w)
         target = scheduler.get_velocity(latents, noise, timesteps)                               # (b c f h w)
         error = (run.model(noisy_latents, timesteps, prompt_embeds).sample.float() - target).square().mean(1)
@@ -249,6 +257,38 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace, clock: Clock
                 run.log(clips_seen=num_seen,
                         **check_averaged(run, first.unet(), vae, text_encoder, tokenizer, scheduler))
     run.save()
+
+
+def begin_video(accelerator: Accelerator, args: argparse.Namespace, first: FirstNetworks) -> training_run.Run:
+    """Return the UNet's run, at its last checkpoint if there is one."""
+    torch.manual_seed(args.seed)
+    unet = first.unet()
+    use_fast_forms(unet)
+    if args.compile:
+        unet.forward = torch.compile(unet.forward)
+    optimizers = training_run.build_optimizers(unet, faster=2, weight_decay=1e-2, betas=(0.9, 0.99))
+    return training_run.Run(accelerator, args, "video", unet, *optimizers, batch_size=args.batch_size)
+
+
+def compile_early(args: argparse.Namespace) -> None:
+    """Compile the UNet in a process of its own, while another one trains the autoencoder.
+
+    torch.compile keeps what it has compiled on disk, where the training of the UNet finds it.
+    """
+    accelerator = start_accelerator(args)
+    run = begin_video(accelerator, args, FirstNetworks(args.begin_with, args.whole_autoencoder))
+    size = world.FRAME_SIZE // 8
+    latents = torch.randn(run.num_mine, networks.LATENT_CHANNELS, world.CLIP_FRAMES, size, size,
+                          device=run.device)                                                     # (b c f h w)
+    timesteps = torch.zeros(run.num_mine, dtype=torch.long, device=run.device)                   # (b)
+    prompt_embeds = torch.randn(run.num_mine, MAX_TOKENS, networks.TEXT_WIDTH, device=run.device)  # (b n d)
+    accelerator.backward(run.model(latents, timesteps, prompt_embeds).sample.float().mean())
+
+
+def draw_timesteps(num: int, num_train_timesteps: int, device: torch.device) -> Tensor:
+    """Return `num` timesteps: half of them spread over all levels of noise, and half over DECIDING."""
+    everywhere = spread_timesteps(num - num // 2, num_train_timesteps, device)
+    return torch.cat([everywhere, spread_timesteps(num // 2, num_train_timesteps, device, between=DECIDING)])
 
 
 def motion_weights(latents: Tensor, strength: float) -> Tensor:

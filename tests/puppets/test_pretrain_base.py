@@ -371,6 +371,13 @@ def test_log_says_early_how_well_the_base_can_be_taught(pieces):
     assert all(0 <= noise[f"noise of channel {index}"] <= 1 for index in range(networks.LATENT_CHANNELS))
 
 
+def test_half_of_the_timesteps_are_those_that_decide_how_arms_move(script):
+    timesteps = base_training.draw_timesteps(33, 1000, torch.device("cpu"))
+    everywhere, deciding = timesteps[:17].sort().values, timesteps[17:].sort().values
+    assert everywhere.min() < 59 and everywhere.max() >= 941 and everywhere.diff().max() < 2 * 1000 / 17
+    assert len(deciding) == 16 and 400 <= deciding.min() < 432 and 868 <= deciding.max() < 900
+
+
 def test_cells_in_which_something_moves_count_more_and_the_mean_stays(script):
     latents = torch.zeros(2, 3, 8, 8, 8)
     latents[0, :, ::2, 2, 5] = 1
