@@ -29,8 +29,7 @@ from puppets.base_latents import spread_timesteps
 from puppets.clip_stream import SEEDS, ClipStream
 from puppets.first_networks import FirstNetworks
 from puppets.teachability import check_teachability
-from puppets.tokenizer import MAX_TOKENS, tokenize
-from utils.devices import has_gpu
+from puppets.tokenizer import tokenize
 
 # shares of --total-minutes at which each stage ends; the rest of the time is for exporting and measuring
 STAGE_ENDS = {"autoencoder": 0.22, "text": 0.26, "video": 0.95}
@@ -87,14 +86,6 @@ class Clock:
     def progress(self, stage: str, first: float = 0.0) -> float:
         """Return how much of a stage that began at `first` (seconds of `elapsed`) is over: 1 at its end."""
         return (self.elapsed - first) / max(1e-9, self.stage_ends[stage] * self.total_seconds - first)
-
-
-def start_accelerator(args: argparse.Namespace) -> Accelerator:
-    accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=not has_gpu())
-    if accelerator.device.type == "cuda":
-        torch.backends.cudnn.benchmark = True   # batches keep their shapes: look for the fastest kernels
-        torch.set_float32_matmul_precision("high")   # outside autocast
-    return accelerator
 
 
 # ------------------------------------------------------------------------------------------- autoencoder
@@ -219,7 +210,11 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace, clock: Clock
     The text encoder stays as it is. Trained along, it came to tell the UNet of little but the place, which
     most pixels are of.
     """
-    scheduler, run = networks.build_scheduler(), begin_video(accelerator, args, first)
+    torch.manual_seed(args.seed)
+    scheduler, unet = networks.build_scheduler(), first.unet()
+    use_fast_forms(unet)
+    optimizers = training_run.build_optimizers(unet, faster=2, weight_decay=1e-2, betas=(0.9, 0.99))
+    run = training_run.Run(accelerator, args, "video", unet, *optimizers, batch_size=args.batch_size)
     seed_noise(run)
     empty_ids = tokenize(tokenizer, [""])[0].to(accelerator.device)
     losses, checked = [], run.step * args.batch_size
@@ -257,32 +252,6 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace, clock: Clock
                 run.log(clips_seen=num_seen,
                         **check_averaged(run, first.unet(), vae, text_encoder, tokenizer, scheduler))
     run.save()
-
-
-def begin_video(accelerator: Accelerator, args: argparse.Namespace, first: FirstNetworks) -> training_run.Run:
-    """Return the UNet's run, at its last checkpoint if there is one."""
-    torch.manual_seed(args.seed)
-    unet = first.unet()
-    use_fast_forms(unet)
-    if args.compile:
-        unet.forward = torch.compile(unet.forward)
-    optimizers = training_run.build_optimizers(unet, faster=2, weight_decay=1e-2, betas=(0.9, 0.99))
-    return training_run.Run(accelerator, args, "video", unet, *optimizers, batch_size=args.batch_size)
-
-
-def compile_early(args: argparse.Namespace) -> None:
-    """Compile the UNet in a process of its own, while another one trains the autoencoder.
-
-    torch.compile keeps what it has compiled on disk, where the training of the UNet finds it.
-    """
-    accelerator = start_accelerator(args)
-    run = begin_video(accelerator, args, FirstNetworks(args.begin_with, args.whole_autoencoder))
-    size = world.FRAME_SIZE // 8
-    latents = torch.randn(run.num_mine, networks.LATENT_CHANNELS, world.CLIP_FRAMES, size, size,
-                          device=run.device)                                                     # (b c f h w)
-    timesteps = torch.zeros(run.num_mine, dtype=torch.long, device=run.device)                   # (b)
-    prompt_embeds = torch.randn(run.num_mine, MAX_TOKENS, networks.TEXT_WIDTH, device=run.device)  # (b n d)
-    accelerator.backward(run.model(latents, timesteps, prompt_embeds).sample.float().mean())
 
 
 def draw_timesteps(num: int, num_train_timesteps: int, device: torch.device) -> Tensor:

@@ -26,32 +26,24 @@ import time
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from diffusers import AutoencoderKL, TextToVideoSDPipeline
 from einops import rearrange
-from torch.multiprocessing import get_context
 from transformers import CLIPTextModel
 
 from puppets import base_networks as networks
 from puppets import theatre, training_run
 from puppets.base_captions import base_words
 from puppets.base_latents import reconstruction_psnr
-from puppets.base_training import (
-    STAGE_ENDS,
-    Clock,
-    compile_early,
-    start_accelerator,
-    train_autoencoder,
-    train_text,
-    train_video,
-)
+from puppets.base_training import STAGE_ENDS, Clock, train_autoencoder, train_text, train_video
 from puppets.clip_stream import SEEDS, ClipStream
 from puppets.first_networks import FirstNetworks
 from puppets.model_cards import write_base_card
 from puppets.tokenizer import save_tokenizer
+from utils.devices import has_gpu
 from utils.errors import UserError, plain_errors, run_script
 
 PSNR_SEED, PSNR_CLIPS = 4966, 64   # clips that the autoencoder is measured on
-MOST_COMPILING = 120   # seconds to wait for the compiled UNet. Without it training goes on, only slower.
 SIZES = {   # per device; a clip takes 6 kB as latents and 98 kB as frames
     "cuda": {"batch_size": 256, "frames_batch": 512, "shard_clips": 128, "check_clips": 300_000,
              "kept_as_latents": 400_000, "kept_as_frames": 80_000},
@@ -86,8 +78,6 @@ def parse_args() -> argparse.Namespace:
     add("--kept-as-frames", type=int, help="clips that wait for the autoencoder (default: 80,000; 8,000)")
     add("--checkpoint-steps", type=int, default=300)
     add("--num-measured", type=int, default=256, help="videos at the end; 0: do not measure (default: 256)")
-    add("--compile", action=argparse.BooleanOptionalAction, default=None,
-        help="compile the UNet, which takes a minute (default: on a GPU)")
     add("--mixed-precision", choices=["no", "bf16"], default="bf16")
     add("--seed", type=int, default=64, help="of weights and noise")
     add("--first-shard", type=int, default=0,
@@ -110,11 +100,12 @@ def main() -> None:
     args.total_minutes = args.total_minutes or args.minutes
     args.export_dir = args.export_dir or args.work_dir / "base"
     args.work_dir.mkdir(parents=True, exist_ok=True)
-    accelerator = start_accelerator(args)
+    accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=not has_gpu())
+    if accelerator.device.type == "cuda":
+        torch.backends.cudnn.benchmark = True   # batches keep their shapes: look for the fastest kernels
+        torch.set_float32_matmul_precision("high")   # outside autocast
     for name, size in SIZES["cuda" if accelerator.device.type == "cuda" else "cpu"].items():
         setattr(args, name, getattr(args, name) or size)
-    if args.compile is None:
-        args.compile = accelerator.device.type == "cuda"
     stages = [args.work_dir / f"{stage}.pt" for stage in STAGE_ENDS]
     facts = [training_run.saved_facts(path) for path in stages if path.exists()]
     clock = Clock(accelerator, args, began, max((fact.get("elapsed", 0.0) for fact in facts), default=0.0))
@@ -131,15 +122,9 @@ def main() -> None:
                        args.kept_as_latents, args.kept_as_frames, accelerator.device,
                        num_drawn=max([args.first_shard, *(fact.get("shards", 0) for fact in facts)]),
                        rank=accelerator.process_index, world_size=accelerator.num_processes)
-    compiling = get_context("spawn").Process(target=compile_early, args=(args,), daemon=True)
-    if args.compile and accelerator.num_processes == 1:
-        compiling.start()
     try:
         vae, noise = train_autoencoder(accelerator, args, clock, clips, first)
         text_encoder = train_text(accelerator, args, clock, clips, first, tokenizer)
-        if compiling.pid:
-            compiling.join(timeout=MOST_COMPILING)
-            args.compile = compiling.exitcode == 0
         if clock.piece_is_over:
             accelerator.print("This piece is over, and the UNet has not begun. The same command goes on.")
             return

@@ -30,10 +30,10 @@ make_base() {
     for attempt in 1 2 3; do
         python3 -m puppets.pretrain_base --work-dir "$work" --minutes "$minutes" --total-minutes "$1" \
             --num-measured 0 "${more[@]}" 2>&1 | tee -a "$OUT/log.txt" && break
-        # Go on from the last checkpoint with the minutes that are left, in smaller batches and steps, not
-        # compiled, and without the checks of teachability.
+        # Go on from the last checkpoint with the minutes that are left, in smaller batches and steps, and
+        # without the checks of teachability.
         minutes=$(python3 -c "print(max(0.2, $1 - $SECONDS / 60))")
-        more+=(--no-compile --check-clips 1000000000 --batch-size 192 --learning-rate 7e-4)
+        more+=(--check-clips 1000000000 --batch-size 192 --learning-rate 7e-4)
     done
     (cd "$work" && tar c base ./*.jsonl) | split -b 15000000 - "$OUT/base.tar."
     python3 -m puppets.measure_base --base "$work/base" --num 256 --batch-size 64 --sheet 16 --out "$work/measured" \
