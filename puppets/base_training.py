@@ -220,7 +220,7 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace, clock: Clock
     losses, checked = [], run.step * args.batch_size
     start = run.facts.setdefault("first", clock.elapsed)
     first_step = run.step
-    num_first = FIRST_BATCHES * run.num_mine
+    num_first = min(FIRST_BATCHES * run.num_mine, clips.most_waiting)
     while clock.has_time(run.stage):
         progress = clock.progress(run.stage, start)
         wanted = num_first + NEW_CLIPS * run.num_mine * (run.step - first_step)

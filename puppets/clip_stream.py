@@ -12,6 +12,8 @@ import os
 import queue
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import parent_process
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,7 @@ class ClipStream:
         self.device, self.num_kept, self.num_drawn = device, num_kept, num_drawn
         # shards that are not encoded yet
         self.frames: deque[tuple[Tensor, Tensor]] = deque(maxlen=max(1, num_waiting // shard_clips))
+        self.most_waiting = self.frames.maxlen * shard_clips   # clips
         self.latents: Tensor | None = None
         self.num_encoded = 0
         self._queue = context.Queue(QUEUE_LENGTH)
@@ -151,6 +154,10 @@ def _draw_for_ever(shards, tokenizer_dir: Path, num: int, first: int, stride: in
 
     os.nice(10)
     tokenizer = CLIPTokenizer.from_pretrained(tokenizer_dir)
-    while True:
-        shards.put(draw_shard(tokenizer, first, num))
-        first += stride
+    shards.cancel_join_thread()   # else what nobody takes any more keeps this process from ending
+    while parent_process().is_alive():   # whoever trains may have been killed
+        shard, first = draw_shard(tokenizer, first, num), first + stride
+        while parent_process().is_alive():
+            with suppress(queue.Full):
+                shards.put(shard, timeout=5)
+                break

@@ -77,7 +77,8 @@ def kept_out_clips() -> tuple[np.ndarray, list[str]]:
         character, place = str(rng.choice(world.CHARACTERS)), str(rng.choice(world.PLACES))
         scenes.append(world.Scene(character, motion, place, 1))
     clips = theatre.draw_clips(NUM_CLIPS, SEED + 1, scenes=scenes)
-    prompts = [f"a {scene.character} {world.PLACE_PHRASES[scene.place][0]}" for scene in scenes]
+    prompts = [f"{world.say_who(scene.character, 1)} {world.PLACE_PHRASES[scene.place][0]}"
+               for scene in scenes]
     return clips.frames, prompts
 
 

@@ -12,6 +12,7 @@ from utils.files import replacing
 from utils.video import probe, read_frames
 
 GAP = 4   # pixels between videos
+MOST_GIF_FPS = 50   # browsers show a frame for a tenth of a second if a GIF asks for less than two hundredths
 
 
 def write_grid(videos: Sequence[Path], path: Path, columns: int, size: tuple[int, int],
@@ -25,15 +26,19 @@ def write_grid(videos: Sequence[Path], path: Path, columns: int, size: tuple[int
     rows = min(len(beside), math.ceil(len(videos) / columns))
     beside = [beside[row * len(beside) // rows] for row in range(rows)]
     infos = [probe(video) for video in (*videos, *beside)]
-    num_frames = min(info.num_frames for info in infos)
-    tiles = np.stack([read_frames(video, range(num_frames), size) for video in (*videos, *beside)])
+    fps, num_frames = infos[0].fps, min(info.num_frames for info in infos)
+    step = math.ceil(fps / MOST_GIF_FPS)
+    shown = range(0, num_frames, step)
+    tiles = np.stack([read_frames(video, shown, size) for video in (*videos, *beside)])
     frames = arrange(tiles[: len(videos)], columns)                                            # (f h w c)
     if beside:
         frames = place_beside(arrange(tiles[len(videos) :], 1), frames)
     grid = [Image.fromarray(frame) for frame in frames]
+    # a GIF counts in hundredths of a second
+    starts = [round(100 * frame / fps) for frame in (*shown, min(num_frames, shown[-1] + step))]
     with replacing(path) as partial:
-        grid[0].save(partial, save_all=True, append_images=grid[1:], duration=round(1000 / infos[0].fps),
-                     loop=0, optimize=True)
+        grid[0].save(partial, save_all=True, append_images=grid[1:], loop=0, optimize=True,
+                     duration=[10 * max(2, end - start) for start, end in zip(starts, starts[1:])])
 
 
 def place_beside(left: np.ndarray, right: np.ndarray) -> np.ndarray:

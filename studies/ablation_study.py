@@ -94,8 +94,7 @@ def check_finished(study: Study, cells: list[Cell]) -> None:
 def write_results(study: Study, tables: Collection[str]) -> None:
     """Write all tables and plots into the folder, and `tables` into the document. Missing cells are open.
 
-    A table of the document stays as it is if it has rows of the same base, motions and seeds that this folder
-    lacks.
+    A table of the document stays as it is if it has measured rows that this folder lacks, of whatever base.
     """
     sections, results, docs = {}, {}, study.args.docs
     for table, title in TABLES.items():
@@ -109,7 +108,7 @@ def write_results(study: Study, tables: Collection[str]) -> None:
             continue
         there = section_of(docs, table)
         lost = measured_titles(there) - {row.title for row in rows if row.measures}
-        if lost and described(study) in there:
+        if lost:
             print(f"{docs}: table {table} stays as it is: {study.out} lacks its {', '.join(sorted(lost))}")
             continue
         picture = ""

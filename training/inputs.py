@@ -29,7 +29,7 @@ from utils.tensor_files import read_metadata, read_rows, read_tensors, write_ten
 from utils.video import iter_frames
 
 VERSION = 1   # raise it when the meaning of the cached tensors changes
-READER = 3    # raise it when a file that is not plain is read into other pixels than before
+READER = 4    # raise it when a file that is not plain is read into other pixels than before
 CAPTIONS_IN_MEMORY = 256   # embeddings, of 315 kB each with ZeroScope: 81 MB
 
 

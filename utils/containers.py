@@ -9,7 +9,9 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")   # .png and .webp m
 PICTURES = (b"GIF8", b"\x89PNG", b"\xff\xd8\xff", b"BM")      # how files that Pillow reads begin; also WebP
 ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"styp", b"sidx",
              b"uuid")
+MORE_ISO_BOXES = (b"mfra", b"meta", b"udta", b"pdin", b"ssix", b"prft", b"emsg", b"PICT")
 MAX_FPS = 1000   # beyond it, containers and decoders round
+UNKNOWN = 0xFFFFFFFF   # length of an AVI that was written into a pipe
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -52,7 +54,8 @@ def is_cut_off(path: Path) -> bool:
         if head[4:8] in ISO_BOXES:                       # mp4, mov
             return _iso_end(file, size) > size
         if head[:4] == b"RIFF":                          # avi, webp
-            return 8 + int.from_bytes(head[4:8], "little") > size
+            length = int.from_bytes(head[4:8], "little")
+            return length != UNKNOWN and 8 + length > size
         if head[:4] == EBML:                             # mkv, webm
             return _matroska_end(head) > size
     return False
@@ -64,6 +67,8 @@ def _iso_end(file, size: int) -> int:
         file.seek(position)
         header = file.read(16)
         length = int.from_bytes(header[:4], "big")
+        if header[4:8] not in (*ISO_BOXES, *MORE_ISO_BOXES):   # a tag, or what a camera adds
+            return size
         if length == 0:    # reaches to the end of the file
             return size
         if length == 1:    # a 64-bit length follows

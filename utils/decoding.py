@@ -12,6 +12,7 @@ import re
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ def serve() -> None:
         os.dup2(complaints.fileno(), 2)
     av.logging.restore_default_callback()
     av.logging.set_libav_level(av.logging.ERROR)
+    warnings.simplefilter("ignore")   # what Pillow finds odd in a picture is no damage of it
     for line in sys.stdin.buffer:
         request = json.loads(line)
         keep_alive = deadline(request["seconds"], null)

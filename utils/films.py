@@ -155,7 +155,7 @@ def converter(first: av.VideoFrame, stream: av.VideoStream) -> Callable[[av.Vide
         colours = (frame.colorspace, frame.color_range, frame.color_trc)
         key = (frame.width, frame.height, frame.format.name, *colours)
         if key not in graphs:
-            graphs[key] = filtering(frame, *to_rgb(frame, size))
+            graphs[key] = filtering(frame, *to_rgb(frame, stream, size))
         pixels = graphs[key](frame)[0].to_ndarray()
         if pixels.shape[2] == 4:
             pixels, _ = composite(pixels)
@@ -164,7 +164,8 @@ def converter(first: av.VideoFrame, stream: av.VideoStream) -> Callable[[av.Vide
     return to_pixels
 
 
-def to_rgb(frame: av.VideoFrame, size: tuple[int, int]) -> list[tuple[str, dict[str, str]]]:
+def to_rgb(frame: av.VideoFrame, stream: av.VideoStream,
+           size: tuple[int, int]) -> list[tuple[str, dict[str, str]]]:
     """Return the filters that bring a frame to `size` (width, height) and to full-range RGB, or RGBA."""
     scale = {"w": str(size[0]), "h": str(size[1]), "flags": "bicubic"}
     if not frame.format.is_rgb:
@@ -173,7 +174,7 @@ def to_rgb(frame: av.VideoFrame, size: tuple[int, int]) -> list[tuple[str, dict[
         return [("scale", scale), ("format", {"pix_fmts": "gbrp10le"}),
                 ("lut3d", {"file": lookup_table(frame.color_trc).name, "interp": "tetrahedral"}),
                 ("format", {"pix_fmts": "rgb24"})]
-    return [("scale", scale), ("format", {"pix_fmts": "rgba" if has_alpha(frame) else "rgb24"})]
+    return [("scale", scale), ("format", {"pix_fmts": "rgba" if has_alpha(frame, stream) else "rgb24"})]
 
 
 def matrix(frame: av.VideoFrame) -> str:
@@ -186,7 +187,10 @@ def is_full_range(frame: av.VideoFrame) -> bool:
     return frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj")
 
 
-def has_alpha(frame: av.VideoFrame) -> bool:
+def has_alpha(frame: av.VideoFrame, stream: av.VideoStream) -> bool:
+    # FFmpeg calls the pixels of an uncompressed AVI bgra. Their fourth byte is unused, and mostly 0.
+    if stream.codec_context.name == "rawvideo" and stream.container.format.name == "avi":
+        return frame.format.has_palette
     return frame.format.has_palette or any(part.is_alpha for part in frame.format.components)
 
 

@@ -135,8 +135,9 @@ def look_at_film(path: Path, keep_alive) -> dict:
     with container:
         for frame in decoded(container, stream, path, packets):
             if not stamps:
-                shown, transparent = _shown(frame, stream), is_transparent(frame)
+                shown, transparent = _shown(frame, stream), False
                 hdr, first = HDR.get(frame.color_trc), frame
+            transparent = transparent or is_transparent(frame, stream)
             planes = planes_of(frame)
             changes.append(difference(before, planes) if before else 0.0)
             before, duration = planes, frame.duration
@@ -241,8 +242,8 @@ def _shown(frame: av.VideoFrame, stream: av.VideoStream) -> dict:
             "matrix": matrix(frame) if has_matrix else ""}
 
 
-def is_transparent(frame: av.VideoFrame) -> bool:
+def is_transparent(frame: av.VideoFrame, stream: av.VideoStream) -> bool:
     """Say whether part of a frame is transparent."""
-    if not has_alpha(frame):
+    if not has_alpha(frame, stream):
         return False
     return bool(frame.reformat(format="rgba").to_ndarray()[:, :, 3].min() < 255)

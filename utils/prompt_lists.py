@@ -161,6 +161,9 @@ def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, str]]:
         for row in rows:
             written, num_read = "".join(lines[num_read : rows.line_num]), rows.line_num
             where = f"{path}, line {num_read}"
+            if num_read == len(lines) and len(written.splitlines()) > 1 and written.count('"') % 2:
+                raise UserError(f"{path}, line {num_read - len(written.splitlines()) + 1}: has a quote that "
+                                f"nothing closes, so that all lines below it would belong to one prompt.")
             cells = [" ".join(cell.split()) for cell in row]
             while cells and not cells[-1]:   # spreadsheets fill up short rows
                 cells.pop()

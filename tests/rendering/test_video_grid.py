@@ -2,8 +2,10 @@
 
 import imageio.v3 as iio
 import numpy as np
+import pytest
 
 from rendering.video_grid import GAP, write_grid
+from utils.video import probe
 
 SIDE = 16
 WHITE = 260   # 255 to the nearest ten
@@ -35,6 +37,15 @@ def test_fewer_exemplars_than_rows_leave_white_below_them(tmp_path):
     write_grid(videos, tmp_path / "grid.gif", 1, (SIDE, SIDE), [write_plain(tmp_path / "exemplar.mp4", 160)])
     frame = iio.imread(tmp_path / "grid.gif", mode="RGB")[0]
     assert shades(frame, [0, SIDE + GAP], [0, SIDE + 4 * GAP]) == [[160, 40], [WHITE, 80]]
+
+
+@pytest.mark.parametrize("fps, num_frames", [(8, 8), (12, 12), (30, 30), (60, 30)])
+def test_gif_takes_as_long_as_its_videos(tmp_path, fps, num_frames):
+    frames = np.stack([np.full((SIDE, SIDE, 3), 8 * shade, np.uint8) for shade in range(num_frames)])
+    iio.imwrite(tmp_path / "a.mp4", frames, fps=fps, macro_block_size=2)
+    write_grid([tmp_path / "a.mp4"], tmp_path / "grid.gif", 1, (SIDE, SIDE))
+    info = probe(tmp_path / "grid.gif")
+    assert info.num_frames / info.fps == pytest.approx(num_frames / fps, abs=0.03)
 
 
 def test_without_exemplars_there_is_no_column_for_them(tmp_path):

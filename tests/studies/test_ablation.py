@@ -1,6 +1,7 @@
 """studies/ablation.py: cells are run once and go on where they stopped; cells not run are open."""
 
 import json
+import re
 import runpy
 import signal
 import sys
@@ -211,6 +212,10 @@ def test_cells_run_go_on_and_are_written_down(study, tmp_path):
     code, said, err = study(*elsewhere)                       # measured rows are not replaced by open ones
     assert code == 0 and "table exemplars stays as it is" in said and "lacks its 1 exemplar" in said, err
     assert row in (tmp_path / "results.md").read_text()
+    document = tmp_path / "results.md"
+    document.write_text(re.sub("UNet [0-9a-f]+", "UNet 0123", document.read_text()))   # also of another base
+    code, said, err = study(*elsewhere)
+    assert code == 0 and "table exemplars stays as it is" in said and row in document.read_text(), err
 
     other = make_recognizer(tmp_path / "other", seed=1)       # judged anew by it, from the same videos
     code, said, err = study("--cells", "base,exemplars-1", "--recognizer", other)

@@ -309,6 +309,46 @@ def test_transparent_parts_are_white(tmp_path, name, arguments):
     assert "transparent: shown on white" in probe(tmp_path / name).notes
 
 
+def test_fourth_byte_of_an_uncompressed_avi_is_no_transparency(tmp_path):
+    """It is unused, and mostly 0. FFmpeg calls the pixels bgra."""
+    ffmpeg("-f", "lavfi", "-i", "color=red:s=64x64:d=1:r=8,format=bgra,colorchannelmixer=aa=0",
+           "-c:v", "rawvideo", "-pix_fmt", "bgra", tmp_path / "raw.avi")
+    assert np.abs(read_frames(tmp_path / "raw.avi", [3])[0].astype(int) - (255, 0, 0)).max() < 12
+    assert not probe(tmp_path / "raw.avi").notes
+
+
+def test_transparency_that_begins_later_is_noted(tmp_path):
+    ffmpeg("-f", "lavfi", "-i",
+           "color=red:s=64x64:d=1:r=8,format=rgba,geq=r=255:g=0:b=0:a='if(gt(T,0.5),99,255)'",
+           "-c:v", "qtrle", "-pix_fmt", "argb", tmp_path / "later.mov")
+    assert "transparent: shown on white" in probe(tmp_path / "later.mov").notes
+
+
+def test_avi_from_a_pipe_does_not_say_how_long_it_is(tmp_path):
+    path = tmp_path / "piped.avi"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x64:d=1:r=8", "-c:v", "mjpeg", path)
+    content = path.read_bytes()
+    for length in (b"\xff" * 4, bytes(4)):
+        path.write_bytes(content[:4] + length + content[8:])
+        assert probe(path).num_frames == 8
+
+
+@pytest.mark.parametrize("tail", [b"TAG" + bytes(125), b"\xff\xfe rubbish of a camera"])
+def test_bytes_behind_the_last_box_of_an_mp4_are_let_be(tmp_path, tail):
+    path = tmp_path / "tagged.mp4"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x64:d=1:r=8", path)
+    path.write_bytes(path.read_bytes() + tail)
+    assert probe(path).num_frames == 8
+
+
+def test_warnings_of_the_picture_library_are_no_damage(tmp_path):
+    exif = Image.Exif()
+    exif[0x010E] = "a picture with a long description " * 4
+    Image.fromarray(draw(1)[0]).save(tmp_path / "a.jpg", exif=exif.tobytes()[:60])
+    info = probe(tmp_path / "a.jpg")
+    assert info.num_frames == 1 and not info.damage
+
+
 # --------------------------------------------------------------------------------------------------- pictures
 
 def save_animation(path: Path, num_frames: int, milliseconds: int | list[int]) -> Path:

@@ -249,6 +249,16 @@ def test_number_before_a_comma_of_a_typed_prompt_is_no_seed_and_said():
     assert len(notes) == 1 and "'1,a cat': the number is part of the prompt" in notes[0]
 
 
+def test_quote_that_nothing_closes_is_named(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text('seed,prompt\n1,a cat\n2,"a dog running\n3,a bird\n4,a horse\n')
+    with pytest.raises(UserError, match="list.csv, line 3: has a quote that nothing closes"):
+        examine_prompts(str(path))
+    path.write_text('seed,prompt\n1,a cat\n2,"a dog\nrunning"\n3,a 12" robot\n')
+    prompts, _ = examine_prompts(str(path))
+    assert [prompt.text for prompt in prompts] == ["a cat", "a dog running", 'a 12" robot']
+
+
 def lines_of(path) -> list[tuple[int | None, str]]:
     return [parse_prompt_line(line) for line in path.read_text(encoding="utf-8").splitlines()
             if not line.startswith("#")]
