@@ -41,6 +41,7 @@ from puppets.world import (
     write_caption,
 )
 from utils.errors import plain_errors, run_script
+from utils.files import replacing
 
 # colours of skin and hair, in pairs in which the face stands out from the hair
 COMPLEXIONS = (
@@ -210,6 +211,8 @@ def write_clips(folder: Path, names: list[str], frames: np.ndarray, captions: li
                 fps: int = 8) -> None:
     """Write frames (n f h w c) as H.264 files that every browser plays, and their captions into text.json.
 
+    Captions of other clips in the folder's text.json stay.
+
     Each pixel is written as 2x2 pixels. H.264 halves the resolution of colours, which would cost 8 dB at
     64x64.
     """
@@ -219,8 +222,11 @@ def write_clips(folder: Path, names: list[str], frames: np.ndarray, captions: li
                                 macro_block_size=2, output_params=["-crf", "18", "-bitexact"]) as writer:
             for frame in clip.repeat(2, axis=1).repeat(2, axis=2):
                 writer.append_data(frame)
-    table = {f"{name}.mp4": caption for name, caption in zip(names, captions)}
-    (folder / "text.json").write_text(json.dumps(table, indent=2) + "\n")
+    index = folder / "text.json"
+    table = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+    table |= {f"{name}.mp4": caption for name, caption in zip(names, captions)}
+    with replacing(index) as partial:
+        partial.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import functools
 import os
 import platform
 import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -69,7 +70,8 @@ RETURNS_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "
 def main() -> None:
     args = parse_args()
     os.environ["TQDM_DISABLE"] = "1"
-    results = {"command": " ".join(["python", *sys.argv]), "machine": machine(), "cases": {}}
+    command = shlex.join(["python", "-m", "studies.benchmark", *sys.argv[1:]])
+    results = {"command": command, "machine": machine(), "cases": {}}
     with tempfile.TemporaryDirectory() as work:
         for name in args.cases:
             setting = prepare(name, Path(work))

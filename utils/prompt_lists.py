@@ -93,6 +93,9 @@ def parse_prompt_line(line: str) -> tuple[int | None, str]:
     """
     if HEADER.fullmatch(line.strip()):
         raise ValueError("it is the header of a table. Remove it, or name the file .csv")
+    if pasted := re.match(r'\s*"?(\d+)"?[\t;]\s*(?=\S)', line):   # from a spreadsheet
+        prompt = clean_text(line[pasted.end():])
+        raise ValueError(f"a seed has a comma behind it. Write `{pasted[1]},{prompt}`")
     line = clean_text(line)
     head, comma, tail = line.partition(",")
     head = _unquoted(head)
@@ -155,6 +158,8 @@ def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, str]]:
     """
     lines = list(io.StringIO(text, newline=""))
     separator = _separator(lines)
+    if lines and (said := re.fullmatch(r'"?sep=(.)"?\s*', lines[0])):   # which Excel reads and does not show
+        lines[0], separator = "\n", said[1]
     rows = csv.reader(lines, delimiter=separator, skipinitialspace=True)
     header, is_first, num_read = [], True, 0
     try:

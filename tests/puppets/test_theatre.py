@@ -175,6 +175,13 @@ def test_arms_are_four_pixels_wide_and_stand_out_from_the_body():
         assert look.hand != look.sleeve or look.sleeve in ("skin", LIME), character
 
 
+def test_captions_of_other_clips_in_the_folder_stay(tmp_path):
+    (tmp_path / "text.json").write_text('{"mine.mp4": "a cat"}')
+    frames = np.zeros((1, 2, 16, 16, 3), np.uint8)
+    theatre.write_clips(tmp_path, ["drawn"], frames, ["a dog"])
+    assert json.loads((tmp_path / "text.json").read_text()) == {"mine.mp4": "a cat", "drawn.mp4": "a dog"}
+
+
 def test_demo_clips_are_those_in_the_repository(tmp_path):
     theatre.write_exemplars("dance", tmp_path)
     bundled = ROOT / "data" / "puppets" / "exemplars"

@@ -249,6 +249,19 @@ def test_number_before_a_comma_of_a_typed_prompt_is_no_seed_and_said():
     assert len(notes) == 1 and "'1,a cat': the number is part of the prompt" in notes[0]
 
 
+@pytest.mark.parametrize("line", ["1\ta cat", "1;a cat", '"1"; a  cat'])
+def test_seed_with_another_separator_is_refused(tmp_path, line):
+    with pytest.raises(UserError, match="line 1: a seed has a comma behind it. Write `1,a cat`"):
+        read_file(tmp_path, f"{line}\n2,a dog\n")
+    assert read_file(tmp_path, "1 robot; a cat\n") == [Prompt(0, "1 robot; a cat")]
+
+
+def test_separator_that_excel_is_told_is_no_prompt(tmp_path):
+    for content in ("sep=;\n1;a cat\n2;a dog, running\n",
+                    "sep=;\r\nseed;prompt\r\n1;a cat\r\n2;a dog, running\r\n"):
+        assert read_table(tmp_path, content) == [Prompt(1, "a cat"), Prompt(2, "a dog, running")]
+
+
 def test_quote_that_nothing_closes_is_named(tmp_path):
     path = tmp_path / "list.csv"
     path.write_text('seed,prompt\n1,a cat\n2,"a dog running\n3,a bird\n4,a horse\n')
