@@ -15,9 +15,9 @@ FRAMES_AT_ONCE = 64   # through the autoencoder
 
 def spread_timesteps(num: int, num_train_timesteps: int, device: torch.device,
                      generator: Generator | None = None, between: tuple[float, float] = (0, 1)) -> Tensor:
-    """Return a timestep from each of `num` equal parts of the range: every batch sees all levels of noise.
+    """Return a timestep from each of `num` equal parts of a range: every batch sees all its levels of noise.
 
-    `between` are shares of the `num_train_timesteps` at which the range begins and ends.
+    The range is `between` two shares of `num_train_timesteps`: by default all of them.
     """
     parts = torch.arange(num, device=device)
     places = (torch.rand(num, device=device, generator=generator) + parts) / num

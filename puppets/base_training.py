@@ -46,7 +46,7 @@ MOVING_WEIGHT = 4.0      # a pixel counts so much more in the autoencoder's loss
 LATENT_NOISE = 0.03      # added to the latents that the UNet learns on: it need not draw finer than that
 FIRST_BATCHES = 64       # the UNet waits until clips for so many batches have arrived
 NEW_CLIPS = 0.25         # clips drawn and encoded for each clip that the UNet trains on: both take its time
-DECIDING = (0.4, 0.9)    # noise at which it is decided how arms move, in shares of the timesteps
+DECIDING = (0.4, 0.9)    # timesteps at which it is decided how arms move, as shares of all timesteps
 COOLING = 0.35           # share of the video stage in which the learning rate falls to 0
 NORMALIZING_FRAMES = 1024
 
@@ -255,7 +255,7 @@ def train_video(accelerator: Accelerator, args: argparse.Namespace, clock: Clock
 
 
 def draw_timesteps(num: int, num_train_timesteps: int, device: torch.device) -> Tensor:
-    """Return `num` timesteps: half of them spread over all levels of noise, and half over DECIDING."""
+    """Return timesteps (num): half of them spread over all levels of noise, and half over DECIDING."""
     everywhere = spread_timesteps(num - num // 2, num_train_timesteps, device)
     return torch.cat([everywhere, spread_timesteps(num // 2, num_train_timesteps, device, between=DECIDING)])
 

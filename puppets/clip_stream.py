@@ -154,8 +154,8 @@ def _draw_for_ever(shards, tokenizer_dir: Path, num: int, first: int, stride: in
 
     os.nice(10)
     tokenizer = CLIPTokenizer.from_pretrained(tokenizer_dir)
-    shards.cancel_join_thread()   # else what nobody takes any more keeps this process from ending
-    while parent_process().is_alive():   # whoever trains may have been killed
+    shards.cancel_join_thread()   # so that shards which nobody takes do not keep this process alive
+    while parent_process().is_alive():   # the process that trains may have been killed
         shard, first = draw_shard(tokenizer, first, num), first + stride
         while parent_process().is_alive():
             with suppress(queue.Full):

@@ -211,7 +211,7 @@ def write_clips(folder: Path, names: list[str], frames: np.ndarray, captions: li
                 fps: int = 8) -> None:
     """Write frames (n f h w c) as H.264 files that every browser plays, and their captions into text.json.
 
-    Captions of other clips in the folder's text.json stay.
+    Captions of other clips that are in text.json already stay there.
 
     Each pixel is written as 2x2 pixels. H.264 halves the resolution of colours, which would cost 8 dB at
     64x64.

@@ -12,13 +12,13 @@ from utils.files import replacing
 from utils.video import probe, read_frames
 
 GAP = 4   # pixels between videos
-MOST_GIF_FPS = 50   # browsers show a frame for a tenth of a second if a GIF asks for less than two hundredths
+MOST_GIF_FPS = 50   # a browser slows a GIF down to 10 frames a second if it asks for more
 
 
 def write_grid(videos: Sequence[Path], path: Path, columns: int, size: tuple[int, int],
                beside: Sequence[Path] = ()) -> None:
     """Write a GIF of `videos`, each of `size` (width and height in pixels), as long as the shortest one,
-    at the rate of the first one.
+    at the rate of the first one. Above MOST_GIF_FPS, frames are left out.
 
     Videos `beside` make a column of their own to the left, such as the exemplars of a motion. If there are
     more of them than rows, they are chosen at even distances.
@@ -34,7 +34,7 @@ def write_grid(videos: Sequence[Path], path: Path, columns: int, size: tuple[int
     if beside:
         frames = place_beside(arrange(tiles[len(videos) :], 1), frames)
     grid = [Image.fromarray(frame) for frame in frames]
-    # a GIF counts in hundredths of a second
+    # in hundredths of a second, as a GIF counts
     starts = [round(100 * frame / fps) for frame in (*shown, min(num_frames, shown[-1] + step))]
     with replacing(path) as partial:
         grid[0].save(partial, save_all=True, append_images=grid[1:], loop=0, optimize=True,

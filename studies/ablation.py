@@ -82,7 +82,7 @@ def parse_args() -> argparse.Namespace:
     add("--cells", default="", metavar="NAME,...", help="tables or cells, in this order (default: all)")
     add("--list", action="store_true", help="print all cells and how far each is, and stop")
     add("--minutes", type=float, default=math.inf, help="stop after so long; the next call goes on")
-    add("--motions", type=names_once, default=list(world.KEPT_OUT_MOTIONS) if has_gpu else ["dance"],
+    add("--motions", type=names, default=list(world.KEPT_OUT_MOTIONS) if has_gpu else ["dance"],
         help=f"some of {','.join(world.KEPT_OUT_MOTIONS)} (default: dance; all on a GPU)")
     add("--seeds", type=numbers, default=[64, 65] if has_gpu else [64],
         help="of training (default: 64; 64,65 on a GPU)")
@@ -105,12 +105,8 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def names_once(text: str) -> list[str]:
-    return list(dict.fromkeys(names(text)))   # twice the same would be counted as two measurements
-
-
 def numbers(text: str) -> list[int]:
-    return list(dict.fromkeys(int(number) for number in names(text)))
+    return [int(number) for number in names(text)]
 
 
 def base_digest(base: str) -> str:

@@ -88,4 +88,8 @@ def choose_cells(wanted: str) -> list[Cell]:
 
 
 def names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """Return the different names in a text that has commas between them.
+
+    A seed or motion that was named twice would be counted as two measurements.
+    """
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))

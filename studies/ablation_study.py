@@ -94,7 +94,8 @@ def check_finished(study: Study, cells: list[Cell]) -> None:
 def write_results(study: Study, tables: Collection[str]) -> None:
     """Write all tables and plots into the folder, and `tables` into the document. Missing cells are open.
 
-    A table of the document stays as it is if it has measured rows that this folder lacks, of whatever base.
+    A table of the document stays as it is if it has measured rows that this folder lacks, also if those rows
+    are of another base.
     """
     sections, results, docs = {}, {}, study.args.docs
     for table, title in TABLES.items():

@@ -7,9 +7,9 @@
 # The image has torch 2.11, and transformers 5.17, which cannot load the recognizers. Then, on the lent machine,
 # with .whl carried along. The folder $OUT comes back: at most 8 files of 16 MB.
 #   OUT=out bash studies/lent_gpu.sh base 9.0 --begin-with models/puppet-theatre --first-shard 4000 \
-#       --batch-size 384 --check-clips 1000000000     # the bundled base was made so, with --whole-autoencoder
-# 9.0 are the minutes for making it. An H100 took 9.9 in all when they were 9.2, and a command may take 10. Without
-# --begin-with it is made from nothing.
+#       --batch-size 384 --check-clips 1000000000
+# 9.0 are the minutes for making the base. With 9.2 minutes an H100 took 9.9 in all, and a command may take 10.
+# The card of the base says which options made the bundled one. Without --begin-with a base is made from nothing.
 # Next, while the machine is warm, with the wheel of av==18.1.0 alone in .whl (36 MB; the others are installed).
 # Move the bundled weights aside until it is done, because more than 64 MiB do not travel:
 #   OUT=out bash studies/lent_gpu.sh benchmark

@@ -8,10 +8,9 @@ CLIPS_OF_A_FOLDER = ", ".join(VIDEO_SUFFIXES) + ", animated .png, .webp"   # for
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")   # .png and .webp may also be animated
 PICTURES = (b"GIF8", b"\x89PNG", b"\xff\xd8\xff", b"BM")      # how files that Pillow reads begin; also WebP
 ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"styp", b"sidx",
-             b"uuid")
-MORE_ISO_BOXES = (b"mfra", b"meta", b"udta", b"pdin", b"ssix", b"prft", b"emsg", b"PICT")
+             b"uuid", b"mfra", b"meta", b"udta", b"pdin", b"ssix", b"prft", b"emsg", b"PICT")
 MAX_FPS = 1000   # beyond it, containers and decoders round
-UNKNOWN = 0xFFFFFFFF   # length of an AVI that was written into a pipe
+UNKNOWN_LENGTH = 0xFFFFFFFF   # of an AVI that was written into a pipe
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -55,7 +54,7 @@ def is_cut_off(path: Path) -> bool:
             return _iso_end(file, size) > size
         if head[:4] == b"RIFF":                          # avi, webp
             length = int.from_bytes(head[4:8], "little")
-            return length != UNKNOWN and 8 + length > size
+            return length != UNKNOWN_LENGTH and 8 + length > size
         if head[:4] == EBML:                             # mkv, webm
             return _matroska_end(head) > size
     return False
@@ -67,7 +66,7 @@ def _iso_end(file, size: int) -> int:
         file.seek(position)
         header = file.read(16)
         length = int.from_bytes(header[:4], "big")
-        if header[4:8] not in (*ISO_BOXES, *MORE_ISO_BOXES):   # a tag, or what a camera adds
+        if header[4:8] not in ISO_BOXES:   # a tag or a camera's own data, behind the last box of the video
             return size
         if length == 0:    # reaches to the end of the file
             return size

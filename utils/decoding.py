@@ -55,7 +55,7 @@ def serve() -> None:
         os.dup2(complaints.fileno(), 2)
     av.logging.restore_default_callback()
     av.logging.set_libav_level(av.logging.ERROR)
-    warnings.simplefilter("ignore")   # what Pillow finds odd in a picture is no damage of it
+    warnings.simplefilter("ignore")   # Pillow's warnings of odd metadata or large pictures are no damage
     for line in sys.stdin.buffer:
         request = json.loads(line)
         keep_alive = deadline(request["seconds"], null)

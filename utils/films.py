@@ -188,10 +188,11 @@ def is_full_range(frame: av.VideoFrame) -> bool:
 
 
 def has_alpha(frame: av.VideoFrame, stream: av.VideoStream) -> bool:
-    # FFmpeg calls the pixels of an uncompressed AVI bgra. Their fourth byte is unused, and mostly 0.
-    if stream.codec_context.name == "rawvideo" and stream.container.format.name == "avi":
-        return frame.format.has_palette
-    return frame.format.has_palette or any(part.is_alpha for part in frame.format.components)
+    """Say whether a frame of a stream can have transparent parts."""
+    # FFmpeg calls the 32-bit pixels of an uncompressed AVI bgra, but their fourth byte is unused: mostly 0
+    is_raw_avi = stream.codec_context.name == "rawvideo" and stream.container.format.name == "avi"
+    return frame.format.has_palette or (
+        not is_raw_avi and any(part.is_alpha for part in frame.format.components))
 
 
 def pixel_aspect(stream: av.VideoStream) -> Fraction:

@@ -131,12 +131,11 @@ def look_at_film(path: Path, keep_alive) -> dict:
     """Look at what FFmpeg reads."""
     container, stream = open_video(path)
     stamps, decoded_at, changes, packets, notes = [], [], [], [], []
-    seen, before, duration = Counter(), None, 0
+    seen, before, duration, transparent = Counter(), None, 0, False
     with container:
         for frame in decoded(container, stream, path, packets):
             if not stamps:
-                shown, transparent = _shown(frame, stream), False
-                hdr, first = HDR.get(frame.color_trc), frame
+                shown, hdr, first = _shown(frame, stream), HDR.get(frame.color_trc), frame
             transparent = transparent or is_transparent(frame, stream)
             planes = planes_of(frame)
             changes.append(difference(before, planes) if before else 0.0)

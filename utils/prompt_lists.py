@@ -93,7 +93,7 @@ def parse_prompt_line(line: str) -> tuple[int | None, str]:
     """
     if HEADER.fullmatch(line.strip()):
         raise ValueError("it is the header of a table. Remove it, or name the file .csv")
-    if pasted := re.match(r'\s*"?(\d+)"?[\t;]\s*(?=\S)', line):   # from a spreadsheet
+    if pasted := re.match(r'\s*"?(\d+)"?[\t;]\s*(?=\S)', line):   # cells of a spreadsheet
         prompt = clean_text(line[pasted.end():])
         raise ValueError(f"a seed has a comma behind it. Write `{pasted[1]},{prompt}`")
     line = clean_text(line)
@@ -158,17 +158,18 @@ def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, str]]:
     """
     lines = list(io.StringIO(text, newline=""))
     separator = _separator(lines)
-    if lines and (said := re.fullmatch(r'"?sep=(.)"?\s*', lines[0])):   # which Excel reads and does not show
+    if lines and (said := re.fullmatch(r'"?sep=(.)"?\s*', lines[0])):   # a line that Excel does not show
         lines[0], separator = "\n", said[1]
     rows = csv.reader(lines, delimiter=separator, skipinitialspace=True)
     header, is_first, num_read = [], True, 0
     try:
         for row in rows:
-            written, num_read = "".join(lines[num_read : rows.line_num]), rows.line_num
+            written, first_line = "".join(lines[num_read : rows.line_num]), num_read + 1
+            num_read = rows.line_num
             where = f"{path}, line {num_read}"
-            if num_read == len(lines) and len(written.splitlines()) > 1 and written.count('"') % 2:
-                raise UserError(f"{path}, line {num_read - len(written.splitlines()) + 1}: has a quote that "
-                                f"nothing closes, so that all lines below it would belong to one prompt.")
+            if first_line < num_read == len(lines) and written.count('"') % 2:
+                raise UserError(f"{path}, line {first_line}: has a quote that nothing closes, so that all "
+                                f"lines below it would belong to its prompt.")
             cells = [" ".join(cell.split()) for cell in row]
             while cells and not cells[-1]:   # spreadsheets fill up short rows
                 cells.pop()

@@ -153,7 +153,7 @@ def test_a_later_base_learns_from_other_clips_also_if_it_was_stopped_early(make_
 def test_two_processes_make_one_base(pieces, tmp_path):
     work_dir = tmp_path / "work"
     code, said = processes.run_in_two("puppets.pretrain_base", [
-        "--work-dir", work_dir, "--minutes", "0.15", "--begin-with", pieces[0] / "base", "--workers", "1",
+        "--work-dir", work_dir, "--minutes", "0.35", "--begin-with", pieces[0] / "base", "--workers", "1",
         "--shard-clips", "4", "--batch-size", "4", "--frames-batch", "8", "--mixed-precision", "no",
         "--num-measured", "0"], tmp_path)
     assert code == 0, said
@@ -371,7 +371,7 @@ def test_log_says_early_how_well_the_base_can_be_taught(pieces):
     assert all(0 <= noise[f"noise of channel {index}"] <= 1 for index in range(networks.LATENT_CHANNELS))
 
 
-def test_half_of_the_timesteps_are_those_that_decide_how_arms_move(script):
+def test_half_of_the_timesteps_are_those_that_decide_how_arms_move():
     timesteps = base_training.draw_timesteps(33, 1000, torch.device("cpu"))
     everywhere, deciding = timesteps[:17].sort().values, timesteps[17:].sort().values
     assert everywhere.min() < 59 and everywhere.max() >= 941 and everywhere.diff().max() < 2 * 1000 / 17
