@@ -6,11 +6,11 @@ enough to do after every video. The same page dropped by hand into a folder read
 rules below: `describe` in video_lightbox.html mirrors list_videos, and a test holds the two together.
 
     videos.json   {"clip.mp4": {"prompt": "a man", "seed": 7, "group": "step 9", "scores": {"motion": 0.93}}}
-    clip.txt      the caption of clip.mp4, as in a data folder
+    clip.mp4.txt  the caption of clip.mp4, as in a data folder; or clip.txt
     text.json     {"clip.mp4": "caption" or ["one", "another"]}
 
 lie beside the video. Each is optional, in whole or in part, and the first one that says something counts. The
-last resort is the video's own name, `a_man_skiing_seed7.mp4`.
+last resort is the video's own name, `a_man_skiing_seed7.mp4`. Names of captions may be in upper or lower case.
 """
 
 import json
@@ -21,12 +21,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from utils.captions import CaptionIndex, find_index
 from utils.commands import ROOT
+from utils.containers import VIDEO_SUFFIXES, is_animated
 from utils.files import replacing, write_json
 
 PAGE_NAME = "video_lightbox.html"
-# no browser plays some of these: the page then says so, and leaves no video out
-LISTED_SUFFIXES = {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".ogv", ".avi", ".gif"}
 MAX_DEPTH = 3  # results/{run}/samples/step_01000 seen from results
 MAX_SAFE_INTEGER = 2**53 - 1  # JavaScript reads larger numbers as their neighbours
 LIST_BLOCK = '<script type="application/json" id="list">{}</script>'
@@ -91,14 +91,16 @@ def list_videos(folder: Path) -> list[dict[str, Any]]:
             subdirectories.clear()
         # in place: where os.walk goes next
         subdirectories[:] = [name for name in subdirectories if is_listed(f"{name}/")]
-        names = [name for name in names if is_listed(name) and Path(name).suffix.lower() in LISTED_SUFFIXES]
-        paths = [here / name for name in names if is_file_within(root, here / name)]
+        paths = [here / name for name in names if is_listed(name) and is_file_within(root, here / name)]
+        paths = [path for path in paths if is_video(path)]
         if paths:
             facts = sidecar_json(root, here / "videos.json")
-            captions = sidecar_json(root, here / "text.json")
+            index_path = find_index(here)
+            captions = CaptionIndex(index_path, sidecar_json(root, index_path))
         for path in paths:
-            caption = sidecar_text(root, path.with_suffix(".txt"))
-            caption = caption or captions.get(path.name) or captions.get(path.stem)
+            beside, entry = captions.text_file(path), captions.entry(path)
+            caption = sidecar_text(root, beside) if beside else ""
+            caption = caption or captions.captions.get(entry)
             description = describe(inside, path.name, facts.get(path.name), caption)
             videos.append({"file": (inside / path.name).as_posix(), **description})
     return sorted(videos, key=lambda video: natural_key(video["file"]))
@@ -141,6 +143,13 @@ def is_listed(name: str) -> bool:
     The name of a folder ends in a slash: a file `checkpoint-charlie.mp4` is a video.
     """
     return re.search(r"^[.~]|^checkpoint-[^/]*/$|\.(tmp|part|partial)\.\w+/?$", name) is None
+
+
+def is_video(path: Path) -> bool:
+    """Whether the file is a video by its name, or an animated WebP. What no browser plays is listed too: the
+    page then says so. An animated PNG is one if it is named .apng, because frames are saved as .png."""
+    suffix = path.suffix.lower()
+    return suffix in VIDEO_SUFFIXES or suffix == ".webp" and is_animated(path)
 
 
 def is_file_within(root: Path, path: Path) -> bool:

@@ -49,14 +49,20 @@ class CaptionIndex:
         return _find((clip_path.name, clip_path.stem), self._entries)
 
 
+def find_index(folder: Path) -> Path:
+    """Return the path of text.json in `folder`, or of Text.json and the like; there may be no such file."""
+    path = folder / INDEX_NAME
+    if path.exists():
+        return path
+    return next((found for found in folder.glob("*") if found.name.casefold() == INDEX_NAME), path)
+
+
 def read_caption_index(folder: Path) -> CaptionIndex:
     """Return the captions of text.json in `folder`, none if there is no such file.
 
     Raises UserError naming every entry that is not a caption or a list of captions.
     """
-    path = folder / INDEX_NAME
-    if not path.exists():
-        path = next((found for found in folder.glob("*") if found.name.casefold() == INDEX_NAME), path)
+    path = find_index(folder)
     if not path.exists():
         return CaptionIndex(path, {})
     try:

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from rendering.gallery import LIST_BLOCK, PAGE_NAME, forget_scores, list_videos, write_gallery
 from tests.conftest import ROOT
@@ -108,6 +109,27 @@ def test_videos_json_wins_over_txt_over_text_json_over_name(tmp_path):
     assert (b["prompt"], b["seed"]) == ("from txt", 2)
     assert (c["prompt"], c["seed"], c["scores"]) == ("from text.json", 3, {})
     assert (d["prompt"], e["prompt"]) == ("by its stem", "e")
+
+
+def test_captions_are_found_under_the_names_that_training_knows(tmp_path):
+    touch(tmp_path, "IMG_1.MOV", "b.mp4", "c.mp4", "D.mp4", "e.mp4")
+    for name, caption in {"IMG_1.TXT": "upper case", "b.mp4.txt": "whole name", "b.txt": "stem"}.items():
+        (tmp_path / name).write_text(caption)
+    write_json(tmp_path / "Text.json", {"C.MP4": "other case", "d": "stem in other case", "e.mp4": {"odd": 1}})
+    assert {video["file"]: video["prompt"] for video in list_videos(tmp_path)} == {
+        "IMG_1.MOV": "upper case", "b.mp4": "whole name", "c.mp4": "other case", "D.mp4": "stem in other case",
+        "e.mp4": "e"}
+
+
+def test_animated_pictures_are_listed_and_still_ones_are_not(tmp_path):
+    frames = [Image.new("RGB", (8, 8), shade) for shade in ("red", "blue")]
+    for name in ("a.gif", "b.webp", "c.apng"):
+        frames[0].save(tmp_path / name, "PNG" if name == "c.apng" else None, save_all=True,
+                       append_images=frames[1:])
+    frames[0].save(tmp_path / "still.webp")
+    frames[0].save(tmp_path / "frame.png")
+    touch(tmp_path, "d.wmv", "e.3gp", "broken.webp")
+    assert files(tmp_path) == ["a.gif", "b.webp", "c.apng", "d.wmv", "e.3gp"]
 
 
 @pytest.mark.parametrize("content", [

@@ -14,6 +14,7 @@ from pathlib import Path
 import imageio.v2 as imageio
 import numpy as np
 import pytest
+from PIL import Image
 
 from rendering.gallery import PAGE_NAME, list_videos, write_gallery
 from tests.conftest import ROOT
@@ -33,6 +34,17 @@ def write_clip(path: Path, size: int = 64, num_frames: int = 8, shade: int = 90)
     for i in range(num_frames):
         frames[i, :, i * size // num_frames:][:, :8] = 240
     imageio.mimwrite(path, frames, fps=8, codec="libx264", pixelformat="yuv420p", macro_block_size=1)
+
+
+def write_pictures(folder: Path) -> None:
+    """Three animated pictures of 64 x 48, one still one, and a frame."""
+    folder.mkdir(parents=True, exist_ok=True)
+    frames = [Image.new("RGB", (64, 48), shade) for shade in ("red", "blue")]
+    for name in ("a.gif", "b.webp", "c.apng"):
+        frames[0].save(folder / name, "PNG" if name == "c.apng" else None, save_all=True,
+                       append_images=frames[1:], duration=100, loop=0)
+    frames[0].save(folder / "still.webp")
+    frames[0].save(folder / "frame.png")
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +74,13 @@ def hand_dropped_dir(run_dir, tmp_path):
     for name in ("checkpoint-charlie.mp4", "checkpoint-9/a.mp4"):
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(video, folder / name)
+    for name in ("IMG_1.MP4", "b.mp4", "c.mp4", "d.mp4"):
+        (folder / "named").mkdir(exist_ok=True)
+        shutil.copy(video, folder / "named" / name)
+    for name, caption in {"IMG_1.TXT": "upper case", "b.mp4.txt": "whole name", "b.txt": "stem"}.items():
+        (folder / "named" / name).write_text(caption)
+    write_json(folder / "named" / "Text.json", {"C.MP4": "other case", "D": "stem in other case"})
+    write_pictures(folder / "pictures")
     shutil.copy(TEMPLATE_PATH, folder / PAGE_NAME)
     return folder
 
@@ -121,7 +140,7 @@ def test_prompts_are_text_and_captions_complete(open_page, run_dir):
     assert tiles[0] == [ODD, "seed 7", "step 0 (base)"]
     assert tiles[1] == ["a man", "seed 7", "step 0 (base)", "motion 0.25"]
     assert tiles[3] == [MARKUP, "seed 7", "step 0 (base)"]
-    assert page.evaluate("[window.pwned ?? null, document.images.length]") == [None, 0]
+    assert page.evaluate("[window.pwned, ...document.images].map(one => one?.id)") == [None, "shown-picture"]
 
 
 def test_prompts_are_read_from_their_own_side(open_page, tmp_path):
@@ -146,7 +165,8 @@ def test_policy_stops_markup_that_got_into_the_page(open_page, run_dir):
     assert page.evaluate("window.pwned ?? null") is None
     with pytest.raises(Exception, match="TrustedHTML"):
         page.evaluate("document.body.innerHTML = '<b>'")
-    assert all("Content Security Policy" in error or "TrustedHTML" in error for error in page.expected_errors)
+    stopped = ("Content Security Policy", "TrustedHTML", "ERR_FILE_NOT_FOUND")   # the picture x is not there
+    assert all(any(reason in error for reason in stopped) for error in page.expected_errors)
     page.expected_errors.clear()
     page_path.unlink()
 
@@ -417,6 +437,30 @@ def test_broken_video_is_named_and_the_others_play(open_page, tmp_path):
     page.wait_for_selector(".broken .note:visible")
     assert page.inner_text(".broken .note") == "broken.mp4 cannot be played here."
     assert not page.is_visible("#picker")
+
+
+def test_animated_pictures_are_shown_beside_videos(open_page, tmp_path):
+    write_pictures(tmp_path)
+    write_clip(tmp_path / "z.mp4")
+    page = open_page(write_gallery(tmp_path))
+    wait_until_playing(page)
+    loaded = "() => [...document.querySelectorAll('#grid img')].map(one => [one.naturalWidth, one.naturalHeight])"
+    page.wait_for_function(f"({loaded})().every(([width]) => width > 0)")
+    assert page.evaluate(loaded) == [[64, 48]] * 3
+    assert page.inner_text("#count") == "4 videos"
+
+    page.click(".stage >> nth=1")
+    shown = "['#shown', '#shown-picture', '#transport'].map(name => document.querySelector(name).checkVisibility())"
+    assert page.evaluate(shown) == [False, True, False]
+    page.wait_for_function("document.querySelector('#shown-picture').clientWidth >= 64 * 4")
+    page.keyboard.press(".")   # there are no frames to step to, and nothing breaks
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate(shown) == [True, False, True]
+    wait_until_playing(page, "#shown")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(shown) == [False, True, False]
+    assert page.locator("#screen.broken").count() == 0
 
 
 def test_page_moved_away_from_its_videos_offers_the_picker(open_page, run_dir, tmp_path):
