@@ -29,6 +29,7 @@ from evaluation.similarity import COPY_RATIO, MIN_SPACING
 from training.run_folder import MOTION_NAME, checkpoint_dir
 
 # what needs torch is imported in the functions that use it, so that --help and wrong arguments do not wait
+from utils.arguments import fixed_seed, positive
 from utils.commands import CLIP, RECOGNIZER, path_from_here, script_command
 from utils.errors import UserError, attempt, plain_errors, printable, run_script
 from utils.files import check_writable, expanded, expanded_path, write_json
@@ -84,13 +85,9 @@ def parse_args() -> argparse.Namespace:
     add("--reference-videos", type=expanded_path, metavar="DIR",
         help="videos of the untuned base, for how well everyday prompts are kept (default: step 0 of a run)")
     add("--device", help="cuda, mps or cpu (default: the fastest that is available)")
-    add("--batch-size", type=int, default=16, help="videos looked at together (default: 16)")
-    add("--seed", type=int, default=0, help="of the intervals' resampling (default: 0)")
+    add("--batch-size", type=positive(int), default=16, help="videos looked at together (default: 16)")
+    add("--seed", type=fixed_seed, default=0, help="of the intervals' resampling (default: 0)")
     args = parser.parse_args()
-    if args.batch_size < 1:
-        parser.error(f"--batch-size {args.batch_size} is not a number above zero")
-    if args.seed < 0:
-        parser.error(f"--seed {args.seed} is not a number of 0 or above")
     for flag, given in (("--motion", args.motion), ("--motion-phrase", args.motion_phrase)):
         if given is not None and not given.strip():
             parser.error(f"{flag} is empty")

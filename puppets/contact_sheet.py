@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rendering.gallery import list_videos
 from rendering.video_grid import write_grid
+from utils.arguments import positive
 from utils.errors import UserError, plain_errors, run_script
 
 
@@ -27,12 +28,13 @@ def parse_args() -> argparse.Namespace:
     parser = plain_errors(argparse.ArgumentParser(description=__doc__.splitlines()[0]))
     parser.add_argument("videos", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--columns", type=int, default=4)
-    parser.add_argument("--side", type=int, default=128, help="pixels of each video")
+    parser.add_argument("--columns", type=positive(int), default=4)
+    parser.add_argument("--side", type=positive(int), default=128, help="pixels of each video")
     parser.add_argument("--only", default="", help="only videos whose prompt has these words in it")
     parser.add_argument("--exemplars", type=Path,
                         help="folder of .mp4 clips, some of which make a column to the left")
-    parser.add_argument("--most", type=int, default=12, help="largest number of videos (default: 12)")
+    parser.add_argument("--most", type=positive(int), default=12,
+                        help="largest number of videos (default: 12)")
     return parser.parse_args()
 
 

@@ -43,6 +43,7 @@ from puppets.recognizer_labels import (
 from rendering.sampling import Rendering, render
 from training.config import Config
 from training.run_folder import find_motion
+from utils.arguments import fixed_seed, not_negative, positive
 from utils.commands import CLIP, RECOGNIZER, ROOT
 from utils.devices import DTYPES
 from utils.errors import UserError, plain_errors, run_script
@@ -101,19 +102,17 @@ def parse_args() -> argparse.Namespace:
     add("--motion", choices=world.KEPT_OUT_MOTIONS, help="ask for this motion, which -m has learned")
     add("--recognizer", default=str(RECOGNIZER))
     add("--clip", default=str(CLIP))
-    add("--num", type=int, default=256, help="prompts (default: 256)")
-    add("--seed", type=int, default=0, help="of the prompts and the noise (default: 0)")
-    add("--num-inference-steps", type=int, default=Measurement.num_inference_steps)
-    add("--guidance-scale", type=float, default=Measurement.guidance_scale)
-    add("--batch-size", type=int, default=Measurement.batch_size)
+    add("--num", type=positive(int), default=256, help="prompts (default: 256)")
+    add("--seed", type=fixed_seed, default=0, help="of the prompts and the noise (default: 0)")
+    add("--num-inference-steps", type=positive(int), default=Measurement.num_inference_steps)
+    add("--guidance-scale", type=positive(float), default=Measurement.guidance_scale)
+    add("--batch-size", type=positive(int), default=Measurement.batch_size)
     add("--precision", choices=tuple(DTYPES), default=Measurement.precision,
         help="to render in (default: no, float32)")
-    add("--sheet", type=int, default=0, metavar="NUM", help="draw so many videos into one picture, sheet.png")
+    add("--sheet", type=not_negative(int), default=0, metavar="NUM",
+        help="draw so many videos into one picture, sheet.png")
     add("--out", type=Path, required=True, help="folder for scores.json and the frames rendered so far")
-    args = parser.parse_args()
-    if args.num < 1 or args.batch_size < 1:
-        parser.error("--num and --batch-size must be above 0")
-    return args
+    return parser.parse_args()
 
 
 def find_weights(given: str) -> Path:

@@ -40,6 +40,7 @@ from puppets.clip_stream import SEEDS, ClipStream
 from puppets.first_networks import FirstNetworks
 from puppets.model_cards import write_base_card
 from puppets.tokenizer import save_tokenizer
+from utils.arguments import fixed_seed, not_negative, positive
 from utils.devices import has_gpu
 from utils.errors import UserError, plain_errors, run_script
 
@@ -57,8 +58,10 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
     add = parser.add_argument
     add("--work-dir", type=Path, required=True, help="checkpoints and logs")
-    add("--minutes", type=float, required=True, help="for this piece, from the start of the command")
-    add("--total-minutes", type=float, help="for all pieces together (default: --minutes, one piece)")
+    add("--minutes", type=positive(float), required=True,
+        help="for this piece, from the start of the command")
+    add("--total-minutes", type=positive(float),
+        help="for all pieces together (default: --minutes, one piece)")
     add("--begin-with", type=Path, metavar="FOLDER",
         help="train on the UNet and the decoder of an earlier base. Its encoder stays as it is, and its text "
              "encoder, too, unless captions have new words (default: from nothing)")
@@ -66,28 +69,33 @@ def parse_args() -> argparse.Namespace:
         help="with --begin-with: train on the encoder, too, also to more latent channels")
     add("--only-unet", action="store_true", help="with --begin-with: leave the decoder as it is, too")
     add("--export-dir", type=Path, help="the diffusers folder to write (default: WORK/base)")
-    add("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes that draw clips")
-    add("--batch-size", type=int, help="clips a step of the UNet (default: 256 on a GPU, 32 on a CPU)")
-    add("--frames-batch", type=int, help="frames a step of the autoencoder (default: 512; 32)")
-    add("--shard-clips", type=int, help="clips that a process draws at once (default: 128; 32)")
-    add("--learning-rate", type=float, default=1.5e-3, help="of the UNet, at its highest (default: 1.5e-3)")
-    add("--motion-weight", type=float, default=3.0,
+    add("--workers", type=positive(int), default=max(1, (os.cpu_count() or 2) - 1),
+        help="processes that draw clips")
+    add("--batch-size", type=positive(int),
+        help="clips a step of the UNet (default: 256 on a GPU, 32 on a CPU)")
+    add("--frames-batch", type=positive(int), help="frames a step of the autoencoder (default: 512; 32)")
+    add("--shard-clips", type=positive(int), help="clips that a process draws at once (default: 128; 32)")
+    add("--learning-rate", type=positive(float), default=1.5e-3,
+        help="of the UNet, at its highest (default: 1.5e-3)")
+    add("--motion-weight", type=not_negative(float), default=3.0,
         help="how much more cells count in which something moves; 0: all count the same (default: 3)")
-    add("--check-clips", type=int, help="clips between checks of teachability (default: 300,000; 50,000)")
-    add("--kept-as-latents", type=int, help="clips to learn from at any time (default: 400,000; 100,000)")
-    add("--kept-as-frames", type=int, help="clips that wait for the autoencoder (default: 80,000; 8,000)")
-    add("--checkpoint-steps", type=int, default=300)
-    add("--num-measured", type=int, default=256, help="videos at the end; 0: do not measure (default: 256)")
+    add("--check-clips", type=positive(int),
+        help="clips between checks of teachability (default: 300,000; 50,000)")
+    add("--kept-as-latents", type=positive(int),
+        help="clips to learn from at any time (default: 400,000; 100,000)")
+    add("--kept-as-frames", type=positive(int),
+        help="clips that wait for the autoencoder (default: 80,000; 8,000)")
+    add("--checkpoint-steps", type=positive(int), default=300)
+    add("--num-measured", type=not_negative(int), default=256,
+        help="videos at the end; 0: do not measure (default: 256)")
     add("--mixed-precision", choices=["no", "bf16"], default="bf16")
-    add("--seed", type=int, default=64, help="of weights and noise")
-    add("--first-shard", type=int, default=0,
+    add("--seed", type=fixed_seed, default=64, help="of weights and noise")
+    add("--first-shard", type=not_negative(int), default=0,
         help="number of the first shard of clips that each process draws (default: 0). With --begin-with: a "
              "number that the earlier base did not reach, for clips that it has not seen")
     args = parser.parse_args()
-    if args.first_shard < 0:
-        parser.error("--first-shard must be 0 or more")
-    if not 0 < args.minutes <= (args.total_minutes or args.minutes):
-        parser.error("--minutes must be above 0 and at most --total-minutes")
+    if args.minutes > (args.total_minutes or args.minutes):
+        parser.error("--minutes must be at most --total-minutes")
     if args.only_unet and not args.begin_with:
         parser.error("--only-unet needs --begin-with, the base whose other networks are used")
     if args.whole_autoencoder and (args.only_unet or not args.begin_with):

@@ -40,6 +40,7 @@ from puppets.world import (
     draw_scene,
     write_caption,
 )
+from utils.arguments import fixed_seed, positive
 from utils.errors import plain_errors, run_script
 from utils.files import replacing
 
@@ -155,7 +156,8 @@ def main() -> None:
     if args.sheet:
         clips = draw_clips(args.rows, args.seed)
         sheet = np.concatenate([np.concatenate(list(frames), axis=1) for frames in clips.frames])
-        iio.imwrite(args.sheet, sheet.repeat(2, axis=0).repeat(2, axis=1))
+        with replacing(args.sheet) as partial:
+            iio.imwrite(partial, sheet.repeat(2, axis=0).repeat(2, axis=1), extension=".png")
         print("\n".join(clips.captions))
     if args.motion:
         write_exemplars(args.motion, args.out, args.num)
@@ -176,8 +178,8 @@ def parse_args() -> argparse.Namespace:
                         help=f"exemplars, at most {len(EXEMPLAR_CAST)} (default: {NUM_EXEMPLARS}). More of "
                              f"them begin with the same ones")
     parser.add_argument("--out", type=Path, help="folder to write to")
-    parser.add_argument("--seed", type=int, default=0, help="of the sheet")
-    parser.add_argument("--rows", type=int, default=12, help="of the sheet")
+    parser.add_argument("--seed", type=fixed_seed, default=0, help="of the sheet")
+    parser.add_argument("--rows", type=positive(int), default=12, help="of the sheet")
     args = parser.parse_args()
     if (args.demo or args.motion) and not args.out:
         parser.error("--demo and --motion need --out, the folder to write to")

@@ -44,7 +44,8 @@ from puppets.training_run import (
     load_average,
     save_untrained,
 )
-from utils.errors import plain_errors, run_script
+from utils.arguments import fixed_seed, not_negative, positive
+from utils.errors import UserError, plain_errors, run_script
 from utils.files import write_json
 
 WHITENING_CLIPS = 256
@@ -61,26 +62,27 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
     parser.add_argument("--stage", choices=["import", "motion", "clip", "export", "check"], required=True)
     parser.add_argument("--work-dir", type=Path, required=True, help="checkpoints, drawn clips and logs")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="save and stop after so long")
-    parser.add_argument("--steps", type=int, help="last step of the stage (motion 2000, clip 800)")
-    parser.add_argument("--batch-size", type=int, help="clips (motion, 32) or frames (clip, 128)")
-    parser.add_argument("--easy-steps", type=int, nargs=2, default=EASY_STEPS, metavar=("FIRST", "LAST"),
+    parser.add_argument("--minutes", type=positive(float), default=math.inf,
+                        help="save and stop after so long")
+    parser.add_argument("--steps", type=positive(int), help="last step of the stage (motion 2000, clip 800)")
+    parser.add_argument("--batch-size", type=positive(int), help="clips (motion, 32) or frames (clip, 128)")
+    parser.add_argument("--easy-steps", type=not_negative(int), nargs=2, default=EASY_STEPS,
+                        metavar=("FIRST", "LAST"),
                         help="steps (motion) between which more and more clips are made worse, until all are "
                              "(default: 200 800). After `import`: 0 1")
-    parser.add_argument("--first-shards", type=int, default=2,
+    parser.add_argument("--first-shards", type=positive(int), default=2,
                         help="files of 1,024 drawn clips to begin with (default: 2). After `import`: 20, "
                              "because a network that was trained before soon learns two files by heart")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="highest (default: 1e-3)")
-    parser.add_argument("--checkpoint-steps", type=int, default=250)
+    parser.add_argument("--learning-rate", type=positive(float), default=1e-3, help="highest (default: 1e-3)")
+    parser.add_argument("--checkpoint-steps", type=positive(int), default=250)
     parser.add_argument("--mixed-precision", choices=["no", "bf16"], default="bf16")
     parser.add_argument("--export-dir", type=Path, default=Path("models/puppet-recognizers"))
-    parser.add_argument("--seed", type=int, default=64, help="of weights, and of how clips are made worse")
+    parser.add_argument("--seed", type=fixed_seed, default=64,
+                        help="of weights, and of how clips are made worse")
     args = parser.parse_args()
     first, last = args.easy_steps
-    if not 0 <= first < last:
-        parser.error("--easy-steps FIRST LAST must be 0 or more, and LAST more than FIRST")
-    if args.first_shards < 1:
-        parser.error("--first-shards must be 1 or more")
+    if not first < last:
+        parser.error("--easy-steps FIRST LAST: LAST must be more than FIRST")
     return args
 
 
@@ -201,6 +203,9 @@ def export(work_dir: Path, export_dir: Path) -> None:
     for name, model, parts in (("motion", classifier, [networks.video_processor()]),
                                ("clip", clip, [image_processor, CLIPProcessor(image_processor, tokenizer)])):
         run, folder = load_average(work_dir / f"{name}.pt", model), export_dir / name
+        if not run["step"]:
+            print(f"{folder}: is not written, because {name} was not trained after --stage import")
+            continue
         model.half().save_pretrained(folder)
         for part in parts:
             part.save_pretrained(folder)
@@ -217,8 +222,16 @@ def export(work_dir: Path, export_dir: Path) -> None:
 
 
 def import_recognizers(work_dir: Path, export_dir: Path) -> None:
-    """Make checkpoints of step 0 from exported recognizers, to train on."""
-    for name, kind in {"motion": VideoMAEForVideoClassification, "clip": CLIPModel}.items():
+    """Make checkpoints of step 0 from exported recognizers, to train on.
+
+    Raises UserError if there are none.
+    """
+    kinds = {"motion": VideoMAEForVideoClassification, "clip": CLIPModel}
+    missing = [export_dir / name for name in kinds if not (export_dir / name / "config.json").is_file()]
+    if missing:
+        raise UserError(*(f"{folder}: has no recognizer in it (no config.json). Name the folder of both "
+                          f"with --export-dir." for folder in missing))
+    for name, kind in kinds.items():
         save_untrained(kind.from_pretrained(export_dir / name, use_safetensors=True),
                        work_dir / f"{name}.pt")
 

@@ -10,7 +10,8 @@ rules below: `describe` in video_lightbox.html mirrors list_videos, and a test h
     text.json     {"clip.mp4": "caption" or ["one", "another"]}
 
 lie beside the video. Each is optional, in whole or in part, and the first one that says something counts. The
-last resort is the video's own name, `a_man_skiing_seed7.mp4`. Names of captions may be in upper or lower case.
+last resort is the video's own name, `a_man_skiing_seed7.mp4`. The names of captions may be in upper or lower
+case.
 """
 
 import json

@@ -37,6 +37,7 @@ from studies.ablation_study import (
 from studies.logged_commands import OutOfTime, run_logged
 from studies.study_prompts import EVERYDAY_SHARE, write_prompts
 from training.config_loading import load_config
+from utils.arguments import fixed_seed, not_negative, positive
 from utils.commands import CLIP, RECOGNIZER, ROOT
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import copy_whole, digest_of, file_digest, replacing, write_json
@@ -81,18 +82,20 @@ def parse_args() -> argparse.Namespace:
     add("--docs", type=Path, help="document to write the tables into, between their markers")
     add("--cells", default="", metavar="NAME,...", help="tables or cells, in this order (default: all)")
     add("--list", action="store_true", help="print all cells and how far each is, and stop")
-    add("--minutes", type=float, default=math.inf, help="stop after so long; the next call goes on")
+    add("--minutes", type=not_negative(float), default=math.inf,
+        help="stop after so long; the next call goes on. 0: only write the tables")
     add("--motions", type=names, default=list(world.KEPT_OUT_MOTIONS) if has_gpu else ["dance"],
         help=f"some of {','.join(world.KEPT_OUT_MOTIONS)} (default: dance; all on a GPU)")
     add("--seeds", type=numbers, default=[64, 65] if has_gpu else [64],
         help="of training (default: 64; 64,65 on a GPU)")
-    add("--videos", type=int, default=64 if has_gpu else 48, help="of each cell (default: 48; 64 on a GPU)")
+    add("--videos", type=positive(int), default=64 if has_gpu else 48,
+        help="of each cell (default: 48; 64 on a GPU)")
     add("--base", default="models/puppet-theatre", help="diffusers folder or hub id (default: %(default)s)")
     add("--recognizer", help="as of evaluate_motion.py")
     add("--clip", help="as of evaluate_motion.py")
-    add("--inference-steps", type=int, default=25, help="denoising steps (default: 25)")
-    add("--guidance-scale", type=float, default=2.0, help="(default: 2)")
-    add("--batch-size", type=int, default=4, help="videos rendered at once (default: 4)")
+    add("--inference-steps", type=positive(int), default=25, help="denoising steps (default: 25)")
+    add("--guidance-scale", type=positive(float), default=2.0, help="(default: 2)")
+    add("--batch-size", type=positive(int), default=4, help="videos rendered at once (default: 4)")
     add("--set", nargs="*", default=[], metavar="key=value", help="changes of config.yaml for every cell")
     args = parser.parse_args()
     if unknown := [motion for motion in args.motions if motion not in world.KEPT_OUT_MOTIONS]:
@@ -106,7 +109,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def numbers(text: str) -> list[int]:
-    return [int(number) for number in names(text)]
+    return [fixed_seed(number) for number in names(text)]
 
 
 def base_digest(base: str) -> str:

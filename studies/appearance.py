@@ -27,6 +27,7 @@ from puppets.measure_base import Measurement, Question, find_weights, render_all
 from puppets.recognizer_labels import shown_labels
 from puppets.theatre import draw_clips
 from puppets.world import CHARACTERS, EVERYDAY_MOTIONS, MOTION_PHRASES, PLACE_PHRASES, Scene, say_who
+from utils.arguments import fixed_seed, positive
 from utils.commands import CLIP, RECOGNIZER, ROOT
 from utils.errors import plain_errors, run_script
 from utils.files import write_json
@@ -72,12 +73,13 @@ def parse_args() -> argparse.Namespace:
     parser = plain_errors(argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
     add = parser.add_argument
-    add("--num", type=int, default=16, help="videos of the stranger, and as many of others (default: 16)")
-    add("--seeds", type=int, nargs="+", default=[64], help="of the trainings")
-    add("--train-steps", type=int, default=300, help="of a training (default: 300)")
-    add("--num-inference-steps", type=int, default=Measurement.num_inference_steps)
-    add("--guidance-scale", type=float, default=Measurement.guidance_scale)
-    add("--batch-size", type=int, default=Measurement.batch_size)
+    add("--num", type=positive(int), default=16,
+        help="videos of the stranger, and as many of others (default: 16)")
+    add("--seeds", type=fixed_seed, nargs="+", default=[64], help="of the trainings")
+    add("--train-steps", type=positive(int), default=300, help="of a training (default: 300)")
+    add("--num-inference-steps", type=positive(int), default=Measurement.num_inference_steps)
+    add("--guidance-scale", type=positive(float), default=Measurement.guidance_scale)
+    add("--batch-size", type=positive(int), default=Measurement.batch_size)
     add("--out", type=lambda text: Path(text).resolve(), required=True,
         help="folder for stills, trainings, frames and scores.json")
     return parser.parse_args()

@@ -13,28 +13,40 @@ import subprocess
 import sys
 from pathlib import Path
 
+from utils.arguments import fixed_seed, positive
 from utils.commands import ROOT
+from utils.errors import plain_errors, run_script
 from utils.wording import table
 
 
-def main() -> int:
+def main() -> None:
     args = parse_args()
     subjects = args.subjects or sorted(available())
     codes = {subject: run(subject, args) for subject in subjects}
     print(summary(args.report))
     failed = [subject for subject, code in codes.items() if code]
     print(f"failed: {', '.join(failed)}" if failed else "all passed")
-    return int(bool(failed))
+    if failed:
+        sys.exit(1)
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Run the reliability tests with their full counts.")
-    parser.add_argument("subjects", nargs="*", metavar="SUBJECT",
+    parser = plain_errors(argparse.ArgumentParser(
+        description="Run the reliability tests with their full counts."))
+    parser.add_argument("subjects", nargs="*", metavar="SUBJECT", type=subject,
                         help=f"default: all of {', '.join(sorted(available()))}")
     parser.add_argument("--report", type=Path, default=Path("reliability"), help="for figures and logs")
-    parser.add_argument("--count", type=int, help="smaller count to use instead, when time is short")
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
+    parser.add_argument("--count", type=positive(int),
+                        help="smaller count to use instead, when time is short")
+    parser.add_argument("--seed", type=fixed_seed, default=0, help="of everything random (default: 0)")
     return parser.parse_args()
+
+
+def subject(text: str) -> str:
+    """Parse the name of a subject."""
+    if text not in available():
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(sorted(available()))}")
+    return text
 
 
 def available() -> set[str]:
@@ -70,4 +82,4 @@ def summary(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -23,6 +23,7 @@ from puppets.measure_base import Question, ask, see
 from puppets.recognizer_labels import shown_labels
 from rendering.samplers import SAMPLERS
 from rendering.sampling import Rendering, denoise
+from utils.arguments import fixed_seed, positive
 from utils.commands import CLIP, RECOGNIZER, ROOT
 from utils.errors import plain_errors, run_script
 from utils.files import digest_of
@@ -53,11 +54,11 @@ def parse_args() -> argparse.Namespace:
     parser = plain_errors(argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter))
     add = parser.add_argument
-    add("--num", type=int, default=16, help="prompts (default: 16)")
-    add("--seed", type=int, default=0, help="of the prompts and the noise")
+    add("--num", type=positive(int), default=16, help="prompts (default: 16)")
+    add("--seed", type=fixed_seed, default=0, help="of the prompts and the noise")
     add("--samplers", nargs="+", choices=SAMPLERS, default=["dpm", "ddim", "unipc", "euler"])
-    add("--steps", nargs="+", type=int, default=[10, 15, 20, 25, 50])
-    add("--batch-size", type=int, default=8)
+    add("--steps", nargs="+", type=positive(int), default=[10, 15, 20, 25, 50])
+    add("--batch-size", type=positive(int), default=8)
     add("--out", type=Path, required=True, help="folder for the latents of the videos rendered so far")
     return parser.parse_args()
 

@@ -3,6 +3,7 @@
 import argparse
 import math
 import re
+from collections.abc import Callable
 
 from utils.hub import REPO_NAME
 from utils.prompts import MAX_SEED
@@ -15,6 +16,11 @@ def seed(text: str) -> int | None:
     if not text.isascii() or not text.isdigit() or int(text) > MAX_SEED:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number of 0 or above nor random")
     return int(text)
+
+
+def fixed_seed(text: str) -> int:
+    """Parse a seed that cannot be random."""
+    return not_negative(int, MAX_SEED)(text)
 
 
 def resolution(text: str) -> tuple[int, int]:
@@ -41,17 +47,24 @@ def finite(text: str) -> float:
     return number
 
 
-def positive(kind: type, most: float = math.inf):
-    """Return a parser of numbers of a kind, above zero and at most `most`."""
-    def parse(text: str):
-        try:
-            number = kind(text)
-        except ValueError:
-            number = 0
-        if not 0 < number < math.inf:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number above zero")
-        if number > most:
-            raise argparse.ArgumentTypeError(f"{text!r} is above {most:g}")
-        return number
+def positive(kind: type, most: float = math.inf) -> Callable[[str], float]:
+    """Return a parser of numbers of a kind, int or float, above zero and at most `most`."""
+    return lambda text: _number(text, kind, most, lambda number: number > 0, "above zero")
 
-    return parse
+
+def not_negative(kind: type, most: float = math.inf) -> Callable[[str], float]:
+    """Return a parser of numbers of a kind, int or float, from zero to `most`."""
+    return lambda text: _number(text, kind, most, lambda number: number >= 0, "of 0 or above")
+
+
+def _number(text: str, kind: type, most: float, is_allowed: Callable[[float], bool], allowed: str) -> float:
+    try:
+        number = kind(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and is_allowed(number)):
+        what = "whole number" if kind is int else "number"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a {what} {allowed}")
+    if number > most:
+        raise argparse.ArgumentTypeError(f"{text!r} is above {most:g}")
+    return number

@@ -469,7 +469,7 @@ def no_classifier(folder: Path) -> None:
     (None, ["--device", "abacus"], "--device abacus: is not available here"),
     (None, ["--device", "cpu:x"], "--device cpu:x: is not available here"),
     (None, ["--motion-phrase", " "], "--motion-phrase is empty"),
-    (None, ["--batch-size", "0"], "--batch-size 0 is not a number above zero"),
+    (None, ["--batch-size", "0"], "--batch-size: '0' is not a whole number above zero"),
     (lambda folder: (folder / "videos.json").write_text("{"), [], "videos.json: cannot be read"),
     (lambda folder: (folder / "videos.json").write_text("[]"), [], "videos.json: is not a JSON object"),
 ])

@@ -249,3 +249,10 @@ def test_a_blend_is_in_the_middle_of_its_motions():
         dab, squatting, blend = (getattr(pose, name) for pose in poses)
         assert np.allclose(blend, (dab + squatting) / 2)
     assert not np.allclose(poses[2].arms, poses[0].arms, atol=0.3)
+
+
+def test_sheet_is_a_png_in_whatever_folder(tmp_path):
+    sheet = tmp_path / "new" / "sheet"
+    subprocess.run([sys.executable, "-m", "puppets.theatre", "--sheet", sheet, "--rows", "1"], cwd=ROOT,
+                   check=True)
+    assert sheet.read_bytes().startswith(b"\x89PNG")

@@ -240,8 +240,15 @@ def test_whitened_tubelets_are_of_equal_spread():
     assert tokens.std(0).min() > 0.3 and tokens.std(0).max() < 1.1
 
 
-@pytest.mark.parametrize("wrong, words", [(("--easy-steps", "5", "5"), "LAST more than FIRST"),
-                                          (("--first-shards", "0"), "--first-shards must be 1 or more")])
+def test_recognizers_that_are_not_there_cannot_be_imported(run_stage, tmp_path):
+    with pytest.raises(UserError, match="motion: has no recognizer in it") as refused:
+        run_stage(tmp_path, "import")
+    assert str(refused.value).count("no recognizer") == 2 and not list(tmp_path.glob("*.pt"))
+
+
+@pytest.mark.parametrize("wrong, words", [(("--easy-steps", "5", "5"), "LAST must be more than FIRST"),
+                                          (("--first-shards", "0"), "'0' is not a whole number above zero"),
+                                          (("--checkpoint-steps", "0"), "--checkpoint-steps: '0' is not")])
 def test_wrong_numbers_are_refused(run_stage, tmp_path, wrong, words):
     with pytest.raises(UserError, match=words):
         run_stage(tmp_path, "motion", *wrong)

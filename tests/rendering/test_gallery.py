@@ -115,10 +115,11 @@ def test_captions_are_found_under_the_names_that_training_knows(tmp_path):
     touch(tmp_path, "IMG_1.MOV", "b.mp4", "c.mp4", "D.mp4", "e.mp4")
     for name, caption in {"IMG_1.TXT": "upper case", "b.mp4.txt": "whole name", "b.txt": "stem"}.items():
         (tmp_path / name).write_text(caption)
-    write_json(tmp_path / "Text.json", {"C.MP4": "other case", "d": "stem in other case", "e.mp4": {"odd": 1}})
+    write_json(tmp_path / "Text.json",
+               {"C.MP4": "other case", "d": "stem in other case", "e.mp4": {"odd": 1}})
     assert {video["file"]: video["prompt"] for video in list_videos(tmp_path)} == {
-        "IMG_1.MOV": "upper case", "b.mp4": "whole name", "c.mp4": "other case", "D.mp4": "stem in other case",
-        "e.mp4": "e"}
+        "IMG_1.MOV": "upper case", "b.mp4": "whole name", "c.mp4": "other case",
+        "D.mp4": "stem in other case", "e.mp4": "e"}
 
 
 def test_animated_pictures_are_listed_and_still_ones_are_not(tmp_path):

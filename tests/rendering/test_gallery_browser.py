@@ -444,13 +444,14 @@ def test_animated_pictures_are_shown_beside_videos(open_page, tmp_path):
     write_clip(tmp_path / "z.mp4")
     page = open_page(write_gallery(tmp_path))
     wait_until_playing(page)
-    loaded = "() => [...document.querySelectorAll('#grid img')].map(one => [one.naturalWidth, one.naturalHeight])"
-    page.wait_for_function(f"({loaded})().every(([width]) => width > 0)")
-    assert page.evaluate(loaded) == [[64, 48]] * 3
+    pictures = "[...document.querySelectorAll('#grid img')]"
+    page.wait_for_function(f"{pictures}.every(one => one.naturalWidth)")
+    sizes = page.evaluate(f"{pictures}.map(one => [one.naturalWidth, one.naturalHeight])")
+    assert sizes == [[64, 48]] * 3
     assert page.inner_text("#count") == "4 videos"
 
     page.click(".stage >> nth=1")
-    shown = "['#shown', '#shown-picture', '#transport'].map(name => document.querySelector(name).checkVisibility())"
+    shown = "['shown', 'shown-picture', 'transport'].map(id => document.getElementById(id).checkVisibility())"
     assert page.evaluate(shown) == [False, True, False]
     page.wait_for_function("document.querySelector('#shown-picture').clientWidth >= 64 * 4")
     page.keyboard.press(".")   # there are no frames to step to, and nothing breaks
