@@ -17,12 +17,13 @@ from PIL import Image, ImageDraw
 
 from training.clips import Clip
 from utils.errors import UserError
-from utils.files import replacing, replacing_folder
+from utils.files import replacing, replacing_folder, shortened
 from utils.video import iter_frames, resize_and_crop
 
 FRAME_NAME = re.compile(r"\d{5,}_\d+\.\d{3}\.png")
 ON_SHEET, COLUMNS, SHEET_WIDTH = 96, 8, 1280   # frames, frames a row, pixels
 GAP = 4                                        # pixels between frames
+NAME_BYTES = 220                               # of a clip's name: file systems take 255 with what is added
 
 
 def write_frames(exemplars: list[Clip], regularization: list[Clip], folder: Path,
@@ -51,10 +52,11 @@ def _folders(clips: list[Clip], folder: Path) -> list[tuple[Clip, Path]]:
     """Return each clip and the folder of its frames; parts of one file are numbered."""
     folders, taken = [], set()
     for clip in clips:
-        name, number = clip.path.name, 1
+        stem, number = shortened(clip.path.stem, NAME_BYTES), 1
+        name = f"{stem}{clip.path.suffix}"
         while name.casefold() in taken:
             number += 1
-            name = f"{clip.path.stem} ({number}){clip.path.suffix}"
+            name = f"{stem} ({number}){clip.path.suffix}"
         taken.add(name.casefold())
         folders.append((clip, folder / name))
     return folders

@@ -15,6 +15,7 @@ from typing import Any
 from utils.errors import UserError
 
 STALE_SECONDS = 86_400   # no file takes a day to write
+TEMPORARY_BYTES = 100    # of a name in a temporary name; file systems take 255 in all
 
 
 class NotWritten(UserError):
@@ -37,7 +38,8 @@ def replacing(path: Path, num_bytes: int | None = None) -> Iterator[Path]:
     """
     path = Path(path)
     # the suffix stays last, because encoders choose the container by it; the dot hides the file from listings
-    partial = path.with_name(f".{path.stem[:100]}.{os.getpid()}.partial{path.suffix}")
+    stem = shortened(path.stem, TEMPORARY_BYTES)
+    partial = path.with_name(f".{stem}.{os.getpid()}.partial{shortened(path.suffix, TEMPORARY_BYTES)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -61,7 +63,8 @@ def replacing_folder(path: Path, num_bytes: int | None = None) -> Iterator[Path]
     target, leftovers = Path(os.path.realpath(path)), []
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+        prefix = f".{shortened(target.name, TEMPORARY_BYTES)}."
+        partial = Path(tempfile.mkdtemp(prefix=prefix, suffix=".partial", dir=target.parent))
         replaced = partial.with_name(f"{partial.name}-replaced")
         leftovers = [partial, replaced]
         yield partial
@@ -77,6 +80,11 @@ def replacing_folder(path: Path, num_bytes: int | None = None) -> Iterator[Path]
     finally:
         for folder in leftovers:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def shortened(name: str, num_bytes: int) -> str:
+    """Return the beginning of a name of a file that is at most `num_bytes` long, whole letters only."""
+    return os.fsencode(name)[:num_bytes].decode(errors="ignore")
 
 
 def remove_stale(folder: Path) -> None:

@@ -48,6 +48,17 @@ def test_clips_of_one_name_do_not_collide(clips, tmp_path):
         assert sorted(folder.as_posix() for folder in folders) == ["regularization/spin.mp4", "spin.mp4"]
 
 
+def test_clips_with_the_longest_names_are_written(clips, tmp_path):
+    clip, = clips[0]
+    longest = [clip.path.with_name(f"{'舞' * 83}{end}.mp4") for end in "ab"]   # 254 bytes
+    for path in longest:
+        shutil.copy(clip.path, path)
+    write_frames([replace(clip, path=path, shifts=(-0.1, 0.1)) for path in longest], [], tmp_path / "frames")
+    folders = sorted(path.name for path in (tmp_path / "frames").iterdir() if path.is_dir())
+    assert [name.lstrip("舞") for name in folders] == [" (2).mp4", ".mp4"]
+    assert len(list((tmp_path / "frames").glob("*.shifts.png"))) == 2
+
+
 def test_parts_of_one_file_are_all_written(clips, tmp_path):
     """A JSON data set names a clip once for each frame_index that has captions."""
     (clip,), _ = clips

@@ -29,6 +29,18 @@ from utils.tensor_files import (
 )
 
 
+@pytest.mark.parametrize("name", ["a" * 255, "é" * 127 + "a", "舞" * 85, "🕺" * 60 + ".safetensors"],
+                         ids=["letters", "accents", "chinese", "emoji"])
+def test_longest_names_can_be_replaced(tmp_path, name):
+    """A file system counts bytes, and the temporary name is no longer than it takes."""
+    for _ in range(2):
+        with replacing(tmp_path / "files" / name) as partial:
+            partial.write_text("whole")
+        with replacing_folder(tmp_path / "folders" / name) as partial:
+            (partial / "a.txt").write_text("whole")
+    assert os.listdir(tmp_path / "files") == os.listdir(tmp_path / "folders") == [name]
+
+
 def test_file_appears_under_its_name_only_when_done(tmp_path):
     path = tmp_path / "new" / "a.txt"
     with replacing(path) as partial:
