@@ -27,6 +27,7 @@ FULL_RANGE = 2
 HD = (1280, 720)       # players take an untagged video for BT.709 from this width or height on
 MANY_PIXELS = 1e6      # of a frame, from which several threads decode
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}   # FFmpeg's own decoders leave transparency out
+LOSSLESS = ("huffyuv", "ffvhuff", "qtrle", "rawvideo", "utvideo", "magicyuv", "ffv1", "png")
 CLEARLY = 0.1          # levels of 255, several times what two frames of the same picture differ by
 STRANGEST = 8          # a pixel so many times as wide as high, or as high as wide, is a mistake
 
@@ -158,7 +159,8 @@ def converter(first: av.VideoFrame, stream: av.VideoStream) -> Callable[[av.Vide
             graphs[key] = filtering(frame, *to_rgb(frame, stream, size))
         pixels = graphs[key](frame)[0].to_ndarray()
         if pixels.shape[2] == 4:
-            pixels, _ = composite(pixels)
+            is_shown = is_filled(pixels[:, :, 3], stream)
+            pixels = composite(pixels)[0] if is_shown else pixels[:, :, :3]
         return upright(pixels, turn)
 
     return to_pixels
@@ -193,6 +195,14 @@ def has_alpha(frame: av.VideoFrame, stream: av.VideoStream) -> bool:
     is_raw_avi = stream.codec_context.name == "rawvideo" and stream.container.format.name == "avi"
     return frame.format.has_palette or (
         not is_raw_avi and any(part.is_alpha for part in frame.format.components))
+
+
+def is_filled(alpha: np.ndarray, stream: av.VideoStream) -> bool:
+    """Say whether the transparency of a frame means something.
+
+    Recorders store 32 bits a pixel without loss and leave 8 of them 0. Such a frame would show nothing.
+    """
+    return bool(alpha.any()) or stream.codec_context.name not in LOSSLESS
 
 
 def pixel_aspect(stream: av.VideoStream) -> Fraction:

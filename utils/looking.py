@@ -19,6 +19,7 @@ from utils.films import (
     decoded,
     difference,
     has_alpha,
+    is_filled,
     is_full_range,
     matrix,
     open_video,
@@ -245,4 +246,5 @@ def is_transparent(frame: av.VideoFrame, stream: av.VideoStream) -> bool:
     """Say whether part of a frame is transparent."""
     if not has_alpha(frame, stream):
         return False
-    return bool(frame.reformat(format="rgba").to_ndarray()[:, :, 3].min() < 255)
+    alpha = frame.reformat(format="rgba").to_ndarray()[:, :, 3]
+    return bool(alpha.min() < 255) and is_filled(alpha, stream)

@@ -317,6 +317,18 @@ def test_fourth_byte_of_an_uncompressed_avi_is_no_transparency(tmp_path):
     assert not probe(tmp_path / "raw.avi").notes
 
 
+@pytest.mark.parametrize("name, arguments", [
+    ("huffyuv.avi", ["-c:v", "huffyuv", "-pix_fmt", "bgra"]),
+    ("ffvhuff.avi", ["-c:v", "ffvhuff", "-pix_fmt", "bgra"]),
+    ("qtrle.mov", ["-c:v", "qtrle", "-pix_fmt", "argb"]), ("ffv1.mkv", ["-c:v", "ffv1", "-pix_fmt", "bgra"]),
+    ("utvideo.avi", ["-c:v", "utvideo", "-pix_fmt", "gbrap"])])
+def test_channel_of_transparency_that_nobody_filled_is_no_transparency(tmp_path, name, arguments):
+    ffmpeg("-f", "lavfi", "-i", "color=red:s=64x64:d=1:r=8,format=rgba,geq=r=255:g=0:b=0:a=0",
+           *arguments, tmp_path / name)
+    assert np.abs(read_frames(tmp_path / name, [3])[0].astype(int) - (255, 0, 0)).max() < 12
+    assert not probe(tmp_path / name).notes
+
+
 def test_transparency_that_begins_later_is_noted(tmp_path):
     ffmpeg("-f", "lavfi", "-i",
            "color=red:s=64x64:d=1:r=8,format=rgba,geq=r=255:g=0:b=0:a='if(gt(T,0.5),99,255)'",
