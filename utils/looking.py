@@ -196,6 +196,8 @@ def timeline_facts(stamps: list[int | None], last_duration: int | None, tick: Fr
                    declared: list[Fraction | None], may_jump: bool, notes: list[str]) -> dict:
     """Return what the timestamps say: how many frames, when they are shown, and at which rate."""
     rates = [rate for rate in declared if rate]
+    if len(set(stamps)) == 1:   # of frames that all have the same timestamp, only the first has one
+        stamps = stamps[:1] + [None] * (len(stamps) - 1)
     usual = usual_step(stamps, last_duration or (1 / (rates[0] * tick) if rates else 1 / tick))
     times, num_changed = mended(stamps, usual, JUMP / tick if may_jump else float("inf"))
     if num_changed:

@@ -186,6 +186,14 @@ def test_matroska_rounds_to_milliseconds_and_loses_no_frame(make):
     assert probe(path).fps == 24 and taken(path, 8) == list(range(0, NUM_FRAMES, 3))
 
 
+def test_timestamps_that_are_all_the_same_count_as_missing(make):
+    """Dividing by the time between them gave ZeroDivisionError."""
+    path = make("still.mkv", "-c:v", "ffv1", "-vf", "setpts=0", "-fps_mode", "passthrough")
+    info, numbers = read_numbers(path)
+    assert numbers == list(range(NUM_FRAMES)) and info.fps == pytest.approx(24, rel=0.02)   # whole milliseconds
+    assert any("timestamps are missing" in note for note in info.notes)
+
+
 def test_timestamps_that_are_missing_are_said(make):
     path = make("raw.mp4", "-c:v", "libx264", "-f", "h264")   # a bare stream, with no times at all
     info, numbers = read_numbers(path)
