@@ -20,7 +20,9 @@ Shapes: b batch, f frames, c channels, h w height and width (pixels or latent ce
 """
 
 import argparse
+import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -43,6 +45,7 @@ from puppets.tokenizer import save_tokenizer
 from utils.arguments import fixed_seed, not_negative, positive
 from utils.devices import has_gpu
 from utils.errors import UserError, plain_errors, run_script
+from utils.files import digest_of, file_digest, read_text, write_json
 
 PSNR_SEED, PSNR_CLIPS = 4966, 64   # clips that the autoencoder is measured on
 SIZES = {   # per device; a clip takes 6 kB as latents and 98 kB as frames
@@ -51,6 +54,7 @@ SIZES = {   # per device; a clip takes 6 kB as latents and 98 kB as frames
     "cpu": {"batch_size": 32, "frames_batch": 32, "shard_clips": 32, "check_clips": 50_000,
             "kept_as_latents": 100_000, "kept_as_frames": 8_000},
 }
+BEGINNING = "beginning.json"   # in the work folder: which networks training began with
 
 
 def parse_args() -> argparse.Namespace:
@@ -123,7 +127,10 @@ def main() -> None:
     if args.only_unet and first.has_new_words:
         raise UserError(f"{args.begin_with}: does not know all words of the captions. Leave out --only-unet, "
                         f"so that its text encoder can learn them.")
+    if facts:
+        check_beginning(args)
     if accelerator.is_main_process:
+        write_json(args.work_dir / BEGINNING, beginning(args))
         save_tokenizer(tokenizer, base_words(), args.work_dir / "tokenizer")
     accelerator.wait_for_everyone()
     clips = ClipStream(args.work_dir / "tokenizer", args.workers, args.shard_clips,
@@ -145,6 +152,23 @@ def main() -> None:
     print(f"exported: {args.export_dir}")
     if clock.progress("video") >= 1 and args.num_measured:
         measure(args)
+
+
+def beginning(args: argparse.Namespace) -> dict[str, str]:
+    """Return, for the work folder, the networks that training begins with and how much of them is trained."""
+    folder = args.begin_with
+    weights = sorted(folder.glob("*/*.safetensors")) if folder else []
+    return {"--begin-with": digest_of([file_digest(path) for path in weights]) if folder else "nothing",
+            "--whole-autoencoder": str(args.whole_autoencoder), "--only-unet": str(args.only_unet)}
+
+
+def check_beginning(args: argparse.Namespace) -> None:
+    """Raise UserError if the base in the work folder began with other networks than `args` name."""
+    path = args.work_dir / BEGINNING
+    before, now = json.loads(read_text(path)) if path.exists() else beginning(args), beginning(args)
+    if other := [flag for flag in now if before[flag] != now[flag]]:
+        raise UserError(f"{args.work_dir}: its base was begun with another {', '.join(other)}. Go on with "
+                        f"the same, or name another --work-dir.")
 
 
 # ------------------------------------------------------------------------------------- export and measure
@@ -191,4 +215,5 @@ def measure(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)   # stops as Ctrl-C does
     run_script(main)

@@ -112,6 +112,10 @@ def test_a_base_can_begin_with_an_earlier_one(make_later, pieces, tmp_path):
     assert f"`{earlier}`" in card and "Kept as they were: encoder, text encoder." in card
     configs = [path.read_text() for path in (tmp_path / "base").glob("*/*.json")]
     assert len(configs) > 5 and not any(str(earlier) in config for config in configs)
+    with pytest.raises(UserError, match="was begun with another --begin-with. Go on with the same"):
+        make_later("--minutes", "0.2")
+    with pytest.raises(UserError, match="was begun with another --only-unet. Go on with the same"):
+        make_later("--minutes", "0.2", "--begin-with", str(earlier), "--only-unet")
 
 
 def test_only_the_unet_of_an_earlier_base_can_be_trained_on(make_later, pieces, monkeypatch, tmp_path):
@@ -421,9 +425,8 @@ def test_exported_folder_loads_and_renders_in_stock_diffusers(pieces):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (["--minutes", "0"], "--minutes must be above 0 and at most --total-minutes"),
-    (["--minutes", "5", "--total-minutes", "4"], "--minutes must be above 0 and at most --total-minutes"),
-    (["--minutes", "5", "--first-shard", "-1"], "--first-shard must be 0 or more")])
+    (["--minutes", "0"], "'0' is not a number above zero"),
+    (["--minutes", "5", "--total-minutes", "4"], "--minutes must be at most --total-minutes")])
 def test_numbers_that_cannot_be_are_refused(script, monkeypatch, tmp_path, arguments, message):
     monkeypatch.setattr(sys, "argv", ["pretrain_base", "--work-dir", str(tmp_path), *arguments])
     with pytest.raises(UserError, match=message):
