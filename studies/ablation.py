@@ -21,6 +21,7 @@ import shutil
 import signal
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from puppets import theatre, world
@@ -42,13 +43,19 @@ from utils.commands import CLIP, RECOGNIZER, ROOT
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import copy_whole, digest_of, file_digest, replacing, write_json
 
+OWN_KEYS = {   # of the config, which the study sets itself, and the flag that changes them
+    "pretrained_model_path": "--base", "output_dir": "--out", "seed": "--seeds", "subject": "",
+    "train_data.path": "", "cached_latent_dir": "", "validation_steps": "", "validation_data.prompt": "",
+    "validation_data.num_inference_steps": "--inference-steps",
+    "validation_data.guidance_scale": "--guidance-scale", "validation_data.sampler": "",
+    "validation_data.batch_size": "--batch-size"}
 CURVE = (1 / 8, 1 / 4, 1 / 2, 1, 3 / 2, 2)   # steps of the curve, as parts of max_train_steps
 
 
 def main() -> None:
     args = parse_args()
     cells = choose_cells(args.cells)
-    load_config(CONFIG, args.set)   # raises UserError if --set is wrong, before anything is made
+    check_changes(args.set)   # before anything is made
     study = Study(args.out, args, base_digest(args.base), judges_digest(args),
                   time.monotonic() + 60 * args.minutes)
     if args.list:
@@ -106,6 +113,19 @@ def parse_args() -> argparse.Namespace:
     if args.videos < EVERYDAY_SHARE:
         parser.error(f"--videos {args.videos} is below {EVERYDAY_SHARE}, which leaves no everyday prompt")
     return args
+
+
+def check_changes(changes: list[str]) -> None:
+    """Raise UserError if `changes` of the config are wrong, or change what the study sets itself."""
+    usual, changed = asdict(load_config(CONFIG)[0]), asdict(load_config(CONFIG, changes)[0])
+    problems = []
+    for key, flag in OWN_KEYS.items():
+        part, _, name = key.rpartition(".")
+        there, wanted = (config[part] if part else config for config in (usual, changed))
+        if there[name] != wanted[name]:
+            problems.append(f"--set {key}: the study sets it itself." + (f" Use {flag}." if flag else ""))
+    if problems:
+        raise UserError(*problems)
 
 
 def numbers(text: str) -> list[int]:
@@ -199,7 +219,7 @@ def render_prompts(study: Study, motion: str, model: str | Path, folder: Path, w
 
 
 def base_videos(study: Study, motion: str) -> Path:
-    return study.out / "base" / motion / "videos"
+    return study.out / "base" / f"{motion}-{study.args.videos}" / "videos"
 
 
 def call(study: Study, folder: Path, script: str, *arguments: object) -> None:

@@ -82,7 +82,8 @@ def check_finished(study: Study, cells: list[Cell]) -> None:
     for cell in cells:
         for motion, seed in study.variants(cell):
             path, wanted = study.cell_dir(cell, motion, seed) / "cell.json", study.facts(cell, motion, seed)
-            there = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else wanted
+            is_made = any(path.parent.glob("scores-*.json")) or (path.parent / "runs").exists()
+            there = json.loads(path.read_text(encoding="utf-8")) if path.is_file() and is_made else wanted
             other = [key for key in wanted if there.get(key) != wanted[key]]
             if other:
                 problems.append(f"{path.parent}: was made with another {', '.join(other)}. "

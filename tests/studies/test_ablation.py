@@ -15,6 +15,7 @@ from evaluation.statistics import estimate
 from studies import ablation
 from studies.ablation_cells import TABLES, all_cells
 from studies.ablation_report import Row, fill_in, markdown_table, markers, measured_titles, plot_rows, pool
+from studies.ablation_study import Study
 from studies.logged_commands import OutOfTime
 from studies.study_prompts import write_prompts
 from tests.conftest import ROOT
@@ -159,6 +160,9 @@ def test_measured_rows_of_a_table():
     (["--base", "nowhere"], "nowhere: does not exist"),
     (["--seeds", ""], "--seeds names none"),
     (["--set", "max_train_step=2"], "max_train_step is not a key"),
+    (["--set", "seed=7", "max_train_steps=2"], "--set seed: the study sets it itself. Use --seeds."),
+    (["--set", "validation_data.guidance_scale=7"], "the study sets it itself. Use --guidance-scale."),
+    (["--set", "train_data={path: x}"], "--set train_data.path: the study sets it itself."),
     (["--docs", "nowhere.md"], "nowhere.md: does not exist"),
 ])
 def test_mistakes_are_one_line_and_code_2(run_script_main, arguments, words):
@@ -190,7 +194,7 @@ def test_cells_run_go_on_and_are_written_down(study, tmp_path):
     assert code == 0, err
     cell = out / "cells" / "exemplars-1" / "dance-seed64"
     scores, = cell.glob("scores-*.json")
-    assert len(list((out / "base" / "dance" / "videos").glob("*.mp4"))) == 4
+    assert len(list((out / "base" / "dance-4" / "videos").glob("*.mp4"))) == 4
     exemplars = list((out / "exemplars" / "dance-1").glob("*.mp4"))
     assert [path.name for path in exemplars] == ["dance_man_park.mp4"]
     text = (tmp_path / "results.md").read_text()
@@ -225,6 +229,22 @@ def test_cells_run_go_on_and_are_written_down(study, tmp_path):
 
     code, _, err = study("--cells", "base", "--inference-steps", "2")
     assert code == 2 and "was made with another inference_steps" in err
+
+
+def test_cell_whose_training_never_began_may_be_made_in_another_way(study, tmp_path):
+    code, said, err = study("--cells", "base", "--minutes", "0")
+    assert code == 0 and "out of time" in said and (tmp_path / "out" / "cells" / "base").is_dir(), err
+    code, said, err = study("--cells", "base", "--minutes", "0", "--inference-steps", "2")
+    assert code == 0 and "out of time" in said, err
+
+
+def test_videos_of_more_prompts_are_not_counted_in_a_smaller_study(monkeypatch, tmp_path):
+    """They lay in one folder, and the row of the untuned base measured all of them."""
+    folders = set()
+    for num in ("8", "16"):
+        monkeypatch.setattr(sys, "argv", ["ablation", "--out", str(tmp_path), "--videos", num])
+        folders.add(ablation.base_videos(Study(tmp_path, ablation.parse_args(), "", "", 0.0), "dance"))
+    assert len(folders) == 2
 
 
 @pytest.mark.slow
