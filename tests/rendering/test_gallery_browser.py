@@ -464,6 +464,19 @@ def test_animated_pictures_are_shown_beside_videos(open_page, tmp_path):
     assert page.locator("#screen.broken").count() == 0
 
 
+def test_animated_pictures_stand_still_while_all_is_paused(open_page, tmp_path):
+    write_pictures(tmp_path)
+    page = open_page(write_gallery(tmp_path), reduced_motion="reduce")
+    seen = """['img', 'canvas'].map(name => [...document.querySelectorAll(`#grid ${name}`)].map(
+        one => one.checkVisibility() && one.clientWidth > 64))"""
+    page.wait_for_function("document.querySelectorAll('#grid canvas').length === 3")
+    assert page.evaluate(seen) == [[False] * 3, [True] * 3]
+    page.click("#play-all")
+    assert page.evaluate(seen) == [[True] * 3, [False] * 3]
+    page.click("#play-all")
+    assert page.evaluate(seen) == [[False] * 3, [True] * 3]
+
+
 def test_page_moved_away_from_its_videos_offers_the_picker(open_page, run_dir, tmp_path):
     shutil.copy(run_dir / PAGE_NAME, tmp_path / PAGE_NAME)
     page = open_page(tmp_path / PAGE_NAME)
