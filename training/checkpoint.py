@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from models.motion_weights import STORED_DTYPES, MotionInfo, save_motion
 from models.same_base import has_other_unet, noise_schedule, schedule_changes
 from training.plan import Plan
-from training.run_folder import MOTION_NAME, checkpoints, set_aside
+from training.run_folder import CONFIG_NAME, MOTION_NAME, checkpoints, set_aside
 from training.sharding import all_whole, spread_like
 from utils.errors import UserError
 from utils.files import digest_of, replacing_folder, short_names, write_json
@@ -119,13 +119,23 @@ def run_state(training: Training) -> dict:
 
 
 def describe_clips(plan: Plan) -> dict[str, list]:
-    """Return {role/name: [digest, captions]} for all clips. Of two names that are alike, the
-    folders in front tell which is which."""
+    """Return {role/name: [digest, captions]} for all clips, in the order in which they are numbered.
+
+    Of two names that are alike, the folders in front tell which is which. Parts of a file are numbered, and
+    also have their first frame and their number of frames.
+    """
     roles = {"exemplar": plan.exemplars, "regularization": plan.regularization,
              **{f"held-out {role}": clips for role, clips in plan.held_out.items()}}
     names = {role: short_names(clip.path for clip in clips) for role, clips in roles.items()}
-    return {f"{role}/{names[role][clip.path]}": [clip.digest, list(clip.captions)]
-            for role, clips in roles.items() for clip in clips}
+    described, times = {}, Counter()
+    for role, clips in roles.items():
+        for clip in clips:
+            part = [[clip.frames[0], len(clip.frames)]] if clip.is_part else []
+            name = f"{role}/{names[role][clip.path]}"
+            times[name] += 1
+            name += f" ({times[name]})" * (times[name] > 1)
+            described[name] = [clip.digest, list(clip.captions), *part]
+    return described
 
 
 def check_continuation(run: Path, plan: Plan, num_processes: int) -> None:
@@ -136,6 +146,9 @@ def check_continuation(run: Path, plan: Plan, num_processes: int) -> None:
     if changed := changed_clips(before["clips"], clips):
         problems.append(f"{run}: was trained on other clips or captions: {', '.join(changed)}. Put them "
                         f"back, or start a new run.")
+    elif identities(before["clips"]) != identities(clips):
+        problems.append(f"{run}: was trained on the same clips in another order, and clips are drawn by "
+                        f"their number. Name the folders in the order of {run / CONFIG_NAME}.")
     if plan.base_folder:
         base = plan.base_folder, plan.adapter_folder
         if has_other_unet(before["base_fingerprint"], *base):
@@ -151,18 +164,21 @@ def check_continuation(run: Path, plan: Plan, num_processes: int) -> None:
 
 
 def changed_clips(before: Mapping[str, list], now: Mapping[str, list]) -> list[str]:
-    """Return the names of the clips that are in one of two descriptions alone, or not with the same content.
+    """Return the names of the clips that are in one of two descriptions alone, or not with the same
+    content."""
+    counts = Counter(identities(before)), Counter(identities(now))
+    differing = (counts[0] - counts[1]) | (counts[1] - counts[0])
+    return sorted({name for described in (before, now)
+                   for name, identity in zip(described, identities(described)) if identity in differing})
+
+
+def identities(described: Mapping[str, list]) -> list[str]:
+    """Return what tells each described clip from the others: its role, its name and its content.
 
     The folders in front of a file's name may have been renamed.
     """
-    def files(described: Mapping[str, list]) -> dict[str, str]:
-        return {name: digest_of([name.partition("/")[0], name.rpartition("/")[2], *content])
-                for name, content in described.items()}
-
-    there, here = files(before), files(now)
-    counts = Counter(there.values()), Counter(here.values())
-    differing = (counts[0] - counts[1]) | (counts[1] - counts[0])
-    return sorted({name for name, file in (*there.items(), *here.items()) if file in differing})
+    return [digest_of([name.partition("/")[0], name.rpartition("/")[2], *content])
+            for name, content in described.items()]
 
 
 def newest_state(run: Path) -> dict | None:

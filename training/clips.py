@@ -37,6 +37,7 @@ class Clip:
     fps: float                   # frames per second of `frames`
     # how far the trained part of each frame is moved to the right, in its own widths; one is drawn per step
     shifts: tuple[float, ...] = (0.0,)
+    is_part: bool = False        # whether a data set in JSON names a part of the file
 
     @property
     def num_windows(self) -> int:
@@ -140,7 +141,8 @@ def make_clip(listed: ListedClip, role: str, config: Config, stride: int,
     captions = tuple(with_token(caption, config.placeholder_token) for caption in listed.captions)
     remarks += [*caption_remarks(listed.captions, role, config.placeholder_token), *listed.remarks]
     return Clip(path, digest, captions, info, size, frames, window, tuple(remarks),
-                tuple(info.seconds[number] for number in frames), fps, draw_shifts(digest, data))
+                tuple(info.seconds[number] for number in frames), fps, draw_shifts(digest, data),
+                bool(listed.first_frame or listed.end_frame))
 
 
 def draw_shifts(digest: str, data: TrainData) -> tuple[float, ...]:

@@ -26,12 +26,13 @@ from training.run_folder import (
     MOTION_NAME,
     append_log,
     checkpoint_dir,
+    remove_later_samples,
     remove_leftovers,
     remove_old_checkpoints,
     rewind_log,
     write_config,
 )
-from training.run_page import PAGE_NAME, RunPage, watched
+from training.run_page import PAGE_NAME, RunPage, show_scores, watched
 from training.setup import Training, set_up
 from training.sharding import all_whole
 from training.step import optimizer_step
@@ -53,6 +54,8 @@ def train(plan: Plan, accelerator, run: Path) -> Path:
         write_config(config, run)   # not before the checkpoint is known to be of this base
         remove_old_checkpoints(run, config.keep_checkpoints)
         rewind_log(run, start or -1)   # the held-out loss of step 0 is logged too
+        if remove_later_samples(run, start):
+            show_scores(run, None)
 
     bar = tqdm(range(start, config.max_train_steps), initial=start, total=config.max_train_steps,
                desc="training", disable=not accelerator.is_main_process, dynamic_ncols=True)

@@ -228,6 +228,19 @@ def remove_leftovers(run: Path) -> None:
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
 
+def remove_later_samples(run: Path, step: int) -> bool:
+    """Remove the samples after `step`, because a resumed run takes these steps again, and say whether there
+    were any.
+
+    If the run is longer now, its schedule is stretched, and it has other weights at these steps.
+    """
+    later = [folder for folder in run.glob("samples/step_*")
+             if re.fullmatch(r"step_\d+", folder.name) and int(folder.name[5:]) > step]
+    for folder in later:
+        shutil.rmtree(folder)
+    return bool(later)
+
+
 def append_log(run: Path, entry: dict[str, Any]) -> None:
     """Add a line to log.jsonl. Raises UserError if the disk is full."""
     try:

@@ -184,10 +184,11 @@ def read_page(run: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def show_scores(run: Path, scores: dict[str, Any]) -> Path | None:
+def show_scores(run: Path, scores: dict[str, Any] | None) -> Path | None:
     """Put the scores of a run's samples on its page, and return its path; None if the run has no page.
 
-    `scores`: {step, reason, panels: [{title, is_share, curves: [{label, points: [step, mean, low, high]}]}]}.
+    `scores`: {step, reason, panels: [{title, is_share, curves: [{label, points: [step, mean, low, high]}]}]};
+    with None, there are none on it any more.
     """
     content = read_page(run)
     if not content:

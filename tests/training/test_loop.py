@@ -13,6 +13,7 @@ from models.tunable import select_tunable, union
 from tests.conftest import ROOT, run_script_here, write_clip
 from training.config import Config
 from training.run_folder import checkpoints, read_log
+from training.run_page import read_page, show_scores
 from training.setup import learning_rate_schedule
 
 
@@ -375,6 +376,21 @@ def test_schedule_of_a_run_that_trains_further_is_stretched_and_said(killed_run,
     assert [entry["lr"] for entry in read_log(run)][1:] == pytest.approx([7.5e-4, 5e-4, 2.5e-4])
 
 
+def test_samples_of_a_step_that_is_taken_anew_are_rendered_anew(killed_run, run_main):
+    """The schedule is stretched, so the same step has other weights. Its samples and scores stayed."""
+    run = killed_run("checkpoint-2")
+    text = (run / "config.yaml").read_text().replace("lr_scheduler: constant", "lr_scheduler: linear")
+    (run / "config.yaml").write_text(text)
+    old = [run / "samples" / name / "old.mp4" for name in ("step_00001", "step_00002")]
+    for path in old:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"")
+    show_scores(run, {"step": 2})
+    code, out, err = run_main("train_model", "--resume", run, "max_train_steps=4")
+    assert code == 0, err
+    assert [path.exists() for path in old] == [True, False] and read_page(run)["scores"] is None
+
+
 def test_finished_run_without_a_checkpoint_cannot_train_further(killed_run, run_main, short_run):
     run = killed_run("checkpoint-1", "checkpoint-2")
     shutil.copy(short_run / "motion.safetensors", run)
@@ -412,6 +428,44 @@ def test_resume_with_an_edited_clip_or_caption_names_the_clip(killed_run, run_ma
     code, _, err = run_main("train_model", "--resume", run, f"train_data.path={exemplars}")
     assert code == 2
     assert "was trained on other clips or captions: exemplar/spin_1.mp4, exemplar/spin_2.mp4. " in err
+
+
+def test_resume_with_folders_in_another_order_is_refused(train, run_main, write_config, clip_folders,
+                                                         tmp_path):
+    """Clips are drawn by their number, so other clips would be trained on than without a stop."""
+    folders = [tmp_path / name for name in ("one", "two")]
+    for number, folder in enumerate(folders, start=1):
+        folder.mkdir()
+        for path in clip_folders[0].glob(f"spin_{number}.*"):
+            shutil.copy(path, folder)
+    run = train(write_config(*SHORT, f"train_data.path=[{folders[0]},{folders[1]}]"))
+    (run / "motion.safetensors").unlink()
+    code, _, err = run_main("train_model", "--resume", run, f"train_data.path=[{folders[1]},{folders[0]}]")
+    assert code == 2 and "was trained on the same clips in another order" in err
+    code, _, err = run_main("train_model", "--resume", run)
+    assert code == 0, err
+
+
+def test_resume_with_another_part_of_a_file_names_it(train, run_main, write_config, clip_folders, tmp_path):
+    clip = clip_folders[0] / "spin_1.mp4"
+
+    def list_parts(caption: str, first: int) -> None:
+        parts = [{"frame_index": 0, "prompt": "V* spin"}, {"frame_index": first, "prompt": caption}]
+        (tmp_path / "parts.json").write_text(json.dumps(
+            {"name": "parts", "data": [{"video_path": str(clip), "num_frames": 14, "data": parts}]}))
+
+    list_parts("V* spin to the left", 6)
+    run = train(write_config(*SHORT, "dataset_types=[json]",
+                             f"train_data.json_path={tmp_path / 'parts.json'}"))
+    (run / "motion.safetensors").unlink()
+    for caption, first in (("V* spin to the right", 6), ("V* spin to the left", 5)):
+        list_parts(caption, first)
+        code, _, err = run_main("train_model", "--resume", run)
+        assert code == 2 and "was trained on other clips or captions" in err, err
+        assert "exemplar/spin_1.mp4 (2). Put them back" in err, err
+    list_parts("V* spin to the left", 6)
+    code, _, err = run_main("train_model", "--resume", run)
+    assert code == 0, err
 
 
 def test_resume_with_moved_clips_and_base_goes_on(killed_run, train, write_config, clip_folders, tiny_base,
