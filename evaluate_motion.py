@@ -91,13 +91,14 @@ def parse_args() -> argparse.Namespace:
     for flag, given in (("--motion", args.motion), ("--motion-phrase", args.motion_phrase)):
         if given is not None and not given.strip():
             parser.error(f"{flag} is empty")
+    args.motion, args.motion_phrase = args.motion.strip(), args.motion_phrase and args.motion_phrase.strip()
     return args
 
 
 def find_material(args: argparse.Namespace) -> Material:
     """Return the videos, the exemplars and the references, with everything that is wrong with them."""
     problems, notes = [], []
-    motion = MotionName(args.motion.strip(), args.motion_phrase and args.motion_phrase.strip())
+    motion = MotionName(args.motion, args.motion_phrase)
     videos = attempt(lambda: find_videos(args.videos, motion), [], problems)
     rates = list(dict.fromkeys(video.fps for video in videos)) or [8.0]
     exemplars = attempt(lambda: find_exemplars(args.exemplars, motion, rates), {}, problems)

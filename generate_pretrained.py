@@ -16,7 +16,7 @@ from pathlib import Path
 # torch and diffusers are imported in the functions that use them: --help and wrong arguments should not wait
 # for them
 from rendering.samplers import DEFAULT_SAMPLER, SAMPLERS
-from training.sources import Source, find_source, named_model
+from training.sources import EXPORT_NAME, Source, find_source, named_model
 from utils.arguments import finite, positive, repository, resolution, seed
 from utils.captions import read_caption_index
 from utils.containers import MAX_FPS
@@ -225,7 +225,7 @@ def export(source: Source, args: argparse.Namespace) -> None:
     base, made_with = load(source)
     with replacing_folder(args.export) as partial:
         export_base(base, partial)
-        write_json(partial / "customized_motion.json", made_with)   # what this is; diffusers ignores it
+        write_json(partial / EXPORT_NAME, made_with)   # what this is; diffusers ignores it
     print(f"exported: {args.export}\nload it with\n  DiffusionPipeline.from_pretrained({str(args.export)!r})")
 
 

@@ -25,6 +25,7 @@ from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import expanded
 from utils.hub import check_upload
 from utils.processes import LONGEST_WAIT, is_first_process, num_processes
+from utils.prompt_lists import LIST_SUFFIXES
 
 
 def main() -> None:
@@ -168,7 +169,7 @@ def start(config: Config, run: Path | None):
 def next_command(config: Config, run: Path) -> str:
     """Return the command that renders the learned motion."""
     given = config.validation_data.prompt or ["a person doing the V* motion"]
-    files = [text for text in given if text.lower().endswith(".txt")]
+    files = [text for text in given if text.lower().endswith(LIST_SUFFIXES)]
     prompts = files[0] if files else "|".join(given)
     return script_command("generate_pretrained.py", "-m", run, "-o", run / "videos", "-p", prompts,
                           "-s", config.seed)

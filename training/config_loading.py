@@ -226,7 +226,8 @@ def _impossible_values(config: DictConfig) -> Iterator[tuple[str, str]]:
             yield key.name, wrong
     rules = values["lr_step_rules"] or ""
     is_piecewise = values["lr_scheduler"] == "piecewise_constant"
-    if is_piecewise and not re.fullmatch(r"([\d.e-]+:\d+,)+[\d.e-]+", rules):
+    factor = r"(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
+    if is_piecewise and not re.fullmatch(rf"({factor}:\d+,)+{factor}", rules):
         yield "lr_step_rules", (f" is {rules!r}. "
                                 f"piecewise_constant needs factors and steps, such as 1:100,0.1:200,0.01.")
     tokens = tokens_in(values["placeholder_token"])

@@ -32,6 +32,8 @@ from utils.devices import has_gpu
 from utils.errors import UserError
 from utils.files import check_writable, expanded, replacing
 from utils.prompts import MOTION_TOKEN, with_identifiers
+from utils.video import sampled_frames
+from utils.wording import counted
 
 ZEROSCOPE, BUNDLED = "cerspense/zeroscope_v2_576w", ROOT / "models" / "puppet-theatre"
 EXEMPLARS, REGULARIZATION = (ROOT / "data" / "puppets" / name for name in ("exemplars", "regularization"))
@@ -60,6 +62,7 @@ class Answers:
     adapter_folder: Path | None  # None if it is on the hub and not here
     exemplars: list[Clip]
     path: str
+    regularization: list[Clip]
     class_path: str | None
     memory: float                # of the GPU, in GB; 0: none
     output_dir: str
@@ -103,11 +106,12 @@ def ask() -> Answers:
     path, exemplars = answer("2 of 5. The clips of the motion: a folder, with captions that say V*",
                              path_from_here(EXEMPLARS), _exemplars)
     ordinary = path_from_here(REGULARIZATION) if Path(path).resolve() == EXEMPLARS else NONE
-    class_path = answer("3 of 5. Ordinary captioned clips for regularization: a folder, or none", ordinary,
-                        _regularization)
+    class_path, regularization = answer("3 of 5. Ordinary captioned clips for regularization: a folder, or "
+                                        "none", ordinary, _regularization)
     memory = answer("4 of 5. Memory of the GPU in GB, 0 without one", f"{gpu:.0f}", _memory)
     output_dir = answer("5 of 5. Where the runs go: a folder", "results", _folder_to_write)
-    return Answers(base, folder, adapter, adapter_folder, exemplars, path, class_path, memory, output_dir)
+    return Answers(base, folder, adapter, adapter_folder, exemplars, path, regularization, class_path, memory,
+                   output_dir)
 
 
 def answer(question: str, default: str, check: Callable[[str], Any]) -> Any:
@@ -160,11 +164,16 @@ def settings(answers: Answers) -> tuple[Mapping[str, Any], Mapping[str, Any], Ma
         rest |= LORA if small == "lora" or small and not has_8bit else {}
     rates = [clip.fps for clip in answers.exemplars if clip.info.num_frames > 1]
     fps = min([8.0 if answers.is_small or answers.adapter else TrainData.fps, *rates])
-    # an exemplar that is shorter than a window would stop the run
-    counts = [int(clip.info.num_frames / clip.info.fps * fps) for clip in answers.exemplars
-              if clip.info.num_frames > 1]
+    # a clip that is shorter than a window would stop the run
+    counts = {clip.path: len(sampled_frames(clip.info, fps))
+              for clip in (*answers.exemplars, *answers.regularization) if clip.info.num_frames > 1}
+    shortest = min(counts, key=counts.get, default=None)
+    if shortest and counts[shortest] < num_frames:
+        num_frames = counts[shortest]
+        print(f"note: {shortest} has no more than {counted(num_frames, 'frame')}, so n_sample_frames is "
+              f"{num_frames}. If that is too few for the motion, leave the clip out.")
     return {"path": answers.path, "class_path": answers.class_path, "width": side, "height": side,
-            "n_sample_frames": max(1, min([num_frames, *counts])), "fps": round(fps, 3),
+            "n_sample_frames": num_frames, "fps": round(fps, 3),
             **(SMALL_DATA if answers.is_small else {})}, samples, rest
 
 
@@ -199,12 +208,11 @@ def _exemplars(text: str) -> tuple[str, list[Clip]]:
     return text, find_clips(config, TYPICAL_STRIDES[1], None, looking_bar)[0]
 
 
-def _regularization(text: str) -> str | None:
+def _regularization(text: str) -> tuple[str | None, list[Clip]]:
     if text == NONE:
-        return None
-    find_clips(Config(train_data=TrainData(class_path=expanded(text), n_sample_frames=1)), TYPICAL_STRIDES[1],
-               None, looking_bar)
-    return text
+        return None, []
+    config = Config(train_data=TrainData(class_path=expanded(text), n_sample_frames=1))
+    return text, find_clips(config, TYPICAL_STRIDES[1], None, looking_bar)[1]
 
 
 def _memory(text: str) -> float:

@@ -188,8 +188,12 @@ def check_sizes(config: Config, strides: tuple[int, int]) -> list[str]:
     wanted = [("validation_data", config.validation_data.width, config.validation_data.height, cell)]
     if not config.train_data.use_bucketing:
         wanted.append(("train_data", config.train_data.width, config.train_data.height, coarsest))
-    return [f"{section}: {width}x{height} pixels: both must be multiples of {multiple} for this base."
-            for section, width, height, multiple in wanted if width % multiple or height % multiple]
+    problems = [f"{section}: {width}x{height} pixels: both must be multiples of {multiple} for this base."
+                for section, width, height, multiple in wanted if width % multiple or height % multiple]
+    if len(wanted) == 1 and wanted[0][1:3] == (config.train_data.width, config.train_data.height):
+        problems = [f"{problem} They are those of train_data, unless validation_data.width and .height are "
+                    f"set." for problem in problems]
+    return problems
 
 
 def check_num_frames(config: Config, most: int | None) -> list[str]:

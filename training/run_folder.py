@@ -85,6 +85,8 @@ def find_run(config: Config, named: str | None) -> Path:
 def named_run(named: str | Path) -> Path:
     """Return the run folder that is named, or whose checkpoint is. Raises UserError if there is none."""
     run = run_of(Path(named))
+    if run.name in ("", ".."):   # the folder has a name, which samples and pages say
+        run = run.resolve()
     if not run.is_dir():
         raise UserError(f"{named}: does not exist. Runs are folders in output_dir, named subject-time.")
     if not (run / CONFIG_NAME).is_file():

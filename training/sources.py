@@ -4,6 +4,7 @@ It stands in this room because motion weights carry the config of their run.
 """
 
 import argparse
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -46,6 +47,9 @@ class Motion:
     def shown(self) -> str:
         """What a video says it was made with: the file, or the name of its repository on the hub."""
         return str(self.path) if os.path.exists(self.named) else self.named
+
+
+EXPORT_NAME = "customized_motion.json"   # in an exported pipeline folder: how it was made
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ def find_source(named: Sequence[NamedModel], moved_base: str | None = None, adap
                             f"Leave one of them out.")
         if may_download and problems:
             raise UserError(*problems)
-        return Source(bases[0].model, adapter, (), Config.placeholder_token)
+        return Source(bases[0].model, adapter, (), token_of_base(Path(bases[0].model)))
     if bases:
         raise UserError(f"-m {bases[0].model}: is a base, and several -m combine motions. The motions say "
                         f"what their base is; if it has moved, say where with --base.")
@@ -160,6 +164,15 @@ def find_source(named: Sequence[NamedModel], moved_base: str | None = None, adap
         adapter = motions[0].config.motion_adapter_path
     return Source(moved_base or motions[0].info.base, adapter, tuple(motions),
                   combined_tokens(motions, share_tokens))
+
+
+def token_of_base(folder: Path) -> str:
+    """Return what V* becomes in prompts for a base: the word of the motion that was exported into it."""
+    try:
+        exported = json.loads((folder / EXPORT_NAME).read_text(encoding="utf-8"))
+        return str(exported["placeholder_token"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return Config.placeholder_token
 
 
 def find_motion_of(named: NamedModel, adapter: str | None, default_strength: float,

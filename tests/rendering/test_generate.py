@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from models.base import load_base
 from models.base_folder import find_base, native_size
 from rendering.sampling import Rendering, faults, render
+from training.sources import EXPORT_NAME
 from utils.prompts import Prompt
 from utils.video import probe, read_frames, video_metadata
 
@@ -273,6 +274,19 @@ def test_end_of_a_prompt_that_the_encoder_does_not_see_is_said(tiny_base, run_ma
     code, out, _ = run_main("generate_pretrained", "-m", tiny_base, "-p", "cat " * 40 + "END",
                             "-o", tmp_path, "-r", "64", "-d", "2", "--steps", "1")
     assert code == 0 and "too long for the text encoder, not seen:" in out and 'end"' in out
+
+
+def test_exported_pipeline_remembers_the_word_of_its_motion(finished_run, run_main, tmp_path):
+    """V* became the default word, which the exported weights have never seen."""
+    export_to, videos = tmp_path / "full", tmp_path / "videos"
+    code, _, err = run_main("generate_pretrained", "-m", finished_run, "--export", export_to)
+    assert code == 0, err
+    made = json.loads((export_to / EXPORT_NAME).read_text())
+    (export_to / EXPORT_NAME).write_text(json.dumps({**made, "placeholder_token": "zwx"}))
+    code, _, err = run_main("generate_pretrained", "-m", export_to, "-o", videos, "-r", "64", "-d", "2",
+                            "--steps", "1", "-p", "a cat doing the V* spin")
+    assert code == 0, err
+    assert list(json.loads((videos / "text.json").read_text()).values()) == ["a cat doing the zwx spin"]
 
 
 @pytest.mark.slow

@@ -420,12 +420,19 @@ def test_wrong_size_does_not_hide_that_windows_are_too_long(tmp_path):
     assert examine_config(tmp_path / "c.yaml").unknown == {"train_data.width"}
 
 
-@pytest.mark.parametrize("rules", ["", "1:10", "0.1", "a:b,c"])
+@pytest.mark.parametrize("rules", ["", "1:10", "0.1", "a:b,c", "1..2:100,0.1", "e:100,1", "1:100,-"])
 def test_piecewise_constant_needs_rules(tmp_path, rules):
     (tmp_path / "c.yaml").write_text(f"lr_scheduler: piecewise_constant\nlr_step_rules: '{rules}'\n"
                                      "train_data: {path: x}")
     with pytest.raises(UserError, match="lr_step_rules is .* needs factors and steps"):
         load_config(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize("rules", ["1:100,0.1", "1:100,.5:200,1e-2", "1.:1,2.5e-1"])
+def test_rules_of_piecewise_constant_are_numbers(tmp_path, rules):
+    (tmp_path / "c.yaml").write_text(f"lr_scheduler: piecewise_constant\nlr_step_rules: '{rules}'\n"
+                                     "train_data: {path: x}")
+    assert load_config(tmp_path / "c.yaml")[0].lr_step_rules == rules
 
 
 def test_samples_are_as_large_and_long_as_what_is_trained_on(tmp_path):

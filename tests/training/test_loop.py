@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from models.tunable import select_tunable, union
 from tests.conftest import ROOT, run_script_here, write_clip
-from training.config import Config
+from training.config import Config, ValidationData
 from training.run_folder import checkpoints, read_log
 from training.run_page import read_page, show_scores
 from training.setup import learning_rate_schedule
@@ -109,6 +109,13 @@ def test_ends_with_movement_and_the_next_command(run_main, write_config, monkeyp
     assert Path(command[0]).name.startswith("python")
     assert command[1:3] == [str(ROOT / "generate_pretrained.py"), "-m"]
     assert command[-4:] == ["-p", "a cat doing the V* spin", "-s", "64"]
+
+
+def test_next_command_names_a_list_of_prompts_and_no_prompt_beside_it():
+    from train_model import next_command
+
+    config = Config(validation_data=ValidationData(prompt=["a bird", "p2.csv"]))
+    assert next_command(config, Path("run")).endswith(" -p p2.csv -s 64")
 
 
 def test_same_seed_same_weights_and_another_seed_others(train, write_config, short_run):
@@ -484,6 +491,16 @@ def test_resume_on_another_base_is_refused(killed_run, run_main, other_base):
                             "max_train_steps=9")
     assert code == 2 and "was trained on another base" in err
     assert (run / "config.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("part", ["text_encoder", "vae"])
+def test_resume_on_a_base_with_another_encoder_is_refused(killed_run, run_main, tiny_base, tmp_path, part):
+    """The latents or the embeddings of the remaining steps would be others than those of the first."""
+    run, base = killed_run("checkpoint-2"), shutil.copytree(tiny_base, tmp_path / "base")
+    weights = next((base / part).glob("*.safetensors"))
+    save_file({name: tensor + 0.1 for name, tensor in load_file(weights).items()}, weights)
+    code, _, err = run_main("train_model", "--resume", run, f"pretrained_model_path={base}")
+    assert code == 2 and f"{run}: was trained on another base than {base} is now" in err
 
 
 def test_run_that_does_not_exist_cannot_be_resumed(run_main, write_config, tmp_path):

@@ -36,6 +36,17 @@ def test_answers_become_a_config_that_passes_a_dry_run(asked, run_main, tiny_bas
     assert out.rstrip().endswith(f"--config {tmp_path / 'my.yaml'} --dry-run")
 
 
+def test_short_regularization_clip_shortens_the_windows_and_is_named(asked, run_main, tiny_base, clip_folders,
+                                                                     tmp_path):
+    """All five answers were thrown away, because of a key that no question asks for."""
+    write_clip(tmp_path / "reg" / "short.mp4", num_frames=6, caption="a cat")
+    code, out, err = asked(str(tiny_base), str(clip_folders[0]), str(tmp_path / "reg"), "0",
+                           str(tmp_path / "runs"))
+    assert code == 0 and "short.mp4 has no more than 6 frames, so n_sample_frames is 6" in out, err
+    assert load_config(tmp_path / "my.yaml")[0].train_data.n_sample_frames == 6
+    assert run_main("train_model", "--config", tmp_path / "my.yaml", "--dry-run")[0] == 0
+
+
 def test_defaults_teach_the_bundled_base_without_a_gpu(asked, tmp_path, monkeypatch):
     monkeypatch.setattr("training.new_config.has_gpu", lambda: False)
     monkeypatch.chdir(ROOT)

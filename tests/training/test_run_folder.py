@@ -19,6 +19,7 @@ from training.run_folder import (
     create_run,
     find_run,
     hold_run,
+    named_run,
     read_log,
     remove_leftovers,
     remove_old_checkpoints,
@@ -107,6 +108,15 @@ def test_run_may_be_named_by_its_folder_or_its_newest_checkpoint(config):
     make_run(config, LATE)
     assert find_run(config, str(run)) == find_run(config, f"{run}/") == run
     assert find_run(config, str(checkpoint_dir(run, 10))) == run
+
+
+def test_run_that_is_named_by_a_dot_has_its_name(config, monkeypatch):
+    run = make_run(config, EARLY)
+    monkeypatch.chdir(run)
+    assert named_run(".").name == run.name
+    (run / "samples").mkdir()
+    monkeypatch.chdir(run / "samples")
+    assert named_run("..").name == run.name
 
 
 def test_checkpoint_that_does_not_exist_is_said(config):
