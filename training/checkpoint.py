@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from models.base import encoder_digests
 from models.motion_weights import STORED_DTYPES, MotionInfo, save_motion
 from models.same_base import has_other_unet, noise_schedule, schedule_changes
 from training.plan import Plan
@@ -112,7 +111,7 @@ def run_state(training: Training) -> dict:
     accelerator = training.accelerator
     return {
         "base_fingerprint": training.base.fingerprint,
-        "encoders": encoder_digests(training.base),
+        "encoders": training.inputs.made_by,
         "noise_schedule": noise_schedule(training.plan.base_folder, training.plan.adapter_folder),
         "clips": describe_clips(training.plan),
         "num_processes": accelerator.num_processes,
@@ -216,9 +215,9 @@ def load_state(folder: Path, training: Training) -> int:
     """Load one checkpoint and return its step. Raises UserError for another base, Damaged if it is
     damaged."""
     base, accelerator = training.base, training.accelerator
-    before = read_state(folder)
-    encoders = before.get("encoders", encoder_digests(base))   # earlier versions did not write them
-    if before["base_fingerprint"] != base.fingerprint or encoders != encoder_digests(base):
+    before, encoders = read_state(folder), training.inputs.made_by
+    # earlier versions did not write the encoders
+    if before["base_fingerprint"] != base.fingerprint or before.get("encoders", encoders) != encoders:
         raise UserError(other_base(folder.parent, base.name))
     state = load_checkpoint(folder, training.trained, training.optimizer.optimizer)
     if accelerator.scaler is not None and state["scaler"]:

@@ -39,6 +39,7 @@ class Inputs:
 
     latents: Callable[[Window], Tensor]         # (c f h w), drawn with the window's generator
     prompt_embeds: Callable[[Window], Tensor]   # (n d)
+    made_by: dict[str, str] | None = None       # hashes of the encoders, None of made-up tensors
 
 
 def encode_inputs(base: Base, clips: list[Clip], cache_dir: Path,
@@ -62,7 +63,7 @@ def encode_inputs(base: Base, clips: list[Clip], cache_dir: Path,
     for path in progress([path for path in jobs if not is_cached(path)]):
         fill_cache(path, *jobs[path])
     return Inputs(partial(sample_latents, latent_paths),
-                  lambda window: read_prompt_embeds(prompt_paths[window.caption]))
+                  lambda window: read_prompt_embeds(prompt_paths[window.caption]), made_by)
 
 
 def encode_clip(pipeline: DiffusionPipeline, clip: Clip, shift: float) -> dict[str, Tensor]:

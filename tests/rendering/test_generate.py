@@ -319,7 +319,7 @@ def test_export_loads_in_stock_diffusers_and_equals_the_base_elsewhere(run, run_
     (["-p", "x", "-m", "{base}", "-r", "65"], "must be multiples of 8"),
     (["-p", "x", "-m", "{base}", "-r", "64x"], "neither a number of pixels nor WIDTHxHEIGHT"),
     (["-p", "x", "-m", "{base}", "-s", "1.5"], "neither a whole number"),
-    (["-p", "x", "-m", "{base}", "-d", "0"], "not a number above zero"),
+    (["-p", "x", "-m", "{base}", "-d", "0"], "not a whole number above zero"),
     (["-p", "missing.txt", "-m", "{base}"], "missing.txt: cannot be read"),
     (["-p", "|", "-m", "{base}"], "The prompt is empty"),
     (["-p", "", "-m", "{base}"], "The prompt is empty"),
