@@ -17,14 +17,14 @@ from pathlib import Path
 from training.config import Config
 from training.config_loading import load_config
 from utils.captions import PROMPTS_NAME
-from utils.commands import path_from_here, script_command
+from utils.commands import ROOT, path_from_here, script_command
 from utils.errors import UserError, attempt, plain_errors, run_script
-from utils.files import check_writable, format_bytes, free_bytes
+from utils.files import check_writable, expanded_path, format_bytes, free_bytes
 from utils.wording import counted, first_few
 
 NUM_CLIPS, NUM_PROMPTS, SECONDS = 6, 24, 2   # unless said otherwise
 CLIP_BYTES = 20_000_000   # room for a clip, generously
-PAPERS_CONFIG = Path("configs/zeroscope.yaml")
+PAPERS_CONFIG = ROOT / "configs" / "zeroscope.yaml"
 
 
 def main() -> None:
@@ -45,9 +45,10 @@ def parse_args() -> argparse.Namespace:
     parser = plain_errors(argparse.ArgumentParser(
         description="Make a data folder of clips from raw footage."))
     add = parser.add_argument
-    add("inputs", nargs="*", type=Path, metavar="VIDEO_OR_FOLDER",
+    add("inputs", nargs="*", type=expanded_path, metavar="VIDEO_OR_FOLDER",
         help="footage; folders with what is below them")
-    add("-o", "--output", type=Path, required=True, metavar="FOLDER", help="the data folder to make")
+    add("-o", "--output", type=expanded_path, required=True, metavar="FOLDER",
+        help="the data folder to make")
     add("--motion", help="the name of the motion: captions become 'SUBJECT doing the V* MOTION'")
     add("--seconds", type=float, help="length of a clip; default 2")
     add("--num", type=int, metavar="N",
@@ -55,16 +56,16 @@ def parse_args() -> argparse.Namespace:
     add("--crop", choices=["square", "aspect"],
         help="cut to what moves: a square, or the picture's own aspect ratio")
     add("--fps", type=float, help="frames a second that training will want; default: the config's")
-    add("--config", type=Path, metavar="FILE",
+    add("--config", type=expanded_path, metavar="FILE",
         help="the config you will train with; default: the paper's recipe")
     add("--subject", help="who or what moves, in all files, such as 'a man'")
-    add("--subjects", type=Path, metavar="CSV",
+    add("--subjects", type=expanded_path, metavar="CSV",
         help="lines of file,subject; default: each subjects.csv beside footage")
     add("--captioner", metavar="NAME", help="image-text-to-text model of transformers, a folder or hub id")
     add("--regularization", action="store_true",
         help="ordinary videos: captions without V*, 'SUBJECT MOTION'")
     add("--from-base", metavar="BASE", help="only write prompts of everyday motions, for BASE (zs) to render")
-    add("--keep", nargs="?", type=Path, const=Path(), metavar="JSON",
+    add("--keep", nargs="?", type=expanded_path, const=Path(), metavar="JSON",
         help="keep the clips that this file names, with its captions; default: the folder's own text.json")
     args = parser.parse_args()
     if args.keep == Path():
@@ -237,7 +238,7 @@ def train_lines(args: argparse.Namespace) -> str:
 
 def train_command(args: argparse.Namespace, exemplars: Path | str, *changes: str) -> str:
     fps = [f"train_data.fps={args.fps:g}"] if args.fps else []
-    return script_command("train_model.py", "--config", args.config or PAPERS_CONFIG,
+    return script_command("train_model.py", "--config", args.config or path_from_here(PAPERS_CONFIG),
                           f"train_data.path={exemplars}", *fps, *changes)
 
 

@@ -3,6 +3,7 @@
 They show subjects of the exemplars' kind, doing everyday things.
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -33,7 +34,12 @@ PEOPLE = {
     "dancer", "skier", "surfer", "runner", "player", "gymnast", "athlete", "friend", "skater", "couple"}
 ANIMALS = {
     "animal", "bird", "panda", "puppy", "kitten", "pig", "sheep", "chicken", "wolf", "tiger", "penguin",
-    "fish", "deer", "mouse", "frog"} | {subject.split()[-1] for subject in SUBJECTS["animal"]}
+    "fish", "deer", "mouse", "frog", "parrot", "kangaroo"} | {
+    subject.split()[-1] for subject in SUBJECTS["animal"]}
+THINGS = {
+    "thing", "object", "vehicle", "van", "taxi", "bike", "scooter", "ship", "plane", "airplane", "helicopter",
+    "drone", "rocket", "machine", "kite", "wheel", "doll", "puppet", "leaf", "flower", "tree", "flag"} | {
+    subject.split()[-1] for subject in SUBJECTS["thing"]}
 
 
 def subjects_of(folder: Path) -> list[str]:
@@ -65,7 +71,10 @@ def everyday_prompts(subjects: Iterable[str], number: int) -> list[str]:
 
 
 def kind_of(subject: str) -> str:
-    """Return person, animal or thing."""
+    """Return person, animal or thing. A person is the usual subject, and has more names than any list."""
     words = {word.strip(".,") for word in subject.lower().split()}
-    words |= {word.removesuffix("s") for word in words}   # of several
-    return "person" if words & PEOPLE else "animal" if words & ANIMALS else "thing"
+    # of several: dogs, buses, puppies, wolves
+    words |= {re.sub(plural, single, word) for word in words
+              for plural, single in (("s$", ""), ("es$", ""), ("ies$", "y"), ("ves$", "f"))}
+    return ("person" if words & PEOPLE else "animal" if words & ANIMALS else
+            "thing" if words & THINGS else "person")

@@ -11,6 +11,7 @@ from utils.captions import INDEX_NAME, read_caption_index
 from utils.commands import script_command
 from utils.errors import UserError
 from utils.files import read_text, write_json
+from utils.prompts import checked_text
 
 PAGE_NAME = "review.html"
 DROPPED_AT = f"{WORK_FOLDER}/dropped"   # below the folder of clips
@@ -69,6 +70,7 @@ def keep(folder: Path, chosen: Path) -> dict:
     _, own = written_captions(folder, report)
     captions = _read_choice(chosen, {clip["file"] for clip in report["clips"]}, own, folder)
     own = {name: captions.get(name, caption) for name, caption in own.items()}
+    stills = read_stills(folder, len(report["left_out"]))
     for clip in report["clips"]:
         clip["kept"] = clip["file"] in captions
         clip["caption"] = captions.get(clip["file"], clip["caption"])
@@ -78,9 +80,17 @@ def keep(folder: Path, chosen: Path) -> dict:
             os.replace(here, aside)
         elif clip["kept"] and aside.exists() and not here.exists():   # a clip in the folder was cut later
             os.replace(aside, here)
-    stills = json.loads((folder / WORK_FOLDER / "stills.json").read_text(encoding="utf-8"))
     write_review(folder, report, stills, own)
     return report
+
+
+def read_stills(folder: Path, num: int) -> list[str]:
+    """Return the `num` stills of what was left out; empty ones where a copy of the folder has none."""
+    try:
+        stills = json.loads((folder / WORK_FOLDER / "stills.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        stills = []
+    return stills if isinstance(stills, list) and len(stills) == num else [""] * num
 
 
 def _read_choice(path: Path, known: set[str], own: Container[str],
@@ -99,5 +109,6 @@ def _read_choice(path: Path, known: set[str], own: Container[str],
                         f"which prepare_clips.py did not put into {folder}.")
     if not known & set(content):
         raise UserError(f"{path}: keeps no clip.")
-    cleaned = {name: [" ".join(text.split()) for text in several] for name, several in texts.items()}
+    cleaned = {name: [checked_text(text, f"{path}: the caption of {name}") for text in several]
+               for name, several in texts.items()}
     return {name: several[0] if len(several) == 1 else several for name, several in cleaned.items()}

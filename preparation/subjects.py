@@ -103,5 +103,8 @@ def ask(path: Path, times: str) -> str:
             subject = " ".join(input(f"Who or what moves in {path.name} ({times})? ").split())
         except EOFError:
             raise UserError(f"{path}: nobody said who moves in it. Use --subject or {TABLE_NAME}.") from None
-        if subject:
-            return subject
+        try:
+            if checked_text(subject, "the answer"):
+                return subject
+        except UserError as error:   # the character of an arrow key, for one
+            print(error)

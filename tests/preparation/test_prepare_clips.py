@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from preparation.analysis import analyse
+from preparation.everyday import kind_of
 from preparation.footage import CUT_VERSION, write_cuts
+from tests.conftest import ROOT
 from tests.preparation.films import black, film, scene
 from utils.files import file_digest
 from utils.video import probe, video_metadata
@@ -290,7 +292,8 @@ def test_subjects_come_from_the_table_beside_the_footage_or_from_the_terminal(
     film(footage / "other.mp4", scene(40, 8))
     (footage / "subjects.csv").write_text("file,subject\nother.mp4,a red robot\n")
     monkeypatch.setattr("preparation.subjects.can_ask", lambda: True)
-    monkeypatch.setattr("builtins.input", lambda question: f"who {'film.mp4' in question}")
+    answers = iter(["a m\x1b[Dan", "who True"])   # an arrow key; text.json could not be read with it
+    monkeypatch.setattr("builtins.input", lambda question: next(answers))
     inputs = footage / "film.mp4", footage / "other.mp4"
     command = ("prepare_clips", *inputs, "-o", tmp_path / "out", "--motion", "dance", "--config", config)
     assert run_main(*command)[0] == 0
@@ -332,6 +335,23 @@ def test_from_base_keeps_prompts_that_were_edited(run_main, tmp_path, config):
     assert code == 0 and (tmp_path / "prompts.txt").read_text() == "0,a man laughing\n"
     assert "prompts.txt: is kept, for it is not what this command would write" in said
     assert said.splitlines()[1:] == first.splitlines()[1:]
+
+
+@pytest.mark.parametrize("kind, subjects", [
+    ("person", ["a clown", "a cook", "two children", "my daughter", "two ladies", "a man on a bike"]),
+    ("animal", ["my puppies", "two wolves", "a parrot", "a brown bear"]),
+    ("thing", ["a toy robot", "two buses", "a red car", "three leaves", "a puppet"])])
+def test_kind_of_subject(kind, subjects):
+    """Clowns, cooks and children counted as things, so that half of the prompts were of cars."""
+    assert {subject: kind_of(subject) for subject in subjects} == dict.fromkeys(subjects, kind)
+
+
+def test_command_that_is_printed_works_from_everywhere(run_main, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code, said, err = run_main("prepare_clips", "--output=~/out", "--from-base", "zs", "--subject", "a man")
+    assert code == 0 and (tmp_path / "out" / "prompts.txt").is_file(), err
+    assert str(ROOT / "configs" / "zeroscope.yaml") in said
 
 
 def test_from_base_writes_prompts_of_the_exemplars_kinds(run_main, tmp_path, config):

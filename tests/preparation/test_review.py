@@ -2,10 +2,11 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
-from preparation.report import REPORT_NAME
+from preparation.report import REPORT_NAME, WORK_FOLDER
 from preparation.review import PAGE_NAME, keep, read_report, write_review
 from tests.conftest import ROOT
 from tests.preparation.films import film, scene
@@ -94,6 +95,21 @@ def test_saved_file_is_what_keep_takes(open_page, folder, tmp_path):
     page = open_page(folder / PAGE_NAME)
     assert page.inner_text("#count") == "1 of 2 kept"
     page.wait_for_function("() => [...document.querySelectorAll('video')].every(video => video.readyState)")
+
+
+def test_copy_of_a_folder_without_its_hidden_files_can_be_kept_from(folder, tmp_path):
+    """The clips were moved, and then a missing file ended in a traceback."""
+    shutil.rmtree(folder / WORK_FOLDER)
+    (tmp_path / "choice.json").write_text(json.dumps({"one.mp4": "a cat doing the V* dance"}))
+    keep(folder, tmp_path / "choice.json")
+    assert json.loads((folder / "text.json").read_text()) == {"one.mp4": "a cat doing the V* dance"}
+
+
+def test_caption_with_a_control_character_is_refused_before_anything_moves(folder, tmp_path):
+    (tmp_path / "choice.json").write_text(json.dumps({"one.mp4": "a\x07b"}))
+    with pytest.raises(UserError, match="the caption of one.mp4 has control characters"):
+        keep(folder, tmp_path / "choice.json")
+    assert len(list(folder.glob("*.mp4"))) == 2
 
 
 @pytest.mark.browser
