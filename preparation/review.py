@@ -85,7 +85,8 @@ def keep(folder: Path, chosen: Path) -> dict:
 
 
 def read_stills(folder: Path, num: int) -> list[str]:
-    """Return the `num` stills of what was left out; empty ones where a copy of the folder has none."""
+    """Return the `num` stills of the parts of footage that were left out. A copy of the folder may lack them:
+    then they are empty."""
     try:
         stills = json.loads((folder / WORK_FOLDER / "stills.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

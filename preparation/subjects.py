@@ -100,11 +100,11 @@ def ask(path: Path, times: str) -> str:
     """Return what the user types of one file. Raises UserError if nothing more can be typed."""
     while True:
         try:
-            subject = " ".join(input(f"Who or what moves in {path.name} ({times})? ").split())
+            given = input(f"Who or what moves in {path.name} ({times})? ")
         except EOFError:
             raise UserError(f"{path}: nobody said who moves in it. Use --subject or {TABLE_NAME}.") from None
         try:
-            if checked_text(subject, "the answer"):
+            if subject := checked_text(given, "the answer"):
                 return subject
-        except UserError as error:   # the character of an arrow key, for one
+        except UserError as error:   # an arrow key types control characters
             print(error)

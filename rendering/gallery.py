@@ -147,8 +147,11 @@ def is_listed(name: str) -> bool:
 
 
 def is_video(path: Path) -> bool:
-    """Whether the file is a video by its name, or an animated WebP. What no browser plays is listed too: the
-    page then says so. An animated PNG is one if it is named .apng, because frames are saved as .png."""
+    """Whether the file is a video by its name, or an animated WebP.
+
+    A video that no browser plays is listed too, and the page says that it cannot be played. An animated PNG
+    has to be named .apng, because single frames are saved as .png.
+    """
     suffix = path.suffix.lower()
     return suffix in VIDEO_SUFFIXES or suffix == ".webp" and is_animated(path)
 

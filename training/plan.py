@@ -1,7 +1,7 @@
 """A checked training run: everything that can be wrong is found here, before a weight is loaded."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median_high
@@ -20,7 +20,8 @@ from models.base_folder import (
 )
 from models.lora_files import Lora, check_lora, num_low_rank
 from models.tokens import unseen_captions
-from models.tunable import select_tunable, temporal_names, union
+from models.tunable import select_tunable, union
+from training.base_limits import check_num_frames, check_single_frames, check_sizes
 from training.clips import Clip, find_clips
 from training.config import Config, num_due
 from training.footprint import Footprint, training_footprint
@@ -180,42 +181,6 @@ def sample_prompts(config: Config) -> list[Prompt]:
     prompts = [prompt for given in config.validation_data.prompt or ()
                for prompt in read_prompts(given, seed=config.seed)]
     return with_tokens(prompts, config.placeholder_token)
-
-
-def check_sizes(config: Config, strides: tuple[int, int]) -> list[str]:
-    """Return the sizes that the network cannot take."""
-    cell, coarsest = strides
-    wanted = [("validation_data", config.validation_data.width, config.validation_data.height, cell)]
-    if not config.train_data.use_bucketing:
-        wanted.append(("train_data", config.train_data.width, config.train_data.height, coarsest))
-    problems = [f"{section}: {width}x{height} pixels: both must be multiples of {multiple} for this base."
-                for section, width, height, multiple in wanted if width % multiple or height % multiple]
-    if len(wanted) == 1 and wanted[0][1:3] == (config.train_data.width, config.train_data.height):
-        problems = [f"{problem} They are those of train_data, unless validation_data.width and .height are "
-                    f"set." for problem in problems]
-    return problems
-
-
-def check_num_frames(config: Config, most: int | None) -> list[str]:
-    """Return the numbers of frames that are more than the `most` that the base takes."""
-    wanted = {"train_data.n_sample_frames": config.train_data.n_sample_frames,
-              "validation_data.num_frames": config.validation_data.num_frames}
-    return [f"{key} is {num_frames}. This base takes at most {most} frames."
-            for key, num_frames in wanted.items() if most and num_frames > most]
-
-
-def check_single_frames(config: Config, clips: Iterable[Clip],
-                        selected: Mapping[str, list[str]]) -> list[str]:
-    """Return a problem if single frames skip temporal layers that are to train.
-
-    A skipped layer gets no gradient.
-    """
-    is_skipped = (config.train_data.single_frame_layers == "spatial"
-                  and any(clip.window == 1 for clip in clips))
-    if not is_skipped or not temporal_names(union(selected)):
-        return []
-    return ["train_data.single_frame_layers: spatial skips the temporal layers, and trainable_modules trains "
-            "them. Set trainable_modules: [cross, self], or single_frame_layers: all."]
 
 
 def disk_needs(plan: Plan, num_written: int = 0) -> tuple[int, int]:

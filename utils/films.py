@@ -27,6 +27,7 @@ FULL_RANGE = 2
 HD = (1280, 720)       # players take an untagged video for BT.709 from this width or height on
 MANY_PIXELS = 1e6      # of a frame, from which several threads decode
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}   # FFmpeg's own decoders leave transparency out
+# lossless codecs, in which a recorder may have left the channel of transparency empty
 LOSSLESS = ("huffyuv", "ffvhuff", "qtrle", "rawvideo", "utvideo", "magicyuv", "ffv1", "png")
 CLEARLY = 0.1          # levels of 255, several times what two frames of the same picture differ by
 STRANGEST = 8          # a pixel so many times as wide as high, or as high as wide, is a mistake
@@ -198,9 +199,10 @@ def has_alpha(frame: av.VideoFrame, stream: av.VideoStream) -> bool:
 
 
 def is_filled(alpha: np.ndarray, stream: av.VideoStream) -> bool:
-    """Say whether the transparency of a frame means something.
+    """Say whether somebody filled the channel of transparency of a frame.
 
-    Recorders store 32 bits a pixel without loss and leave 8 of them 0. Such a frame would show nothing.
+    Some recorders store 32 bits a pixel and leave the 8 bits of transparency at 0. The frame would be
+    invisible.
     """
     return bool(alpha.any()) or stream.codec_context.name not in LOSSLESS
 
