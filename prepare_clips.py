@@ -217,8 +217,9 @@ def caption_all(args: argparse.Namespace, chosen, cuts, subjects: dict, captione
     for window, cut in zip(chosen, cuts, strict=True):
         subject = subjects.get(window.analysis.path)
         if subject is None:
-            from preparation.captioner import describe_frame, with_motion
+            from preparation.captioner import describe_frame
             from preparation.making import middle_frame
+            from preparation.motion_words import with_motion
 
             sentence = describe_frame(captioner, middle_frame(cut)) or "a person"
             captions.append(sentence if args.regularization else with_motion(sentence, args.motion))

@@ -1,7 +1,7 @@
 """Captions by a model: any image-text-to-text model of transformers, such as BLIP or Qwen-VL.
 
-It describes one frame. In its sentence the words for the motion become "doing the V* dance": from one
-picture it cannot tell the motion, and often calls it standing.
+It describes one frame. From one picture it cannot tell the motion, and often calls it standing, so
+preparation/motion_words.py puts "doing the V* dance" in the place of its words for the motion.
 """
 
 import re
@@ -15,17 +15,9 @@ from transformers.utils import logging
 
 from models.base_folder import is_hub_id
 from utils.errors import UserError, first_line
-from utils.prompts import MOTION_TOKEN
 
 QUESTION = "Describe in one short sentence who or what moves in this picture, what it does, and where."
 MAX_NEW_TOKENS = 40
-DO = r"(?:\b(?:do|does|doing|performs?|performing|practicing)\s+)?"
-BE = r"(?:\b(?:is|are|was|were)\s+)?"
-# verbs in -ing that say nothing of the motion, and words in -ing that are no verbs
-NO_MOTION = (r"(?:wearing|during|including|\w+thing|\w*building|ceiling|morning|evening|railing|wedding|king|"
-             r"ring|wing|spring|string|painting)\b")
-VERB = rf"\b(?!{NO_MOTION})\w{{2,}}ing\b"
-OBJECT = r"(?:\s+(?:a|an|the|his|her|its|their)\s+\w+)?"
 
 
 @dataclass(frozen=True)
@@ -73,26 +65,3 @@ def describe_frame(captioner: Captioner, frame: np.ndarray) -> str:
     text = processor.decode(tokens, skip_special_tokens=True)
     printable = " ".join("".join(filter(str.isprintable, " ".join(text.split()))).split())
     return re.split(r"(?<=[.!?])\s", printable)[0].rstrip(".!? ")   # the first sentence alone
-
-
-def with_motion(sentence: str, motion: str) -> str:
-    """Return `sentence` with its words for the motion replaced by "doing the V* {motion}".
-
-    Its words for the motion are the motion's own name, in any inflection, or else the first verb in -ing with
-    its object. A sentence with neither has the motion added. "a man is riding a wave in the sea" -> "a man
-    doing the V* surf in the sea".
-    """
-    doing = f"doing the {MOTION_TOKEN} {motion}"
-    named = rf"{BE}{DO}(?:\b(?:a|an|the|some)\s+)?{_inflected(motion)}"
-    for pattern in (named, rf"(?<=\w\s){BE}{VERB}(?:\s+and\s+{VERB})?{OBJECT}"):
-        replaced, number = re.subn(pattern, doing, sentence, count=1, flags=re.IGNORECASE)
-        if number:
-            return " ".join(replaced.split())
-    return f"{sentence} {doing}"
-
-
-def _inflected(motion: str) -> str:
-    """Return a pattern for the motion's name with any ending of its last word: dance, dances, dancing."""
-    *first, last = motion.split()
-    stem = re.sub(r"(?:ing|e|s)$", "", last) if len(last) > 4 else last
-    return r"(?<!\w)" + r"\s+".join([*map(re.escape, first), re.escape(stem)]) + r"\w{0,4}\b"
