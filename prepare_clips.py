@@ -81,7 +81,14 @@ def prepare(args: argparse.Namespace) -> None:
         from preparation.captioner import load_captioner
 
         captioner = load_captioner(args.captioner)
-    from preparation.making import cut_missing, earlier_clips, plan_cuts, remove_outdated, settle
+    from preparation.making import (
+        cut_missing,
+        earlier_clips,
+        plan_cuts,
+        remove_outdated,
+        settle,
+        was_dropped,
+    )
     from preparation.report import WORK_FOLDER, make_report, report_lines
     from preparation.review import write_review, written_captions
     from preparation.survey import survey, without_clips
@@ -92,7 +99,7 @@ def prepare(args: argparse.Namespace) -> None:
     surveyed = survey(footage, args.output / WORK_FOLDER, wanted, say)
     while True:   # until all files that clips are chosen from can be cut
         chosen, left = choose([window for found in surveyed for window in found.windows],
-                              args.num or NUM_CLIPS)
+                              args.num or NUM_CLIPS, lambda window: was_dropped(window, earlier))
         cuts = plan_cuts(chosen, args.output, args.crop, wanted, earlier)
         if not captioner:
             subjects |= ask_missing(chosen, subjects)
@@ -103,11 +110,11 @@ def prepare(args: argparse.Namespace) -> None:
                     if found.path in failed else found for found in surveyed]
     captions = caption_all(args, chosen, cuts, subjects, captioner)
     report, stills = make_report(surveyed, chosen, left, cuts, captions)
+    report = settle(report, earlier)
     print("\n".join(report_lines(report)))
     no_clip = "No clip could be made: the lines above say why."
     if not chosen and before and before["clips"]:
         raise UserError(f"{no_clip} {args.output} stays as it was.")
-    report = settle(report, earlier)
     page = write_review(args.output, report | {"train": train_lines(args)}, stills, own)
     if not chosen:
         raise UserError(no_clip)

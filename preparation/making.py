@@ -9,6 +9,7 @@ import numpy as np
 
 from preparation.cropping import box_of
 from preparation.footage import CUT_VERSION, Cut, write_cuts
+from preparation.report import with_statuses
 from preparation.review import DROPPED_AT
 from preparation.windows import Wanted, Window
 from utils.captions import read_caption_index
@@ -17,6 +18,12 @@ from utils.files import NotWritten, digest_of
 from utils.video import read_frames, video_metadata
 
 CUTS_AT_ONCE = 4   # encoders in one pass over a file, each with frames of its own in memory
+
+
+def was_dropped(window: Window, earlier: list[dict]) -> bool:
+    """Say whether the user dropped the clip of a window, or one that shares most of its frames."""
+    known = _counterpart(window.analysis.digest, *window.span, earlier)
+    return known is not None and not known["kept"]
 
 
 def plan_cuts(chosen: Sequence[Window], folder: Path, crop: str | None, wanted: Wanted,
@@ -33,8 +40,7 @@ def plan_cuts(chosen: Sequence[Window], folder: Path, crop: str | None, wanted: 
         recipe = {"source": digest, "first": frames[0], "num_frames": len(frames), "fps": window.fps,
                   "frames": digest_of(frames)[:16], "box": list(box), "size": list(size),
                   "version": CUT_VERSION}
-        known = _counterpart(digest, *window.span, earlier)
-        path = folder / name if known is None or known["kept"] else folder / DROPPED_AT / name
+        path = folder / DROPPED_AT / name if was_dropped(window, earlier) else folder / name
         cuts.append(Cut(path, frames, window.fps, box, size, recipe))
     return cuts
 
@@ -83,8 +89,7 @@ def earlier_clips(before: dict | None, written: dict) -> list[dict]:
 
 
 def settle(report: dict, earlier: list[dict]) -> dict:
-    """Return `report` with the captions that the user gave to `earlier` clips, and without the clips that the
-    user dropped.
+    """Return `report` with what the user decided on `earlier` clips: captions, and which clips were dropped.
 
     The list `earlier` of the report keeps both for clips that were not chosen again.
     """
@@ -97,7 +102,7 @@ def settle(report: dict, earlier: list[dict]) -> dict:
         clips.append(clip)
     left = [clip for clip in earlier if clip not in settled
             and (not clip["kept"] or clip["caption"] != clip["proposed"])]
-    return report | {"clips": clips, "earlier": left}
+    return with_statuses(report | {"clips": clips, "earlier": left})
 
 
 def _counterpart(digest: str, start: int, end: int, earlier: list[dict]) -> dict | None:

@@ -11,8 +11,8 @@ NO_MOTION = (r"(?:wearing|during|including|\w+thing|\w*building|ceiling|morning|
              r"ring|wing|spring|string|painting)\b")
 # a word before one of these tells which one it is: "a swimming pool", "the dance floor"
 NAMED_BY_A_MOTION = (r"(?:room|floor|pool|hall|studio|stage|class|school|club|court|field|track|rink|ring|"
-                     r"lane|path|trail|slope|lift|wall|board|bike|boat|machine|table|chair|stick|pole|shoe|boot|suit|"
-                     r"trunk|clothe|dress|costume|outfit|gear|mat|bag|rope|lot|mall|show|party|team|partner|"
+                     r"lane|path|trail|slope|lift|wall|board|bike|boat|machine|table|chair|stick|pole|shoe|boot|"
+                     r"suit|trunk|clothe|dress|costume|outfit|gear|mat|bag|rope|lot|mall|show|party|team|partner|"
                      r"instructor|teacher)s?(?:es)?\b")
 # an object ends before one of these
 ENDS_AN_OBJECT = (r"(?:in|on|at|to|into|onto|from|with|without|under|over|above|below|behind|beside|beneath|"

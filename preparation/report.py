@@ -13,9 +13,10 @@ from preparation.footage import Cut
 from preparation.survey import Surveyed
 from preparation.windows import Window, times_of
 from utils.errors import printable
-from utils.wording import first_few
+from utils.wording import counted, first_few
 
 REPORT_NAME = "report.json"
+DROPPED = "dropped by you"
 WORK_FOLDER = ".prepared"   # in the output folder: analyses, stills of what was left out, dropped clips
 
 
@@ -46,7 +47,8 @@ def report_lines(report: dict) -> list[str]:
         lines.append(f"{entry['file']}: {entry['status']}" + (f" ({entry['why']})" if entry["why"] else ""))
         for clip in report["clips"]:
             if clip["source"] == entry["file"]:
-                lines.append(f"  {clip['time']} -> {clip['file']}: {clip['why']}")
+                why = clip["why"] if clip["kept"] else DROPPED
+                lines.append(f"  {clip['time']} -> {clip['file']}: {why}")
         reasons = {}
         for part in report["left_out"]:
             if part["source"] == entry["file"]:
@@ -54,8 +56,19 @@ def report_lines(report: dict) -> list[str]:
         for reason, times in reasons.items():
             lines.append(f"  left out {first_few(times, 3)}: {reason}")
     counts = Counter(entry["status"] for entry in report["inputs"])
-    counted = ", ".join(f"{count} {status}" for status, count in counts.items())
-    return [*lines, f"{len(report['inputs'])} files: {counted}. {len(report['clips'])} clips."]
+    statuses = ", ".join(f"{count} {status}" for status, count in counts.items())
+    num_kept = sum(clip["kept"] for clip in report["clips"])
+    return [*lines, f"{counted(len(report['inputs']), 'file')}: {statuses}. {counted(num_kept, 'clip')}."]
+
+
+def with_statuses(report: dict) -> dict:
+    """Return `report` with the status of every file that clips were cut from: "used" if one of them is kept,
+    "dropped" if the user dropped them all."""
+    kept, cut = ({clip["source"] for clip in clips} for clips in
+                 ([clip for clip in report["clips"] if clip["kept"]], report["clips"]))
+    return report | {"inputs": [
+        entry | {"status": "used" if entry["file"] in kept else "dropped"} if entry["file"] in cut else entry
+        for entry in report["inputs"]]}
 
 
 def _clip_entry(window: Window, cut: Cut, caption: str) -> dict:

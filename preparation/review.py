@@ -5,7 +5,7 @@ import os
 from collections.abc import Container
 from pathlib import Path
 
-from preparation.report import REPORT_NAME, WORK_FOLDER
+from preparation.report import REPORT_NAME, WORK_FOLDER, with_statuses
 from rendering.gallery import write_page
 from utils.captions import INDEX_NAME, read_caption_index
 from utils.commands import script_command
@@ -80,6 +80,7 @@ def keep(folder: Path, chosen: Path) -> dict:
             os.replace(here, aside)
         elif clip["kept"] and aside.exists() and not here.exists():   # a clip in the folder was cut later
             os.replace(aside, here)
+    report = with_statuses(report)
     write_review(folder, report, stills, own)
     return report
 

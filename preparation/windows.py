@@ -7,6 +7,7 @@
 import functools
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -82,21 +83,28 @@ def find_windows(analysis: Analysis, stretches: list[Stretch],
     return usable, spans
 
 
-def choose(windows: list[Window], number: int) -> tuple[list[Window], list[Window]]:
-    """Return the `number` windows to use, best first, and the others; both say why."""
+def choose(windows: list[Window], number: int, was_dropped: Callable[[Window], bool] = lambda _: False,
+           ) -> tuple[list[Window], list[Window]]:
+    """Return the windows to use, best first, and the others; both say why.
+
+    `number` of them are new or were kept before. Those that the user dropped before are returned besides,
+    so that they can be brought back, and no window that shows the same takes their place.
+    """
     chosen, left, waiting, uses = [], [], list(windows), Counter()
 
     def worth(window: Window) -> float:
         path = window.analysis.path
         return window.score * AGAIN ** (uses[path] + uses[path, window.stretch.shot])
 
-    while waiting and len(chosen) < number:
+    while waiting and number:
         best = waiting.pop(int(np.argmax([worth(window) for window in waiting])))
         if repetition := _repetition(best, chosen):
             left.append(replace(best, reason=repetition))
         else:
             chosen.append(replace(best, reason=_merit(best)))
-            uses.update([best.analysis.path, (best.analysis.path, best.stretch.shot)])
+            if not was_dropped(best):
+                number -= 1
+                uses.update([best.analysis.path, (best.analysis.path, best.stretch.shot)])
     less = "the clips chosen move more, or are of other shots"
     return chosen, left + [replace(window, reason=_repetition(window, chosen) or less) for window in waiting]
 

@@ -168,6 +168,35 @@ def test_decisions_on_clips_that_are_not_chosen_come_back_with_them(run_main, tm
     assert text(out) == edited and {path.name for path in out.glob("*.mp4")} == set(edited)
 
 
+def test_dropped_clip_is_told_and_another_one_is_proposed(run_main, tmp_path, footage, config):
+    out = tmp_path / "clips"
+    command = ("prepare_clips", footage / "film.mp4", "-o", out, *DANCE, "--config", config, *SMALL)
+    run_main(*command, "--num", 2)
+    (first, second) = text(out)
+    (tmp_path / "choice.json").write_text(json.dumps({second: "a clown doing the V* dance"}))
+    run_main("prepare_clips", "-o", out, "--keep", tmp_path / "choice.json")
+    code, said, _ = run_main(*command, "--num", 2)
+    assert code == 0 and f"-> {first}: dropped by you\n" in said and "1 file: 1 used. 2 clips." in said
+    assert len(text(out)) == 2 and second in text(out) and first not in text(out)
+    assert {path.name for path in out.glob("*.mp4")} == set(text(out))
+    assert [path.name for path in (out / ".prepared/dropped").iterdir()] == [first]
+    page_says = json.loads((out / "report.json").read_text())
+    assert [clip["file"] for clip in page_says["clips"] if not clip["kept"]] == [first]
+
+
+def test_file_of_which_every_clip_was_dropped_is_not_called_used(run_main, tmp_path, config):
+    out, films = tmp_path / "clips", [film(tmp_path / f"{seed}.mp4", scene(24, seed)) for seed in (1, 2)]
+    command = ("prepare_clips", *films, "-o", out, *DANCE, "--config", config, *SMALL)
+    run_main(*command)
+    (first, second) = text(out)
+    (tmp_path / "choice.json").write_text(json.dumps({second: "a clown doing the V* dance"}))
+    run_main("prepare_clips", "-o", out, "--keep", tmp_path / "choice.json")
+    statuses = [entry["status"] for entry in json.loads((out / "report.json").read_text())["inputs"]]
+    assert sorted(statuses) == ["dropped", "used"]
+    _, said, _ = run_main(*command)
+    assert "1 used" in said and "1 dropped" in said and "1 clip." in said
+
+
 def test_other_footage_of_the_same_name_takes_over_no_decision(run_main, tmp_path, config):
     out = tmp_path / "clips"
     for seed in (1, 2):
