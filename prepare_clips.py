@@ -9,6 +9,7 @@ at any time, the same command goes on: what was looked at or cut is not done aga
 """
 
 import argparse
+import json
 import math
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pathlib import Path
 # should not wait for them
 from training.config import Config
 from training.config_loading import load_config
+from training.config_text import literal
 from utils.captions import PROMPTS_NAME
 from utils.commands import ROOT, path_from_here, script_command
 from utils.errors import UserError, attempt, plain_errors, run_script
@@ -115,14 +117,14 @@ def prepare(args: argparse.Namespace) -> None:
     no_clip = "No clip could be made: the lines above say why."
     if not chosen and before and before["clips"]:
         raise UserError(f"{no_clip} {args.output} stays as it was.")
-    page = write_review(args.output, report | {"train": train_lines(args)}, stills, own)
+    page = write_review(args.output, report | {"train": train_lines(args, wanted)}, stills, own)
     if not chosen:
         raise UserError(no_clip)
     if num_removed := remove_outdated(args.output, {cut.path for cut in cuts}):
         were = "was" if num_removed == 1 else "were"
         print(f"{counted(num_removed, 'clip')} of an earlier run {were} removed. If a later run chooses such "
               f"a clip again, it has the caption that you gave it")
-    print(f"look at them, keep or drop, mend captions:\n  {path_from_here(page)}\n{train_lines(args)}")
+    print(f"look at them, keep or drop, mend captions:\n  {path_from_here(page)}\n{train_lines(args, wanted)}")
 
 
 def say(line: str) -> None:
@@ -200,7 +202,8 @@ def what_training_wants(args: argparse.Namespace):
     if problems:
         raise UserError(*problems)
     seconds = args.seconds or max(SECONDS, window / fps)
-    return Wanted(seconds, fps, window, (data.width, data.height), data.use_bucketing)
+    return Wanted(seconds, fps, window, (data.width, data.height), data.use_bucketing,
+                  takes_folders=config.dataset_types == ["folder"])
 
 
 def ask_missing(chosen, subjects: dict) -> dict:
@@ -235,19 +238,24 @@ def caption_all(args: argparse.Namespace, chosen, cuts, subjects: dict, captione
     return captions
 
 
-def train_lines(args: argparse.Namespace) -> str:
+def train_lines(args: argparse.Namespace, wanted) -> str:
     """Return the command that trains on the folder."""
     if args.regularization:
         return ("train with these for regularization:\n  "
-                + train_command(args, "YOUR_EXEMPLARS", f"train_data.class_path={args.output}"))
+                + train_command(args, wanted, ["YOUR_EXEMPLARS"], f"train_data.class_path={args.output}"))
     return ("train; if you have a folder of ordinary clips (see --regularization), name it as "
-            f"train_data.class_path:\n  {train_command(args, args.output, *sample_prompt(args))}")
+            f"train_data.class_path:\n  {train_command(args, wanted, [args.output], *sample_prompt(args))}")
 
 
-def train_command(args: argparse.Namespace, exemplars: Path | str, *changes: str) -> str:
+def train_command(args: argparse.Namespace, wanted, exemplars: list[Path | str], *changes: str) -> str:
+    """Return the command that trains on folders of `exemplars`, one for each motion."""
+    paths = list(map(str, exemplars))
+    needs_list = len(paths) > 1 or paths[0].startswith("[")
+    written = json.dumps(literal(paths), ensure_ascii=False) if needs_list else paths[0]
+    folders = [] if wanted.takes_folders else ["dataset_types=[folder]"]
     fps = [f"train_data.fps={args.fps:g}"] if args.fps else []
     return script_command("train_model.py", "--config", args.config or path_from_here(PAPERS_CONFIG),
-                          f"train_data.path={exemplars}", *fps, *changes)
+                          *folders, f"train_data.path={written}", *fps, *changes)
 
 
 def sample_prompt(args: argparse.Namespace) -> list[str]:
@@ -281,12 +289,12 @@ def write_prompts(args: argparse.Namespace) -> None:
         with replacing(path) as partial:
             partial.write_text(content, encoding="utf-8")
     width, height = wanted.size
-    exemplars = args.inputs[0] if args.inputs else "YOUR_EXEMPLARS"
+    exemplars = args.inputs or ["YOUR_EXEMPLARS"]
     print(f"{path}: {said}\n  "
           + script_command("generate_pretrained.py", "-m", args.from_base, "-o", args.output, "-p", path,
                            "-r", f"{width}x{height}", "-d", wanted.window, "--fps", f"{wanted.fps:g}")
           + "\n  "
-          + train_command(args, exemplars, f"train_data.class_path={args.output}", *sample_prompt(args)))
+          + train_command(args, wanted, exemplars, f"train_data.class_path={args.output}", *sample_prompt(args)))
 
 
 if __name__ == "__main__":

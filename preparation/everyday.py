@@ -10,7 +10,7 @@ from pathlib import Path
 from utils.captions import captions_of, read_caption_index
 from utils.containers import VIDEO_SUFFIXES
 from utils.errors import UserError
-from utils.prompts import MOTION_TOKEN
+from utils.prompts import IDENTIFIER
 
 SUBJECTS = {
     "person": ("a man", "a woman", "a boy", "a girl", "an old man", "an old woman", "a teacher", "a cook",
@@ -43,7 +43,7 @@ THINGS = {
 
 
 def subjects_of(folder: Path) -> list[str]:
-    """Return the subjects of a folder of exemplars: what stands before "doing the V*" in its captions.
+    """Return the subjects of a folder of exemplars: what stands before "doing the V*", or V2*, in its captions.
 
     Raises UserError if its captions cannot be read, or none names the motion.
     """
@@ -51,8 +51,8 @@ def subjects_of(folder: Path) -> list[str]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith("."):
             for caption in captions_of(path, index, ("",)):
-                before, token, _ = caption.partition(MOTION_TOKEN)
-                found += [before.removesuffix("the ").strip().removesuffix(" doing")] if token else []
+                before, *motion = IDENTIFIER.split(caption, maxsplit=1)
+                found += [before.removesuffix("the ").strip().removesuffix(" doing")] if motion else []
     if not found:
         raise UserError(f"{folder}: no caption in it names the motion (V*). Name the folder of your "
                         f"exemplars, or say --subject.")

@@ -22,8 +22,8 @@ ENDS_AN_OBJECT = (r"(?:in|on|at|to|into|onto|from|with|without|under|over|above|
 OBJECT = rf"(?:\s+(?:up|down|out)(?=\s+{ENDS_AN_OBJECT}|\W*$))?(?:\s+(?!{ENDS_AN_OBJECT})[\w'-]+)*"
 VERB = rf"\b(?!{NO_MOTION})\w{{2,}}ing\b(?!\s+{NAMED_BY_A_MOTION})"
 # after one of these a word in -ing belongs to the next noun: "a running man", "in swimming trunks"
-BEFORE_A_NOUN = {"a", "an", "the", "some", "his", "her", "its", "their", "this", "that", "in", "on", "at", "of",
-                 "from", "for", "by"}
+BEFORE_A_NOUN = {"a", "an", "the", "some", "his", "her", "its", "their", "this", "that", "in", "on", "at",
+                 "of", "from", "for", "by"}
 
 
 def with_motion(sentence: str, motion: str) -> str:

@@ -34,6 +34,7 @@ class Wanted:
     window: int         # frames of a training window, which every clip must have
     size: tuple[int, int]   # width, height in pixels
     use_bucketing: bool     # whether the size stands for an area alone
+    takes_folders: bool = True   # whether the config reads exemplars from folders of clips
 
 
 @dataclass(frozen=True, eq=False)

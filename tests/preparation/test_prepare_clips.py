@@ -1,6 +1,7 @@
 """prepare_clips.py as it is typed: footage in, a data folder out."""
 
 import json
+import shlex
 import shutil
 
 import numpy as np
@@ -11,6 +12,7 @@ from preparation.everyday import kind_of
 from preparation.footage import CUT_VERSION, write_cuts
 from tests.conftest import ROOT
 from tests.preparation.films import black, film, scene
+from training.config_loading import load_config
 from utils.files import file_digest
 from utils.video import probe, video_metadata
 
@@ -381,6 +383,31 @@ def test_command_that_is_printed_works_from_everywhere(run_main, tmp_path, monke
     code, said, err = run_main("prepare_clips", "--output=~/out", "--from-base", "zs", "--subject", "a man")
     assert code == 0 and (tmp_path / "out" / "prompts.txt").is_file(), err
     assert str(ROOT / "configs" / "zeroscope.yaml") in said
+
+
+@pytest.mark.parametrize("kind", ["single_video", "image", "json"])
+def test_command_that_is_printed_trains_on_the_folder_whatever_the_config_reads(run_main, tmp_path, kind):
+    config, out = tmp_path / "other.yaml", tmp_path / "[out]"
+    config.write_text(f"dataset_types: [{kind}]\ntrain_data: {{fps: 24, n_sample_frames: 8, width: 64, "
+                      f"height: 64, single_video_path: other.mp4, json_path: other.json, image_dir: other}}\n")
+    path = film(tmp_path / "film.mp4", scene(24, 1))
+    code, said, err = run_main("prepare_clips", path, "-o", out, *DANCE, "--config", config, *SMALL)
+    assert code == 0, err
+    _, *changes = shlex.split(said.splitlines()[-1].partition("train_model.py")[2])
+    loaded, _ = load_config(config, changes[1:])
+    assert (loaded.dataset_types, loaded.train_data.path) == (["folder"], str(out))
+
+
+def test_from_base_names_all_folders_of_exemplars(run_main, tmp_path, config):
+    folders = [tmp_path / "twirl, fast", tmp_path / "hop"]
+    for folder, token in zip(folders, ("V*", "V2*"), strict=True):
+        film(folder / "a.mp4", scene(9))
+        (folder / "text.json").write_text(json.dumps({"a.mp4": f"a man doing the {token} dance"}))
+    code, said, err = run_main("prepare_clips", *folders, "-o", tmp_path / "out", "--from-base", "zs",
+                               "--config", config)
+    assert code == 0, err
+    _, *changes = shlex.split(said.splitlines()[-1].partition("train_model.py")[2])
+    assert load_config(config, changes[1:])[0].train_data.path == list(map(str, folders))
 
 
 def test_from_base_writes_prompts_of_the_exemplars_kinds(run_main, tmp_path, config):
