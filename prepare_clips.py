@@ -124,7 +124,8 @@ def prepare(args: argparse.Namespace) -> None:
         were = "was" if num_removed == 1 else "were"
         print(f"{counted(num_removed, 'clip')} of an earlier run {were} removed. If a later run chooses such "
               f"a clip again, it has the caption that you gave it")
-    print(f"look at them, keep or drop, mend captions:\n  {path_from_here(page)}\n{train_lines(args, wanted)}")
+    print(f"look at them, keep or drop, mend captions:\n  {path_from_here(page)}\n"
+          f"{train_lines(args, wanted)}")
 
 
 def say(line: str) -> None:
@@ -294,7 +295,8 @@ def write_prompts(args: argparse.Namespace) -> None:
           + script_command("generate_pretrained.py", "-m", args.from_base, "-o", args.output, "-p", path,
                            "-r", f"{width}x{height}", "-d", wanted.window, "--fps", f"{wanted.fps:g}")
           + "\n  "
-          + train_command(args, wanted, exemplars, f"train_data.class_path={args.output}", *sample_prompt(args)))
+          + train_command(args, wanted, exemplars, f"train_data.class_path={args.output}",
+                          *sample_prompt(args)))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ THINGS = {
 
 
 def subjects_of(folder: Path) -> list[str]:
-    """Return the subjects of a folder of exemplars: what stands before "doing the V*", or V2*, in its captions.
+    """Return the subjects of a folder of exemplars: what stands before "doing the V*" or V2* in its captions.
 
     Raises UserError if its captions cannot be read, or none names the motion.
     """

@@ -4,13 +4,12 @@ From --subject, for all files; from tables of `file,subject` lines; or asked for
 """
 
 import csv
-import glob
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.errors import UserError
-from utils.files import read_text
+from utils.errors import UserError, attempt
+from utils.files import nfc, read_text
 from utils.prompts import MOTION_TOKEN, checked_text
 from utils.wording import first_few
 
@@ -61,8 +60,9 @@ def read_subjects(table: Path, footage: Sequence[Path], is_found: bool = False) 
             problems.append(f"{table}, line {number}: {name} fits {first_few(named, 3)}. Write the path of "
                             f"one, from the table's folder, such as ./{name}.")
         elif named:
-            subjects[named[0]] = subject
-        elif not (is_found and _exists(table.parent, name)):
+            what = f"{table}, line {number}: the subject"
+            subjects[named[0]] = attempt(lambda: checked_text(subject, what), "", problems)
+        elif not (is_found and _exists(table, name)):
             problems.append(f"{table}, line {number}: {name} is not among the footage.")
     if problems:
         raise UserError(*problems)
@@ -71,15 +71,15 @@ def read_subjects(table: Path, footage: Sequence[Path], is_found: bool = False) 
 
 def _names(table: Path, name: str, path: Path) -> bool:
     if "/" not in name:
-        return name in (path.name, path.stem)
-    return name == str(path) or (table.parent / name).resolve() == path.resolve()
+        return nfc(name) in (nfc(path.name), nfc(path.stem))
+    here, there = (nfc(str(file.resolve())) for file in (table.parent / name, path))
+    return nfc(name) == nfc(str(path)) or here == there
 
 
-def _exists(folder: Path, name: str) -> bool:
-    """Say whether a file below `folder` has this name, with or without its suffix, or is at this path."""
-    if "/" in name:
-        return (folder / name).exists()
-    return any(next(folder.rglob(glob.escape(name) + ending), None) for ending in ("", ".*"))
+def _exists(table: Path, name: str) -> bool:
+    """Say whether a file below the table's folder has this name, or a file lies at this path."""
+    below = table.parent.rglob("*")
+    return (table.parent / name).is_file() or any(_names(table, name, path) for path in below)
 
 
 def check_text(what: str, text: str | None) -> str | None:

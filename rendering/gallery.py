@@ -25,7 +25,7 @@ from typing import Any
 from utils.captions import CaptionIndex, find_index
 from utils.commands import ROOT
 from utils.containers import VIDEO_SUFFIXES, is_animated
-from utils.files import replacing, write_json
+from utils.files import nfc, replacing, write_json
 
 PAGE_NAME = "video_lightbox.html"
 MAX_DEPTH = 3  # results/{run}/samples/step_01000 seen from results
@@ -96,13 +96,15 @@ def list_videos(folder: Path) -> list[dict[str, Any]]:
         paths = [path for path in paths if is_video(path)]
         if paths:
             facts = sidecar_json(root, here / "videos.json")
+            facts = {nfc(name): fact for name, fact in facts.items()} | facts
             index_path = find_index(here)
             captions = CaptionIndex(index_path, sidecar_json(root, index_path))
         for path in paths:
             beside, entry = captions.text_file(path), captions.entry(path)
             caption = sidecar_text(root, beside) if beside else ""
             caption = caption or captions.captions.get(entry)
-            description = describe(inside, path.name, facts.get(path.name), caption)
+            fact = facts.get(path.name, facts.get(nfc(path.name)))
+            description = describe(inside, path.name, fact, caption)
             videos.append({"file": (inside / path.name).as_posix(), **description})
     return sorted(videos, key=lambda video: natural_key(video["file"]))
 

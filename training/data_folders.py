@@ -148,7 +148,7 @@ def _folder_remarks(folder: Path, paths: list[Path], index: CaptionIndex) -> lis
     if not folder.is_dir():
         return []
     idle = set(index.captions) - {index.entry(path) for path in paths}
-    texts = {path.name for path in set(index.text_files.values()) - {index.text_file(path) for path in paths}}
+    texts = {path.name for path in set(index.text_files) - {index.text_file(path) for path in paths}}
     texts.discard(PROMPTS_NAME)
     strangers = {path.name for path in folder.iterdir()
                  if path not in paths and not path.name.startswith(".")

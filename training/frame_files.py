@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from training.clips import Clip
 from utils.errors import UserError
-from utils.files import replacing, replacing_folder, shortened
+from utils.files import name_key, replacing, replacing_folder, shortened
 from utils.video import iter_frames, resize_and_crop
 
 FRAME_NAME = re.compile(r"\d{5,}_\d+\.\d{3}\.png")
@@ -33,7 +33,7 @@ def write_frames(exemplars: list[Clip], regularization: list[Clip], folder: Path
     Regularization clips go to FOLDER/regularization if one of them is named like an exemplar. Raises
     UserError if something else stands where frames are to be written.
     """
-    names = [{clip.path.name.casefold() for clip in clips} for clips in (exemplars, regularization)]
+    names = [{name_key(clip.path.name) for clip in clips} for clips in (exemplars, regularization)]
     other = folder / "regularization" if names[0] & names[1] else folder
     targets = _folders(exemplars, folder) + _folders(regularization, other)
     problems = []
@@ -54,10 +54,10 @@ def _folders(clips: list[Clip], folder: Path) -> list[tuple[Clip, Path]]:
     for clip in clips:
         stem, number = shortened(clip.path.stem, NAME_BYTES), 1
         name = f"{stem}{clip.path.suffix}"
-        while name.casefold() in taken:
+        while name_key(name) in taken:
             number += 1
             name = f"{stem} ({number}){clip.path.suffix}"
-        taken.add(name.casefold())
+        taken.add(name_key(name))
         folders.append((clip, folder / name))
     return folders
 

@@ -1,17 +1,19 @@
 """Captions of clips: a text file beside the clip, else `text.json` in its folder, else a fallback.
 
 The text file of `clip.mp4` is `clip.mp4.txt` or `clip.txt`. Letter case does not matter: cameras write
-IMG_0042.MOV, and IMG_0042.TXT beside it counts.
+IMG_0042.MOV, and IMG_0042.TXT beside it counts. Nor does it matter how accents are stored, as letters of
+their own (macOS) or not.
 """
 
 import json
+from collections import defaultdict
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from utils.errors import UserError, attempt
-from utils.files import read_text, write_json
+from utils.files import name_key, read_text, write_json
 from utils.prompts import checked_text
 
 INDEX_NAME = "text.json"
@@ -26,27 +28,48 @@ class CaptionIndex:
     captions: dict[str, tuple[str, ...]]
 
     @cached_property
-    def text_files(self) -> dict[str, Path]:
-        """The text files of the folder by name, as it is written and in lower case."""
-        found = sorted(path for path in self.path.parent.glob("*") if path.suffix.lower() == ".txt")
-        return _in_any_case({path.name: path for path in found})
+    def text_files(self) -> list[Path]:
+        """The text files of the folder."""
+        return sorted(path for path in self.path.parent.glob("*") if path.suffix.lower() == ".txt")
 
     @property
     def content(self) -> dict[str, str | list[str]]:
         """What text.json says: for each clip a caption, or a list of captions."""
         return {name: texts[0] if len(texts) == 1 else list(texts) for name, texts in self.captions.items()}
 
-    @cached_property
-    def _entries(self) -> dict[str, str]:
-        return _in_any_case({name: name for name in self.captions})
-
     def text_file(self, clip_path: Path) -> Path | None:
         """Return the text file of a clip, None if it has none."""
-        return _find((f"{clip_path.name}.txt", f"{clip_path.stem}.txt"), self.text_files)
+        return self._texts.get(self._name_for(clip_path, self._texts, self._texts_alike))
 
     def entry(self, clip_path: Path) -> str | None:
         """Return the name of a clip in text.json, which may leave out the suffix; None if it is not there."""
-        return _find((clip_path.name, clip_path.stem), self._entries)
+        return self._name_for(clip_path, self.captions, self._entries_alike)
+
+    @cached_property
+    def _texts(self) -> dict[str, Path]:
+        return {path.stem: path for path in self.text_files}
+
+    @cached_property
+    def _texts_alike(self) -> dict[str, list[str]]:
+        return _by_key(self._texts)
+
+    @cached_property
+    def _entries_alike(self) -> dict[str, list[str]]:
+        return _by_key(self.captions)
+
+    @cached_property
+    def _clip_names(self) -> set[str]:
+        """The names of the folder's clips and other files, with and without their suffixes."""
+        return {name for path in self.path.parent.glob("*") if path.suffix.lower() not in (".txt", ".json")
+                for name in (path.name, path.stem)}
+
+    def _name_for(self, clip_path: Path, names: Container[str], alike: dict[str, list[str]]) -> str | None:
+        """Return which of `names` is meant for a clip: its own, or one that differs in letter case or in how
+        accents are stored, and that no other clip has for its own."""
+        own = (clip_path.name, clip_path.stem)
+        similar = (name for wanted in own for name in alike.get(name_key(wanted), ()))
+        return next((name for name in own if name in names),
+                    next((name for name in similar if name not in self._clip_names), None))
 
 
 def find_index(folder: Path) -> Path:
@@ -112,10 +135,8 @@ def add_captions(folder: Path, captions: dict[str, str]) -> None:
     write_json(known.path, dict(sorted(merged.items())))
 
 
-def _in_any_case(named: dict[str, Any]) -> dict[str, Any]:
-    return {name.casefold(): found for name, found in named.items()} | named
-
-
-def _find(wanted: tuple[str, ...], named: dict[str, Any]) -> Any:
-    """Return the entry of the first wanted name that is there, as it is written or else in lower case."""
-    return next((named[name] for name in (*wanted, *map(str.casefold, wanted)) if name in named), None)
+def _by_key(names: Iterable[str]) -> dict[str, list[str]]:
+    grouped = defaultdict(list)
+    for name in names:
+        grouped[name_key(name)].append(name)
+    return grouped

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import time
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -143,6 +144,17 @@ def expanded(path: str) -> str:
 def expanded_path(path: str) -> Path:
     """Do what `expanded` does, for the type of an argument."""
     return Path(expanded(path))
+
+
+def nfc(name: str) -> str:
+    """Return `name` with accented letters as one character each: macOS may store é as e and an accent."""
+    return unicodedata.normalize("NFC", name)
+
+
+def name_key(name: str) -> str:
+    """Return what is the same for names that some file systems take for one: those that differ only in letter
+    case, or in how accented letters are stored."""
+    return nfc(name).casefold()
 
 
 def is_text(name: object) -> bool:

@@ -389,7 +389,7 @@ def test_command_that_is_printed_works_from_everywhere(run_main, tmp_path, monke
 def test_command_that_is_printed_trains_on_the_folder_whatever_the_config_reads(run_main, tmp_path, kind):
     config, out = tmp_path / "other.yaml", tmp_path / "[out]"
     config.write_text(f"dataset_types: [{kind}]\ntrain_data: {{fps: 24, n_sample_frames: 8, width: 64, "
-                      f"height: 64, single_video_path: other.mp4, json_path: other.json, image_dir: other}}\n")
+                      f"height: 64, single_video_path: o.mp4, json_path: o.json, image_dir: o}}\n")
     path = film(tmp_path / "film.mp4", scene(24, 1))
     code, said, err = run_main("prepare_clips", path, "-o", out, *DANCE, "--config", config, *SMALL)
     assert code == 0, err

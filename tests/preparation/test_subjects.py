@@ -1,5 +1,7 @@
 """Tables of who moves: which of them count for a file, and which rows are wrong."""
 
+import unicodedata
+
 import pytest
 
 from preparation.subjects import find_tables, read_subjects
@@ -50,6 +52,24 @@ def test_rows_of_files_that_were_not_named_are_ignored_in_a_table_that_was_found
     assert said(inputs, inputs) == ({footage: "a cow"}, [])
     assert [problem.split(":")[0] for problem in said(inputs, inputs, path)[1]] == [
         f"{path}, line {number}" for number in (3, 4, 5, 6)]
+
+
+@pytest.mark.parametrize("stored, written", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_it_does_not_matter_how_accents_are_stored(tmp_path, stored, written):
+    names = ["été.mov", "à deux.mov", "ou\u0300.mov"]
+    footage = [tmp_path / unicodedata.normalize(stored, name) for name in names]
+    for path in footage:
+        path.touch()
+    rows = ("été,a man", "à deux.mov,a dog", "./où.mov,a cat")
+    path = table(tmp_path, *(unicodedata.normalize(written, row) for row in rows))
+    assert said([tmp_path], footage) == (dict(zip(footage, ("a man", "a dog", "a cat"))), [])
+    assert said([tmp_path], footage[:1], None) == ({footage[0]: "a man"}, []), path
+
+
+def test_control_characters_in_a_subject_are_one_line(phone):
+    path = table(phone, "top.mov,a m\x1b[Aan")
+    _, problems = said([phone], [phone / "top.mov"])
+    assert len(problems) == 1 and problems[0].startswith(f"{path}, line 2: the subject")
 
 
 def test_plain_name_of_several_files_lists_them(phone):

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import unicodedata
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -120,6 +122,24 @@ def test_captions_are_found_under_the_names_that_training_knows(tmp_path):
     assert {video["file"]: video["prompt"] for video in list_videos(tmp_path)} == {
         "IMG_1.MOV": "upper case", "b.mp4": "whole name", "c.mp4": "other case",
         "D.mp4": "stem in other case", "e.mp4": "e"}
+
+
+def test_it_does_not_matter_how_accents_are_stored(tmp_path):
+    stored, written = (partial(unicodedata.normalize, form) for form in ("NFD", "NFC"))
+    touch(tmp_path, *map(stored, ("danse_à_deux_seed1.mp4", "été.mp4", "où.mp4")))
+    facts = {"prompt": "a dance", "seed": 7}
+    write_json(tmp_path / "videos.json", {written("danse_à_deux_seed1.mp4"): facts})
+    (tmp_path / written("Été.txt")).write_text("summer")
+    write_json(tmp_path / "text.json", {written("où.mp4"): "where"})
+    assert sorted((video["prompt"], video["seed"]) for video in list_videos(tmp_path)) == [
+        ("a dance", 7), ("summer", None), ("where", None)]
+
+
+def test_clip_takes_no_caption_of_one_that_differs_in_letter_case(tmp_path):
+    touch(tmp_path, "img.mp4", "IMG.mp4")
+    (tmp_path / "img.txt").write_text("a cat")
+    assert {video["file"]: video["prompt"] for video in list_videos(tmp_path)} == {
+        "img.mp4": "a cat", "IMG.mp4": "IMG"}
 
 
 def test_animated_pictures_are_listed_and_still_ones_are_not(tmp_path):

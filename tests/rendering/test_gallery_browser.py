@@ -9,6 +9,8 @@ import http.server
 import os
 import shutil
 import threading
+import unicodedata
+from functools import partial
 from pathlib import Path
 
 import imageio.v2 as imageio
@@ -74,12 +76,17 @@ def hand_dropped_dir(run_dir, tmp_path):
     for name in ("checkpoint-charlie.mp4", "checkpoint-9/a.mp4"):
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(video, folder / name)
-    for name in ("IMG_1.MP4", "b.mp4", "c.mp4", "d.mp4"):
+    stored, written = (partial(unicodedata.normalize, form) for form in ("NFD", "NFC"))
+    for name in ("IMG_1.MP4", "b.mp4", "c.mp4", "d.mp4", "f.mp4", "F.mp4",
+                 *map(stored, ("gà_seed1.mp4", "hà.mp4", "kà.mp4"))):
         (folder / "named").mkdir(exist_ok=True)
         shutil.copy(video, folder / "named" / name)
-    for name, caption in {"IMG_1.TXT": "upper case", "b.mp4.txt": "whole name", "b.txt": "stem"}.items():
+    for name, caption in {"IMG_1.TXT": "upper case", "b.mp4.txt": "whole name", "b.txt": "stem",
+                          "f.txt": "lower case", written("hà.txt"): "accent in a text"}.items():
         (folder / "named" / name).write_text(caption)
-    write_json(folder / "named" / "Text.json", {"C.MP4": "other case", "D": "stem in other case"})
+    write_json(folder / "named" / "Text.json", {"C.MP4": "other case", "D": "stem in other case",
+                                                written("kà"): "accent in text.json"})
+    write_json(folder / "named" / "videos.json", {written("gà_seed1.mp4"): {"prompt": "accent", "seed": 5}})
     write_pictures(folder / "pictures")
     shutil.copy(TEMPLATE_PATH, folder / PAGE_NAME)
     return folder

@@ -1,6 +1,7 @@
 """Captions: where they come from, in which order, and what is said of those that cannot be used."""
 
 import json
+import unicodedata
 
 import pytest
 
@@ -65,6 +66,28 @@ def test_own_case_and_whole_name_come_first(tmp_path):
     assert captions_of(tmp_path / "a.mp4", index, ()) == ("a.mp4.txt",)
     assert captions_of(tmp_path / "A.mov", index, ()) == ("A.txt",)
     assert captions_of(tmp_path / "a.mov", index, ()) == ("a.txt",)
+
+
+def test_clip_takes_no_caption_of_one_that_differs_in_letter_case(tmp_path):
+    for name in ("img_1.mp4", "IMG_1.mp4", "img_2.mp4", "IMG_2.MP4"):
+        (tmp_path / name).touch()
+    (tmp_path / "img_1.txt").write_text("a cat")
+    (tmp_path / "IMG_2.MP4.TXT").write_text("a dog")
+    index = write_index(tmp_path, {"IMG_1": "a cow"})
+    assert captions_of(tmp_path / "img_1.mp4", index, ()) == ("a cat",)
+    assert captions_of(tmp_path / "IMG_1.mp4", index, ()) == ("a cow",)
+    assert captions_of(tmp_path / "IMG_2.MP4", index, ()) == ("a dog",)
+    assert captions_of(tmp_path / "img_2.mp4", index, ("fallback",)) == ("fallback",)
+
+
+@pytest.mark.parametrize("clip, other", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_it_does_not_matter_how_accents_are_stored(tmp_path, clip, other):
+    clips = [tmp_path / unicodedata.normalize(clip, name) for name in ("danse à deux.mp4", "été.mp4")]
+    for path in clips:
+        path.touch()
+    (tmp_path / unicodedata.normalize(other, "Été.txt")).write_text("a cat")
+    index = write_index(tmp_path, {unicodedata.normalize(other, "danse à deux.mp4"): "a dog"})
+    assert [captions_of(path, index, ()) for path in clips] == [("a dog",), ("a cat",)]
 
 
 def test_letter_case_does_not_matter_in_the_index(tmp_path):
