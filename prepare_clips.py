@@ -83,6 +83,7 @@ def prepare(args: argparse.Namespace) -> None:
         from preparation.captioner import load_captioner
 
         captioner = load_captioner(args.captioner)
+    from preparation.footage import WORK_FOLDER
     from preparation.making import (
         cut_missing,
         earlier_clips,
@@ -91,7 +92,7 @@ def prepare(args: argparse.Namespace) -> None:
         settle,
         was_dropped,
     )
-    from preparation.report import WORK_FOLDER, make_report, report_lines
+    from preparation.report import make_report, report_lines
     from preparation.review import write_review, written_captions
     from preparation.survey import survey, without_clips
     from preparation.windows import choose
@@ -137,8 +138,7 @@ def check(args: argparse.Namespace):
 
     Raises UserError with a line for everything that is wrong.
     """
-    from preparation.footage import find_footage
-    from preparation.report import WORK_FOLDER
+    from preparation.footage import WORK_FOLDER, find_footage
     from preparation.review import read_report
     from preparation.subjects import can_ask, check_text
 
@@ -150,7 +150,7 @@ def check(args: argparse.Namespace):
     if not args.motion and not args.regularization:
         problems.append("--motion is missing. Give the motion a name, such as --motion dance.")
     wanted = attempt(lambda: what_training_wants(args), None, problems)
-    footage = attempt(lambda: find_footage(args.inputs, args.output), [], problems)
+    footage = attempt(lambda: find_footage(args.inputs, args.output, say), [], problems)
     subjects = dict.fromkeys(footage, args.subject) if args.subject else {}
     subjects |= table_subjects(args.inputs, footage, args.subjects, problems)
     unsaid = [path for path in footage if path not in subjects]

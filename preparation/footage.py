@@ -13,7 +13,7 @@ import select
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -26,6 +26,7 @@ from utils.errors import UserError
 from utils.files import NotWritten, replacing
 from utils.video import CRF, VideoInfo, probe
 
+WORK_FOLDER = ".prepared"   # in an output folder: analyses, stills of what was left out, dropped clips
 CUT_VERSION = 1         # of how clips are cut; an existing clip of another version is cut again
 STALLED_SECONDS = 120   # without a frame, after which a decoder is given up
 SCALER = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"   # the quick ways darken by 2 grey levels
@@ -47,19 +48,25 @@ class Cut:
     recipe: dict                     # what made it, for the file's comment field
 
 
-def find_footage(inputs: Sequence[Path], output: Path) -> list[Path]:
-    """Return the videos among and below `inputs`; hidden files and what lies in `output` are not footage.
+def find_footage(inputs: Sequence[Path], output: Path,
+                 say: Callable[[str], None] = lambda _: None) -> list[Path]:
+    """Return the videos among and below `inputs`.
 
+    Hidden files are not footage, nor is what lies in `output` or in another data folder that this program
+    has made, unless that folder is named. `say` is told of each data folder that is left out.
     Raises UserError with a line for every input that is missing, holds no video, or is the output itself.
     """
-    problems, found, inside = [], [], output.resolve()
+    problems, found, inside, made = [], [], output.resolve(), set()
     for path in inputs:
         if path.resolve().is_relative_to(inside):
             problems.append(f"{path}: is the output folder, or lies in it. Name another folder with -o.")
         elif path.is_dir():
+            ours = {folder.parent for folder in path.rglob(WORK_FOLDER) if folder.parent != path}
             below = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in VIDEO_SUFFIXES
                      and not any(part.startswith(".") for part in file.relative_to(path).parts)
-                     and file.is_file() and not file.resolve().is_relative_to(inside)]
+                     and file.is_file() and not file.resolve().is_relative_to(inside)
+                     and not ours & set(file.parents)]
+            made |= ours
             if not below:
                 problems.append(f"{path}: holds no video ({', '.join(VIDEO_SUFFIXES)}). "
                                 f"Name a video, or a folder of videos.")
@@ -70,6 +77,9 @@ def find_footage(inputs: Sequence[Path], output: Path) -> list[Path]:
             problems.append(f"{path}: does not exist. Name a video, or a folder of videos.")
     if problems:
         raise UserError(*problems)
+    for folder in sorted(made - set(inputs)):
+        if folder.resolve() != inside:
+            say(f"{folder}: is left out, for prepare_clips.py has made it. Name it to cut its clips again.")
     return list({path.resolve(): path for path in found}.values())
 
 

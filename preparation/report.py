@@ -17,7 +17,6 @@ from utils.wording import counted, first_few
 
 REPORT_NAME = "report.json"
 DROPPED = "dropped by you"
-WORK_FOLDER = ".prepared"   # in the output folder: analyses, stills of what was left out, dropped clips
 
 
 def make_report(surveyed: Sequence[Surveyed], chosen: Sequence[Window], left: Sequence[Window],

@@ -5,7 +5,8 @@ import os
 from collections.abc import Container
 from pathlib import Path
 
-from preparation.report import REPORT_NAME, WORK_FOLDER, with_statuses
+from preparation.footage import WORK_FOLDER
+from preparation.report import REPORT_NAME, with_statuses
 from rendering.gallery import write_page
 from utils.captions import INDEX_NAME, read_caption_index
 from utils.commands import script_command

@@ -130,6 +130,20 @@ def test_what_is_no_footage_is_named(tmp_path):
     assert "does not exist" in missing and "holds no video" in empty and "is the output folder" in itself
 
 
+def test_clips_that_were_cut_before_are_no_footage_unless_named(tmp_path):
+    for name in ("a/film.mp4", "a/clips/one.mp4", "a/clips/.prepared/dropped/two.mp4", "a/out/three.mp4",
+                 "a/out/.prepared/stills.json", "a/clips/more/four.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    said = []
+    assert find_footage([tmp_path / "a"], tmp_path / "a/out", said.append) == [tmp_path / "a/film.mp4"]
+    (line,) = said
+    assert line.startswith(f"{tmp_path / 'a/clips'}: is left out")
+    assert find_footage([tmp_path / "a", tmp_path / "a/clips"], tmp_path / "a/out", said.append) == [
+        tmp_path / "a/film.mp4", tmp_path / "a/clips/more/four.mp4", tmp_path / "a/clips/one.mp4"]
+    assert len(said) == 1
+
+
 def test_folders_are_searched_but_for_the_output(tmp_path):
     for name in ("a/one.MOV", "a/.hidden.mp4", "a/b/two.mp4", "a/out/three.mp4", "a/notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from preparation.report import REPORT_NAME, WORK_FOLDER
+from preparation.footage import WORK_FOLDER
+from preparation.report import REPORT_NAME
 from preparation.review import PAGE_NAME, keep, read_report, write_review
 from tests.conftest import ROOT
 from tests.preparation.films import film, scene
