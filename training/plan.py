@@ -39,6 +39,7 @@ from utils.prompt_weights import check_weights
 from utils.prompts import Prompt, with_tokens
 
 USABLE_SHARE = 0.85   # of the free memory: allocators leave gaps, and kernels need workspace
+SMALL_PASS = 4096   # latent cells of a pass, up to which a CPU is faster with both roles in one pass
 TYPICAL_STRIDES = (8, 64)   # of ModelScope and ZeroScope, to check clips before such a base is downloaded
 
 
@@ -229,21 +230,34 @@ def step_footprints(plan: Plan) -> dict[tuple[bool, bool], Footprint]:
     """Return the ways to take a step, (apart, recompute), fastest first, with the memory each takes.
 
     Recomputing costs more time than two passes, so it comes last. With recomputing, one pass for exemplars
-    and regularization together may fit again. On a CPU two passes cost no extra time, so a CPU always takes
-    two. `gradient_checkpointing` decides on recomputing where it is set.
+    and regularization together may fit again. On a CPU two passes are faster, unless they are so small
+    that calling the layers takes longer than what they compute (docs/performance.md).
+    `gradient_checkpointing` decides on recomputing where it is set.
     """
     given = plan.config.gradient_checkpointing
     apart = [bool(plan.regularization)]
-    if plan.regularization and torch.cuda.is_available():
+    if plan.regularization and (torch.cuda.is_available() or num_cells(plan) <= SMALL_PASS):
         apart = [False, True]
     return {(is_apart, recompute): step_footprint(plan, is_apart, recompute)
             for recompute in ([False, True] if given is None else [given]) for is_apart in apart}
 
 
+def largest_clip(plan: Plan) -> Clip:
+    """Return the clip of which a window has the most pixels."""
+    clips = plan.exemplars + plan.regularization
+    return max(clips, key=lambda clip: clip.window * clip.size[0] * clip.size[1])
+
+
+def num_cells(plan: Plan) -> int:
+    """Return the latent cells of all frames of one role in a batch."""
+    largest, cell = largest_clip(plan), plan.strides[0]
+    num_frames = plan.config.train_batch_size * largest.window
+    return num_frames * (largest.size[0] // cell) * (largest.size[1] // cell)
+
+
 def step_footprint(plan: Plan, apart: bool, recompute: bool) -> Footprint:
     """Estimate the memory of a training step on the largest clips of the plan."""
-    config, clips = plan.config, plan.exemplars + plan.regularization
-    largest = max(clips, key=lambda clip: clip.window * clip.size[0] * clip.size[1])
+    config, largest = plan.config, largest_clip(plan)
     batch_size = config.train_batch_size * (2 if plan.regularization and not apart else 1)
     # gradients stay where several passes add up, and in DDP's communication buckets
     gradients_stay = apart or config.gradient_accumulation_steps > 1 or num_processes() > 1

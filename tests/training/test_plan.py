@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -394,7 +395,7 @@ def test_report_says_where_and_how_it_is_computed(config, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr("training.plan_report.free_memory", lambda: 23_600_000_000)
     (line,) = [line for line in plan_report(make_plan(config)).splitlines() if line.startswith("on ")]
-    assert line.endswith(", 23.6 GB free: float32, exemplars and regularization in turn, activations kept; "
+    assert line.endswith(", 23.6 GB free: float32, exemplars and regularization together, activations kept; "
                          "a window shows 0.5 s")
     alone = plan_report(make_plan(with_data(replace(config, mixed_precision="bf16"), class_path=None)))
     assert "free: bf16, activations kept; a window shows 0.5 s" in alone
@@ -600,10 +601,15 @@ def test_step_is_taken_in_the_fastest_way_that_fits(config, sized, free, apart, 
     assert recomputed.way == (free < 18, True) and kept.way == (free < 56, False)
 
 
-def test_roles_go_apart_on_a_cpu(config, monkeypatch):
+def test_roles_go_apart_on_a_cpu_unless_a_pass_is_small(config, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     plan, alone = make_plan(config), make_plan(replace(config, prior_preservation=False))
-    assert plan.way == (True, False) and alone.way == (False, False)
+    largest = max(plan.exemplars + plan.regularization, key=lambda clip: clip.window * math.prod(clip.size))
+    cells = largest.window * math.prod(side // plan.strides[0] for side in largest.size)
+    fitting = plan_module.SMALL_PASS // cells
+    batches = [make_plan(replace(config, train_batch_size=size)) for size in (1, fitting, fitting + 1)]
+    assert [batch.way[0] for batch in batches] == [False, False, True]
+    assert alone.way == (False, False)
 
 
 def test_dry_run_does_not_wait_for_diffusers(write_config):
