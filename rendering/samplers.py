@@ -4,6 +4,7 @@ diffusers calls a solver a scheduler. Every scheduler here is made from the base
 noise levels and prediction type (epsilon, v) are those the base was trained with.
 """
 
+import inspect
 from typing import TYPE_CHECKING
 
 # diffusers is imported in the function that uses it: checking a config should not wait for it
@@ -17,6 +18,7 @@ SCHEDULERS = {
     "euler": "EulerDiscreteScheduler",
     "unipc": "UniPCMultistepScheduler",
 }
+SPACING = "timestep_spacing"   # key of a scheduler's config
 SAMPLERS = (*SCHEDULERS, OWN_SAMPLER)
 DEFAULT_SAMPLER = "dpm"
 
@@ -24,13 +26,18 @@ DEFAULT_SAMPLER = "dpm"
 def make_scheduler(own: "SchedulerMixin", sampler: str) -> "SchedulerMixin":
     """Return the scheduler for `sampler`, one of SAMPLERS; `own` is the base's, and is returned for "base".
 
-    What the base's config does not say takes the new class's default, as in the published implementation.
-    With zero terminal SNR the first step must start at the last timestep, where the base sees pure noise.
+    What the base's config does not say takes the new class's default, as in the published implementation. A
+    folder that diffusers has written says every default of its own scheduler, so a spacing of timesteps that
+    is such a default counts as not said. With zero terminal SNR the first step must start at the last timestep, where the base sees pure noise.
     Only the spacing "trailing" does. Source: Lin et al. 2023, arXiv 2305.08891.
     """
     if sampler == OWN_SAMPLER:
         return own
     import diffusers
 
-    changes = {"timestep_spacing": "trailing"} if own.config.get("rescale_betas_zero_snr") else {}
-    return getattr(diffusers, SCHEDULERS[sampler]).from_config(own.config, **changes)
+    config, unsaid = dict(own.config), inspect.signature(type(own).__init__).parameters.get(SPACING)
+    if unsaid and config.get(SPACING) == unsaid.default:
+        del config[SPACING]
+    if own.config.get("rescale_betas_zero_snr"):
+        config[SPACING] = "trailing"
+    return getattr(diffusers, SCHEDULERS[sampler]).from_config(config)

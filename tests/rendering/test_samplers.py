@@ -1,5 +1,6 @@
 """Samplers: each solves the equation the base was trained for; "base" is the base's own scheduler."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -32,7 +33,7 @@ def own_scheduler(request, pipeline):
     zero_snr = request.param.startswith("zero")
     pipeline.scheduler = DDIMScheduler(
         **NOISE_LEVELS, prediction_type="v_prediction" if zero_snr else request.param,
-        rescale_betas_zero_snr=zero_snr, timestep_spacing="leading")
+        rescale_betas_zero_snr=zero_snr, timestep_spacing="leading" if zero_snr else "trailing")
     yield pipeline.scheduler
     pipeline.scheduler = before
 
@@ -52,8 +53,28 @@ def test_zero_terminal_snr_starts_from_pure_noise(sampler):
     scheduler = make_scheduler(DDIMScheduler(**base, rescale_betas_zero_snr=True), sampler)
     scheduler.set_timesteps(20)
     assert scheduler.timesteps[0] == 999 and scheduler.config.timestep_spacing == "trailing"
-    scheduler = make_scheduler(DDIMScheduler(**base), sampler)
-    assert scheduler.config.timestep_spacing == "leading"   # as the base's own
+
+
+@pytest.mark.parametrize("sampler", SCHEDULERS)
+def test_folder_that_diffusers_has_written_is_sampled_as_the_folder_it_was_made_of(sampler, tmp_path):
+    said = {"_class_name": "DDIMScheduler", **NOISE_LEVELS, "steps_offset": 1}   # as on the hub
+    (tmp_path / "scheduler_config.json").write_text(json.dumps(said))
+    scheduler = DDIMScheduler.from_pretrained(tmp_path)
+    scheduler.save_pretrained(tmp_path / "converted")
+    schedulers = [make_scheduler(own, sampler)
+                  for own in (scheduler, DDIMScheduler.from_pretrained(tmp_path / "converted"))]
+    assert "leading" in (tmp_path / "converted/scheduler_config.json").read_text()
+    for made in schedulers:
+        made.set_timesteps(50)
+    assert torch.equal(*(made.timesteps for made in schedulers))
+    expected = {"dpm": 999, "euler": 999, "unipc": 999, "ddim": 981}
+    assert round(float(schedulers[0].timesteps[0])) == expected[sampler]
+
+
+@pytest.mark.parametrize("sampler", SCHEDULERS)
+def test_spacing_that_the_base_names_is_kept(sampler):
+    own = DDIMScheduler(**NOISE_LEVELS, timestep_spacing="trailing")
+    assert make_scheduler(own, sampler).config.timestep_spacing == "trailing"
 
 
 @pytest.mark.parametrize("num_steps", [1, 2])
