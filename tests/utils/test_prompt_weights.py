@@ -38,6 +38,16 @@ def test_hyphen_or_plus_in_a_word_is_no_mark(without_compel, text):
     assert not has_weights(text) and read_prompts(text, 1)[0].text == text
 
 
+@pytest.mark.parametrize("text", ['("a cat","a dog").and()', '("a cat","a dog").blend(0.5)'])
+def test_weights_that_give_no_embedding_are_refused_before_anything_starts(run_main, tiny_base, tmp_path,
+                                                                           text):
+    pytest.importorskip("compel")
+    for prompts in (["-p", f"a cow|{text}"], ["-p", "a cow", "-n", text]):
+        code, _, err = run_main("generate_pretrained", "-m", tiny_base, *prompts, "-o", tmp_path / "out")
+        assert code == 2 and text in err and len(err.splitlines()) == 1
+        assert not list((tmp_path / "out").glob("*.mp4"))
+
+
 def test_negative_prompt_is_checked_too(without_compel, run_main, tiny_base, write_config, tmp_path):
     code, _, err = run_main("generate_pretrained", "-m", tiny_base, "-p", "a cat++|a dog", "-n", "blurry++",
                             "-o", tmp_path / "out")
@@ -53,7 +63,8 @@ def test_compel_reads_the_same_marks(text):
     from compel.prompt_parser import Blend, PromptParser
 
     conjunction = PromptParser().parse_conjunction(text)
-    check_weights(text)   # with compel nothing is wrong with them
+    if len(conjunction.prompts) == 1:
+        check_weights(text)   # with compel nothing is wrong with them
     weights = [fragment.weight for prompt in conjunction.prompts if not isinstance(prompt, Blend)
                for fragment in prompt.children]
     is_more = len(conjunction.prompts) > 1 or any(isinstance(prompt, Blend) for prompt in conjunction.prompts)
