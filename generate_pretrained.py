@@ -25,7 +25,7 @@ from utils.files import check_writable, expanded, expanded_path, is_text, write_
 from utils.processes import LONGEST_WAIT, is_first_process
 from utils.prompt_lists import examine_prompts
 from utils.prompt_weights import check_weights
-from utils.prompts import Prompt, with_tokens
+from utils.prompts import Prompt, with_token, with_tokens
 from utils.wording import counted
 
 DEFAULT_SEED, DEFAULT_FPS = 0, 8.0
@@ -45,6 +45,8 @@ def main() -> None:
         publish_one(source, args.push_to_hub)
         return
     prompts = attempt(lambda: with_tokens(prompts, source.placeholder_token), [], problems)
+    args.negative_prompt = attempt(lambda: with_token(args.negative_prompt, source.placeholder_token), "",
+                                   problems)
 
     from models import base_folder
     from models.base import enough_memory

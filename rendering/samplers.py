@@ -28,7 +28,9 @@ def make_scheduler(own: "SchedulerMixin", sampler: str) -> "SchedulerMixin":
 
     What the base's config does not say takes the new class's default, as in the published implementation. A
     folder that diffusers has written says every default of its own scheduler, so a spacing of timesteps that
-    is such a default counts as not said. With zero terminal SNR the first step must start at the last timestep, where the base sees pure noise.
+    is such a default counts as not said.
+
+    With zero terminal SNR the first step must start at the last timestep, where the base sees pure noise.
     Only the spacing "trailing" does. Source: Lin et al. 2023, arXiv 2305.08891.
     """
     if sampler == OWN_SAMPLER:

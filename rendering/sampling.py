@@ -1,10 +1,13 @@
 """Rendering prompts: the one way from text to frames, for samples during training and for generation."""
 
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, SchedulerMixin
 
 from models.base import decode_latents
 from rendering.samplers import DEFAULT_SAMPLER, make_scheduler
@@ -46,15 +49,40 @@ def denoise(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Rendering) 
     own_scheduler = pipeline.scheduler
     pipeline.scheduler = make_scheduler(own_scheduler, how.sampler)
     try:
-        return pipeline(
-            prompt_embeds=prompt_embeds, negative_prompt_embeds=negative_prompt_embeds,
-            height=how.height, width=how.width, num_frames=how.num_frames,
-            num_inference_steps=how.num_inference_steps, guidance_scale=how.guidance_scale,
-            generator=[torch.Generator("cpu").manual_seed(prompt.seed) for prompt in prompts],
-            output_type="latent",
-        ).frames
+        with noise_of_each_video(pipeline.scheduler):
+            return pipeline(
+                prompt_embeds=prompt_embeds, negative_prompt_embeds=negative_prompt_embeds,
+                height=how.height, width=how.width, num_frames=how.num_frames,
+                num_inference_steps=how.num_inference_steps, guidance_scale=how.guidance_scale,
+                generator=[torch.Generator("cpu").manual_seed(prompt.seed) for prompt in prompts],
+                output_type="latent",
+            ).frames
     finally:
         pipeline.scheduler = own_scheduler
+
+
+@contextmanager
+def noise_of_each_video(scheduler: SchedulerMixin) -> Iterator[None]:
+    """Let a scheduler that adds noise in its steps draw each video's noise from the video's own generator.
+
+    TextToVideoSDPipeline steps the frames of all videos as one batch (b*f c h w), and has b generators.
+    """
+    plain_step = scheduler.step
+
+    @functools.wraps(plain_step)   # the pipeline looks at its signature
+    def step(model_output, timestep, sample, *arguments, generator=None, **named):
+        if isinstance(generator, list):
+            num_rows = len(sample) // len(generator)   # of a video
+            named["generator"] = [own for own in generator for _ in range(num_rows)]
+        elif generator is not None:
+            named["generator"] = generator
+        return plain_step(model_output, timestep, sample, *arguments, **named)
+
+    scheduler.step = step
+    try:
+        yield
+    finally:
+        del scheduler.step
 
 
 def embed(pipeline: DiffusionPipeline, texts: list[str]) -> torch.Tensor:

@@ -36,7 +36,7 @@ from utils.files import check_writable, format_bytes, free_bytes
 from utils.processes import num_processes
 from utils.prompt_lists import read_prompts
 from utils.prompt_weights import check_weights
-from utils.prompts import Prompt, with_tokens
+from utils.prompts import Prompt, with_token, with_tokens
 
 USABLE_SHARE = 0.85   # of the free memory: allocators leave gaps, and kernels need workspace
 SMALL_PASS = 4096   # latent cells of a pass, up to which a CPU is faster with both roles in one pass
@@ -176,9 +176,15 @@ def cache_dir(config: Config) -> Path:
     return Path(config.cached_latent_dir or Path(config.output_dir) / "cache")
 
 
+def negative_prompt(config: Config) -> str:
+    """Return what samples should not show, with the motion identifier replaced."""
+    return with_token(config.validation_data.negative_prompt, config.placeholder_token)
+
+
 def sample_prompts(config: Config) -> list[Prompt]:
     """Return the prompts of the samples, with the motion identifier replaced."""
     check_weights(config.validation_data.negative_prompt)
+    negative_prompt(config)
     prompts = [prompt for given in config.validation_data.prompt or ()
                for prompt in read_prompts(given, seed=config.seed)]
     return with_tokens(prompts, config.placeholder_token)

@@ -13,7 +13,7 @@ from rendering.gallery import write_gallery
 from rendering.sampling import Rendering
 from rendering.video_folder import render_to_folder
 from training.config import Config
-from training.plan import Plan, sample_fps
+from training.plan import Plan, negative_prompt, sample_fps
 from training.run_folder import samples_dir
 from utils.devices import DTYPES
 
@@ -57,7 +57,7 @@ def write_samples(plan: Plan, base: Base, run: Path, step: int, stop: list[int],
     """
     wanted = plan.config.validation_data
     how = Rendering(wanted.width, wanted.height, wanted.num_frames, wanted.num_inference_steps,
-                    wanted.guidance_scale, wanted.negative_prompt, wanted.sampler)
+                    wanted.guidance_scale, negative_prompt(plan.config), wanted.sampler)
     made_with = {**base.record(), "step": step, "strength": 1.0, "motion": run.name if step else None,
                  "precision": plan.config.mixed_precision,
                  "placeholder_token": plan.config.placeholder_token}

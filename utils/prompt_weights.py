@@ -33,7 +33,7 @@ def check_weights(*texts: str) -> None:
 
 def _fault(text: str) -> str:
     """Return why a prompt with weights has no embedding of the usual length; empty if it has one."""
-    from compel.prompt_parser import PromptParser   # imported late: it takes seconds
+    from compel.prompt_parser import PromptParser  # imported late: it takes seconds
 
     try:
         conjunction = PromptParser().parse_conjunction(text)

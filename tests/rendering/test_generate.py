@@ -350,6 +350,14 @@ def test_everything_wrong_is_said_at_once(run_main, tmp_path):
     assert code == 2 and "line 2" in err and "line 3" in err and "nowhere" in err
 
 
+def test_negative_prompt_names_motions_as_prompts_do(run, run_main, tmp_path):
+    arguments = ["-m", run, "-o", tmp_path, "-p", "a cat", "--steps", "1", "-n"]
+    code, _, err = run_main("generate_pretrained", *arguments, "the V3* dance")
+    assert code == 2 and "V3*" in err and not list(tmp_path.glob("*.mp4"))
+    assert run_main("generate_pretrained", *arguments, "the V* dance")[0] == 0
+    assert video_metadata(tmp_path / "a_cat_seed0.mp4")["negative_prompt"] == "the sks dance"
+
+
 def test_everything_that_a_base_cannot_do_is_said_at_once(run, run_main, tiny_base, animatediff, tmp_path):
     arguments = ["-o", tmp_path, "-p", "a V2* cat|a V3* dog", "--steps", "5000", "-r", "65", "-d", "9"]
     code, _, err = run_main("generate_pretrained", "-m", tiny_base, *arguments)

@@ -6,7 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, PNDMScheduler
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    PNDMScheduler,
+)
 
 from models.base import load_base
 from rendering.samplers import SAMPLERS, SCHEDULERS, make_scheduler
@@ -19,6 +25,7 @@ HOW = Rendering(16, 16, 2, 12, 1.0)
 PROMPTS = [Prompt(3, "a cat"), Prompt(4, "a dog")]
 NOISE_LEVELS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
                 "clip_sample": False}
+LEVELS = {key: value for key, value in NOISE_LEVELS.items() if key != "clip_sample"}
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +99,22 @@ def test_video_does_not_depend_on_what_was_rendered_before_or_beside_it(pipeline
     render(pipeline, PROMPTS[1:], replace(how, sampler="dpm", num_inference_steps=5))
     assert np.array_equal(render(pipeline, PROMPTS[:1], how), first) and pipeline.scheduler is own
     assert np.abs(render(pipeline, PROMPTS, how)[:1].astype(int) - first).max() <= 2
+
+
+@pytest.mark.parametrize("own, sampler", [
+    (EulerAncestralDiscreteScheduler(**LEVELS), "base"), (DDPMScheduler(**LEVELS), "base"),
+    (DPMSolverMultistepScheduler(**LEVELS, algorithm_type="sde-dpmsolver++"), "dpm")])
+def test_scheduler_that_adds_noise_gives_a_video_that_no_other_changes(pipeline, own, sampler):
+    before, how = pipeline.scheduler, replace(HOW, num_inference_steps=3, sampler=sampler)
+    pipeline.scheduler = own
+    try:
+        both = denoise(pipeline, PROMPTS, how)
+        single = torch.cat([denoise(pipeline, [prompt], how) for prompt in PROMPTS])
+        again = denoise(pipeline, PROMPTS[::-1], how).flip(0)
+    finally:
+        pipeline.scheduler = before
+    assert (both - single).abs().max() < 1e-4 * single.abs().max() and (both - again).abs().max() < 1e-4
+    assert (both[0] - both[1]).abs().mean() > 0.1
 
 
 def test_base_is_the_scheduler_of_the_folder():

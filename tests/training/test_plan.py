@@ -25,6 +25,7 @@ from training.plan import (
     disk_needs,
     fastest_way,
     make_plan,
+    negative_prompt,
     sample_fps,
     sample_prompts,
     step_footprint,
@@ -308,6 +309,14 @@ def test_sample_prompts_have_the_placeholder_and_the_seed_of_the_run(config):
     prompts = sample_prompts(replace(config, validation_data=samples, validation_steps=2))
     assert [(prompt.seed, prompt.text) for prompt in prompts] == [
         (64, "a sks cat, sitting"), (64, "a sks dog"), (64, "a man")]
+
+
+def test_negative_prompt_of_samples_has_the_placeholder(config):
+    samples = replace(config.validation_data, prompt=["a cat"], negative_prompt="the V* dance")
+    assert negative_prompt(replace(config, validation_data=samples)) == "the sks dance"
+    samples = replace(samples, negative_prompt="the V2* dance")
+    with pytest.raises(UserError, match="asks for V2"):
+        make_plan(replace(config, validation_data=samples, validation_steps=[2]))
 
 
 def test_sample_prompts_may_lie_in_a_file(config, tmp_path):
