@@ -70,9 +70,12 @@ def main() -> None:
         problems += check_against_base(args, source.base, size, num_frames, folder, adapter)
     if problems:
         raise UserError(*problems)
-    if args.export or args.lora_file:
-        write = export if args.export else export_lora_file
-        write(source, args)
+    if args.export:
+        made_for = dict(zip(("width", "height"), size)) if size else {}
+        export(source, args.export, made_for | {"num_frames": num_frames, "fps": fps})
+        return
+    if args.lora_file:
+        export_lora_file(source, args)
         return
     for note in notes:
         say(note)
@@ -218,17 +221,17 @@ def load(source: Source):
     return base, {**base.record(), "placeholder_token": source.placeholder_token, **source.record()}
 
 
-def export(source: Source, args: argparse.Namespace) -> None:
-    """Write a pipeline folder that stock diffusers loads. In it, the tensors that the motion did not change
-    are equal to the tensors in the base's files."""
+def export(source: Source, folder: Path, how: dict[str, float]) -> None:
+    """Write a pipeline folder that stock diffusers loads, with `how` to render with it. In it, the tensors
+    that the motion did not change are equal to the tensors in the base's files."""
     from models.base import export_base
     from utils.files import replacing_folder
 
     base, made_with = load(source)
-    with replacing_folder(args.export) as partial:
+    with replacing_folder(folder) as partial:
         export_base(base, partial)
-        write_json(partial / EXPORT_NAME, made_with)   # what this is; diffusers ignores it
-    print(f"exported: {args.export}\nload it with\n  DiffusionPipeline.from_pretrained({str(args.export)!r})")
+        write_json(partial / EXPORT_NAME, made_with | how)   # what this is; diffusers ignores it
+    print(f"exported: {folder}\nload it with\n  DiffusionPipeline.from_pretrained({str(folder)!r})")
 
 
 def export_lora_file(source: Source, args: argparse.Namespace) -> None:

@@ -49,7 +49,17 @@ class Motion:
         return str(self.path) if os.path.exists(self.named) else self.named
 
 
-EXPORT_NAME = "customized_motion.json"   # in an exported pipeline folder: how it was made
+EXPORT_NAME = "customized_motion.json"   # in an exported pipeline folder: how it was made, and how to render
+
+
+@dataclass(frozen=True)
+class Exported:
+    """How an exported pipeline folder says to render with it; None where it says nothing."""
+
+    placeholder_token: str = Config.placeholder_token
+    size: tuple[int, int] | None = None   # width, height in pixels
+    num_frames: int | None = None
+    fps: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,7 @@ class Source:
     adapter: str | None           # the same of its motion adapter, where the base is an image model
     motions: tuple[Motion, ...]   # their changes add up; none: the base as it is
     placeholder_token: str        # what V*, V2*, ... become
+    exported: Exported = Exported()   # what the base says itself, if motions were exported into it
 
     @property
     def leading(self) -> Motion | None:
@@ -76,18 +87,20 @@ class Source:
     @property
     def fps(self) -> float | None:
         """Frames per second at which the leading motion was learned."""
-        return self.leading and self.leading.info.fps
+        return self.leading.info.fps if self.leading else self.exported.fps
 
     @property
     def size(self) -> tuple[int, int] | None:
         """Width and height in pixels of the samples of the training run."""
         wanted = self.config and self.config.validation_data
-        return (wanted.width, wanted.height) if wanted else None
+        return (wanted.width, wanted.height) if wanted else self.exported.size
 
     @property
     def num_frames(self) -> int:
         """Frames of the samples of the training run."""
-        return self.config.validation_data.num_frames if self.config else DEFAULT_NUM_FRAMES
+        if self.config:
+            return self.config.validation_data.num_frames
+        return self.exported.num_frames or DEFAULT_NUM_FRAMES
 
     def record(self) -> dict[str, Any]:
         """Return what videos and exported folders say of the motions.
@@ -149,7 +162,8 @@ def find_source(named: Sequence[NamedModel], moved_base: str | None = None, adap
                             f"Leave one of them out.")
         if may_download and problems:
             raise UserError(*problems)
-        return Source(bases[0].model, adapter, (), token_of_base(Path(bases[0].model)))
+        exported = read_exported(Path(bases[0].model))
+        return Source(bases[0].model, adapter, (), exported.placeholder_token, exported)
     if bases:
         raise UserError(f"-m {bases[0].model}: is a base, and several -m combine motions. The motions say "
                         f"what their base is; if it has moved, say where with --base.")
@@ -166,13 +180,21 @@ def find_source(named: Sequence[NamedModel], moved_base: str | None = None, adap
                   combined_tokens(motions, share_tokens))
 
 
-def token_of_base(folder: Path) -> str:
-    """Return what V* becomes in prompts for a base: the word of the motion that was exported into it."""
+def read_exported(folder: Path) -> Exported:
+    """Return what an exported pipeline folder says; of another base, or of a damaged file, nothing."""
     try:
-        exported = json.loads((folder / EXPORT_NAME).read_text(encoding="utf-8"))
-        return str(exported["placeholder_token"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return Config.placeholder_token
+        said = json.loads((folder / EXPORT_NAME).read_text(encoding="utf-8"))
+        size = said.get("width"), said.get("height")
+        length, rate = (value if _is_positive(value) else None
+                        for value in (said.get("num_frames"), said.get("fps")))
+        return Exported(str(said["placeholder_token"]), size if all(map(_is_positive, size)) else None,
+                        length, rate)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Exported()
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def find_motion_of(named: NamedModel, adapter: str | None, default_strength: float,

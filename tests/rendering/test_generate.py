@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from models.base import load_base
 from models.base_folder import find_base, native_size
 from rendering.sampling import Rendering, faults, render
-from training.sources import EXPORT_NAME
+from training.sources import EXPORT_NAME, Exported, find_source, named_model, read_exported
 from utils.prompts import Prompt
 from utils.video import probe, read_frames, video_metadata
 
@@ -274,6 +274,33 @@ def test_end_of_a_prompt_that_the_encoder_does_not_see_is_said(tiny_base, run_ma
     code, out, _ = run_main("generate_pretrained", "-m", tiny_base, "-p", "cat " * 40 + "END",
                             "-o", tmp_path, "-r", "64", "-d", "2", "--steps", "1")
     assert code == 0 and "too long for the text encoder, not seen:" in out and 'end"' in out
+
+
+def test_exported_pipeline_is_rendered_as_the_run_is(finished_run, run_main, tmp_path):
+    export_to, said = tmp_path / "full", []
+    assert run_main("generate_pretrained", "-m", finished_run, "--export", export_to)[0] == 0
+    for model in (finished_run, export_to):
+        code, out, err = run_main("generate_pretrained", "-m", model, "-o", tmp_path / model.name,
+                                  "--steps", "1", "-p", "a cat doing the V* spin")
+        assert code == 0, err
+        said.append([line for line in out.splitlines() if "frames per second" in line])
+    assert said[0] == said[1] and said[0]
+    (export_to / EXPORT_NAME).write_text('{"placeholder_token": "sks", "width": "wide", "fps": -1}')
+    assert read_exported(export_to) == Exported()
+    (export_to / EXPORT_NAME).write_text("[]")
+    assert read_exported(export_to) == Exported()
+
+
+def test_exported_base_keeps_the_size_it_was_made_for(tiny_base, run_main, tmp_path):
+    """A known base is told by the name in its config, which an export replaces."""
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    config = json.loads((base / "unet/config.json").read_text())
+    config["_name_or_path"] = "cerspense/zeroscope_v2_576w"
+    (base / "unet/config.json").write_text(json.dumps(config))
+    code, _, err = run_main("generate_pretrained", "-m", base, "--export", tmp_path / "full")
+    assert code == 0, err
+    size = find_source([named_model(str(tmp_path / "full"))]).size
+    assert size == native_size(str(base), base) == (576, 320)
 
 
 def test_exported_pipeline_remembers_the_word_of_its_motion(finished_run, run_main, tmp_path):
