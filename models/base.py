@@ -234,6 +234,8 @@ def enough_memory(advice: str) -> Iterator[None]:
     """Turn running out of the device's memory into a UserError with `advice`."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:   # torch.OutOfMemoryError of a GPU, a plain one of a CPU
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
         reason = first_line(error)
         raise UserError(f"The device has too little memory ({reason}) {advice}") from error

@@ -59,6 +59,8 @@ def render_to_folder(pipeline: DiffusionPipeline, prompts: list[Prompt], how: Re
     remarks = [f"{len(kept)} of {len(named)} videos are there already"] if kept else []
     remarks += [f"{name}: the prompt is too long for the text encoder, not seen: \"{unseen}\""
                 for name in missing if (unseen := unseen_words(pipeline.tokenizer, named[name].text))]
+    if missing and (unseen := unseen_words(pipeline.tokenizer, how.negative_prompt)):
+        remarks.append(f"the negative prompt is too long for the text encoder, not seen: \"{unseen}\"")
     captions = {name: prompt.text for name, prompt in named.items()}
     remove_stale(folder)
     index_folder(folder, captions, missing)

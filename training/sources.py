@@ -167,7 +167,10 @@ def find_source(named: Sequence[NamedModel], moved_base: str | None = None, adap
     if bases:
         raise UserError(f"-m {bases[0].model}: is a base, and several -m combine motions. The motions say "
                         f"what their base is; if it has moved, say where with --base.")
-    for other in motions[1:]:
+    for index, other in enumerate(motions[1:], start=1):
+        if other.path.resolve() in (motion.path.resolve() for motion in motions[:index]):
+            raise UserError(f"-m {other.named}: is named twice. For a stronger motion write "
+                            f"-m {other.named}:2")
         if other.info.base_fingerprint != motions[0].info.base_fingerprint:
             raise UserError(f"{motions[0].path} was trained on {motions[0].info.base}, and {other.path} on "
                             f"{other.info.base}, which has other weights. Combine motions of one base.")

@@ -28,6 +28,11 @@ def test_addresses_of_weights_do_not_depend_on_the_file_that_held_them(tiny_base
 
 @pytest.mark.parametrize(("said", "reason"), [("no room\nfor more", "no room"), ("", "OutOfMemoryError")])
 def test_too_little_memory_is_one_line_whatever_torch_says(said, reason):
+    with pytest.raises(UserError, match="little memory.*can't allocate.* Lower --batch"):
+        with enough_memory("Lower --batch-size."):
+            torch.empty(2**55, dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match="size"), enough_memory("Lower --batch-size."):
+        torch.ones(2) + torch.ones(3)
     with pytest.raises(UserError) as refused, enough_memory("Lower --batch-size."):
         raise torch.OutOfMemoryError(said)
     assert refused.value.problems == (

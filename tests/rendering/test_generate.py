@@ -272,8 +272,10 @@ def test_base_that_has_moved_can_be_named(finished_run, run_main, tmp_path, tiny
 
 def test_end_of_a_prompt_that_the_encoder_does_not_see_is_said(tiny_base, run_main, tmp_path):
     code, out, _ = run_main("generate_pretrained", "-m", tiny_base, "-p", "cat " * 40 + "END",
-                            "-o", tmp_path, "-r", "64", "-d", "2", "--steps", "1")
+                            "-o", tmp_path, "-r", "64", "-d", "2", "--steps", "1", "-n", "dog " * 40 + "LAST")
     assert code == 0 and "too long for the text encoder, not seen:" in out and 'end"' in out
+    (negative,) = [line for line in out.splitlines() if "the negative prompt is too long" in line]
+    assert negative.endswith('last"')
 
 
 def test_exported_pipeline_is_rendered_as_the_run_is(finished_run, run_main, tmp_path):

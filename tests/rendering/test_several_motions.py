@@ -120,6 +120,11 @@ def test_each_motion_has_its_identifier_and_the_video_names_all(folder, run_main
     assert "1 of 1 videos are there already" in out
 
 
+def test_motion_that_is_named_twice_is_refused(folder):
+    with pytest.raises(UserError, match="is named twice"):
+        find_source([named_model(str(folder / name)) for name in ("dance", "jump", "dance")], None)
+
+
 def test_appearance_knows_no_rate_and_no_length(folder):
     source = find_source([named_model(str(folder / name)) for name in ("person", "dance")], None)
     assert source.leading.path == folder / "dance" / "motion.safetensors"
