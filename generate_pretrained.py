@@ -261,7 +261,7 @@ def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], num_f
 
     from rendering.sampling import Rendering
     from rendering.video_folder import render_to_folder
-    from utils.devices import DTYPES, resolve_precision
+    from utils.devices import DTYPES, precision_of_training, resolve_precision
 
     how = Rendering(*size, num_frames, args.steps, args.guidance_scale, args.negative_prompt,
                     args.sampler)
@@ -269,7 +269,8 @@ def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], num_f
         f"at {fps:g} frames per second")
 
     trained_in = source.config and source.config.mixed_precision
-    computed_in, notes = resolve_precision(args.precision or trained_in)
+    computed_in, notes = (resolve_precision(args.precision) if args.precision
+                          else precision_of_training(trained_in))
     for note in notes:
         say(note)
     base, made_with = load(source)

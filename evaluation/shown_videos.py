@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.motion_words import MotionName, asks_for_motion, without_motion
-from rendering.gallery import group_label, list_videos
+from rendering.gallery import first_text, group_label, list_videos, split_name
 from training.config import Config
 from training.config_loading import load_config
 from training.run_folder import CONFIG_NAME
@@ -86,7 +86,10 @@ def find_videos(folder: Path, motion: MotionName, role: str = "--videos") -> lis
     default, videos = tokens_of_run(folder), []
     for path, video, record in zip(paths, listed, records):
         step, group = STEP_FOLDER.fullmatch(video["file"]), group_label(Path(video["file"]).parent.as_posix())
-        prompt = " ".join(video["prompt"].split())   # a file may have line breaks and double spaces in it
+        said = video["prompt"]
+        if said == split_name(path.name)[0]:   # where nothing says more than its name, its own record does
+            said = first_text(record.get("prompt")) or said
+        prompt = " ".join(said.split())   # a file may have line breaks and double spaces in it
         tokens = tokens_in(str(record.get("placeholder_token") or default))
         patterns = motion.patterns(tokens)
         strength = record.get("strength", 1)   # a list, where the video was made with several motions

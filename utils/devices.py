@@ -65,3 +65,13 @@ def resolve_precision(wanted: str | None) -> tuple[str, list[str]]:
     if wanted == "bf16" and has_cuda and not has_bf16:
         return "fp16", ["This GPU has no bf16: computing in fp16."]
     return wanted, []
+
+
+def precision_of_training(trained_in: str | None) -> tuple[str, list[str]]:
+    """Return the precision to render in by default, that of the training, and notes for the user.
+
+    A CPU without instructions for bf16 would compute it slowly, so it computes in float32.
+    """
+    if trained_in == "bf16" and not has_gpu() and not cpu_has_bf16():
+        return "no", ["This CPU has no bf16, in which the motion was trained: computing in float32."]
+    return resolve_precision(trained_in)

@@ -23,6 +23,10 @@ LIST_SUFFIXES = (".txt", ".csv")
 NUMBER = re.compile(r"[-+.]?\d[\d.eE_+-]*")
 SEPARATORS, HEADER_NAMES = ",;\t", {"seed", "prompt"}   # of tables
 HEADER = re.compile(r'"?(seed"?[,;\t] *"?prompt|prompt"?[,;\t] *"?seed)"?', re.IGNORECASE)
+# names of columns in tables of other programs. A first row of such words alone is a header, and no prompt
+OTHER_NAMES = {"caption", "captions", "text", "texts", "prompts", "seeds", "id", "ids", "index", "number",
+               "no", "name", "file", "file_name", "filename", "video", "negative_prompt", "negative prompt",
+               "negative"}
 THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(?!\w)")   # 5,000 paper cranes: one number, no seed 5
 
 
@@ -126,7 +130,8 @@ def _read_list(path: Path) -> tuple[list[tuple[int | None, str]], list[str]]:
     """Return the (seed or None, prompt) pairs of a file, and notes on lines that can be read in two ways."""
     text = read_text(path, "Name a file of `seed,prompt` lines.")
     found, notes, problems = [], [], []
-    for number, line in _csv_lines(path, text) if path.suffix.lower() == ".csv" else _lines(text):
+    is_table = path.suffix.lower() == ".csv"
+    for number, line in _csv_lines(path, text, notes) if is_table else _lines(text):
         try:
             own_seed, prompt = parse_prompt_line(line)
         except ValueError as error:
@@ -151,10 +156,11 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, str]]:
+def _csv_lines(path: Path, text: str, notes: list[str]) -> Iterator[tuple[int, str]]:
     """Yield (line number, `seed,"prompt"`) for the rows of a table, with or without a header.
 
-    What follows a separator without quotes belongs to the prompt, if the prompt is the last column.
+    What follows a separator without quotes belongs to the prompt, if the prompt is the last column. `notes`
+    gets a line for columns that are not read, and for rows that can be read in two ways.
     """
     lines = list(io.StringIO(text, newline=""))
     separator = _separator(lines)
@@ -178,8 +184,11 @@ def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, str]]:
             if is_first:
                 is_first = False
                 names = [cell.lower() for cell in cells]
-                if HEADER_NAMES.intersection(names):
+                if HEADER_NAMES.intersection(names) or OTHER_NAMES.issuperset(names):
                     header = _checked_header(names, where)
+                    if unread := [name for name in names if name and name not in HEADER_NAMES]:
+                        notes.append(f"{path}: the columns seed and prompt are read, and not "
+                                     f"{', '.join(unread)}")
                     continue
             has_seed = len(row) > 1 and NUMBER.fullmatch(cells[0] or "0")
             names = header or (["seed", "prompt"] if has_seed else ["prompt"])
@@ -188,6 +197,9 @@ def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, str]]:
                     raise UserError(f"{where}: has {len(cells)} cells, the header {len(names)}. "
                                     f"Put quotes around the prompt.")
                 cells[len(names) - 1 :] = [_rest_of_row(written, separator, len(names) - 1)]
+            if not header and not has_seed and len(row) > 1 and re.fullmatch(r".*\D,\s*\d+", cells[-1]):
+                notes.append(f"{where}: the number at the end is part of the prompt. If it is the seed, "
+                             f"write the header `prompt,seed`.")
             named = dict(zip(names, cells))
             head, prompt = named.get("seed", ""), named.get("prompt", "")
             if header and not NUMBER.fullmatch(head or "0"):
@@ -206,7 +218,8 @@ def _separator(lines: list[str]) -> str:
     first = next((line for line in lines if line.strip() and not line.lstrip().startswith("#")), "")
     cells = {separator: re.split(f' *"?{separator} *"?', first.strip().strip('"').lower())
              for separator in SEPARATORS}
-    named = [separator for separator in SEPARATORS if HEADER_NAMES.intersection(cells[separator])]
+    named = [separator for separator in SEPARATORS if HEADER_NAMES.intersection(cells[separator])
+             or OTHER_NAMES.issuperset(cells[separator])]
     after_seed = re.match(r' *"?\d*"? *([,;\t])', first)
     return max(named, key=lambda separator: len(cells[separator]),
                default=after_seed[1] if after_seed else ",")

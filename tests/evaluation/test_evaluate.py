@@ -12,6 +12,8 @@ import pytest
 
 from evaluate_motion import device, run_of_videos
 from evaluation import score_report, scores, summary
+from evaluation.motion_words import MotionName
+from evaluation.shown_videos import find_videos
 from rendering.gallery import list_videos, write_page
 from tests.conftest import ROOT, draw_frames, write_clip
 from tests.recognizers import LABELS, make_clip, make_recognizer
@@ -349,6 +351,17 @@ def test_placeholder_of_the_records_is_left_out_of_the_text(evaluate, tmp_path):
     (tmp_path / "v" / "text.json").write_text('{"a_zwx_seed1.mp4": "a cat zwx in the sun"}')
     assert evaluate(tmp_path / "v")[0] == 0
     assert scores_of(tmp_path / "v")["videos"][0]["text"] == "a cat in the sun"
+
+
+def test_video_that_was_copied_alone_is_measured_by_the_prompt_in_it(tmp_path):
+    """Its name is shortened, and has a digest in it where letters were lost."""
+    frames, prompt = draw_frames(6, 64, 64), "a cat/dog zwx in the sun"
+    write_video(tmp_path / "a_cat_dog_zwx_in-1234abcd_seed1.mp4", frames, 8,
+                {"prompt": prompt, "seed": 1, "placeholder_token": "zwx"})
+    (video,) = find_videos(tmp_path, MotionName("dance", None))
+    assert (video.prompt, video.seed, video.shows_motion) == (prompt, 1, True)
+    (tmp_path / "text.json").write_text('{"a_cat_dog_zwx_in-1234abcd_seed1.mp4": "a cow"}')
+    assert find_videos(tmp_path, MotionName("dance", None))[0].prompt == "a cow"
 
 
 def test_generation_records_the_placeholder(tiny_base, run_main, tmp_path):

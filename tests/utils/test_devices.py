@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from utils import devices
-from utils.devices import resolve_precision
+from utils.devices import precision_of_training, resolve_precision
 
 
 @pytest.fixture
@@ -39,6 +39,15 @@ def test_bf16_on_a_gpu_without_it_becomes_fp16_and_says_so(machine):
     assert resolve_precision("bf16") == ("fp16", ["This GPU has no bf16: computing in fp16."])
     machine(has_gpu=False, has_bf16=False)   # a CPU emulates it
     assert resolve_precision("bf16") == ("bf16", [])
+
+
+def test_what_was_trained_in_bf16_is_rendered_in_float32_on_a_cpu_without_it(machine):
+    machine(has_gpu=False, has_bf16=False)
+    precision, (note,) = precision_of_training("bf16")
+    assert precision == "no" and "This CPU has no bf16" in note
+    assert precision_of_training(None) == ("no", [])
+    machine(has_gpu=False, has_bf16=True)
+    assert precision_of_training("bf16") == ("bf16", []) and precision_of_training("no") == ("no", [])
 
 
 def test_process_of_a_launch_asks_about_its_own_gpu(machine, monkeypatch):

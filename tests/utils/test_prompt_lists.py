@@ -27,6 +27,24 @@ def test_each_line_keeps_its_own_seed(tmp_path):
                                                                   Prompt(2, "a cat")]
 
 
+@pytest.mark.parametrize("header", ["caption", "id,caption", "id;caption", "Text\tnegative", "prompts"])
+def test_header_without_the_names_of_the_columns_is_no_prompt(tmp_path, header):
+    with pytest.raises(UserError, match="line 1: the header has no column prompt. Name the columns"):
+        read_table(tmp_path, f"{header}\n1,a cat\n")
+
+
+def test_table_says_which_columns_it_does_not_read_and_which_rows_end_in_a_number(tmp_path):
+    path = tmp_path / "prompts.csv"
+    path.write_text("seed,prompt,negative_prompt,note\n3,a cat,blurry,good\n")
+    prompts, notes = examine_prompts(str(path), 0)
+    assert prompts == [Prompt(3, "a cat")]
+    assert notes[1:] == [f"{path}: the columns seed and prompt are read, and not negative_prompt, note"]
+    path.write_text("a cat,7\na man, dancing\na crowd of 5\n")
+    prompts, notes = examine_prompts(str(path), 0)
+    assert [prompt.text for prompt in prompts] == ["a cat,7", "a man, dancing", "a crowd of 5"]
+    assert len(notes) == 2 and f"{path}, line 1: the number at the end is part of the prompt" in notes[1]
+
+
 def test_only_the_first_comma_splits(tmp_path):
     assert read_file(tmp_path, "64,a cat, a dog, two mice\n") == [Prompt(64, "a cat, a dog, two mice")]
 
