@@ -75,7 +75,7 @@ def prepare(name: str, work: Path) -> Setting:
         return Setting(str(ROOT / "config.yaml"), (
             *common, f"pretrained_model_path={ROOT / 'models' / 'puppet-theatre'}",
             f"train_data.path={data / 'exemplars'}", f"train_data.class_path={data / 'regularization'}",
-            "train_data.num_shifts=0"))
+            "train_data.num_shifts=0", "train_batch_size=4"))
     write_random_base(folder / "base", SIZES[name])
     for role in ("exemplars", "regularization"):
         write_random_clip(folder / role / "clip.apng", max(NUM_FRAMES), case.pixels)
