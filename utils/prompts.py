@@ -1,6 +1,6 @@
 """Prompts: their text, the motion identifiers in it, and names for the rendered files.
 
-V* stands for the first motion, V2* for the second, and so on. A base sees a word in the place of each, its
+V* or v* stands for the first motion, V2* for the second, and so on. A base sees a word in the place of each, its
 placeholder token. The tokens of several motions are kept as one text with commas between them: "sks,zwx".
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from utils.errors import UserError, attempt
 
 MOTION_TOKEN = "V*"
-IDENTIFIER = re.compile(r"V(\d{0,3})\*")   # with the number of the motion, which the first does not need
+IDENTIFIER = re.compile(r"[Vv](\d{0,3})\*")   # with the number of the motion, which the first does not need
 SPARE_TOKENS = ("zwx", "ohwx", "sks")   # rare words, for motions that have no token of their own
 MAX_SEED = 2**63 - 1
 MAX_LENGTH = 10_000   # characters of a prompt; a command line ends at ten times as many

@@ -76,6 +76,7 @@ def test_files_of_earlier_versions_keep_their_names(tmp_path):
 
 def test_each_motion_has_an_identifier():
     assert with_token("V* and V2*, V1*", "sks,zwx") == "sks and zwx, sks"
+    assert with_token("the v* dance and the v2* jump", "sks,zwx") == "the sks dance and the zwx jump"
     assert names_motion("a zwx jump", "sks,zwx") and not names_motion("a zwxy jump", "sks,zwx")
     assert names_motion("a V3* cat", "sks")
 
