@@ -1,7 +1,7 @@
 """Prompts: their text, the motion identifiers in it, and names for the rendered files.
 
-V* or v* stands for the first motion, V2* for the second, and so on. A base sees a word in the place of each, its
-placeholder token. The tokens of several motions are kept as one text with commas between them: "sks,zwx".
+V* or v* stands for the first motion, V2* for the second, and so on. A base sees a word in the place of each,
+its placeholder token. The tokens of several motions are kept as one text with commas between them: "sks,zwx".
 """
 
 import hashlib
