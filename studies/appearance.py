@@ -125,7 +125,7 @@ def train(way: str, seed: int, args: argparse.Namespace) -> Path:
             f"train_data.image_dir={args.out / 'stills'}", f"train_data.class_path={args.out / 'others'}",
             "train_data.train_weights=spatial", f"train_data.single_frame_layers={way}",
             "trainable_modules=[cross,self]", "train_data.sampling=high-level", "train_data.num_shifts=0",
-            f"max_train_steps={args.train_steps}", "train_batch_size=4", "learning_rate=7e-4",
+            f"max_train_steps={args.train_steps}", "train_batch_size=4",
             "checkpointing_steps=null"], check=True, cwd=ROOT)
         runs = list(args.out.glob(f"{subject}-*/motion.safetensors"))
     return find_weights(str(runs[0].parent))

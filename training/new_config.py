@@ -45,7 +45,7 @@ FITS = ((44, 384, 16, False, ""), (16, 384, 16, True, ""), (12, 384, 16, True, "
         (7, 384, 16, True, "lora"), (0, 256, 8, True, "lora"))
 LORA = {"lora_rank": 16, "learning_rate": 1e-4}
 # of a base as small as the bundled one, as in config.yaml
-SMALL_BASE = {"max_train_steps": 1000, "train_batch_size": 1, "learning_rate": 1.2e-3, "prior_lambda": 0.15,
+SMALL_BASE = {"max_train_steps": 1000, "train_batch_size": 1, "learning_rate": 7e-4, "prior_lambda": 0.15,
               "lr_scheduler": "cosine", "gradient_checkpointing": False, "checkpointing_steps": 500,
               "validation_steps": 500}
 SMALL_DATA = {"num_shifts": 7, "sampling": "uniform"}

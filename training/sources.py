@@ -187,17 +187,18 @@ def read_exported(folder: Path) -> Exported:
     """Return what an exported pipeline folder says; of another base, or of a damaged file, nothing."""
     try:
         said = json.loads((folder / EXPORT_NAME).read_text(encoding="utf-8"))
-        size = said.get("width"), said.get("height")
-        length, rate = (value if _is_positive(value) else None
-                        for value in (said.get("num_frames"), said.get("fps")))
-        return Exported(str(said["placeholder_token"]), size if all(map(_is_positive, size)) else None,
-                        length, rate)
+        width, height, num_frames = (_positive(said.get(name), int)
+                                     for name in ("width", "height", "num_frames"))
+        return Exported(str(said["placeholder_token"]), (width, height) if width and height else None,
+                        num_frames, _positive(said.get("fps"), (int, float)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Exported()
 
 
-def _is_positive(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+def _positive(value: Any, kind: Any) -> Any:
+    """Return `value` if it is of `kind`, finite and above zero, else None."""
+    is_number = isinstance(value, kind) and not isinstance(value, bool)
+    return value if is_number and 0 < value < math.inf else None
 
 
 def find_motion_of(named: NamedModel, adapter: str | None, default_strength: float,
