@@ -7,9 +7,10 @@ def main() -> None:
     from accelerate.utils import DistributedType
 
     import train_model
-    from training import step
+    from training import plan, step
     from utils.errors import run_script
 
+    plan.SMALL_PASS = 0   # two passes a step
     prepare, losses = train_model.start, step.clip_losses
 
     def counted_losses(predict, *others):
