@@ -15,9 +15,8 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)   # not tests/, which 
 
 def main() -> None:
     from training import loop as training
-    from training import plan, step
+    from training import step
 
-    plan.SMALL_PASS = 0   # two passes a step
     losses, report = step.clip_losses, training.report
 
     def note(kind: str, what) -> None:

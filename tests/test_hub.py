@@ -149,7 +149,7 @@ def test_name_that_is_nowhere_and_no_network_are_one_line(script, tmp_path, monk
 @pytest.mark.parametrize("arguments, words", [
     (["-m", "{run}", "--push-to-hub", "dance"], "'dance' has not the form USER/NAME"),
     (["-m", "{run}:0.5", "--push-to-hub", "jo/dance"], "uploads one motion as it was learned"),
-    (["-m", "{run}", "-m", "{run}", "--push-to-hub", "jo/dance"], "uploads one motion as it was learned"),
+    (["-m", "{run}", "-m", "{run}", "--push-to-hub", "jo/dance"], "is named twice"),
     (["-m", "{base}", "--push-to-hub", "jo/dance"], "uploads one motion as it was learned"),
     (["-m", "{run}", "--push-to-hub", "jo/dance"], "while HF_HUB_OFFLINE is set"),
 ])

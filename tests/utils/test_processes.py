@@ -89,9 +89,10 @@ def test_noise_differs_between_processes_and_steps(two_processes):
 
 
 def test_gradients_lie_in_the_blocks_that_ddp_sends(two_processes):
-    """From the first pass on, and there is no second copy of them."""
+    """From the first batch on, and there is no second copy of them."""
     blocks = noted(two_processes[1], 0, "blocks")
-    assert len(blocks) == 4 and 1 <= min(blocks) <= max(blocks) < 10   # two passes a step; of 266 tensors
+    # two steps, in each a batch for every shape of clips; 266 tensors
+    assert 2 <= len(blocks) <= 4 and 1 <= min(blocks) <= max(blocks) < 10
 
 
 def test_one_process_writes(two_processes):
