@@ -9,24 +9,22 @@ at any time, the same command goes on: what was looked at or cut is not done aga
 """
 
 import argparse
-import json
 import math
 from pathlib import Path
 
 # OpenCV, torch and what needs them are imported in the functions that use them: --help and wrong arguments
 # should not wait for them
+from preparation.printed_commands import sample_prompt, train_command, train_lines
 from training.config import Config
 from training.config_loading import load_config
-from training.config_text import literal
 from utils.captions import PROMPTS_NAME
-from utils.commands import ROOT, path_from_here, script_command
+from utils.commands import path_from_here, script_command
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import check_writable, expanded_path, format_bytes, free_bytes
 from utils.wording import counted, first_few
 
 NUM_CLIPS, NUM_PROMPTS, SECONDS = 6, 24, 2   # unless said otherwise
 CLIP_BYTES = 20_000_000   # room for a clip, generously
-PAPERS_CONFIG = ROOT / "configs" / "zeroscope.yaml"
 
 
 def main() -> None:
@@ -237,31 +235,6 @@ def caption_all(args: argparse.Namespace, chosen, cuts, subjects: dict, captione
         else:
             captions.append(caption_for(subject, args.motion, args.regularization))
     return captions
-
-
-def train_lines(args: argparse.Namespace, wanted) -> str:
-    """Return the command that trains on the folder."""
-    if args.regularization:
-        return ("train with these for regularization:\n  "
-                + train_command(args, wanted, ["YOUR_EXEMPLARS"], f"train_data.class_path={args.output}"))
-    return ("train; if you have a folder of ordinary clips (see --regularization), name it as "
-            f"train_data.class_path:\n  {train_command(args, wanted, [args.output], *sample_prompt(args))}")
-
-
-def train_command(args: argparse.Namespace, wanted, exemplars: list[Path | str], *changes: str) -> str:
-    """Return the command that trains on folders of `exemplars`, one for each motion."""
-    paths = list(map(str, exemplars))
-    needs_list = len(paths) > 1 or paths[0].startswith("[")
-    written = json.dumps(literal(paths), ensure_ascii=False) if needs_list else paths[0]
-    folders = [] if wanted.takes_folders else ["dataset_types=[folder]"]
-    fps = [f"train_data.fps={args.fps:g}"] if args.fps else []
-    return script_command("train_model.py", "--config", args.config or path_from_here(PAPERS_CONFIG),
-                          *folders, f"train_data.path={written}", *fps, *changes)
-
-
-def sample_prompt(args: argparse.Namespace) -> list[str]:
-    """Return the change of the config that asks for the motion by its name."""
-    return [f"validation_data.prompt=a robot doing the V* {args.motion}"] if args.motion else []
 
 
 def write_prompts(args: argparse.Namespace) -> None:

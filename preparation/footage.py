@@ -79,7 +79,7 @@ def find_footage(inputs: Sequence[Path], output: Path,
         raise UserError(*problems)
     for folder in sorted(made - set(inputs)):
         if folder.resolve() != inside:
-            say(f"{folder}: is left out, for prepare_clips.py has made it. Name it to cut its clips again.")
+            say(f"{folder}: is left out, because prepare_clips.py made it. Name it to cut its clips again.")
     return list({path.resolve(): path for path in found}.values())
 
 

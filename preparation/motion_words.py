@@ -9,19 +9,19 @@ DO = r"\b(?:do|does|doing|did|performs?|performing|performed|practices|practicin
 # verbs in -ing that say nothing of the motion, and words in -ing that are no verbs
 NO_MOTION = (r"(?:wearing|during|including|\w+thing|\w*building|ceiling|morning|evening|railing|wedding|king|"
              r"ring|wing|spring|string|painting)\b")
-# a word before one of these tells which one it is: "a swimming pool", "the dance floor"
+# nouns that are named after a motion: in "a swimming pool" and "the dance floor" nobody swims or dances
 NAMED_BY_A_MOTION = (r"(?:room|floor|pool|hall|studio|stage|class|school|club|court|field|track|rink|ring|"
                      r"lane|path|trail|slope|lift|wall|board|bike|boat|machine|table|chair|stick|pole|shoe|boot|"
                      r"suit|trunk|clothe|dress|costume|outfit|gear|mat|bag|rope|lot|mall|show|party|team|partner|"
                      r"instructor|teacher)s?(?:es)?\b")
-# an object ends before one of these
+# words before which the object of a verb ends: "riding a wave" of "riding a wave in the sea"
 ENDS_AN_OBJECT = (r"(?:in|on|at|to|into|onto|from|with|without|under|over|above|below|behind|beside|beneath|"
                   r"near|next|by|along|across|through|around|inside|outside|toward|towards|between|among|"
                   r"against|before|after|up|down|off|out|of|for|during|while|as|and|or|but|who|that|which|"
                   r"where|when|wearing|is|are|was|were)\b")
 OBJECT = rf"(?:\s+(?:up|down|out)(?=\s+{ENDS_AN_OBJECT}|\W*$))?(?:\s+(?!{ENDS_AN_OBJECT})[\w'-]+)*"
 VERB = rf"\b(?!{NO_MOTION})\w{{2,}}ing\b(?!\s+{NAMED_BY_A_MOTION})"
-# after one of these a word in -ing belongs to the next noun: "a running man", "in swimming trunks"
+# words behind which a word in -ing belongs to the next noun: "a running man", "in swimming trunks"
 BEFORE_A_NOUN = {"a", "an", "the", "some", "his", "her", "its", "their", "this", "that", "in", "on", "at",
                  "of", "from", "for", "by"}
 

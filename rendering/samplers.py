@@ -27,8 +27,8 @@ def make_scheduler(own: "SchedulerMixin", sampler: str) -> "SchedulerMixin":
     """Return the scheduler for `sampler`, one of SAMPLERS; `own` is the base's, and is returned for "base".
 
     What the base's config does not say takes the new class's default, as in the published implementation. A
-    folder that diffusers has written says every default of its own scheduler, so a spacing of timesteps that
-    is such a default counts as not said.
+    folder that diffusers has written says every default of its own scheduler. So a spacing of timesteps that
+    equals the default of the base's own scheduler is not taken over.
 
     With zero terminal SNR the first step must start at the last timestep, where the base sees pure noise.
     Only the spacing "trailing" does. Source: Lin et al. 2023, arXiv 2305.08891.

@@ -54,7 +54,7 @@ EXPORT_NAME = "customized_motion.json"   # in an exported pipeline folder: how i
 
 @dataclass(frozen=True)
 class Exported:
-    """How an exported pipeline folder says to render with it; None where it says nothing."""
+    """What an exported pipeline folder says about rendering with it; None where it says nothing."""
 
     placeholder_token: str = Config.placeholder_token
     size: tuple[int, int] | None = None   # width, height in pixels

@@ -152,8 +152,8 @@ def nfc(name: str) -> str:
 
 
 def name_key(name: str) -> str:
-    """Return what is the same for names that some file systems take for one: those that differ only in letter
-    case, or in how accented letters are stored."""
+    """Return a key that two file names share if they differ only in letter case, or in how accented letters
+    are stored. Some file systems take such names for one."""
     return nfc(name).casefold()
 
 

@@ -23,7 +23,7 @@ LIST_SUFFIXES = (".txt", ".csv")
 NUMBER = re.compile(r"[-+.]?\d[\d.eE_+-]*")
 SEPARATORS, HEADER_NAMES = ",;\t", {"seed", "prompt"}   # of tables
 HEADER = re.compile(r'"?(seed"?[,;\t] *"?prompt|prompt"?[,;\t] *"?seed)"?', re.IGNORECASE)
-# names of columns in tables of other programs. A first row of such words alone is a header, and no prompt
+# names of columns in tables of other programs. A first row of such words alone is a header, not a prompt
 OTHER_NAMES = {"caption", "captions", "text", "texts", "prompts", "seeds", "id", "ids", "index", "number",
                "no", "name", "file", "file_name", "filename", "video", "negative_prompt", "negative prompt",
                "negative"}
