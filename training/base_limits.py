@@ -1,4 +1,4 @@
-"""What a config asks of a base and its network cannot do."""
+"""Requests of a config that the network of a base cannot meet."""
 
 from collections.abc import Iterable, Mapping
 
