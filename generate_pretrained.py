@@ -162,10 +162,10 @@ def check_against_base(args: argparse.Namespace, base: str, size: tuple[int, int
     """Return what the base in `folder` cannot do of what is to be rendered. `size` is None where nothing says
     which size the base was made for."""
     from models import base_folder
+    from rendering.step_check import check_steps
 
-    problems, stride = [], base_folder.pixel_strides(folder)[0]
-    if args.steps > (most := base_folder.num_timesteps(folder)):
-        problems.append(f"--steps {args.steps}: this base takes at most {most}.")
+    stride = base_folder.pixel_strides(folder)[0]
+    problems = check_steps(args.steps, args.sampler, folder, "--steps")
     if size is None:
         problems.append(f"{base}: does not say the size it was made for (sample_size of its UNet). Name a "
                         f"size with -r/--res, such as 384 or 576x320.")

@@ -165,6 +165,14 @@ def num_timesteps(folder: Path) -> int:
     return part_config(folder, "scheduler").get("num_train_timesteps", 1000)
 
 
+def own_scheduler(folder: Path) -> Any:
+    """Return the scheduler that a base's folder names: an object of a diffusers class."""
+    import diffusers
+
+    scheduler_class = read_index(folder)["scheduler"][1]
+    return getattr(diffusers, scheduler_class).from_pretrained(folder / "scheduler")
+
+
 def most_frames(folder: Path, adapter: Path | None = None) -> int | None:
     """Return the most frames that a window or a video of this base can have; None: any number."""
     key = kind_of_folder(folder).frames_key

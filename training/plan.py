@@ -13,7 +13,6 @@ from models.base_folder import (
     find_base,
     kind_of_folder,
     most_frames,
-    num_timesteps,
     pixel_strides,
     tensor_shapes,
     unet_config,
@@ -21,6 +20,7 @@ from models.base_folder import (
 from models.lora_files import Lora, check_lora, num_low_rank
 from models.tokens import unseen_captions
 from models.tunable import select_tunable, union
+from rendering.step_check import check_steps
 from training.base_limits import check_num_frames, check_single_frames, check_sizes
 from training.clips import Clip, find_clips
 from training.config import Config, num_due
@@ -157,10 +157,10 @@ def _checked_plan(config: Config, folders: tuple[Path | None, Path | None], prob
     problems = problems + check_sizes(config, strides) + check_packages(config) + check_launch(config)
     problems += check_single_frames(config, exemplars + regularization, selected)
     problems += check_lora(shapes, selected) if config.lora_rank else []
-    num_steps = config.validation_data.num_inference_steps
-    if folder and num_steps > num_timesteps(folder):
-        problems.append(f"validation_data.num_inference_steps is {num_steps}. This base takes at most "
-                        f"{num_timesteps(folder)}.")
+    if folder:
+        problems += attempt(lambda: check_steps(
+            config.validation_data.num_inference_steps, config.validation_data.sampler, folder,
+            "validation_data.num_inference_steps"), [], problems)
     problems += check_num_frames(config, most_frames(folder, adapter) if folder else None)
     for written in (config.output_dir, config.cached_latent_dir):
         problems += check_writable(Path(written)) if written else []

@@ -1,6 +1,7 @@
 """Samplers: each solves the equation the base was trained for; "base" is the base's own scheduler."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from diffusers import (
 from models.base import load_base
 from rendering.samplers import SAMPLERS, SCHEDULERS, make_scheduler
 from rendering.sampling import Rendering, denoise, render
+from rendering.step_check import check_steps
 from training.config import KEYS
 from utils.prompts import Prompt
 from utils.video import video_metadata, write_video
@@ -115,6 +117,19 @@ def test_scheduler_that_adds_noise_gives_a_video_that_no_other_changes(pipeline,
         pipeline.scheduler = before
     assert (both - single).abs().max() < 1e-4 * single.abs().max() and (both - again).abs().max() < 1e-4
     assert (both[0] - both[1]).abs().mean() > 0.1
+
+
+@pytest.mark.parametrize("sampler, num_steps, most", [
+    ("ddim", 333, 333), ("ddim", 334, 333), ("ddim", 700, 500), ("ddim", 1000, 999), ("base", 501, 500),
+    ("dpm", 501, 501), ("dpm", 999, 999), ("dpm", 1000, 999), ("unipc", 1000, 999), ("euler", 1000, 1000)])
+def test_steps_that_a_sampler_cannot_take_are_refused_with_the_next_number_that_it_can(
+        tiny_base, tmp_path, sampler, num_steps, most):
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_base, folder)
+    DDIMScheduler(**NOISE_LEVELS, steps_offset=1).save_pretrained(folder / "scheduler")
+    problems = check_steps(num_steps, sampler, folder, "--steps")
+    assert problems == [] if most == num_steps else f"Take {most} steps" in problems[0], problems
+    assert check_steps(most, sampler, folder, "--steps") == []
 
 
 def test_base_is_the_scheduler_of_the_folder():
