@@ -2,7 +2,7 @@
 
 What counts as a mark is what compel reads as one: `+` or `-` behind a word or a closing bracket, a number
 behind a closing bracket, and .and( .blend( .swap(. So C++ and the first word of `pre- and post-war` are
-weighted; t-shirt, 3+4 and (red) are not.
+weighted; t-shirt, rock-'n'-roll, 3+4 and (red) are not.
 """
 
 import importlib.util
@@ -11,8 +11,8 @@ import re
 from utils.errors import UserError, first_line
 
 MARK = re.compile(r"""
-    (?<=[^\s+-]) ( \+{2,} | -{2,} | [+-](?![^\W_]) )   # robot++ robot-- robot+ robot-, but not t-shirt
-  | \) ( [+-] | \.?\d )                                # (a red robot)++ (a red robot)1.3
+    (?<=[^\s+-]) ( \+{2,} | -{2,} | [+-](?=[\s()",.=+-]|$) )   # robot++ robot-- robot+, but not t-shirt
+  | \) ( [+-] | \.?\d )                                      # (a red robot)++ (a red robot)1.3
   | \.(and|blend|swap)\(
 """, re.VERBOSE)
 

@@ -12,11 +12,11 @@ WEIGHTED = [
     "robot++", "a robot++, dancing", "a robot+ in the snow", "robot--", "blurry-", "(a red robot)1.3",
     "(robot).8", "(a robot)++ dancing", "a (robot)-- here", "((a robot)1.2 cat)1.1", "C++",
     "pre- and post-war", "V*++", '("a cat", "a dog").blend(0.7, 0.3)', '("a cat", "a dog").and()', "don't--",
-    "\u732b++"]
+    "rock+-", "\u732b++"]
 PLAIN = [
     "a robot", "a t-shirt", "salt+pepper", "3+4", "a well-known state-of-the-art cat", "a cat - a dog",
     "a ++ b", "--a", "a (red) robot", "in 1980 (summer) 1.3", "-5 degrees", "a cat (1980)", "x-ray, sci-fi",
-    "and so on."]
+    "and so on.", "rock-'n'-roll", "e-mail+@x", "fade-[in]"]
 
 
 @pytest.fixture
