@@ -27,14 +27,18 @@ def as_generation_sees(base: Base, trained: Mapping[str, nn.Parameter], plain_fo
     The trained tensors are rounded as motion.safetensors rounds them. At step 0 there is no such file, so
     they keep the base's values. Everything is in the compute precision, without autocast. So samples are
     equal to generated videos.
+
+    Other parameters take the place of the trained ones. If the values of the trained ones were exchanged for
+    values of another precision, torch would drop the hooks by which DDP sends their gradients.
     """
     unet, device = base.unet, next(iter(trained.values())).device
     dtype, stored_dtype = DTYPES[config.mixed_precision], STORED_DTYPES[config.motion_dtype]
-    masters = {name: parameter.data for name, parameter in trained.items()}
+    owners = {name: unet.get_submodule(name.rpartition(".")[0])._parameters for name in trained}
     prepared_forward, encoders = unet.forward, (base.vae, base.pipeline.text_encoder)
     try:
-        for parameter in trained.values():
-            parameter.data = (parameter.data.to(stored_dtype) if step else parameter.data).to(dtype)
+        for name, parameter in trained.items():
+            rounded = (parameter.data.to(stored_dtype) if step else parameter.data).to(dtype)
+            owners[name][name.rpartition(".")[2]] = nn.Parameter(rounded, requires_grad=False)
         for encoder in encoders:
             encoder.to(device, dtype)
         unet.forward = plain_forward
@@ -46,7 +50,7 @@ def as_generation_sees(base: Base, trained: Mapping[str, nn.Parameter], plain_fo
         for encoder in encoders:
             encoder.to("cpu")
         for name, parameter in trained.items():
-            parameter.data = masters[name]
+            owners[name][name.rpartition(".")[2]] = parameter
 
 
 def write_samples(plan: Plan, base: Base, run: Path, step: int, stop: list[int],

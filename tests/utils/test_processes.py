@@ -118,6 +118,19 @@ def assert_equal_within_rounding(one: dict[str, torch.Tensor], two: dict[str, to
     assert max((one[name] - two[name]).abs().max() for name in one) < SUM_ROUNDING * largest
 
 
+def test_samples_in_half_precision_leave_the_weights_those_of_a_run_without_samples(settings, run_in_two,
+                                                                                    tmp_path):
+    settings = [*settings, "mixed_precision=bf16", "checkpointing_steps=null", "validation_data.num_frames=2",
+                "validation_data.num_inference_steps=1", "validation_data.prompt=a cat"]
+    for name, steps in ("with", 1), ("without", "null"):
+        run_in_two("train_model", "--config", os.devnull, *settings, f"validation_steps={steps}",
+                   f"output_dir={tmp_path / name}")
+    assert len(list(tmp_path.glob("with/spin-*/samples/step_*/*.mp4"))) == 3
+    one, two = (load_file(next(tmp_path.glob(f"{name}/spin-*/motion.safetensors")))
+                for name in ("with", "without"))
+    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
 def test_low_rank_updates_are_those_of_one_process_with_the_whole_batch(settings, run_main, run_in_two,
                                                                         tmp_path):
     settings = [*settings, "lora_rank=4", "checkpointing_steps=null"]
