@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from training.config import KEYS, Config
 from training.config_text import first_line, leaves, literal, override_leaves, yaml_leaves
+from training.learning_rate import schedule_notes
 from training.published_keys import ALIASES, UNSUPPORTED, section_without_effect
 from utils.errors import UserError
 from utils.files import expanded, is_text, read_text
@@ -119,9 +120,7 @@ def _examine(text: str, source: str, overrides: list[str]) -> Examined:
     config = OmegaConf.to_object(config)
     without_effect += _settle(config)
     notes = [f"without effect here: {', '.join(dict.fromkeys(without_effect))}"] * bool(without_effect)
-    if config.lr_warmup_steps and config.lr_scheduler == "constant":
-        notes.append(f"{origins['lr_warmup_steps']}: lr_warmup_steps has no effect with "
-                     f"lr_scheduler: constant; constant_with_warmup has a warm-up.")
+    notes += schedule_notes(config, origins)
     notes += [f"{origins[key]}: {key} has no effect with lora_rank: 0, which trains whole weights."
               for key in ("lora_alpha", "lora_dropout") if getattr(config, key) and not config.lora_rank]
     return Examined(config, notes, problems, unknown)

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from diffusers import SchedulerMixin
-from diffusers.optimization import get_scheduler
 from torch import distributed, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
@@ -18,6 +17,7 @@ from models.recompute import recompute_activations
 from models.single_frames import skip_temporal_layers
 from training.config import Config
 from training.inputs import Inputs, encode_inputs
+from training.learning_rate import learning_rate_schedule
 from training.plan import Plan, cache_dir, fastest_way
 from training.sharding import keep_precision, spread_by_blocks
 from training.windows import generator_for
@@ -157,18 +157,3 @@ def make_optimizer(config: Config, trained: Mapping[str, nn.Parameter], accelera
         return AdamW8bit(list(trained.values()), **arguments)
     # fused: one kernel for all tensors, which unlike a GPU's default needs no second copy of them
     return torch.optim.AdamW(list(trained.values()), fused=True, **arguments)
-
-
-def learning_rate_schedule(config: Config, num_processes: int) -> Callable[[int], float]:
-    """Return the learning rate as a function of the step, so that resuming has no schedule to restore."""
-    rate = config.learning_rate
-    if config.scale_lr:
-        rate *= config.train_batch_size * config.gradient_accumulation_steps * num_processes
-    # get_scheduler needs an optimizer to attach to. Its learning rate does not matter, because only the
-    # factors by step are used. But it must be above 1e-7, where get_scheduler's polynomial schedule ends.
-    carrier = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-    schedule = get_scheduler(
-        config.lr_scheduler, carrier, step_rules=config.lr_step_rules,
-        num_warmup_steps=config.lr_warmup_steps, num_training_steps=config.max_train_steps,
-        num_cycles=config.lr_num_cycles, power=config.lr_power)
-    return lambda step: rate * schedule.lr_lambdas[0](step)

@@ -115,12 +115,30 @@ def test_published_config_names_each_key_without_effect():
     assert said == "without effect here" and set(keys.split(", ")) == WITHOUT_EFFECT
 
 
-def test_warm_up_that_the_schedule_ignores_is_noted():
-    text = "train_data.path: clips\nlr_warmup_steps: 5"
-    assert parse_config(text, "c.yaml")[1] == [
-        "c.yaml: lr_warmup_steps has no effect with lr_scheduler: constant; "
-        "constant_with_warmup has a warm-up."]
-    assert parse_config(text, "c.yaml", ["lr_scheduler=constant_with_warmup"])[1] == []
+@pytest.mark.parametrize("given, ignored_by, used_by", [
+    ("lr_warmup_steps: 5", "constant", "constant_with_warmup"),
+    ("lr_num_cycles: 3", "cosine", "cosine_with_restarts"), ("lr_power: 2", "cosine", "polynomial"),
+    ('lr_step_rules: "1:5,0.1"', "linear", "piecewise_constant")])
+def test_key_that_the_schedule_ignores_is_noted(given, ignored_by, used_by):
+    text = f"train_data.path: clips\n{given}"
+    notes = parse_config(text, "c.yaml", [f"lr_scheduler={ignored_by}"])[1]
+    assert len(notes) == 1 and used_by in notes[0]
+    key = given.partition(":")[0]
+    assert notes[0].startswith(f"c.yaml: {key} has no effect with lr_scheduler: {ignored_by}")
+    assert parse_config(text, "c.yaml", [f"lr_scheduler={used_by}"])[1] == []
+
+
+def test_piecewise_constant_has_no_warm_up():
+    text = 'train_data.path: clips\nlr_scheduler: piecewise_constant\nlr_step_rules: "1:5,0.1"'
+    notes = parse_config(text, "c.yaml", ["lr_warmup_steps=5"])[1]
+    assert len(notes) == 1 and "lr_warmup_steps has no effect" in notes[0]
+
+
+@pytest.mark.parametrize("warmup, is_noted", [(800, False), (801, True)])
+def test_warm_up_longer_than_the_training_is_noted(warmup, is_noted):
+    text = f"train_data.path: clips\nlr_scheduler: linear\nmax_train_steps: 800\nlr_warmup_steps: {warmup}"
+    notes = parse_config(text, "c.yaml")[1]
+    assert bool(notes) == is_noted and (not is_noted or "before the learning rate has risen" in notes[0])
 
 
 def test_defaults_are_the_published_values():
