@@ -23,6 +23,7 @@ from models.same_base import has_other_unet, noise_schedule, schedule_changes
 from training.plan import Plan
 from training.run_folder import CONFIG_NAME, MOTION_NAME, checkpoints, set_aside
 from training.sharding import all_whole, spread_like
+from utils.commands import training_command
 from utils.errors import UserError
 from utils.files import digest_of, replacing_folder, short_names, write_json
 from utils.tensor_files import read_digest, read_tensors, tensor_bytes, write_tensors
@@ -158,8 +159,9 @@ def check_continuation(run: Path, plan: Plan, num_processes: int) -> None:
             problems.append(f"{run}: was trained on a base with another noise schedule: {changes}. Put that "
                             f"base back, or start a new run.")
     if before["num_processes"] != num_processes:
+        command = training_command("--resume", run, num_processes=before["num_processes"])
         problems.append(f"{run}: was trained by {before['num_processes']} processes, not {num_processes}. "
-                        f"Resume with as many, or start a new run.")
+                        f"Start a new run, or resume with as many: {command}")
     if problems:
         raise UserError(*problems)
 

@@ -7,6 +7,8 @@ import torch
 
 from training.config import Config
 
+SHUTDOWN_TIMEOUT = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"   # seconds; read by torch/distributed/launcher/api.py
+
 
 def check_packages(config: Config) -> list[str]:
     """Return the optional packages that the config needs and this machine lacks."""
@@ -37,6 +39,14 @@ def check_launch(config: Config) -> list[str]:
     if config.use_8bit_adam:
         problems.append("use_8bit_adam: true cannot be used with FSDP. Set it to false.")
     return problems
+
+
+def shutdown_remark() -> list[str]:
+    """Return a note if torch's launcher, on Ctrl-C, gives the processes less time than saving may take."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ or SHUTDOWN_TIMEOUT in os.environ:
+        return []
+    return [f"note: on Ctrl-C the launcher kills the processes after 30 seconds. A step, the samples under "
+            f"way and a checkpoint may take longer: start with {SHUTDOWN_TIMEOUT}=600 before the command"]
 
 
 def uses_fsdp() -> bool:

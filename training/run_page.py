@@ -22,8 +22,9 @@ from training.config_help import written
 from training.config_loading import flat_config
 from training.curves import HELD_OUT, LOGGED, Curves, turning_point
 from training.run_folder import read_log
-from utils.commands import script_command
+from utils.commands import training_command
 from utils.errors import UserError
+from utils.processes import num_processes
 from utils.prompts import with_identifiers
 
 if TYPE_CHECKING:   # it imports torch, and --compare should not wait for that
@@ -96,7 +97,7 @@ class RunPage:
                 "seconds_left": seconds and round(seconds * (last - self.step)),
                 "silent_after": max(ALARM_AFTER, round(3 * self.longest_silence)),
                 "reload": round(min(max(shortest, (seconds or 0) * WRITE_EVERY / 2), longest)),
-                "resume": script_command("train_model.py", "--resume", self.run)}
+                "resume": training_command("--resume", self.run, num_processes=num_processes())}
 
 
 @contextmanager

@@ -16,6 +16,18 @@ def script_command(script: str, *arguments: object) -> str:
     return shlex.join([python(), path_from_here(ROOT / script), *map(str, arguments)])
 
 
+def training_command(*arguments: object, num_processes: int) -> str:
+    """Return a shell command that runs train_model.py in as many processes, spread as in this launch."""
+    if num_processes == 1:
+        return script_command("train_model.py", *arguments)
+    kind = "ddp"
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        kind = "zero2" if os.environ.get("FSDP_RESHARD_AFTER_FORWARD") == "false" else "fsdp"
+    return shlex.join([python(), "-m", "accelerate.commands.launch", "--config_file",
+                       path_from_here(ROOT / "configs" / "accelerate" / f"{kind}.yaml"), "--num_processes",
+                       str(num_processes), path_from_here(ROOT / "train_model.py"), *map(str, arguments)])
+
+
 def conversion_command(library: str, network: str, source: object, target: object) -> str:
     """Return a shell command that loads `source` with a class of `library`, and saves it to `target` as
     safetensors. Paths may have any characters."""

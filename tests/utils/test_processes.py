@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -225,7 +226,12 @@ def test_resuming_with_another_number_of_processes_is_refused(two_processes, set
     run = shutil.copytree(two_processes[0], tmp_path / two_processes[0].name)
     (run / "motion.safetensors").unlink()
     code, _, err = run_main("train_model", "--resume", run)
-    assert code == 2 and "was trained by 2 processes, not 1. Resume with as many" in err
+    assert code == 2 and "was trained by 2 processes, not 1. Start a new run, or resume with as many: " in err
+    command = shlex.split(err.strip().rpartition("as many: ")[2])
+    assert command[1:4] == ["-m", "accelerate.commands.launch", "--config_file"]
+    assert [Path(command[4]).name, *command[5:7], Path(command[7]).name] == [
+        "ddp.yaml", "--num_processes", "2", "train_model.py"]
+    assert command[8:] == ["--resume", str(run)]
 
 
 def test_resuming_with_as_many_processes_changes_nothing(two_processes, run_in_two, tmp_path):
