@@ -14,12 +14,21 @@ import argparse
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 # --help and config errors should not wait for torch and diffusers, so the modules that need them are imported
 # in the functions that use them
 from training.config import Config
-from training.config_loading import examine_config
-from training.run_folder import CONFIG_NAME, create_run, find_run, hold_run, named_run, stretch_note
+from training.config_loading import examine_config, flat_config
+from training.run_folder import (
+    CONFIG_NAME,
+    create_run,
+    find_run,
+    has_unfinished_run,
+    hold_run,
+    named_run,
+    stretch_note,
+)
 from utils.commands import script_command
 from utils.errors import UserError, attempt, plain_errors, run_script
 from utils.files import expanded
@@ -42,6 +51,11 @@ def main() -> None:
     precision, more_notes = resolve_precision(config.mixed_precision)
     config = replace(config, mixed_precision=precision)
     wanted_run, run = args.resume or config.resume_from_checkpoint, None
+    if not args.resume and wanted_run == "latest" and not has_unfinished_run(config):
+        # as other trainers read this key: the same config starts a job, and continues it once it was stopped
+        wanted_run = None
+        notes.append(f"resume_from_checkpoint: {config.output_dir} has no unfinished run of "
+                     f"{config.subject!r}, so a new one starts")
     if wanted_run and not problems:
         run = attempt(lambda: find_run(config, wanted_run), None, problems)
         notes += stretch_note(run, config) if run else []
@@ -162,8 +176,15 @@ def start(config: Config, run: Path | None):
     if os.environ.get("ACCELERATE_USE_FSDP") == "true" and not accelerator.is_fsdp2:
         accelerator.print("FSDP needs GPUs, and there are none: every process holds the whole network.")
     if config.report_to:
-        accelerator.init_trackers(config.subject, config={"subject": config.subject, "run": run.name})
+        accelerator.init_trackers(config.subject, *tracked(config, run))
     return accelerator, run
+
+
+def tracked(config: Config, run: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return what trackers record of a run: its settings, and what makes a resumed run the same one there."""
+    plain = {key: value if isinstance(value, bool | int | float | str) else str(value)
+             for key, value in flat_config(config).items()}   # TensorBoard takes nothing else
+    return {"run": run.name, **plain}, {"wandb": {"id": run.name, "name": run.name, "resume": "allow"}}
 
 
 def next_command(config: Config, run: Path) -> str:

@@ -165,6 +165,12 @@ def num_timesteps(folder: Path) -> int:
     return part_config(folder, "scheduler").get("num_train_timesteps", 1000)
 
 
+def encoded_sizes(folder: Path) -> tuple[int, int]:
+    """Return how many values the encoders of a base make of a latent cell and of a caption."""
+    vae, text = part_config(folder, "vae"), part_config(folder, "text_encoder")
+    return vae.get("latent_channels", 4), text.get("max_position_embeddings", 77) * text["hidden_size"]
+
+
 def own_scheduler(folder: Path) -> Any:
     """Return the scheduler that a base's folder names: an object of a diffusers class."""
     import diffusers

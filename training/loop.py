@@ -4,16 +4,18 @@ Everything random is a function of (seed, step). A run that is stopped anywhere 
 continues as if it had not been stopped.
 """
 
+import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from models.base import enough_memory
 from models.base_parts import unet_files
 from models.motion_weights import MotionInfo, library_versions, relative_change, save_motion
 from models.same_base import noise_schedule
@@ -26,7 +28,7 @@ from training.run_folder import (
     MOTION_NAME,
     append_log,
     checkpoint_dir,
-    remove_later_samples,
+    later_samples,
     remove_leftovers,
     remove_old_checkpoints,
     rewind_log,
@@ -37,7 +39,8 @@ from training.setup import Training, set_up
 from training.sharding import all_whole
 from training.step import optimizer_step
 from training.validation import as_generation_sees, write_samples
-from utils.commands import script_command
+from utils.commands import training_command
+from utils.wording import counted
 
 SHOWN = ("exemplar", "regularization")   # losses shown beside the progress bar
 
@@ -49,13 +52,20 @@ def train(plan: Plan, accelerator, run: Path) -> Path:
     """
     config, training = plan.config, set_up(plan, accelerator, run)
     start = load_newest(training)
+    stale = later_samples(run, start)
+    accelerator.wait_for_everyone()   # the first process removes what all have to know of
     if accelerator.is_main_process:   # a killed process leaves half-written files, and a log ahead
         remove_leftovers(run)
         write_config(config, run)   # not before the checkpoint is known to be of this base
         remove_old_checkpoints(run, config.keep_checkpoints)
         rewind_log(run, start or -1)   # the held-out loss of step 0 is logged too
-        if remove_later_samples(run, start):
+        for folder in stale.values():
+            shutil.rmtree(folder)
+        if stale:
             show_scores(run, None)
+            if not config.validation_steps:
+                print(f"removed, because these steps are taken again and validation_steps is empty: samples "
+                      f"of {counted(len(stale), 'step')} after {start}")
 
     bar = tqdm(range(start, config.max_train_steps), initial=start, total=config.max_train_steps,
                desc="training", disable=not accelerator.is_main_process, dynamic_ncols=True)
@@ -64,14 +74,14 @@ def train(plan: Plan, accelerator, run: Path) -> Path:
         with stop_signals() as stop:
             if start == 0 and plan.held_out:
                 report(training, {"step": 0, **held_out_losses(training)}, bar, page)
-            render_samples(training, start, stop, page)
+            render_samples(training, start, stale, stop, page)
             stop_if_asked(training, start, stop)
             for step in bar:
                 report(training, take_step(training, step), bar, page)
                 if is_due(step + 1, config.checkpointing_steps):
                     save(training, step + 1)
                 stop_if_asked(training, step + 1, stop)
-                render_samples(training, step + 1, stop, page)
+                render_samples(training, step + 1, stale, stop, page)
                 stop_if_asked(training, step + 1, stop)
         trained = all_whole(training.trained, accelerator.is_main_process)
         if accelerator.is_main_process:
@@ -119,16 +129,29 @@ def save(training: Training, step: int) -> None:
     accelerator.wait_for_everyone()
 
 
-def render_samples(training: Training, step: int, stop: list[int], page: RunPage | None) -> None:
-    """Render the sample prompts, if they are due at `step`. The samples of step 0 show the untuned base."""
+def render_samples(training: Training, step: int, stale: Container[int], stop: list[int],
+                   page: RunPage | None) -> None:
+    """Render the sample prompts, if they are due at `step`. The samples of step 0 show the untuned base.
+
+    `stale`: steps that had samples before a resumed run took them again. They get samples again.
+    """
     plan, base, due = training.plan, training.base, training.plan.config.validation_steps
-    is_wanted = is_due(step, due) if step else due and plan.config.validation_data.before_training
-    if plan.prompts and is_wanted:
-        if training.accelerator.is_main_process:
-            with as_generation_sees(base, training.trained, training.plain_forward, plan.config, step):
+    is_wanted = is_due(step, due) or step in stale if step else plan.config.validation_data.before_training
+    if not plan.prompts or not due or not is_wanted:
+        return
+    if training.accelerator.is_main_process:
+        try:
+            with (as_generation_sees(base, training.trained, training.plain_forward, plan.config, step),
+                  enough_memory("Lower validation_data.width, .height, .num_frames or .batch_size, or set "
+                                "validation_steps: null and render from the checkpoints.")):
                 write_samples(plan, base, training.run, step, stop, page.keep_fresh)
-            page.write()
-        training.accelerator.wait_for_everyone()
+        except Exception:
+            # what was learned is not lost with the samples. Other processes could not take part in saving
+            if step and training.accelerator.num_processes == 1:
+                save(training, step)
+            raise
+        page.write()
+    training.accelerator.wait_for_everyone()
 
 
 def stop_if_asked(training: Training, step: int, stop: list[int]) -> None:
@@ -138,8 +161,8 @@ def stop_if_asked(training: Training, step: int, stop: list[int]) -> None:
         is_asked = bool(accelerator.reduce(torch.tensor(float(is_asked), device=accelerator.device), "sum"))
     if is_asked:
         save(training, step)
-        accelerator.print(f"\nStopped after step {step}, and saved. Continue with\n"
-                          f"  {script_command('train_model.py', '--resume', training.run)}")
+        command = training_command("--resume", training.run, num_processes=accelerator.num_processes)
+        accelerator.print(f"\nStopped after step {step}, and saved. Continue with\n  {command}")
         accelerator.end_training()
         sys.exit(128 + (stop[0] if stop else signal.SIGTERM))   # the code of a process that a signal ended
 

@@ -9,6 +9,7 @@ from statistics import median_high
 import torch
 
 from models.base_folder import (
+    encoded_sizes,
     find_adapter,
     find_base,
     kind_of_folder,
@@ -198,15 +199,18 @@ def disk_needs(plan: Plan, num_written: int = 0) -> tuple[int, int]:
     if not plan.shapes:
         return 0, 0
     cell = plan.strides[0]
-    latent_values = 4 * sum(len(clip.shifts) * len(clip.frames) * (clip.size[0] // cell)
-                            * (clip.size[1] // cell) for clip in plan.clips)
+    num_cells = sum(len(clip.shifts) * len(clip.frames) * (clip.size[0] // cell) * (clip.size[1] // cell)
+                    for clip in plan.clips)
+    num_captions = len({caption for clip in plan.clips for caption in clip.captions})
+    num_latents, num_embeds = encoded_sizes(plan.base_folder)
+    cache = 4 * (2 * num_cells * num_latents + num_captions * num_embeds)   # float32; mean and std of a cell
     num_trained, motion = sum(plan.num_trained.values()), motion_bytes(plan)
     num_checkpoints = num_due(plan.config.checkpointing_steps, plan.config.max_train_steps)
     if plan.config.keep_checkpoints:   # an old one is removed when the new one is whole
         num_checkpoints = min(num_checkpoints, plan.config.keep_checkpoints + 1)
     num_checkpoints = max(0, num_checkpoints - num_written)
     # a checkpoint: weights and the two moments of Adam in float32, and the motion weights
-    return latent_values * 2 * 4, num_checkpoints * (num_trained * 12 + motion) + motion
+    return cache, num_checkpoints * (num_trained * 12 + motion) + motion
 
 
 def motion_bytes(plan: Plan) -> int:
@@ -237,12 +241,14 @@ def step_footprints(plan: Plan) -> dict[tuple[bool, bool], Footprint]:
 
     Recomputing costs more time than two passes, so it comes last. With recomputing, one pass for exemplars
     and regularization together may fit again. On a CPU two passes are faster, unless they are so small
-    that calling the layers takes longer than what they compute (docs/performance.md).
+    that calling the layers takes longer than what they compute (docs/performance.md). With a dropout the two
+    ways would draw other masks, and the free memory would decide what is learned: then it is two passes.
     `gradient_checkpointing` decides on recomputing where it is set.
     """
     given = plan.config.gradient_checkpointing
-    apart = [bool(plan.regularization)]
-    if plan.regularization and (torch.cuda.is_available() or num_cells(plan) <= SMALL_PASS):
+    apart, has_dropout = [bool(plan.regularization)], plan.config.temporal_dropout or plan.config.lora_dropout
+    is_fast_together = torch.cuda.is_available() or num_cells(plan) <= SMALL_PASS
+    if plan.regularization and is_fast_together and not has_dropout:
         apart = [False, True]
     return {(is_apart, recompute): step_footprint(plan, is_apart, recompute)
             for recompute in ([False, True] if given is None else [given]) for is_apart in apart}

@@ -12,7 +12,8 @@ from pathlib import Path
 from models.hub import is_hub_id
 from models.tunable import selection_report, temporal_names
 from training.clips import Clip, clip_report, motions_report
-from training.launch import uses_fsdp
+from training.config import Config, num_due
+from training.launch import shutdown_remark, uses_fsdp
 from training.plan import Plan, disk_needs, fits, motion_bytes, sample_fps
 from utils.containers import is_image
 from utils.devices import device_name, free_memory, has_gpu, precision_name
@@ -47,7 +48,7 @@ def plan_report(plan: Plan) -> str:
         lines += absent_remark(plan) + lora_report(plan)
     lines += [f"note: a caption is too long for the text encoder, not seen: \"{words}\""
               for words in plan.unseen.values()]
-    lines += [machine_line(plan), *busy_remark()]
+    lines += [machine_line(plan), *busy_remark(), *steps_remark(config), *shutdown_remark()]
     if plan.way:
         lines += memory_remark(plan) + device_remark(sum(plan.num_elements.values()))
         lines += frames_remark(plan.trained_names, clips)
@@ -101,6 +102,16 @@ def machine_line(plan: Plan) -> str:
     seconds = sorted(seconds, key=float)
     shown = f"; a window shows {' to '.join(dict.fromkeys([seconds[0], seconds[-1]]))} s" if seconds else ""
     return f"on {device_name()}, {format_bytes(free_memory())} free: {', '.join(how)}{shown}"
+
+
+def steps_remark(config: Config) -> list[str]:
+    """Return a note for lists of steps of which none comes within the training."""
+    lost = {"checkpointing_steps": "a run that is killed starts anew, and one that has finished cannot train "
+                                   "further",
+            "validation_steps": "no samples of what was learned are rendered"}
+    return [f"note: none of {key} ({getattr(config, key)}) comes within the {config.max_train_steps} steps: "
+            f"{what}" for key, what in lost.items()
+            if getattr(config, key) and not num_due(getattr(config, key), config.max_train_steps)]
 
 
 def busy_remark() -> list[str]:

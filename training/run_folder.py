@@ -63,8 +63,7 @@ def find_run(config: Config, named: str | None) -> Path:
     one that has finished.
     """
     if named in (None, "latest"):
-        runs = reversed(runs_of(config.output_dir, config.subject))
-        run = next((run for run in runs if not is_finished(run)), None)
+        run = _newest_unfinished(config)
         if not run:
             raise UserError(f"{config.output_dir}: has no unfinished run of {config.subject!r} to resume. "
                             f"Start one without --resume.")
@@ -80,6 +79,16 @@ def find_run(config: Config, named: str | None) -> Path:
                           for difference in differences),
                         f"Resume with --config {run / CONFIG_NAME}, or start a new run without --resume.")
     return run
+
+
+def has_unfinished_run(config: Config) -> bool:
+    """Say whether there is a run of the config's subject that has not taken all its steps."""
+    return _newest_unfinished(config) is not None
+
+
+def _newest_unfinished(config: Config) -> Path | None:
+    runs = reversed(runs_of(config.output_dir, config.subject))
+    return next((run for run in runs if not is_finished(run)), None)
 
 
 def named_run(named: str | Path) -> Path:
@@ -230,17 +239,15 @@ def remove_leftovers(run: Path) -> None:
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
 
-def remove_later_samples(run: Path, step: int) -> bool:
-    """Remove the samples after `step`, because a resumed run takes these steps again, and say whether there
-    were any.
+def later_samples(run: Path, step: int) -> dict[int, Path]:
+    """Return {step: folder} of the samples after `step`, from which a resumed run goes on.
 
-    If the run is longer now, its schedule is stretched, and it has other weights at these steps.
+    They are rendered again. If the run is longer now, its schedule is stretched, and it has other weights at
+    these steps.
     """
-    later = [folder for folder in run.glob("samples/step_*")
-             if re.fullmatch(r"step_\d+", folder.name) and int(folder.name[5:]) > step]
-    for folder in later:
-        shutil.rmtree(folder)
-    return bool(later)
+    found = {int(folder.name[5:]): folder for folder in run.glob("samples/step_*")
+             if re.fullmatch(r"step_\d+", folder.name)}
+    return {after: folder for after, folder in found.items() if after > step}
 
 
 def append_log(run: Path, entry: dict[str, Any]) -> None:

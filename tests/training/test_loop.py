@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from models.tunable import select_tunable, union
 from tests.conftest import ROOT, run_script_here, write_clip
 from training.config import Config, ValidationData
+from training.learning_rate import learning_rate_schedule
 from training.run_folder import checkpoints, read_log
 from training.run_page import read_page, show_scores
-from training.setup import learning_rate_schedule
 
 
 def run_of(config: Path) -> Path:
@@ -89,6 +89,66 @@ def test_samples_of_the_untuned_base_can_be_left_out(train, write_config):
     run = train(write_config("max_train_steps=1", "validation_steps=1",
                              "validation_data.before_training=false"))
     assert [path.name for path in (run / "samples").iterdir()] == ["step_00001"]
+
+
+def test_samples_of_steps_that_are_taken_again_are_rendered_again(train, write_config, run_main):
+    """Also where validation_steps no longer asks for them: they were there."""
+    run = train(write_config(*SHORT, "checkpointing_steps=[1]", "validation_steps=1",
+                             "validation_data.before_training=false"))
+    before = (run / "samples" / "step_00002" / "a_cat_doing_the_sks_spin_seed64.mp4").stat().st_mtime_ns
+    code, out, err = run_main("train_model", "--resume", run, "max_train_steps=3", "validation_steps=3")
+    assert code == 0, out + err
+    assert {path.name for path in (run / "samples").iterdir()} == {"step_00001", "step_00002", "step_00003"}
+    after = (run / "samples" / "step_00002" / "a_cat_doing_the_sks_spin_seed64.mp4").stat().st_mtime_ns
+    assert after > before
+    code, out, err = run_main("train_model", "--resume", run, "max_train_steps=4", "validation_steps=null")
+    assert code == 0 and "removed" in out and "samples of 2 steps after 1" in out, out + err
+    assert [path.name for path in (run / "samples").iterdir()] == ["step_00001"]
+
+
+def test_error_while_samples_are_rendered_loses_no_step(run_main, write_config, monkeypatch):
+    from training import loop
+
+    def no_memory(*_):
+        raise torch.OutOfMemoryError("tried to allocate 20 GiB.")
+
+    monkeypatch.setattr(loop, "write_samples", no_memory)
+    config = write_config("max_train_steps=3", "checkpointing_steps=null", "validation_steps=[2]",
+                          "validation_data.before_training=false")
+    code, _, err = run_main("train_model", "--config", config)
+    assert code == 2 and "Lower validation_data.width" in err and "train_data" not in err
+    assert [path.name for path in config.parent.glob("results/spin-*/checkpoint-*")] == ["checkpoint-2"]
+
+
+def test_key_that_resumes_the_latest_run_starts_one_where_there_is_none(run_main, write_config):
+    config = write_config("max_train_steps=1", "resume_from_checkpoint=latest")
+    code, out, err = run_main("train_model", "--config", config)
+    assert code == 0 and "no unfinished run of 'spin', so a new one starts" in out, err
+    code, _, err = run_main("train_model", "--config", config, "--resume")
+    assert code == 2 and "has no unfinished run of 'spin' to resume" in err
+
+
+def test_steps_that_never_come_are_noted(run_main, write_config):
+    config = write_config("max_train_steps=3", "checkpointing_steps=[4,8]", "validation_steps=5")
+    _, out, _ = run_main("train_model", "--config", config, "--dry-run")
+    assert "none of checkpointing_steps ([4, 8]) comes within the 3 steps: a run that is killed" in out
+    assert "none of validation_steps (5) comes within the 3 steps" in out
+    _, out, _ = run_main("train_model", "--config", config, "--dry-run", "checkpointing_steps=null",
+                         "validation_steps=3")
+    assert "comes within" not in out
+
+
+@pytest.mark.parametrize("dropout", ["lora_dropout=0.1", "temporal_dropout=0.1"])
+def test_free_memory_does_not_choose_what_is_dropped_out(write_config, dropout):
+    """One pass and two draw other masks, so there is one way, whatever is free."""
+    from training.config_loading import load_config
+    from training.plan import make_plan
+
+    def ways(*changes):
+        plan = make_plan(load_config(write_config("lora_rank=2", *changes))[0])
+        return {apart for apart, _ in plan.footprints}
+
+    assert ways() == {False, True} and ways(dropout) == {True}
 
 
 def test_log_has_a_line_per_step_with_both_losses(short_run):

@@ -509,25 +509,31 @@ def test_tokenizer_that_cannot_be_loaded_is_said(config, own_clips, own_base):
 def test_disk_need_grows_with_checkpoints_and_precision(config):
     plan = make_plan(replace(config, checkpointing_steps=None))
     number = sum(plan.num_elements[name] for name in plan.trained_names)
-    clips = plan.exemplars + plan.regularization
-    cells = sum(len(clip.frames) * clip.size[0] * clip.size[1] // 64 for clip in clips)
-    # mean and std of 4 channels; fp16 motion weights
-    assert disk_needs(plan) == (cells * 4 * 2 * 4, number * 2)
+    assert disk_needs(plan)[1] == number * 2   # fp16 motion weights
     plan = make_plan(replace(config, checkpointing_steps=[2, 4, 99], motion_dtype="fp32"))
     assert disk_needs(plan)[1] == 2 * number * (12 + 4) + number * 4   # step 99 is never reached
 
 
 @pytest.mark.parametrize("num_shifts", [0, 2])
-def test_cache_is_no_larger_than_estimated(config, tiny_base, num_shifts):
+def test_cache_is_as_large_as_estimated(config, tiny_base, num_shifts, tmp_path):
     from models.base import load_base
-    from training.inputs import encode_clip
+    from training.inputs import encode_inputs
+    from utils.tensor_files import read_tensors
 
     config.train_data.num_shifts = num_shifts
     plan = make_plan(config)
-    pipeline = load_base(str(tiny_base)).pipeline
-    values = sum(tensor.nbytes for clip in plan.exemplars + plan.regularization for shift in clip.shifts
-                 for tensor in encode_clip(pipeline, clip, shift).values())
-    assert values == disk_needs(plan)[0]
+    encode_inputs(load_base(str(tiny_base)), plan.clips, tmp_path / "cache")
+    made = sum(tensor.nbytes for path in (tmp_path / "cache").glob("*.safetensors")
+               for tensor in read_tensors(path).values())
+    assert made == disk_needs(plan)[0]
+
+
+def test_cache_of_the_bundled_base_is_estimated_with_its_ten_channels(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    plan = make_plan(load_config(ROOT / "config.yaml")[0])
+    cells = sum(len(clip.shifts) * len(clip.frames) * 8 * 8 for clip in plan.clips)
+    captions = {caption for clip in plan.clips for caption in clip.captions}
+    assert disk_needs(plan)[0] == 4 * (2 * 10 * cells + len(captions) * 32 * 192)
 
 
 def test_dry_run_estimates_and_makes_no_run(write_config, run_main, tmp_path):
