@@ -163,6 +163,10 @@ class Config:
     prior_lambda: float = setting(0.5, least=0)  # loss = exemplar + prior_lambda * regularization
     # probability, in the temporal convolutions: diffusers has 0.1, the paper's code none
     temporal_dropout: float = setting(0.0, least=0, below=1)
+    # share of the examples that train without their caption, for classifier-free guidance: guidance compares
+    # with the empty prompt, which would otherwise never train. The paper has none. Source: Ho and Salimans
+    # 2022, arXiv 2207.12598
+    caption_dropout_rate: float = setting(0.0, least=0, below=1)
     use_offset_noise: bool = False  # noise + offset_noise_strength * randn(b, c, f, 1, 1)
     offset_noise_strength: float = setting(0.1, least=0)  # of use_offset_noise, relative to the noise
 

@@ -43,9 +43,9 @@ class Inputs:
 
 
 def encode_inputs(base: Base, clips: list[Clip], cache_dir: Path,
-                  progress: Callable[[Iterable], Iterable] = iter) -> Inputs:
+                  progress: Callable[[Iterable], Iterable] = iter, without_caption: bool = False) -> Inputs:
     """Encode every clip and caption that the cache does not hold yet. `progress` wraps the list of files to
-    make."""
+    make. `without_caption`: clips are trained on with the empty caption too."""
     remove_stale(cache_dir)
     jobs, pipeline, made_by = {}, base.pipeline, encoder_digests(base)
     # by path: two clips of the same content may be trained on at different frames
@@ -56,7 +56,8 @@ def encode_inputs(base: Base, clips: list[Clip], cache_dir: Path,
                      **({"shift": shift} if shift else {})}
         latent_paths[clip, shift] = path = cache_path(cache_dir, made_from)
         jobs[path] = made_from, partial(encode_clip, pipeline, clip, shift)
-    for caption in dict.fromkeys(caption for clip in clips for caption in clip.captions):
+    captions = dict.fromkeys(caption for clip in clips for caption in clip.captions)
+    for caption in [*captions, *[""] * without_caption]:
         made_from = {"kind": "prompt", "by": made_by["prompt"], "prompt": caption}
         prompt_paths[caption] = path = cache_path(cache_dir, made_from)
         jobs[path] = made_from, lambda caption=caption: {"prompt_embeds": encode_prompt(pipeline, caption)}

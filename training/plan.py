@@ -202,6 +202,7 @@ def disk_needs(plan: Plan, num_written: int = 0) -> tuple[int, int]:
     num_cells = sum(len(clip.shifts) * len(clip.frames) * (clip.size[0] // cell) * (clip.size[1] // cell)
                     for clip in plan.clips)
     num_captions = len({caption for clip in plan.clips for caption in clip.captions})
+    num_captions += plan.config.caption_dropout_rate > 0   # the empty one
     num_latents, num_embeds = encoded_sizes(plan.base_folder)
     cache = 4 * (2 * num_cells * num_latents + num_captions * num_embeds)   # float32; mean and std of a cell
     num_trained, motion = sum(plan.num_trained.values()), motion_bytes(plan)

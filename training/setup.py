@@ -127,7 +127,8 @@ def cache_inputs(plan: Plan, base: Base, accelerator) -> Inputs:
     with accelerator.main_process_first():   # the other processes then find every file in the cache
         inputs = encode_inputs(base, plan.clips, cache_dir(plan.config),
                                lambda jobs: tqdm(jobs, desc="encoding clips and captions", dynamic_ncols=True,
-                                                 disable=not jobs or not accelerator.is_main_process))
+                                                 disable=not jobs or not accelerator.is_main_process),
+                               without_caption=plan.config.caption_dropout_rate > 0)
     end_free_decoders()
     for encoder in encoders:
         encoder.to("cpu")

@@ -88,7 +88,8 @@ def draw_passes(training: Training, step: int, micro_step: int) -> list[list[Win
     plan, config, accelerator = training.plan, training.plan.config, training.accelerator
     turn_range = turns(step, micro_step, config.gradient_accumulation_steps, accelerator.process_index,
                        accelerator.num_processes, config.train_batch_size)
-    by_role = [[draw_window(clips, role, config.seed, turn) for turn in turn_range]
+    by_role = [[draw_window(clips, role, config.seed, turn, config.caption_dropout_rate)
+                for turn in turn_range]
                for role, clips in (("exemplar", plan.exemplars), ("regularization", plan.regularization))
                if clips]
     return by_role if training.apart else [sum(by_role, [])]

@@ -35,8 +35,9 @@ def turns(step: int, micro_step: int, num_micro_steps: int, rank: int, num_ranks
     return range(first, first + batch_size)
 
 
-def draw_window(clips: list[Clip], role: str, seed: int, turn: int) -> Window:
-    """Draw the training example of one turn.
+def draw_window(clips: list[Clip], role: str, seed: int, turn: int,
+                caption_dropout_rate: float = 0.0) -> Window:
+    """Draw the training example of one turn. A dropped caption is the empty one.
 
     Clips are dealt like cards: each clip once per round, in an order shuffled anew for each round. So all
     clips are seen equally often, however many clips each role has.
@@ -49,6 +50,8 @@ def draw_window(clips: list[Clip], role: str, seed: int, turn: int) -> Window:
         return int(torch.randint(limit, (), generator=generator))
 
     start, caption = below(clip.num_windows), clip.captions[below(len(clip.captions))]
+    if torch.rand((), generator=generator_for("caption", role, seed, turn)) < caption_dropout_rate:
+        caption = ""
     # A run without shifts draws nothing here, so that it is the same run as before this program knew shifts.
     shift = clip.shifts[below(len(clip.shifts))] if len(clip.shifts) > 1 else clip.shifts[0]
     return Window(role, clip, start, caption, generator, shift)

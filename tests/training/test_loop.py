@@ -138,6 +138,13 @@ def test_steps_that_never_come_are_noted(run_main, write_config):
     assert "comes within" not in out
 
 
+def test_captions_are_dropped(train, write_config, short_run):
+    """All but all of them: what is learned then comes from the empty caption, which the cache has."""
+    run = train(write_config(*SHORT, "caption_dropout_rate=0.99"))
+    assert any(not torch.equal(*pair) for pair in zip(*(
+        load_file(folder / "motion.safetensors").values() for folder in (run, short_run))))
+
+
 @pytest.mark.parametrize("dropout", ["lora_dropout=0.1", "temporal_dropout=0.1"])
 def test_free_memory_does_not_choose_what_is_dropped_out(write_config, dropout):
     """One pass and two draw other masks, so there is one way, whatever is free."""

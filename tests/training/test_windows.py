@@ -45,6 +45,18 @@ def test_example_depends_on_its_turn_alone():
     assert [drawn(clips, [turn])[0] for turn in reversed(range(10))] == together[::-1]
 
 
+def test_dropped_captions_are_the_empty_one_and_change_nothing_else():
+    clips, turns_ = make_clips(3), range(400)
+    plain = [draw_window(clips, "exemplar", 0, turn) for turn in turns_]
+    some = [draw_window(clips, "exemplar", 0, turn, caption_dropout_rate=0.2) for turn in turns_]
+    dropped = [one.caption == "" for one in some]
+    assert 0.15 < sum(dropped) / 400 < 0.25
+    for one, other, is_dropped in zip(plain, some, dropped):
+        assert (one.clip, one.start) == (other.clip, other.start)
+        assert is_dropped or one.caption == other.caption
+        assert torch.equal(torch.randn(4, generator=one.generator), torch.randn(4, generator=other.generator))
+
+
 def test_example_does_not_touch_the_global_generator():
     torch.manual_seed(5)
     before = torch.get_rng_state()
