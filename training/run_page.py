@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -92,12 +93,15 @@ class RunPage:
         # the samples of the base, and the first step itself may take long, because GPUs warm up.
         seconds = (time.monotonic() - self.began) / num_timed if num_timed > 0 else None
         shortest, longest = SECONDS_TO_RELOAD
+        # the page is read anywhere, and paths in a config are relative to the folder that the run began in
+        resume = (f"cd {shlex.quote(os.getcwd())} && "
+                  + training_command("--resume", self.run, num_processes=num_processes()))
         return {"state": state, "reason": reason, "step": self.step, "max_train_steps": last,
                 "written": round(time.time()), "seconds_a_step": seconds and float(f"{seconds:.3g}"),
                 "seconds_left": seconds and round(seconds * (last - self.step)),
                 "silent_after": max(ALARM_AFTER, round(3 * self.longest_silence)),
                 "reload": round(min(max(shortest, (seconds or 0) * WRITE_EVERY / 2), longest)),
-                "resume": training_command("--resume", self.run, num_processes=num_processes())}
+                "resume": resume}
 
 
 @contextmanager
