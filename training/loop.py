@@ -19,6 +19,7 @@ from models.base import enough_memory
 from models.base_parts import unet_files
 from models.motion_weights import MotionInfo, library_versions, relative_change, save_motion
 from models.same_base import noise_schedule
+from rendering.gallery import write_gallery
 from training.checkpoint import load_newest, run_state, save_checkpoint
 from training.config import is_due
 from training.config_loading import config_yaml
@@ -139,19 +140,22 @@ def render_samples(training: Training, step: int, stale: Container[int], stop: l
     is_wanted = is_due(step, due) or step in stale if step else plan.config.validation_data.before_training
     if not plan.prompts or not due or not is_wanted:
         return
-    if training.accelerator.is_main_process:
-        try:
-            with (as_generation_sees(base, training.trained, training.plain_forward, plan.config, step),
-                  enough_memory("Lower validation_data.width, .height, .num_frames or .batch_size, or set "
-                                "validation_steps: null and render from the checkpoints.")):
-                write_samples(plan, base, training.run, step, stop, page.keep_fresh)
-        except Exception:
-            # what was learned is not lost with the samples. Other processes could not take part in saving
-            if step and training.accelerator.num_processes == 1:
-                save(training, step)
-            raise
+    accelerator = training.accelerator
+    try:
+        with (as_generation_sees(base, training.trained, training.plain_forward, plan.config, step),
+              enough_memory("Lower validation_data.width, .height, .num_frames or .batch_size, or set "
+                            "validation_steps: null and render from the checkpoints.")):
+            write_samples(plan, base, training.run, step, stop, page.keep_fresh if page else lambda: None,
+                          (accelerator.process_index, accelerator.num_processes))
+    except Exception:
+        # what was learned is not lost with the samples. Other processes could not take part in saving
+        if step and accelerator.num_processes == 1:
+            save(training, step)
+        raise
+    accelerator.wait_for_everyone()
+    if page:
+        write_gallery(training.run)   # of all steps, side by side
         page.write()
-    training.accelerator.wait_for_everyone()
 
 
 def stop_if_asked(training: Training, step: int, stop: list[int]) -> None:

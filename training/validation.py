@@ -9,7 +9,6 @@ from tqdm import tqdm
 
 from models.base import Base
 from models.motion_weights import STORED_DTYPES
-from rendering.gallery import write_gallery
 from rendering.sampling import Rendering
 from rendering.video_folder import render_to_folder
 from training.config import Config
@@ -54,10 +53,11 @@ def as_generation_sees(base: Base, trained: Mapping[str, nn.Parameter], plain_fo
 
 
 def write_samples(plan: Plan, base: Base, run: Path, step: int, stop: list[int],
-                  after_batch: Callable[[], None]) -> None:
+                  after_batch: Callable[[], None], share: tuple[int, int]) -> None:
     """Render the sample prompts into samples/step_N of the run. A signal in `stop` ends it after a batch.
 
     `after_batch` is called after each batch of prompts. The thread that writes videos may be a batch behind.
+    `share`: the index of this process and the number of processes, which share the prompts out.
     """
     wanted = plan.config.validation_data
     how = Rendering(wanted.width, wanted.height, wanted.num_frames, wanted.num_inference_steps,
@@ -67,14 +67,15 @@ def write_samples(plan: Plan, base: Base, run: Path, step: int, stop: list[int],
                  "placeholder_token": plan.config.placeholder_token}
 
     def until_stopped(batches: list) -> Iterator[list]:
-        for batch in tqdm(batches, desc=f"samples of step {step}", leave=False, dynamic_ncols=True):
+        for batch in tqdm(batches, desc=f"samples of step {step}", leave=False, dynamic_ncols=True,
+                          disable=share[0] > 0):
             if stop:
                 return
             yield batch
             after_batch()
 
     remarks = render_to_folder(base.pipeline, plan.prompts, how, samples_dir(run, step), sample_fps(plan),
-                               wanted.batch_size, made_with, overwrite=True, progress=until_stopped)
-    write_gallery(run)   # of all steps, side by side
+                               wanted.batch_size, made_with, overwrite=True, progress=until_stopped,
+                               share=share)
     for remark in remarks:
         tqdm.write(f"samples of step {step}: {remark}")

@@ -18,6 +18,7 @@ from tests import processes
 from tests.conftest import ROOT
 from training.config import Config
 from training.run_folder import checkpoints, read_log
+from utils.video import video_metadata
 
 pytestmark = pytest.mark.slow
 # Of the largest weight, where two steps move by 2e-3: the gradients of a batch are added up in another order,
@@ -122,11 +123,15 @@ def assert_equal_within_rounding(one: dict[str, torch.Tensor], two: dict[str, to
 def test_samples_in_half_precision_leave_the_weights_those_of_a_run_without_samples(settings, run_in_two,
                                                                                     tmp_path):
     settings = [*settings, "mixed_precision=bf16", "checkpointing_steps=null", "validation_data.num_frames=2",
-                "validation_data.num_inference_steps=1", "validation_data.prompt=a cat"]
+                "validation_data.num_inference_steps=1", "validation_data.prompt=[a cat,a dog,a man]"]
     for name, steps in ("with", 1), ("without", "null"):
         run_in_two("train_model", "--config", os.devnull, *settings, f"validation_steps={steps}",
                    f"output_dir={tmp_path / name}")
-    assert len(list(tmp_path.glob("with/spin-*/samples/step_*/*.mp4"))) == 3
+    videos = list(tmp_path.glob("with/spin-*/samples/step_*/*.mp4"))
+    assert len(videos) == 3 * 3 and {video_metadata(path)["precision"] for path in videos} == {"bf16"}
+    page = next(tmp_path.glob("with/spin-*/video_lightbox.html")).read_text(encoding="utf-8")
+    assert all(f"step_{step:05d}/a_{who}_seed64.mp4" in page
+               for step in range(3) for who in ("cat", "dog", "man"))
     one, two = (load_file(next(tmp_path.glob(f"{name}/spin-*/motion.safetensors")))
                 for name in ("with", "without"))
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
