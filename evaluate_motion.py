@@ -210,12 +210,21 @@ def report(videos: list[ShownVideo], groups: list, document: dict, args: argpars
 
     Raises UserError at the end if the weights of the step to use are damaged.
     """
-    from evaluation.score_report import add_to_gallery, add_to_run_page, plot_steps, score_table
+    from evaluation.score_report import (
+        add_to_gallery,
+        add_to_run_page,
+        has_several_seeds,
+        plot_steps,
+        score_table,
+    )
 
     problems, labels, spacing = [], document["labels"], document["copying"]["spacing"]
     scores = {video.path: listed["scores"] for video, listed in zip(videos, document["videos"])}
     print(score_table(groups))
     print(f"\n{explanation(videos, len(labels), spacing)}")
+    if has_several_seeds(groups):
+        print("Videos of one prompt are alike, so the intervals are those of the prompts: 8/4 are 8 videos "
+              "of 4 prompts.")
     for path, score in scores.items():
         if score.get("copy"):
             own = " (its prompt asks for that very scene)" if score["asks_for_exemplar"] else ""

@@ -20,13 +20,16 @@ GROUPS_SIDE_BY_SIDE = 3   # on a terminal
 def score_table(groups: Sequence[GroupScores]) -> str:
     """Return a table with a line for each measure and a column for each group.
 
-    A cell has the mean, its interval and the number of videos. Measures that no group has are left out.
+    A cell has the mean, its interval and the number of videos; behind a slash that of prompts, if there are
+    fewer. Measures that no group has are left out.
     """
     shown = [measure for measure in MEASURES if any(group.measures[measure.key].num for group in groups)]
+    has_seeds = has_several_seeds(groups)
     blocks = []
     for first in range(0, len(groups), GROUPS_SIDE_BY_SIDE):
         columns = groups[first : first + GROUPS_SIDE_BY_SIDE]
-        rows = [["mean (95 % interval), videos", *(group.name or "all" for group in columns), "better"]]
+        head = "mean (95 % interval), videos" if not has_seeds else "mean (95 %), videos/prompts"
+        rows = [[head, *(group.name or "all" for group in columns), "better"]]
         rows += [[measure.heading, *(_cell(group.measures[measure.key]) for group in columns), measure.better]
                  for measure in shown]
         widths = [max(map(len, column)) for column in zip(*rows)]
@@ -36,7 +39,12 @@ def score_table(groups: Sequence[GroupScores]) -> str:
 
 
 def _cell(found: Estimate) -> str:
-    return f"{text_of(found)}, {found.num}" if found.num else "-"
+    return f"{text_of(found)}, {found.count}" if found.num else "-"
+
+
+def has_several_seeds(groups: Sequence[GroupScores]) -> bool:
+    """Say whether prompts have several videos in one group."""
+    return any(found.num_prompts < found.num for group in groups for found in group.measures.values())
 
 
 def plot_steps(path: Path, groups: Sequence[GroupScores], chosen: int | None, title: str) -> None:

@@ -86,6 +86,8 @@ def test_every_measure_has_its_number_its_interval_and_its_videos(evaluate, vide
     assert {name: found["num"] for name, found in measures.items() if found["num"]} == {
         "motion_probability": 3, "motion_top1": 3, "text_alignment": 5, "exemplar_ratio": 3, "copies": 3,
         "diversity": 1, "temporal_consistency": 5, "frozen": 5, "named_probability": 1}
+    assert measures["motion_probability"]["num_prompts"] == 2 and "3/2" in out
+    assert "8/4 are 8 videos of 4 prompts" in out
     for found in measures.values():
         assert found["num"] < 2 or found["low"] <= found["mean"] <= found["high"]
     assert "motion: probability" in out and f"A guess finds one motion of {len(LABELS)}" in out
@@ -175,7 +177,7 @@ def test_everyday_prompts_are_compared_with_the_base(evaluate, videos, tmp_path)
     code, out, err = evaluate(videos, "--reference-videos", base)
     assert code == 0, err
     measures = measures_of(videos)
-    assert measures["kept_top1"] == {"mean": 1.0, "low": None, "high": None, "num": 1}
+    assert measures["kept_top1"] == {"mean": 1.0, "low": None, "high": None, "num": 1, "num_prompts": 1}
     assert measures["kept_similarity"]["mean"] == pytest.approx(1) and measures["kept_change"]["mean"] == 0
     assert "1 of 2 videos of everyday prompts have no reference" in out
 
