@@ -23,6 +23,7 @@ from evaluation.shown_videos import (
     find_references,
     find_videos,
     match_references,
+    mixed_notes,
     read_sidecar,
 )
 from evaluation.similarity import COPY_RATIO, MIN_SPACING
@@ -108,6 +109,7 @@ def find_material(args: argparse.Namespace) -> Material:
         base = attempt(lambda: find_references(base_dir, motion), [], problems)
     matched = attempt(lambda: match_references(videos, base), None, problems)
     references = matched or {}
+    notes += mixed_notes(videos)
     if videos:
         problems += check_writable(args.videos)
         for folder in dict.fromkeys(video.path.parent for video in videos):

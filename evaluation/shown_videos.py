@@ -5,13 +5,14 @@ A folder of videos is one group. A run folder, or its folder of samples, has a g
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evaluation.motion_words import MotionName, asks_for_motion, without_motion
+from evaluation.video_records import Value, differing, is_tuned, making_of, settings_of
 from rendering.gallery import first_text, group_label, list_videos, split_name
 from training.config import Config
 from training.config_loading import load_config
@@ -25,8 +26,6 @@ from utils.wording import first_few
 
 STEP_FOLDER = re.compile(r"(?:.*/)?step_0*(\d+)/[^/]*")
 MAX_FRAMES = 4096   # of one video; rendered videos have some dozens
-# keys of a video's record, in which a video and its reference must not differ
-SETTINGS = ("num_inference_steps", "guidance_scale", "negative_prompt", "sampler", "base_fingerprint")
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,8 @@ class ShownVideo:
     num_frames: int
     fps: float
     is_tuned: bool        # rendered with a learned motion, by its own record
-    settings: tuple[tuple[str, Any], ...]   # how it was rendered: name and value of what is known
+    settings: tuple[tuple[str, Any], ...]   # in which its reference must not differ: name and value
+    making: tuple[Value, ...]               # all that is known of how it was rendered
 
     @property
     def key(self) -> tuple[str, int | str | None]:
@@ -92,20 +92,26 @@ def find_videos(folder: Path, motion: MotionName, role: str = "--videos") -> lis
         prompt = " ".join(said.split())   # a file may have line breaks and double spaces in it
         tokens = tokens_in(str(record.get("placeholder_token") or default))
         patterns = motion.patterns(tokens)
-        strength = record.get("strength", 1)   # a list, where the video was made with several motions
-        is_tuned = bool(record.get("motion")) and any(strength if isinstance(strength, list) else [strength])
         videos.append(ShownVideo(path, prompt, video["seed"], group, int(step[1]) if step else None,
                                  asks_for_motion(prompt, patterns),
                                  without_motion(prompt, patterns, tokens),
-                                 facts[path].num_frames, facts[path].fps, is_tuned,
-                                 settings_of(facts[path], record)))
+                                 facts[path].num_frames, facts[path].fps, is_tuned(record),
+                                 settings_of(facts[path], record), making_of(facts[path], record)))
     return videos
 
 
-def settings_of(info: VideoInfo, record: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Return how a video was rendered: what the file itself shows, and SETTINGS of its record."""
-    shown = {"size": f"{info.width}x{info.height}", "frames": info.num_frames, "fps": round(info.fps, 3)}
-    return (*shown.items(), *((name, str(record[name])) for name in SETTINGS if name in record))
+def mixed_notes(videos: Sequence[ShownVideo]) -> list[str]:
+    """Return a note for each folder whose videos were rendered in different ways, because their means mix
+    them."""
+    notes = []
+    for folder in dict.fromkeys(video.path.parent for video in videos):
+        inside = [video for video in videos if video.path.parent == folder]
+        if differences := differing([video.making for video in inside]):
+            notes.append(f"{folder}: its {len(inside)} videos were rendered in different ways, and every "
+                         f"mean is over all of them: {'; '.join(differences)}. To measure one kind alone, "
+                         f"move its videos into a folder of their own. A folder inside this one has its own "
+                         f"column.")
+    return notes
 
 
 def find_references(folder: Path, motion: MotionName) -> list[ShownVideo]:

@@ -13,7 +13,7 @@ import pytest
 from evaluate_motion import device, run_of_videos
 from evaluation import score_report, scores, summary
 from evaluation.motion_words import MotionName
-from evaluation.shown_videos import find_videos
+from evaluation.shown_videos import find_videos, mixed_notes
 from rendering.gallery import list_videos, write_page
 from tests.conftest import ROOT, draw_frames, write_clip
 from tests.recognizers import LABELS, make_clip, make_recognizer
@@ -246,6 +246,53 @@ def test_reference_rendered_in_another_way_is_refused(evaluate, videos, tmp_path
     code, _, err = evaluate(videos, "--reference-videos", tmp_path / "base")
     assert code == (2 if said else 0), err
     assert not said or f"with {said}. Render the untuned base" in err and len(err.splitlines()) == 1
+
+
+def rendered(path: Path, **made_with: object) -> None:
+    """Write a video with the record of one that was rendered with a learned motion."""
+    write_video(path, draw_frames(6, 64, 64), 8, {
+        "motion": "results/a", "motion_digest": "a1", "step": 400, "strength": 1.0, "guidance_scale": 4.0,
+        "base": "models/b", "base_fingerprint": "b1", "placeholder_token": "sks", **made_with})
+
+
+def test_videos_of_different_makings_in_one_folder_are_told(evaluate, tmp_path):
+    """As when a second run is rendered into the folder of a first one, with other prompts."""
+    folder = tmp_path / "mixed"
+    for index, animal in enumerate(("cat", "dog", "bear")):
+        rendered(folder / f"a_sks_{animal}_seed{index}.mp4")
+    for index, animal in enumerate(("fox", "cow")):
+        rendered(folder / f"a_sks_{animal}_seed{index}.mp4", motion="results/b", motion_digest="c2", step=100,
+                 strength=0.5, guidance_scale=9.0)
+    write_clip(folder / "a_sks_hen_seed1.mp4", num_frames=6)   # without a record
+    code, out, err = evaluate(folder, "--recognizer", "none")
+    assert code == 0, err
+    (note,) = [line for line in out.splitlines() if "different ways" in line]
+    assert note.startswith(f"note: {folder}: its 6 videos were rendered in different ways, and every mean ")
+    assert ": motion results/a in 3, results/b in 2; step 400 in 3, 100 in 2; strength 1.0 in 3, 0.5 in 2; " \
+           "guidance_scale 4.0 in 3, 9.0 in 2. To measure one kind alone" in note
+    for path in folder.glob("*_sks_[fch]o[xw]_*"):   # as the note says
+        (folder / "b").mkdir(exist_ok=True)
+        path.rename(folder / "b" / path.name)
+    code, out, err = evaluate(folder, "--recognizer", "none")
+    assert code == 0 and "different ways" not in out, err
+    assert [group["name"] for group in scores_of(folder)["groups"]] == ["", "b"]
+
+
+@pytest.mark.parametrize("makings, said", [
+    ([{}, {"motion": "moved/a"}, {"base": "moved/b", "strength": 1.0}], None),   # the same files elsewhere
+    ([{}, {"motion_digest": "c2"}], "motion results/a (a1) in 1, results/a (c2) in 1."),
+    ([{"strength": 0.0}, {"motion": None}, {"strength": 0.0, "motion": "results/c"}], None),
+    ([{}, {}, {"motion": None}], "motion results/a in 2, none (untuned base) in 1."),
+    ([{"motion": ["a", "b"], "strength": [1.0, 0.5], "motion_digest": ["d", "e"]},
+      {"motion": ["a", "b"], "strength": [1.0, 1.0], "motion_digest": ["d", "e"]}],
+     "strength 1.0 + 0.5 in 1, 1.0 + 1.0 in 1."),
+    ([{"strength": number} for number in range(1, 7)], "strength 1 in 1, 2 in 1, 3 in 1, 4 in 1 and 2 more."),
+    ([{"negative_prompt": ""}, {"negative_prompt": "blurred"}], "negative_prompt none in 1, blurred in 1.")])
+def test_only_what_changes_a_video_makes_a_difference(tmp_path, makings, said):
+    for index, made_with in enumerate(makings):
+        rendered(tmp_path / f"a_sks_cat_seed{index}.mp4", **made_with)
+    notes = mixed_notes(find_videos(tmp_path, MotionName("dance")))
+    assert [said in note for note in notes] == ([True] if said else []), notes
 
 
 def test_two_references_of_one_video_are_refused(evaluate, videos, tmp_path):
