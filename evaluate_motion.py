@@ -12,6 +12,7 @@ of transformers that knows the motion. If no classifier knows it, --recognizer n
 
 import argparse
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import median_high
 
@@ -19,6 +20,7 @@ from evaluation.motion_words import MotionName, named_label
 from evaluation.shown_videos import (
     Exemplar,
     ShownVideo,
+    damage_notes,
     find_exemplars,
     find_references,
     find_videos,
@@ -109,6 +111,7 @@ def find_material(args: argparse.Namespace) -> Material:
         base = attempt(lambda: find_references(base_dir, motion), [], problems)
     matched = attempt(lambda: match_references(videos, base), None, problems)
     references = matched or {}
+    notes += damage_notes([*videos, *references.values(), *chain.from_iterable(exemplars.values())])
     notes += mixed_notes(videos)
     if videos:
         problems += check_writable(args.videos)

@@ -44,6 +44,7 @@ class ShownVideo:
     is_tuned: bool        # rendered with a learned motion, by its own record
     settings: tuple[tuple[str, Any], ...]   # in which its reference must not differ: name and value
     making: tuple[Value, ...]               # all that is known of how it was rendered
+    damage: str           # what the decoder found wrong; empty if nothing
 
     @property
     def key(self) -> tuple[str, int | str | None]:
@@ -57,6 +58,7 @@ class Exemplar:
     scene: str                  # its caption: exemplars of one scene have the same
     text: str                   # the caption without the motion
     frames: tuple[int, ...]     # indices of recorded frames, at the rate of the videos
+    damage: str = ""            # what the decoder found wrong; empty if nothing
 
 
 def find_videos(folder: Path, motion: MotionName, role: str = "--videos") -> list[ShownVideo]:
@@ -96,8 +98,15 @@ def find_videos(folder: Path, motion: MotionName, role: str = "--videos") -> lis
                                  asks_for_motion(prompt, patterns),
                                  without_motion(prompt, patterns, tokens),
                                  facts[path].num_frames, facts[path].fps, is_tuned(record),
-                                 settings_of(facts[path], record), making_of(facts[path], record)))
+                                 settings_of(facts[path], record), making_of(facts[path], record),
+                                 facts[path].damage))
     return videos
+
+
+def damage_notes(shown: Iterable[ShownVideo | Exemplar]) -> list[str]:
+    """Return a note for each damaged file, in the words that training has for damaged clips."""
+    return [f"{path}: the decoder found it damaged ({damage}). Look at it, or copy it again."
+            for path, damage in {one.path: one.damage for one in shown}.items() if damage]
 
 
 def mixed_notes(videos: Sequence[ShownVideo]) -> list[str]:
@@ -153,7 +162,8 @@ def find_exemplars(folder: Path, motion: MotionName, rates: Iterable[float]) -> 
     scenes = captions if len(set(captions.values())) > 1 else {path: path.name for path in paths}
     patterns = motion.patterns(tokens_in(Config.placeholder_token))
     return {fps: [Exemplar(path, scenes[path], without_motion(captions[path], patterns),
-                           sampled_frames(facts[path], fps)) for path in paths] for fps in rates}
+                           sampled_frames(facts[path], fps), facts[path].damage) for path in paths]
+            for fps in rates}
 
 
 def tokens_of_run(folder: Path) -> str:

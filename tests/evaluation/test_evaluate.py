@@ -560,6 +560,30 @@ def test_broken_exemplar_is_named(evaluate, videos, tmp_path):
     assert code == 2 and "dance_man_park.mp4: is not a video" in err
 
 
+def tear(path: Path) -> None:
+    """Damage the pictures of a video, but nothing that says where they are."""
+    content = bytearray(path.read_bytes())
+    middle = content.index(b"mdat") + 800
+    content[middle : middle + 40] = b"\x55" * 40
+    path.write_bytes(content)
+
+
+def test_damaged_videos_and_exemplars_are_named(evaluate, videos, tmp_path):
+    base = shutil.copytree(videos, tmp_path / "base")
+    torn = [videos / "a_cat_doing_the_sks_dance_seed1.mp4", base / "a_man_waving_seed1.mp4",
+            write_clip(tmp_path / "exemplars" / "torn.mp4", 20, width=96, caption="a man doing the V* dance")]
+    for path in torn:
+        tear(path)
+    write_clip(tmp_path / "exemplars" / "whole.mp4", 20, width=96, seed=5, caption="a cat doing the V* dance")
+    code, out, err = evaluate(videos, "--recognizer", "none", "--reference-videos", base,
+                              exemplars=tmp_path / "exemplars")
+    assert code == 0, err
+    named = [line for line in out.splitlines() if "the decoder found" in line]
+    assert [line.partition(": the decoder found it damaged (")[0] for line in named] == [
+        f"note: {path}" for path in torn]
+    assert all(line.endswith("). Look at it, or copy it again.") for line in named)
+
+
 def test_gpu_that_is_not_there_is_refused_with_those_that_are(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert [device(wanted) for wanted in ("cuda:1", "cpu:0", None)] == ["cuda:1", "cpu:0", "cuda"]
