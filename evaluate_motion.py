@@ -11,23 +11,12 @@ of transformers that knows the motion. If no classifier knows it, --recognizer n
 """
 
 import argparse
-from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from statistics import median_high
 
-from evaluation.motion_words import MotionName, named_label
-from evaluation.shown_videos import (
-    Exemplar,
-    ShownVideo,
-    damage_notes,
-    find_exemplars,
-    find_references,
-    find_videos,
-    match_references,
-    mixed_notes,
-    read_sidecar,
-)
+from evaluation.material import Material, find_material
+from evaluation.motion_words import MotionName
+from evaluation.shown_videos import ShownVideo
 from evaluation.similarity import COPY_RATIO, MIN_SPACING
 from training.run_folder import MOTION_NAME, checkpoint_dir
 
@@ -35,8 +24,7 @@ from training.run_folder import MOTION_NAME, checkpoint_dir
 from utils.arguments import fixed_seed, positive
 from utils.commands import CLIP, RECOGNIZER, path_from_here, script_command
 from utils.errors import UserError, attempt, plain_errors, printable, run_script
-from utils.files import check_writable, expanded, expanded_path, write_json
-from utils.wording import counted
+from utils.files import expanded, expanded_path, write_json
 
 SCORES_NAME, PLOT_NAME = "scores.json", "scores.png"
 NO_RECOGNIZER = "none"
@@ -44,7 +32,8 @@ NO_RECOGNIZER = "none"
 
 def main() -> None:
     args = parse_args()
-    material = find_material(args)
+    material = find_material(args.videos, args.exemplars, MotionName(args.motion, args.motion_phrase),
+                             args.reference_videos)
     recognizer, clip_model = load_models(args, material.problems)
     if material.problems:
         raise UserError(*dict.fromkeys(material.problems))
@@ -53,17 +42,6 @@ def main() -> None:
 
     groups, document = measure(material, recognizer, clip_model, args)
     report(material.videos, groups, document, args)
-
-
-@dataclass(frozen=True)
-class Material:
-    """The videos and clips of an evaluation, and everything that is wrong or odd about them."""
-
-    videos: list[ShownVideo]
-    exemplars: dict[float, list[Exemplar]]     # by the rate of the videos that are compared with them
-    references: dict[ShownVideo, ShownVideo]   # everyday video -> the untuned base's video of the same prompt
-    problems: list[str]
-    notes: list[str]
 
 
 def parse_args() -> argparse.Namespace:
@@ -96,48 +74,6 @@ def parse_args() -> argparse.Namespace:
             parser.error(f"{flag} is empty")
     args.motion, args.motion_phrase = args.motion.strip(), args.motion_phrase and args.motion_phrase.strip()
     return args
-
-
-def find_material(args: argparse.Namespace) -> Material:
-    """Return the videos, the exemplars and the references, with everything that is wrong with them."""
-    problems, notes = [], []
-    motion = MotionName(args.motion, args.motion_phrase)
-    videos = attempt(lambda: find_videos(args.videos, motion), [], problems)
-    rates = list(dict.fromkeys(video.fps for video in videos)) or [8.0]
-    exemplars = attempt(lambda: find_exemplars(args.exemplars, motion, rates), {}, problems)
-    everyday = [video for video in videos if not video.shows_motion]
-    base, base_dir = [video for video in videos if video.step == 0], args.reference_videos
-    if base_dir:
-        base = attempt(lambda: find_references(base_dir, motion), [], problems)
-    matched = attempt(lambda: match_references(videos, base), None, problems)
-    references = matched or {}
-    notes += damage_notes([*videos, *references.values(), *chain.from_iterable(exemplars.values())])
-    notes += mixed_notes(videos)
-    if videos:
-        problems += check_writable(args.videos)
-        for folder in dict.fromkeys(video.path.parent for video in videos):
-            attempt(lambda: read_sidecar(folder), None, problems)
-        if len(everyday) == len(videos) and references:
-            notes.append("no prompt asks for the motion, so only what is kept of the base is measured.")
-        elif len(everyday) == len(videos):
-            problems.append(f"{args.videos}: no prompt asks for the motion (V*, or {args.motion!r}), so "
-                            f"there is nothing to find it in. Render prompts that do, or name another "
-                            f"--motion or --motion-phrase.")
-    asking = [video.prompt for video in videos if video.shows_motion]
-    if asking and not motion.phrase and not any(named_label(prompt, [motion.label]) for prompt in asking):
-        notes.append(f"no prompt calls the motion {motion.label!r}, so text alignment counts the words "
-                     f"behind V*. Say which words name it: --motion-phrase \"doing the V* ...\".")
-    if base_dir and base and everyday and matched == {}:
-        problems.append(f"--reference-videos: {base_dir} has no video of an everyday prompt and seed of "
-                        f"{args.videos}. Render the same prompts with the untuned base.")
-    if everyday and not base:
-        notes.append(f"{counted(len(everyday), 'video')} {'is' if len(everyday) == 1 else 'are'} of everyday "
-                     f"prompts. How well these are kept is measured against --reference-videos of the "
-                     f"untuned base.")
-    elif base_dir and len(references) < len(everyday):
-        notes.append(f"{len(everyday) - len(references)} of {len(everyday)} videos of everyday prompts have "
-                     f"no reference of the same prompt and seed.")
-    return Material(videos, exemplars, references, problems, notes)
 
 
 def load_models(args: argparse.Namespace, problems: list[str]):

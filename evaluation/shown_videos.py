@@ -5,14 +5,14 @@ A folder of videos is one group. A run folder, or its folder of samples, has a g
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evaluation.motion_words import MotionName, asks_for_motion, without_motion
-from evaluation.video_records import Value, differing, is_tuned, making_of, settings_of
+from evaluation.video_records import Value, is_tuned, making_of, settings_of
 from rendering.gallery import first_text, group_label, list_videos, split_name
 from training.config import Config
 from training.config_loading import load_config
@@ -101,26 +101,6 @@ def find_videos(folder: Path, motion: MotionName, role: str = "--videos") -> lis
                                  settings_of(facts[path], record), making_of(facts[path], record),
                                  facts[path].damage))
     return videos
-
-
-def damage_notes(shown: Iterable[ShownVideo | Exemplar]) -> list[str]:
-    """Return a note for each damaged file, in the words that training has for damaged clips."""
-    return [f"{path}: the decoder found it damaged ({damage}). Look at it, or copy it again."
-            for path, damage in {one.path: one.damage for one in shown}.items() if damage]
-
-
-def mixed_notes(videos: Sequence[ShownVideo]) -> list[str]:
-    """Return a note for each folder whose videos were rendered in different ways, because their means mix
-    them."""
-    notes = []
-    for folder in dict.fromkeys(video.path.parent for video in videos):
-        inside = [video for video in videos if video.path.parent == folder]
-        if differences := differing([video.making for video in inside]):
-            notes.append(f"{folder}: its {len(inside)} videos were rendered in different ways, and every "
-                         f"mean is over all of them: {'; '.join(differences)}. To measure one kind alone, "
-                         f"move its videos into a folder of their own. A folder inside this one has its own "
-                         f"column.")
-    return notes
 
 
 def find_references(folder: Path, motion: MotionName) -> list[ShownVideo]:

@@ -12,8 +12,9 @@ import pytest
 
 from evaluate_motion import device, run_of_videos
 from evaluation import score_report, scores, summary
+from evaluation.material import mixed_notes
 from evaluation.motion_words import MotionName
-from evaluation.shown_videos import find_videos, mixed_notes
+from evaluation.shown_videos import find_videos
 from rendering.gallery import list_videos, write_page
 from tests.conftest import ROOT, draw_frames, write_clip
 from tests.recognizers import LABELS, make_clip, make_recognizer

@@ -1,0 +1,97 @@
+"""The videos and clips of an evaluation, and everything that is wrong or odd about them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from evaluation.motion_words import MotionName, named_label
+from evaluation.shown_videos import (
+    Exemplar,
+    ShownVideo,
+    find_exemplars,
+    find_references,
+    find_videos,
+    match_references,
+    read_sidecar,
+)
+from evaluation.video_records import differing
+from utils.errors import attempt
+from utils.files import check_writable
+from utils.wording import counted
+
+
+@dataclass(frozen=True)
+class Material:
+    """The videos and clips of an evaluation, and everything that is wrong or odd about them."""
+
+    videos: list[ShownVideo]
+    exemplars: dict[float, list[Exemplar]]     # by the rate of the videos that are compared with them
+    references: dict[ShownVideo, ShownVideo]   # everyday video -> the untuned base's video of the same prompt
+    problems: list[str]
+    notes: list[str]
+
+
+def find_material(folder: Path, exemplars_dir: Path, motion: MotionName,
+                  base_dir: Path | None = None) -> Material:
+    """Return the videos, the exemplars and the references, with everything that is wrong with them.
+
+    `base_dir`: videos of the untuned base; without it the references are the samples of step 0, if any.
+    """
+    problems, notes = [], []
+    videos = attempt(lambda: find_videos(folder, motion), [], problems)
+    rates = list(dict.fromkeys(video.fps for video in videos)) or [8.0]
+    exemplars = attempt(lambda: find_exemplars(exemplars_dir, motion, rates), {}, problems)
+    everyday = [video for video in videos if not video.shows_motion]
+    base = [video for video in videos if video.step == 0]
+    if base_dir:
+        base = attempt(lambda: find_references(base_dir, motion), [], problems)
+    matched = attempt(lambda: match_references(videos, base), None, problems)
+    references = matched or {}
+    notes += damage_notes([*videos, *references.values(), *chain.from_iterable(exemplars.values())])
+    notes += mixed_notes(videos)
+    if videos:
+        problems += check_writable(folder)
+        for place in dict.fromkeys(video.path.parent for video in videos):
+            attempt(lambda place=place: read_sidecar(place), None, problems)
+        if len(everyday) == len(videos) and references:
+            notes.append("no prompt asks for the motion, so only what is kept of the base is measured.")
+        elif len(everyday) == len(videos):
+            problems.append(f"{folder}: no prompt asks for the motion (V*, or {motion.label!r}), so "
+                            f"there is nothing to find it in. Render prompts that do, or name another "
+                            f"--motion or --motion-phrase.")
+    asking = [video.prompt for video in videos if video.shows_motion]
+    if asking and not motion.phrase and not any(named_label(prompt, [motion.label]) for prompt in asking):
+        notes.append(f"no prompt calls the motion {motion.label!r}, so text alignment counts the words "
+                     f"behind V*. Say which words name it: --motion-phrase \"doing the V* ...\".")
+    if base_dir and base and everyday and matched == {}:
+        problems.append(f"--reference-videos: {base_dir} has no video of an everyday prompt and seed of "
+                        f"{folder}. Render the same prompts with the untuned base.")
+    if everyday and not base:
+        notes.append(f"{counted(len(everyday), 'video')} {'is' if len(everyday) == 1 else 'are'} of everyday "
+                     f"prompts. How well these are kept is measured against --reference-videos of the "
+                     f"untuned base.")
+    elif base_dir and len(references) < len(everyday):
+        notes.append(f"{len(everyday) - len(references)} of {len(everyday)} videos of everyday prompts have "
+                     f"no reference of the same prompt and seed.")
+    return Material(videos, exemplars, references, problems, notes)
+
+
+def damage_notes(shown: Iterable[ShownVideo | Exemplar]) -> list[str]:
+    """Return a note for each damaged file, in the words that training has for damaged clips."""
+    return [f"{path}: the decoder found it damaged ({damage}). Look at it, or copy it again."
+            for path, damage in {one.path: one.damage for one in shown}.items() if damage]
+
+
+def mixed_notes(videos: Sequence[ShownVideo]) -> list[str]:
+    """Return a note for each folder whose videos were rendered in different ways, because their means mix
+    them."""
+    notes = []
+    for folder in dict.fromkeys(video.path.parent for video in videos):
+        inside = [video for video in videos if video.path.parent == folder]
+        if differences := differing([video.making for video in inside]):
+            notes.append(f"{folder}: its {len(inside)} videos were rendered in different ways, and every "
+                         f"mean is over all of them: {'; '.join(differences)}. To measure one kind alone, "
+                         f"move its videos into a folder of their own. A folder inside this one has its own "
+                         f"column.")
+    return notes
