@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 from statistics import median_high
 
-from evaluation.material import Material, find_material
+from evaluation.material import Material, everyday_prompts, find_material, label_notes
 from evaluation.motion_words import MotionName
 from evaluation.shown_videos import ShownVideo
 from evaluation.similarity import COPY_RATIO, MIN_SPACING
@@ -37,10 +37,11 @@ def main() -> None:
     recognizer, clip_model = load_models(args, material.problems)
     if material.problems:
         raise UserError(*dict.fromkeys(material.problems))
-    for note in material.notes:
+    everyday = everyday_prompts(material.videos, recognizer.labels) if recognizer else None
+    for note in [*material.notes, *label_notes(everyday)]:
         print(f"note: {note}")
 
-    groups, document = measure(material, recognizer, clip_model, args)
+    groups, document = measure(material, recognizer, clip_model, args, everyday)
     report(material.videos, groups, document, args)
 
 
@@ -110,7 +111,7 @@ def device(wanted: str | None) -> str:
     return wanted
 
 
-def measure(material: Material, recognizer, clip_model, args: argparse.Namespace):
+def measure(material: Material, recognizer, clip_model, args: argparse.Namespace, everyday: dict | None):
     """Return the scores of each group, and the content of scores.json."""
     from evaluation.features import exemplar_features, video_features
     from evaluation.recognizing import label_index, text_embeddings
@@ -142,7 +143,7 @@ def measure(material: Material, recognizer, clip_model, args: argparse.Namespace
              "reference_videos": str(args.reference_videos or "") or None,
              "seed": args.seed, "labels": list(labels),
              "copying": {"spacing": exemplars[videos[0].fps].spacing, "ratio": COPY_RATIO},
-             "step": {"step": step, "reason": reason} if reason else None}
+             "everyday": everyday, "step": {"step": step, "reason": reason} if reason else None}
     return groups, scores_document(measured, args.videos, groups, facts)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from evaluation.motion_words import MotionName, named_label
 from evaluation.shown_videos import (
@@ -95,3 +96,20 @@ def mixed_notes(videos: Sequence[ShownVideo]) -> list[str]:
                          f"move its videos into a folder of their own. A folder inside this one has its own "
                          f"column.")
     return notes
+
+
+def everyday_prompts(videos: Sequence[ShownVideo], labels: Sequence[str]) -> dict[str, Any]:
+    """Return the number of everyday prompts, and those of them that name none of the recognizer's labels."""
+    prompts = dict.fromkeys(video.prompt for video in videos if not video.shows_motion)
+    return {"num_prompts": len(prompts),
+            "without_label": [prompt for prompt in prompts if named_label(prompt, labels) is None]}
+
+
+def label_notes(everyday: dict[str, Any] | None) -> list[str]:
+    """Return the note on everyday prompts that name no label. `everyday`: None without a recognizer."""
+    if not everyday or not everyday["without_label"]:
+        return []
+    unnamed = everyday["without_label"]
+    return [f"{len(unnamed)} of {counted(everyday['num_prompts'], 'everyday prompt')} "
+            f"{'names' if len(unnamed) == 1 else 'name'} no label of the recognizer, such as "
+            f"\"{unnamed[0]}\", so the probability of everyday motions leaves their videos out."]

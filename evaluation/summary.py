@@ -9,6 +9,8 @@ scores.json, in the folder of the videos:
     copying    spacing: distance of exemplars of different scenes, 1 - cosine, at the rate of the first video.
                It is null where they show one scene or look alike; then no copies are told. ratio: a video
                nearer than this share of the spacing is a copy
+    everyday   {num_prompts, without_label}: everyday prompts, and those of them that name no label of the
+               recognizer and so have no part in named_probability; null without a recognizer
     groups     [{name, step, num_videos, measures: {measure: {mean, low, high, num, num_prompts}}}], folders
                or steps. num: of videos. The interval from low to high is that of num_prompts prompts
     step       of a run: {step, reason}; step is null where none is worth using

@@ -95,6 +95,22 @@ def test_every_measure_has_its_number_its_interval_and_its_videos(evaluate, vide
     assert "2 videos are of everyday prompts" in out and "--reference-videos" in out
 
 
+def test_everyday_prompts_that_name_no_label_are_counted(evaluate, videos):
+    """They have no part in "everyday: probability"."""
+    write_clip(videos / "a_cat_asleep_seed2.mp4", num_frames=6)
+    said = "1 of 2 everyday prompts names no label of the recognizer, such as \"a cat asleep\", so"
+    code, out, err = evaluate(videos)
+    assert code == 0 and f"note: {said}" in out, err
+    assert scores_of(videos)["everyday"] == {"num_prompts": 2, "without_label": ["a cat asleep"]}
+    code, out, err = evaluate(videos, "--recognizer", "none")
+    assert code == 0 and "names no label" not in out and scores_of(videos)["everyday"] is None, err
+    for path in videos.glob("a_cat_asleep*"):
+        path.unlink()
+    code, out, err = evaluate(videos)
+    assert code == 0 and "no label of the recognizer" not in out, err
+    assert scores_of(videos)["everyday"] == {"num_prompts": 1, "without_label": []}
+
+
 def test_one_video_is_one_video(evaluate, videos):
     (videos / "a_man_waving_seed1.mp4").unlink()
     code, out, err = evaluate(videos, "--recognizer", "none")
