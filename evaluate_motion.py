@@ -33,7 +33,7 @@ NO_RECOGNIZER = "none"
 def main() -> None:
     args = parse_args()
     material = find_material(args.videos, args.exemplars, MotionName(args.motion, args.motion_phrase),
-                             args.reference_videos)
+                             args.reference_videos, args.against)
     recognizer, clip_model = load_models(args, material.problems)
     if material.problems:
         raise UserError(*dict.fromkeys(material.problems))
@@ -41,8 +41,8 @@ def main() -> None:
     for note in [*material.notes, *label_notes(everyday)]:
         print(f"note: {note}")
 
-    groups, document = measure(material, recognizer, clip_model, args, everyday)
-    report(material.videos, groups, document, args)
+    groups, comparisons, document = measure(material, recognizer, clip_model, args, everyday)
+    report(material.videos, groups, comparisons, document, args)
 
 
 def parse_args() -> argparse.Namespace:
@@ -66,6 +66,9 @@ def parse_args() -> argparse.Namespace:
         help="a CLIP in transformers format (default: the puppet theatre's)")
     add("--reference-videos", type=expanded_path, metavar="DIR",
         help="videos of the untuned base, for how well everyday prompts are kept (default: step 0 of a run)")
+    add("--against", type=expanded_path, metavar="DIR",
+        help="a second folder of videos of the same prompts and seeds: how much the scores differ from its, "
+             "pair by pair")
     add("--device", help="cuda, mps or cpu (default: the fastest that is available)")
     add("--batch-size", type=positive(int), default=16, help="videos looked at together (default: 16)")
     add("--seed", type=fixed_seed, default=0, help="of the intervals' resampling (default: 0)")
@@ -112,28 +115,33 @@ def device(wanted: str | None) -> str:
 
 
 def measure(material: Material, recognizer, clip_model, args: argparse.Namespace, everyday: dict | None):
-    """Return the scores of each group, and the content of scores.json."""
+    """Return the scores of each group, the comparisons, and the content of scores.json."""
+    from evaluation.comparison import compare, comparison_document
     from evaluation.features import exemplar_features, video_features
     from evaluation.recognizing import label_index, text_embeddings
     from evaluation.scores import MeasuredVideo
     from evaluation.summary import choose_step, scores_document, sum_up
     from models.base import enough_memory
 
-    videos = material.videos
+    videos, partners = material.videos, list(material.partners.values())
     texts = sorted({video.text for video in videos if video.text})
     with enough_memory("Lower --batch-size."):
-        features = video_features(list(dict.fromkeys([*videos, *material.references.values()])), recognizer,
-                                  clip_model, args.batch_size)
-        num_frames = {fps: median_high(video.num_frames for video in videos if video.fps == fps)
+        looked_at = {video.path: video for video in [*videos, *material.references.values(), *partners]}
+        features = video_features(list(looked_at.values()), recognizer, clip_model, args.batch_size)
+        num_frames = {fps: median_high([video.num_frames for video in videos if video.fps == fps]
+                                       or [video.num_frames for video in partners if video.fps == fps])
                       for fps in material.exemplars}
         exemplars = exemplar_features(material.exemplars, num_frames, clip_model)
         text_embeds = dict(zip(texts, text_embeddings(clip_model, texts).numpy()))
     reference_of = {video: features[reference.path] for video, reference in material.references.items()}
     labels, motion = (recognizer.labels, label_index(recognizer, args.motion)) if recognizer else ((), None)
-    measured = [MeasuredVideo(video, features[video.path], reference_of.get(video),
-                              text_embeds.get(video.text), exemplars[video.fps], labels, motion)
-                for video in videos]
+    measured, measured_partners = (
+        [MeasuredVideo(video, features[video.path], reference_of.get(video), text_embeds.get(video.text),
+                       exemplars[video.fps], labels, motion) for video in shown]
+        for shown in (videos, partners))
     groups = sum_up(measured, args.seed)
+    comparisons = compare(measured, dict(zip(material.partners, measured_partners)), len(material.others),
+                          args.seed)
     step = reason = None
     if any(video.step for video in videos):
         step, reason = choose_step(groups) if recognizer else (
@@ -143,18 +151,23 @@ def measure(material: Material, recognizer, clip_model, args: argparse.Namespace
              "reference_videos": str(args.reference_videos or "") or None,
              "seed": args.seed, "labels": list(labels),
              "copying": {"spacing": exemplars[videos[0].fps].spacing, "ratio": COPY_RATIO},
-             "everyday": everyday, "step": {"step": step, "reason": reason} if reason else None}
-    return groups, scores_document(measured, args.videos, groups, facts)
+             "everyday": everyday,
+             "against": comparison_document(comparisons, args.against) if args.against else None,
+             "step": {"step": step, "reason": reason} if reason else None}
+    return groups, comparisons, scores_document(measured, args.videos, groups, facts)
 
 
-def report(videos: list[ShownVideo], groups: list, document: dict, args: argparse.Namespace) -> None:
+def report(videos: list[ShownVideo], groups: list, comparisons: list, document: dict,
+           args: argparse.Namespace) -> None:
     """Print the scores, and write them into the folder of the videos.
 
     Raises UserError at the end if the weights of the step to use are damaged.
     """
+    from evaluation.comparison import explained
     from evaluation.score_report import (
         add_to_gallery,
         add_to_run_page,
+        difference_table,
         has_several_seeds,
         plot_steps,
         score_table,
@@ -171,6 +184,10 @@ def report(videos: list[ShownVideo], groups: list, document: dict, args: argpars
         if score.get("copy"):
             own = " (its prompt asks for that very scene)" if score["asks_for_exemplar"] else ""
             print(f"copy: {path} of {score['nearest_exemplar']}, distance {score['exemplar_ratio']:.2f}{own}")
+    if comparisons:
+        print(f"\n{difference_table([comparison.differences for comparison in comparisons])}\n")
+        for comparison in comparisons:
+            print(explained(comparison, args.videos, args.against))
     if document["step"]:
         print(chosen_step(document["step"], args.videos, problems))
         plot_steps(args.videos / PLOT_NAME, groups, document["step"]["step"],

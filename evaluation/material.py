@@ -8,9 +8,11 @@ from typing import Any
 
 from evaluation.motion_words import MotionName, named_label
 from evaluation.shown_videos import (
+    AGAINST,
     Exemplar,
     ShownVideo,
     find_exemplars,
+    find_partners,
     find_references,
     find_videos,
     match_references,
@@ -29,33 +31,44 @@ class Material:
     videos: list[ShownVideo]
     exemplars: dict[float, list[Exemplar]]     # by the rate of the videos that are compared with them
     references: dict[ShownVideo, ShownVideo]   # everyday video -> the untuned base's video of the same prompt
+    others: list[ShownVideo]                   # of the folder to compare with; none without one
+    partners: dict[ShownVideo, ShownVideo]     # video -> the one of `others` that has its prompt and seed
     problems: list[str]
     notes: list[str]
 
 
 def find_material(folder: Path, exemplars_dir: Path, motion: MotionName,
-                  base_dir: Path | None = None) -> Material:
+                  base_dir: Path | None = None, other_dir: Path | None = None) -> Material:
     """Return the videos, the exemplars and the references, with everything that is wrong with them.
 
     `base_dir`: videos of the untuned base; without it the references are the samples of step 0, if any.
+    `other_dir`: videos to compare with, pair by pair.
     """
     problems, notes = [], []
     videos = attempt(lambda: find_videos(folder, motion), [], problems)
-    rates = list(dict.fromkeys(video.fps for video in videos)) or [8.0]
+    others = attempt(lambda: find_videos(other_dir, motion, AGAINST), [], problems) if other_dir else []
+    partners = attempt(lambda: find_partners(videos, others), None, problems) if others else None
+    if videos and others and partners == {}:
+        problems.append(f"{AGAINST}: {other_dir} has no other video of a prompt and seed of {folder}. Render "
+                        f"the same prompts with the same seeds.")
+    partners = partners or {}
+    rates = list(dict.fromkeys(video.fps for video in [*videos, *partners.values()])) or [8.0]
     exemplars = attempt(lambda: find_exemplars(exemplars_dir, motion, rates), {}, problems)
     everyday = [video for video in videos if not video.shows_motion]
     base = [video for video in videos if video.step == 0]
     if base_dir:
         base = attempt(lambda: find_references(base_dir, motion), [], problems)
     matched = attempt(lambda: match_references(videos, base), None, problems)
-    references = matched or {}
-    notes += damage_notes([*videos, *references.values(), *chain.from_iterable(exemplars.values())])
-    notes += mixed_notes(videos)
+    # a partner that was rendered in another way than the base has no references, and the note says so
+    references = attempt(lambda: match_references(list(partners.values()), base), {}, notes)
+    references |= matched or {}
+    notes += damage_notes([*videos, *others, *references.values(), *chain.from_iterable(exemplars.values())])
+    notes += mixed_notes([*videos, *others])
     if videos:
         problems += check_writable(folder)
         for place in dict.fromkeys(video.path.parent for video in videos):
             attempt(lambda place=place: read_sidecar(place), None, problems)
-        if len(everyday) == len(videos) and references:
+        if len(everyday) == len(videos) and matched:
             notes.append("no prompt asks for the motion, so only what is kept of the base is measured.")
         elif len(everyday) == len(videos):
             problems.append(f"{folder}: no prompt asks for the motion (V*, or {motion.label!r}), so "
@@ -72,10 +85,11 @@ def find_material(folder: Path, exemplars_dir: Path, motion: MotionName,
         notes.append(f"{counted(len(everyday), 'video')} {'is' if len(everyday) == 1 else 'are'} of everyday "
                      f"prompts. How well these are kept is measured against --reference-videos of the "
                      f"untuned base.")
-    elif base_dir and len(references) < len(everyday):
-        notes.append(f"{len(everyday) - len(references)} of {len(everyday)} videos of everyday prompts have "
-                     f"no reference of the same prompt and seed.")
-    return Material(videos, exemplars, references, problems, notes)
+    elif base_dir and len(matched or {}) < len(everyday):
+        num_without = len(everyday) - len(matched or {})
+        notes.append(f"{num_without} of {len(everyday)} videos of everyday prompts have no reference of the "
+                     f"same prompt and seed.")
+    return Material(videos, exemplars, references, others, partners, problems, notes)
 
 
 def damage_notes(shown: Iterable[ShownVideo | Exemplar]) -> list[str]:

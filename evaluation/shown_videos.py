@@ -25,6 +25,7 @@ from utils.video import VideoInfo, probe, sampled_frames, video_metadata
 from utils.wording import first_few
 
 STEP_FOLDER = re.compile(r"(?:.*/)?step_0*(\d+)/[^/]*")
+AGAINST = "--against"
 MAX_FRAMES = 4096   # of one video; rendered videos have some dozens
 
 
@@ -179,6 +180,29 @@ def match_references(videos: list[ShownVideo], references: list[ShownVideo]) -> 
                             f"rendered (generate_pretrained.py -m RUN:0), and name that folder in "
                             f"--reference-videos.")
     return {video: reference for video, (reference,) in matched.items() if reference.path != video.path}
+
+
+def find_partners(videos: list[ShownVideo], others: list[ShownVideo]) -> dict[ShownVideo, ShownVideo]:
+    """Return {video: the one of `others` that has its prompt and seed}. No video is its own partner.
+
+    Raises UserError if two videos of one folder, or two of `others`, have the same prompt and seed.
+    """
+    by_key = _by_key(others)
+    for group in {video.group for video in videos}:   # a run has the same prompts and seeds in every step
+        _by_key([video for video in videos if video.group == group])
+    return {video: by_key[video.key] for video in videos
+            if video.key in by_key and by_key[video.key].path.resolve() != video.path.resolve()}
+
+
+def _by_key(videos: list[ShownVideo]) -> dict[tuple, ShownVideo]:
+    """Return {prompt and seed: video}. Raises UserError if two videos have the same."""
+    found = {}
+    for video in videos:
+        if (first := found.setdefault(video.key, video)) is not video:
+            raise UserError(f"{AGAINST}: {first.path} and {video.path} have the same prompt and seed, so "
+                            f"both could be one of a pair. Name folders that hold one of them, such as one "
+                            f"step of a run.")
+    return found
 
 
 def read_sidecar(folder: Path) -> dict[str, Any]:

@@ -56,8 +56,8 @@ def estimate(values: Sequence[float], seed: int = 0, is_share: bool = False,
 
     The interval is made of percentiles of resampled means, widened for few prompts (see small_sample_tail).
     That of FEW prompts or fewer is Student's, within the `limits` that values have. With `is_share` the
-    values are 0 and 1. If all of them agree, resampled means do not vary, and the interval is the exact
-    binomial one of the number of prompts.
+    values are 0 and 1, or differences of such values, which have the limits -1 and 1. If all values agree,
+    resampled means do not vary, and the interval is the exact binomial one of the number of prompts.
     """
     values = np.asarray(values, dtype=np.float64)
     if not len(values):
@@ -67,11 +67,12 @@ def estimate(values: Sequence[float], seed: int = 0, is_share: bool = False,
     mean, num_prompts = float(values.mean()), int(owners.max()) + 1
     if len(values) == 1:
         return Estimate(mean, None, None, 1, 1)
-    if is_share:
-        limits = (0, 1)
-    if is_share and mean in (0.0, 1.0):
+    if is_share and not np.isfinite(limits).all():
+        limits = (0.0, 1.0)
+    if is_share and values.min() == values.max():
+        # with 0.95 probability, at most this share of all values is another one
         reach = 1 - ((1 - LEVEL) / 2) ** (1 / (num_prompts if num_prompts > 1 else len(values)))
-        low, high = (1 - reach, 1.0) if mean else (0.0, reach)
+        low, high = mean - (mean - limits[0]) * reach, mean + (limits[1] - mean) * reach
     else:
         low, high = _interval(values, np.arange(len(values)), seed, limits)
         if 1 < num_prompts < len(values):

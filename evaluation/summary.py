@@ -13,6 +13,10 @@ scores.json, in the folder of the videos:
                recognizer and so have no part in named_probability; null without a recognizer
     groups     [{name, step, num_videos, measures: {measure: {mean, low, high, num, num_prompts}}}], folders
                or steps. num: of videos. The interval from low to high is that of num_prompts prompts
+    against    {videos, differences: [{name, step, num_pairs, num_alone, num_others_alone, made, measures}]},
+               of --against; else null. Each mean is of the differences of pairs, a video of the group less
+               the video of the same prompt and seed in `videos`. num_alone, num_others_alone: videos without
+               a partner. made: in what the videos of the pairs were rendered in different ways
     step       of a run: {step, reason}; step is null where none is worth using
     videos     [{file, prompt, seed, group, step, asks_for_motion, text, scores}]. text: the prompt without
                the motion. scores: named as in evaluation/scores.py
@@ -112,11 +116,12 @@ def deciding_interval(found: Estimate) -> tuple[float, float]:
     return found.interval if found.num_independent > FEW else (found.mean, found.mean)
 
 
-def text_of(found: Estimate) -> str:
+def text_of(found: Estimate, digits: int = 2) -> str:
     """Return an estimate for people: 0.81 (0.70 to 0.90)."""
     if found.mean is None:
         return "-"
-    return f"{found.mean:.2f}" + ("" if found.low is None else f" ({found.low:.2f} to {found.high:.2f})")
+    mean, *interval = (f"{value:.{digits}f}" for value in (found.mean, *found.interval))
+    return mean + ("" if found.low is None else f" ({' to '.join(interval)})")
 
 
 def scores_document(measured: Sequence[MeasuredVideo], folder: Path, groups: Sequence[GroupScores],

@@ -94,6 +94,12 @@ def test_interval_of_few_values_is_students_and_ends_where_the_measure_does(valu
     assert (found.low, found.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
 
 
+@pytest.mark.parametrize("value, low, high", [(0, -0.206, 0.206), (1, 1 - 0.412, 1), (-1, -1, -1 + 0.412)])
+def test_difference_of_shares_that_is_always_the_same_is_not_taken_for_certain(value, low, high):
+    found = estimate([value] * 16, is_share=True, limits=(-1, 1))
+    assert found.interval == (pytest.approx(low, abs=1e-3), pytest.approx(high, abs=1e-3))
+
+
 def test_share_of_few_values_is_a_share():
     found = estimate([0, 1, 1], is_share=True)
     assert (found.low, found.high) == (0, 1)

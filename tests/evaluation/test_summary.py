@@ -2,7 +2,7 @@
 
 import pytest
 
-from evaluation.score_report import plot_steps, score_table
+from evaluation.score_report import difference_table, plot_steps, score_table
 from evaluation.scores import MEASURES
 from evaluation.statistics import Estimate, estimate
 from evaluation.summary import GroupScores, choose_step
@@ -49,6 +49,12 @@ def test_table_counts_the_prompts_where_they_have_several_seeds():
     table = score_table([group(step, 0.5, num_seeds=2) for step in (0, 1, 2)])
     assert "0.50 (0.45 to 0.55), 16/8" in table and table.startswith("mean (95 %), videos/prompts ")
     assert max(map(len, table.splitlines())) <= 120 and "/" not in score_table([group(0, 0.5)])
+
+
+def test_differences_have_three_digits_and_fit_on_the_terminal():
+    table = difference_table([group(step, -0.123, spread=0.1, num_seeds=2) for step in (0, 100, 200)])
+    assert "-0.123 (-0.223 to -0.023), 16/8" in table and max(map(len, table.splitlines())) <= 120
+    assert table.startswith("difference (95 %), pairs/prompts  step 0") and "better" not in table
 
 
 def test_plot_is_a_png_with_a_single_step_and_with_values_missing(tmp_path):
