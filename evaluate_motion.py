@@ -5,6 +5,7 @@ and whether they copy the exemplars.
     python evaluate_motion.py -v RUN --exemplars CLIPS --motion LABEL --recognizer VIDEOMAE --clip CLIP
 
 -v is a folder as generate_pretrained.py wrote it, or a run folder, whose samples are compared step by step.
+--against DIR compares it, pair by pair, with a second folder of videos of the same prompts and seeds.
 The scores are printed as a table and written into that folder: scores.json (evaluation/summary.py has its
 schema), the plot scores.png of a run, and the scores in the gallery. The recognizer is any video classifier
 of transformers that knows the motion. If no classifier knows it, --recognizer none measures all the rest.
