@@ -360,13 +360,28 @@ def test_picture_of_the_page_is_no_file_from_outside(open_page, tmp_path):
     write_gallery(tmp_path)
     page = open_page(tmp_path / PAGE_NAME)
     page.click("#grid .tile >> nth=0")
-    page.wait_for_function("document.querySelector('#shown-picture').naturalWidth > 0")
+    page.wait_for_function("() => document.querySelector('#shown-picture').naturalWidth > 0")
     page.evaluate("addEventListener('dragenter', event => { window.types = [...event.dataTransfer.types]; })")
     drag(page, "#shown-picture", 500, 60)
     assert page.evaluate("types.length") and not is_covered(page)
     page.mouse.up()
     page.wait_for_timeout(100)
     assert not is_covered(page) and not page.is_visible("#picker")
+
+
+def test_folder_is_read_after_a_drag_whose_element_was_removed(open_page, run_dir, hand_dropped_dir):
+    """Nothing tells the end of such a drag."""
+    page = open_page(run_dir / PAGE_NAME)
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('#grid .prompt'))")
+    drag(page, "#grid .prompt", 500, 500)
+    page.evaluate("document.querySelector('#grid .tile').remove()")
+    page.mouse.up()
+    page.mouse.move(300, 300)
+    session = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": {
+            "items": [], "files": [str(hand_dropped_dir)], "dragOperationsMask": 1}})
+    page.wait_for_function("() => document.querySelector('#title').textContent === 'dropped'", timeout=5000)
 
 
 def test_files_that_are_dragged_away_again_leave_the_page_free(open_page, run_dir):
