@@ -5,26 +5,19 @@ and whether they copy the exemplars.
     python evaluate_motion.py -v RUN --exemplars CLIPS --motion LABEL --recognizer VIDEOMAE --clip CLIP
 
 -v is a folder as generate_pretrained.py wrote it, or a run folder, whose samples are compared step by step.
+--against DIR compares it, pair by pair, with a second folder of videos of the same prompts and seeds.
 The scores are printed as a table and written into that folder: scores.json (evaluation/summary.py has its
 schema), the plot scores.png of a run, and the scores in the gallery. The recognizer is any video classifier
 of transformers that knows the motion. If no classifier knows it, --recognizer none measures all the rest.
 """
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median_high
 
-from evaluation.motion_words import MotionName, named_label
-from evaluation.shown_videos import (
-    Exemplar,
-    ShownVideo,
-    find_exemplars,
-    find_references,
-    find_videos,
-    match_references,
-    read_sidecar,
-)
+from evaluation.material import Material, everyday_prompts, find_material, label_notes
+from evaluation.motion_words import MotionName
+from evaluation.shown_videos import ShownVideo
 from evaluation.similarity import COPY_RATIO, MIN_SPACING
 from training.run_folder import MOTION_NAME, checkpoint_dir
 
@@ -32,8 +25,7 @@ from training.run_folder import MOTION_NAME, checkpoint_dir
 from utils.arguments import fixed_seed, positive
 from utils.commands import CLIP, RECOGNIZER, path_from_here, script_command
 from utils.errors import UserError, attempt, plain_errors, printable, run_script
-from utils.files import check_writable, expanded, expanded_path, write_json
-from utils.wording import counted
+from utils.files import expanded, expanded_path, write_json
 
 SCORES_NAME, PLOT_NAME = "scores.json", "scores.png"
 NO_RECOGNIZER = "none"
@@ -41,26 +33,17 @@ NO_RECOGNIZER = "none"
 
 def main() -> None:
     args = parse_args()
-    material = find_material(args)
+    material = find_material(args.videos, args.exemplars, MotionName(args.motion, args.motion_phrase),
+                             args.reference_videos, args.against)
     recognizer, clip_model = load_models(args, material.problems)
     if material.problems:
         raise UserError(*dict.fromkeys(material.problems))
-    for note in material.notes:
+    everyday = everyday_prompts(material.videos, recognizer.labels) if recognizer else None
+    for note in [*material.notes, *label_notes(everyday)]:
         print(f"note: {note}")
 
-    groups, document = measure(material, recognizer, clip_model, args)
-    report(material.videos, groups, document, args)
-
-
-@dataclass(frozen=True)
-class Material:
-    """The videos and clips of an evaluation, and everything that is wrong or odd about them."""
-
-    videos: list[ShownVideo]
-    exemplars: dict[float, list[Exemplar]]     # by the rate of the videos that are compared with them
-    references: dict[ShownVideo, ShownVideo]   # everyday video -> the untuned base's video of the same prompt
-    problems: list[str]
-    notes: list[str]
+    groups, comparisons, document = measure(material, recognizer, clip_model, args, everyday)
+    report(material.videos, groups, comparisons, document, args)
 
 
 def parse_args() -> argparse.Namespace:
@@ -84,6 +67,9 @@ def parse_args() -> argparse.Namespace:
         help="a CLIP in transformers format (default: the puppet theatre's)")
     add("--reference-videos", type=expanded_path, metavar="DIR",
         help="videos of the untuned base, for how well everyday prompts are kept (default: step 0 of a run)")
+    add("--against", type=expanded_path, metavar="DIR",
+        help="a second folder of videos of the same prompts and seeds: how much the scores differ from its, "
+             "pair by pair")
     add("--device", help="cuda, mps or cpu (default: the fastest that is available)")
     add("--batch-size", type=positive(int), default=16, help="videos looked at together (default: 16)")
     add("--seed", type=fixed_seed, default=0, help="of the intervals' resampling (default: 0)")
@@ -93,46 +79,6 @@ def parse_args() -> argparse.Namespace:
             parser.error(f"{flag} is empty")
     args.motion, args.motion_phrase = args.motion.strip(), args.motion_phrase and args.motion_phrase.strip()
     return args
-
-
-def find_material(args: argparse.Namespace) -> Material:
-    """Return the videos, the exemplars and the references, with everything that is wrong with them."""
-    problems, notes = [], []
-    motion = MotionName(args.motion, args.motion_phrase)
-    videos = attempt(lambda: find_videos(args.videos, motion), [], problems)
-    rates = list(dict.fromkeys(video.fps for video in videos)) or [8.0]
-    exemplars = attempt(lambda: find_exemplars(args.exemplars, motion, rates), {}, problems)
-    everyday = [video for video in videos if not video.shows_motion]
-    base, base_dir = [video for video in videos if video.step == 0], args.reference_videos
-    if base_dir:
-        base = attempt(lambda: find_references(base_dir, motion), [], problems)
-    matched = attempt(lambda: match_references(videos, base), None, problems)
-    references = matched or {}
-    if videos:
-        problems += check_writable(args.videos)
-        for folder in dict.fromkeys(video.path.parent for video in videos):
-            attempt(lambda: read_sidecar(folder), None, problems)
-        if len(everyday) == len(videos) and references:
-            notes.append("no prompt asks for the motion, so only what is kept of the base is measured.")
-        elif len(everyday) == len(videos):
-            problems.append(f"{args.videos}: no prompt asks for the motion (V*, or {args.motion!r}), so "
-                            f"there is nothing to find it in. Render prompts that do, or name another "
-                            f"--motion or --motion-phrase.")
-    asking = [video.prompt for video in videos if video.shows_motion]
-    if asking and not motion.phrase and not any(named_label(prompt, [motion.label]) for prompt in asking):
-        notes.append(f"no prompt calls the motion {motion.label!r}, so text alignment counts the words "
-                     f"behind V*. Say which words name it: --motion-phrase \"doing the V* ...\".")
-    if base_dir and base and everyday and matched == {}:
-        problems.append(f"--reference-videos: {base_dir} has no video of an everyday prompt and seed of "
-                        f"{args.videos}. Render the same prompts with the untuned base.")
-    if everyday and not base:
-        notes.append(f"{counted(len(everyday), 'video')} {'is' if len(everyday) == 1 else 'are'} of everyday "
-                     f"prompts. How well these are kept is measured against --reference-videos of the "
-                     f"untuned base.")
-    elif base_dir and len(references) < len(everyday):
-        notes.append(f"{len(everyday) - len(references)} of {len(everyday)} videos of everyday prompts have "
-                     f"no reference of the same prompt and seed.")
-    return Material(videos, exemplars, references, problems, notes)
 
 
 def load_models(args: argparse.Namespace, problems: list[str]):
@@ -169,29 +115,34 @@ def device(wanted: str | None) -> str:
     return wanted
 
 
-def measure(material: Material, recognizer, clip_model, args: argparse.Namespace):
-    """Return the scores of each group, and the content of scores.json."""
+def measure(material: Material, recognizer, clip_model, args: argparse.Namespace, everyday: dict | None):
+    """Return the scores of each group, the comparisons, and the content of scores.json."""
+    from evaluation.comparison import compare, comparison_document
     from evaluation.features import exemplar_features, video_features
     from evaluation.recognizing import label_index, text_embeddings
     from evaluation.scores import MeasuredVideo
     from evaluation.summary import choose_step, scores_document, sum_up
     from models.base import enough_memory
 
-    videos = material.videos
+    videos, partners = material.videos, list(material.partners.values())
     texts = sorted({video.text for video in videos if video.text})
     with enough_memory("Lower --batch-size."):
-        features = video_features(list(dict.fromkeys([*videos, *material.references.values()])), recognizer,
-                                  clip_model, args.batch_size)
-        num_frames = {fps: median_high(video.num_frames for video in videos if video.fps == fps)
+        looked_at = {video.path: video for video in [*videos, *material.references.values(), *partners]}
+        features = video_features(list(looked_at.values()), recognizer, clip_model, args.batch_size)
+        num_frames = {fps: median_high([video.num_frames for video in videos if video.fps == fps]
+                                       or [video.num_frames for video in partners if video.fps == fps])
                       for fps in material.exemplars}
         exemplars = exemplar_features(material.exemplars, num_frames, clip_model)
         text_embeds = dict(zip(texts, text_embeddings(clip_model, texts).numpy()))
     reference_of = {video: features[reference.path] for video, reference in material.references.items()}
     labels, motion = (recognizer.labels, label_index(recognizer, args.motion)) if recognizer else ((), None)
-    measured = [MeasuredVideo(video, features[video.path], reference_of.get(video),
-                              text_embeds.get(video.text), exemplars[video.fps], labels, motion)
-                for video in videos]
+    measured, measured_partners = (
+        [MeasuredVideo(video, features[video.path], reference_of.get(video), text_embeds.get(video.text),
+                       exemplars[video.fps], labels, motion) for video in shown]
+        for shown in (videos, partners))
     groups = sum_up(measured, args.seed)
+    comparisons = compare(measured, dict(zip(material.partners, measured_partners)), len(material.others),
+                          args.seed)
     step = reason = None
     if any(video.step for video in videos):
         step, reason = choose_step(groups) if recognizer else (
@@ -201,25 +152,43 @@ def measure(material: Material, recognizer, clip_model, args: argparse.Namespace
              "reference_videos": str(args.reference_videos or "") or None,
              "seed": args.seed, "labels": list(labels),
              "copying": {"spacing": exemplars[videos[0].fps].spacing, "ratio": COPY_RATIO},
+             "everyday": everyday,
+             "against": comparison_document(comparisons, args.against) if args.against else None,
              "step": {"step": step, "reason": reason} if reason else None}
-    return groups, scores_document(measured, args.videos, groups, facts)
+    return groups, comparisons, scores_document(measured, args.videos, groups, facts)
 
 
-def report(videos: list[ShownVideo], groups: list, document: dict, args: argparse.Namespace) -> None:
+def report(videos: list[ShownVideo], groups: list, comparisons: list, document: dict,
+           args: argparse.Namespace) -> None:
     """Print the scores, and write them into the folder of the videos.
 
     Raises UserError at the end if the weights of the step to use are damaged.
     """
-    from evaluation.score_report import add_to_gallery, add_to_run_page, plot_steps, score_table
+    from evaluation.comparison import explained
+    from evaluation.score_report import (
+        add_to_gallery,
+        add_to_run_page,
+        difference_table,
+        has_several_seeds,
+        plot_steps,
+        score_table,
+    )
 
     problems, labels, spacing = [], document["labels"], document["copying"]["spacing"]
     scores = {video.path: listed["scores"] for video, listed in zip(videos, document["videos"])}
     print(score_table(groups))
     print(f"\n{explanation(videos, len(labels), spacing)}")
+    if has_several_seeds(groups):
+        print("Videos of one prompt are alike, so the intervals are those of the prompts: 8/4 are 8 videos "
+              "of 4 prompts.")
     for path, score in scores.items():
         if score.get("copy"):
             own = " (its prompt asks for that very scene)" if score["asks_for_exemplar"] else ""
             print(f"copy: {path} of {score['nearest_exemplar']}, distance {score['exemplar_ratio']:.2f}{own}")
+    if comparisons:
+        print(f"\n{difference_table([comparison.differences for comparison in comparisons])}\n")
+        for comparison in comparisons:
+            print(explained(comparison, args.videos, args.against))
     if document["step"]:
         print(chosen_step(document["step"], args.videos, problems))
         plot_steps(args.videos / PLOT_NAME, groups, document["step"]["step"],

@@ -20,23 +20,44 @@ GROUPS_SIDE_BY_SIDE = 3   # on a terminal
 def score_table(groups: Sequence[GroupScores]) -> str:
     """Return a table with a line for each measure and a column for each group.
 
-    A cell has the mean, its interval and the number of videos. Measures that no group has are left out.
+    A cell has the mean, its interval and the number of videos; behind a slash that of prompts, if there are
+    fewer. Measures that no group has are left out.
     """
+    head = "mean (95 %), videos/prompts" if has_several_seeds(groups) else "mean (95 % interval), videos"
+    return _table(groups, head, GROUPS_SIDE_BY_SIDE, 2)
+
+
+def difference_table(groups: Sequence[GroupScores]) -> str:
+    """Return a table of the differences of paired videos. They are small, so they have three digits.
+
+    Which values are good stands in the table of the means. A difference of copies below 0 is good, not 0.
+    """
+    head = "difference (95 %), pairs/prompts" if has_several_seeds(groups) else "difference (95 %), pairs"
+    return _table(groups, head, GROUPS_SIDE_BY_SIDE - 1, 3, has_better=False)
+
+
+def _table(groups: Sequence[GroupScores], head: str, most_columns: int, digits: int,
+           has_better: bool = True) -> str:
     shown = [measure for measure in MEASURES if any(group.measures[measure.key].num for group in groups)]
     blocks = []
-    for first in range(0, len(groups), GROUPS_SIDE_BY_SIDE):
-        columns = groups[first : first + GROUPS_SIDE_BY_SIDE]
-        rows = [["mean (95 % interval), videos", *(group.name or "all" for group in columns), "better"]]
-        rows += [[measure.heading, *(_cell(group.measures[measure.key]) for group in columns), measure.better]
-                 for measure in shown]
+    for first in range(0, len(groups), most_columns):
+        columns = groups[first : first + most_columns]
+        rows = [[head, *(group.name or "all" for group in columns), *["better"] * has_better]]
+        rows += [[measure.heading, *(_cell(group.measures[measure.key], digits) for group in columns),
+                  *[measure.better] * has_better] for measure in shown]
         widths = [max(map(len, column)) for column in zip(*rows)]
         blocks.append("\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
                                 for row in rows))
     return "\n\n".join(blocks)
 
 
-def _cell(found: Estimate) -> str:
-    return f"{text_of(found)}, {found.num}" if found.num else "-"
+def _cell(found: Estimate, digits: int) -> str:
+    return f"{text_of(found, digits)}, {found.count}" if found.num else "-"
+
+
+def has_several_seeds(groups: Sequence[GroupScores]) -> bool:
+    """Say whether prompts have several videos in one group."""
+    return any(found.num_prompts < found.num for group in groups for found in group.measures.values())
 
 
 def plot_steps(path: Path, groups: Sequence[GroupScores], chosen: int | None, title: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.motion_words import MotionName, asks_for_motion, without_motion
+from evaluation.video_records import Value, is_tuned, making_of, settings_of
 from rendering.gallery import first_text, group_label, list_videos, split_name
 from training.config import Config
 from training.config_loading import load_config
@@ -24,9 +25,8 @@ from utils.video import VideoInfo, probe, sampled_frames, video_metadata
 from utils.wording import first_few
 
 STEP_FOLDER = re.compile(r"(?:.*/)?step_0*(\d+)/[^/]*")
+AGAINST = "--against"
 MAX_FRAMES = 4096   # of one video; rendered videos have some dozens
-# keys of a video's record, in which a video and its reference must not differ
-SETTINGS = ("num_inference_steps", "guidance_scale", "negative_prompt", "sampler", "base_fingerprint")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,9 @@ class ShownVideo:
     num_frames: int
     fps: float
     is_tuned: bool        # rendered with a learned motion, by its own record
-    settings: tuple[tuple[str, Any], ...]   # how it was rendered: name and value of what is known
+    settings: tuple[tuple[str, Any], ...]   # in which its reference must not differ: name and value
+    making: tuple[Value, ...]               # all that is known of how it was rendered
+    damage: str           # what the decoder found wrong; empty if nothing
 
     @property
     def key(self) -> tuple[str, int | str | None]:
@@ -57,6 +59,7 @@ class Exemplar:
     scene: str                  # its caption: exemplars of one scene have the same
     text: str                   # the caption without the motion
     frames: tuple[int, ...]     # indices of recorded frames, at the rate of the videos
+    damage: str = ""            # what the decoder found wrong; empty if nothing
 
 
 def find_videos(folder: Path, motion: MotionName, role: str = "--videos") -> list[ShownVideo]:
@@ -92,20 +95,13 @@ def find_videos(folder: Path, motion: MotionName, role: str = "--videos") -> lis
         prompt = " ".join(said.split())   # a file may have line breaks and double spaces in it
         tokens = tokens_in(str(record.get("placeholder_token") or default))
         patterns = motion.patterns(tokens)
-        strength = record.get("strength", 1)   # a list, where the video was made with several motions
-        is_tuned = bool(record.get("motion")) and any(strength if isinstance(strength, list) else [strength])
         videos.append(ShownVideo(path, prompt, video["seed"], group, int(step[1]) if step else None,
                                  asks_for_motion(prompt, patterns),
                                  without_motion(prompt, patterns, tokens),
-                                 facts[path].num_frames, facts[path].fps, is_tuned,
-                                 settings_of(facts[path], record)))
+                                 facts[path].num_frames, facts[path].fps, is_tuned(record),
+                                 settings_of(facts[path], record), making_of(facts[path], record),
+                                 facts[path].damage))
     return videos
-
-
-def settings_of(info: VideoInfo, record: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Return how a video was rendered: what the file itself shows, and SETTINGS of its record."""
-    shown = {"size": f"{info.width}x{info.height}", "frames": info.num_frames, "fps": round(info.fps, 3)}
-    return (*shown.items(), *((name, str(record[name])) for name in SETTINGS if name in record))
 
 
 def find_references(folder: Path, motion: MotionName) -> list[ShownVideo]:
@@ -147,7 +143,8 @@ def find_exemplars(folder: Path, motion: MotionName, rates: Iterable[float]) -> 
     scenes = captions if len(set(captions.values())) > 1 else {path: path.name for path in paths}
     patterns = motion.patterns(tokens_in(Config.placeholder_token))
     return {fps: [Exemplar(path, scenes[path], without_motion(captions[path], patterns),
-                           sampled_frames(facts[path], fps)) for path in paths] for fps in rates}
+                           sampled_frames(facts[path], fps), facts[path].damage) for path in paths]
+            for fps in rates}
 
 
 def tokens_of_run(folder: Path) -> str:
@@ -183,6 +180,29 @@ def match_references(videos: list[ShownVideo], references: list[ShownVideo]) -> 
                             f"rendered (generate_pretrained.py -m RUN:0), and name that folder in "
                             f"--reference-videos.")
     return {video: reference for video, (reference,) in matched.items() if reference.path != video.path}
+
+
+def find_partners(videos: list[ShownVideo], others: list[ShownVideo]) -> dict[ShownVideo, ShownVideo]:
+    """Return {video: the one of `others` that has its prompt and seed}. No video is its own partner.
+
+    Raises UserError if two videos of one folder, or two of `others`, have the same prompt and seed.
+    """
+    by_key = _by_key(others)
+    for group in {video.group for video in videos}:   # a run has the same prompts and seeds in every step
+        _by_key([video for video in videos if video.group == group])
+    return {video: by_key[video.key] for video in videos
+            if video.key in by_key and by_key[video.key].path.resolve() != video.path.resolve()}
+
+
+def _by_key(videos: list[ShownVideo]) -> dict[tuple, ShownVideo]:
+    """Return {prompt and seed: video}. Raises UserError if two videos have the same."""
+    found = {}
+    for video in videos:
+        if (first := found.setdefault(video.key, video)) is not video:
+            raise UserError(f"{AGAINST}: {first.path} and {video.path} have the same prompt and seed, so "
+                            f"both could be one of a pair. Name folders that hold one of them, such as one "
+                            f"step of a run.")
+    return found
 
 
 def read_sidecar(folder: Path) -> dict[str, Any]:

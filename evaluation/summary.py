@@ -9,7 +9,14 @@ scores.json, in the folder of the videos:
     copying    spacing: distance of exemplars of different scenes, 1 - cosine, at the rate of the first video.
                It is null where they show one scene or look alike; then no copies are told. ratio: a video
                nearer than this share of the spacing is a copy
-    groups     [{name, step, num_videos, measures: {measure: {mean, low, high, num}}}], folders or steps
+    everyday   {num_prompts, without_label}: everyday prompts, and those of them that name no label of the
+               recognizer and so have no part in named_probability; null without a recognizer
+    groups     [{name, step, num_videos, measures: {measure: {mean, low, high, num, num_prompts}}}], folders
+               or steps. num: of videos. The interval from low to high is that of num_prompts prompts
+    against    {videos, differences: [{name, step, num_pairs, num_alone, num_others_alone, made, measures}]},
+               of --against; else null. Each mean is of the differences of pairs, a video of the group less
+               the video of the same prompt and seed in `videos`. num_alone, num_others_alone: videos without
+               a partner. made: in what the videos of the pairs were rendered in different ways
     step       of a run: {step, reason}; step is null where none is worth using
     videos     [{file, prompt, seed, group, step, asks_for_motion, text, scores}]. text: the prompt without
                the motion. scores: named as in evaluation/scores.py
@@ -41,21 +48,28 @@ def sum_up(measured: Sequence[MeasuredVideo], seed: int) -> list[GroupScores]:
     groups = []
     for name in dict.fromkeys(one.video.group for one in measured):
         inside = [one for one in measured if one.video.group == name]
-        measures = {measure.key: estimate(values_of(measure, inside), seed, measure.is_share, measure.limits)
-                    for measure in MEASURES}
+        measures = {}
+        for measure in MEASURES:
+            values, prompts = values_of(measure, inside)
+            measures[measure.key] = estimate(values, seed, measure.is_share, measure.limits, prompts)
         groups.append(GroupScores(name, inside[0].video.step, len(inside), measures))
     return groups
 
 
-def values_of(measure: Measure, measured: Sequence[MeasuredVideo]) -> list[float]:
-    """Return the values that a measure averages: one a video, or one a prompt that has several seeds."""
+def values_of(measure: Measure, measured: Sequence[MeasuredVideo]) -> tuple[list[float], list[str]]:
+    """Return the values that a measure averages, and the prompt of each.
+
+    There is one value a video, or one value a prompt that has several seeds.
+    """
     if measure.of_video:
-        return [float(one.scores[measure.score]) for one in measured if measure.score in one.scores]
+        scored = [one for one in measured if measure.score in one.scores]
+        return [float(one.scores[measure.score]) for one in scored], [one.video.prompt for one in scored]
     by_prompt = {}
     for one in measured:
         if one.video.shows_motion:
             by_prompt.setdefault(one.video.prompt, []).append(one)
-    return [measure.of_prompt(videos) for videos in by_prompt.values() if len(videos) > 1]
+    several = {prompt: videos for prompt, videos in by_prompt.items() if len(videos) > 1}
+    return [measure.of_prompt(videos) for videos in several.values()], list(several)
 
 
 def choose_step(groups: Sequence[GroupScores]) -> tuple[int | None, str]:
@@ -63,7 +77,7 @@ def choose_step(groups: Sequence[GroupScores]) -> tuple[int | None, str]:
 
     Steps are kept whose motion probability lies in the interval of the best step. Of these, the steps with
     the fewest copies are kept; of these, the steps whose text alignment lies in the interval of the best
-    aligned step. The earliest of the rest is chosen. With FEW samples or fewer the means alone decide,
+    aligned step. The earliest of the rest is chosen. With FEW prompts or fewer the means alone decide,
     because intervals of so few contain nearly every step.
     """
     tuned = [group for group in groups if group.step and group.measures["motion_probability"].num]
@@ -99,14 +113,15 @@ def near_best(groups: Sequence[GroupScores], measure: str) -> tuple[GroupScores,
 
 def deciding_interval(found: Estimate) -> tuple[float, float]:
     """Return the interval that steps are chosen by."""
-    return found.interval if found.num > FEW else (found.mean, found.mean)
+    return found.interval if found.num_independent > FEW else (found.mean, found.mean)
 
 
-def text_of(found: Estimate) -> str:
+def text_of(found: Estimate, digits: int = 2) -> str:
     """Return an estimate for people: 0.81 (0.70 to 0.90)."""
     if found.mean is None:
         return "-"
-    return f"{found.mean:.2f}" + ("" if found.low is None else f" ({found.low:.2f} to {found.high:.2f})")
+    mean, *interval = (f"{value:.{digits}f}" for value in (found.mean, *found.interval))
+    return mean + ("" if found.low is None else f" ({' to '.join(interval)})")
 
 
 def scores_document(measured: Sequence[MeasuredVideo], folder: Path, groups: Sequence[GroupScores],

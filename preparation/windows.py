@@ -140,6 +140,7 @@ def times_of(analysis: Analysis, start: int, end: int) -> str:
 
 def clock(seconds: float) -> str:
     """Return a time as 1:02.50."""
+    seconds = round(seconds, 2)   # before it is split: 119.996 s are 2:00.00, not 1:60.00
     return f"{int(seconds // 60)}:{seconds % 60:05.2f}"
 
 

@@ -204,16 +204,20 @@ def report(questions: list[Question], seen: dict[str, np.ndarray], probabilities
     estimates, rows = {}, []
     for group in (*dict.fromkeys(groups), "all"):
         mine = (groups == group) | (group == "all")
-        estimates[group] = {name: asdict(estimate(values[mine], is_share=True))
+        prompts = [question.text for question, counts in zip(questions, mine) if counts]
+        estimates[group] = {name: asdict(estimate(values[mine], is_share=True, prompts=prompts))
                             for name, values in right.items()}
-        rows.append([group, str(mine.sum()), *(percent(numbers) for numbers in estimates[group].values())])
+        num, num_prompts = len(prompts), len(set(prompts))
+        videos = f"{num}" + (f" of {num_prompts} prompts" if num_prompts < num else "")
+        rows.append([group, videos, *(percent(numbers) for numbers in estimates[group].values())])
     print("\n".join(table(["right, in % (95 % interval)", "videos", *right], rows)))
     counts = confusion_counts(shown["motion"], seen["motion"], len(MOTIONS))
     print("\nMotions: asked for (rows), seen (columns)")
     print("\n".join(confusion_table(counts, MOTIONS)))
     asked = [labels.index(question.scene.motion) for question in questions]
     likely = probabilities[np.arange(len(questions)), asked]                                        # (n)
-    graded = estimate(likely, limits=(0, 1))   # says more than shares do, where few videos are right
+    # says more than shares do, where few videos are right
+    graded = estimate(likely, limits=(0, 1), prompts=[question.text for question in questions])
     print(f"\nprobability of the motion asked for, in %: {percent(asdict(graded))}")
     write_json(args.out / "scores.json", {
         "settings": vars(args) | {"out": str(args.out)},

@@ -34,35 +34,50 @@ class Row:
     measures: dict[str, Estimate] | None
     num_videos: int
     step: int | None = None      # in the curve over steps
+    trainings: Sequence[dict[str, Estimate]] = ()   # measures of each seed of training, of several
 
 
 def pool(score_files: Sequence[Path], step: int | None = None) -> tuple[dict[str, Estimate], int]:
     """Return each measure over the videos of several scores.json, and the number of videos.
 
-    With `step`, only videos of that step count. Measures of prompts (diversity) are left out, because
-    scores.json has no values of single prompts.
+    Every training renders the same prompts, so an interval is that of the prompts, each with the videos of
+    all trainings. It says how sure the mean is for these trainings, not for another one. With `step`, only
+    videos of that step count. Measures of prompts (diversity) are left out, because scores.json has no
+    values of single prompts.
     """
-    videos = [video["scores"] for path in score_files
+    videos = [video for path in score_files
               for video in json.loads(path.read_text(encoding="utf-8"))["videos"]
               if step is None or video["step"] == step]
-    measures = {measure.key: estimate([float(scores[measure.score]) for scores in videos
-                                       if measure.score in scores], is_share=measure.is_share,
-                                      limits=measure.limits)
-                for measure in MEASURES if measure.of_video}
+    measures = {}
+    for measure in filter(lambda each: each.of_video, MEASURES):
+        scored = [video for video in videos if measure.score in video["scores"]]
+        measures[measure.key] = estimate([float(video["scores"][measure.score]) for video in scored],
+                                         is_share=measure.is_share, limits=measure.limits,
+                                         prompts=[video["prompt"] for video in scored])
     return measures, len(videos)
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
-    """Return the rows as a Markdown table. A cell has mean, interval and number of videos."""
+    """Return the rows as a Markdown table.
+
+    A cell has mean, interval and number of videos. With several seeds of training it has the lowest and the
+    highest mean of one seed, too.
+    """
     measures = {measure.key: measure for measure in MEASURES}
     heads = [f"{measures[key].heading} ({measures[key].better})" for key in COLUMNS]
     return "\n".join(wording.table(["cell", *heads], [
         [row.title, *([OPEN] * len(COLUMNS) if row.measures is None else
-                      [_cell(row.measures[measure]) for measure in COLUMNS])] for row in rows]))
+                      [_cell(row.measures[key], [training[key].mean for training in row.trainings])
+                       for key in COLUMNS])] for row in rows]))
 
 
-def _cell(found: Estimate) -> str:
-    return f"{text_of(found)}, n={found.num}" if found.num else "-"
+def _cell(found: Estimate, trainings: Sequence[float | None]) -> str:
+    if not found.num:
+        return "-"
+    prompts = f" of {found.num_prompts} prompts" if found.num_prompts < found.num else ""
+    means = [mean for mean in trainings if mean is not None]
+    spread = f", trainings {min(means):.2f} to {max(means):.2f}" if len(means) > 1 else ""
+    return f"{text_of(found)}, n={found.num}{prompts}{spread}"
 
 
 def measured_titles(table: str) -> set[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from evaluation.statistics import Estimate
 from studies.ablation_cells import TABLES, Cell, all_cells
 from studies.ablation_report import (
     Row,
@@ -102,8 +103,9 @@ def write_results(study: Study, tables: Collection[str]) -> None:
     for table, title in TABLES.items():
         rows = [row for cell in all_cells() if table in cell.tables for row in rows_of(study, cell, table)]
         results[table] = {"command": command_for(study, table), "of": described(study), "rows": [
-            {"title": row.title, "num_videos": row.num_videos, "measures": None if row.measures is None else
-             {name: vars(found) for name, found in row.measures.items()}} for row in rows]}
+            {"title": row.title, "num_videos": row.num_videos,
+             "measures": None if row.measures is None else plain(row.measures),
+             "trainings": list(map(plain, row.trainings))} for row in rows]}
         has_plot = plot_rows(study.out / f"{table}.png", rows, title)
         sections[table] = f"    {command_for(study, table)}\n\n{described(study)}\n\n{markdown_table(rows)}"
         if not docs or table not in tables:
@@ -125,16 +127,29 @@ def write_results(study: Study, tables: Collection[str]) -> None:
     print(f"tables: {docs or study.out / 'results.md'}")
 
 
+def plain(measures: dict[str, Estimate]) -> dict[str, dict]:
+    """Return measures as results.json has them."""
+    return {name: vars(found) for name, found in measures.items()}
+
+
 def rows_of(study: Study, cell: Cell, table: str) -> list[Row]:
     """Return the rows of a cell: one, or one for each step of the curve. An unfinished cell is open."""
-    files = [study.scores_path(cell, *variant) for variant in study.variants(cell)]
+    by_seed: dict[int, list[Path]] = {}
+    for motion, seed in study.variants(cell):
+        by_seed.setdefault(seed, []).append(study.scores_path(cell, motion, seed))
+    files = [path for paths in by_seed.values() for path in paths]
     if not files or not all(path.is_file() for path in files):
         return [Row(cell.title_in(table), None, 0)]
+
+    def row(title: str, step: int | None = None) -> Row:
+        trainings = [pool(paths, step)[0] for paths in by_seed.values()] if len(by_seed) > 1 else []
+        return Row(title, *pool(files, step), step, trainings)
+
     if cell.name != "steps":
-        return [Row(cell.title_in(table), *pool(files))]
-    documents = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-    steps = sorted({group["step"] for group in documents[0]["groups"]})
-    return [Row(f"step {step}" if step else "untuned base", *pool(files, step=step), step) for step in steps]
+        return [row(cell.title_in(table))]
+    document = json.loads(files[0].read_text(encoding="utf-8"))
+    steps = sorted({group["step"] for group in document["groups"]})
+    return [row(f"step {step}" if step else "untuned base", step) for step in steps]
 
 
 def command_for(study: Study, table: str) -> str:
@@ -153,5 +168,7 @@ def command_for(study: Study, table: str) -> str:
 def described(study: Study) -> str:
     """Return the line above a table: its motions, seeds and base."""
     args = study.args
+    spread = ("" if len(args.seeds) < 2 else
+              " Intervals are those of the prompts; the trainings' lowest and highest mean stands behind.")
     return (f"Motions: {', '.join(args.motions)}. Seeds of training: {', '.join(map(str, args.seeds))}. Base "
-            f"`{args.base}`, UNet {study.base_digest}.")
+            f"`{args.base}`, UNet {study.base_digest}.{spread}")

@@ -12,6 +12,7 @@ import pytest
 
 from evaluate_motion import device, run_of_videos
 from evaluation import score_report, scores, summary
+from evaluation.material import mixed_notes
 from evaluation.motion_words import MotionName
 from evaluation.shown_videos import find_videos
 from rendering.gallery import list_videos, write_page
@@ -86,10 +87,28 @@ def test_every_measure_has_its_number_its_interval_and_its_videos(evaluate, vide
     assert {name: found["num"] for name, found in measures.items() if found["num"]} == {
         "motion_probability": 3, "motion_top1": 3, "text_alignment": 5, "exemplar_ratio": 3, "copies": 3,
         "diversity": 1, "temporal_consistency": 5, "frozen": 5, "named_probability": 1}
+    assert measures["motion_probability"]["num_prompts"] == 2 and "3/2" in out
+    assert "8/4 are 8 videos of 4 prompts" in out
     for found in measures.values():
         assert found["num"] < 2 or found["low"] <= found["mean"] <= found["high"]
     assert "motion: probability" in out and f"A guess finds one motion of {len(LABELS)}" in out
     assert "2 videos are of everyday prompts" in out and "--reference-videos" in out
+
+
+def test_everyday_prompts_that_name_no_label_are_counted(evaluate, videos):
+    """They have no part in "everyday: probability"."""
+    write_clip(videos / "a_cat_asleep_seed2.mp4", num_frames=6)
+    said = "1 of 2 everyday prompts names no label of the recognizer, such as \"a cat asleep\", so"
+    code, out, err = evaluate(videos)
+    assert code == 0 and f"note: {said}" in out, err
+    assert scores_of(videos)["everyday"] == {"num_prompts": 2, "without_label": ["a cat asleep"]}
+    code, out, err = evaluate(videos, "--recognizer", "none")
+    assert code == 0 and "names no label" not in out and scores_of(videos)["everyday"] is None, err
+    for path in videos.glob("a_cat_asleep*"):
+        path.unlink()
+    code, out, err = evaluate(videos)
+    assert code == 0 and "no label of the recognizer" not in out, err
+    assert scores_of(videos)["everyday"] == {"num_prompts": 1, "without_label": []}
 
 
 def test_one_video_is_one_video(evaluate, videos):
@@ -175,7 +194,7 @@ def test_everyday_prompts_are_compared_with_the_base(evaluate, videos, tmp_path)
     code, out, err = evaluate(videos, "--reference-videos", base)
     assert code == 0, err
     measures = measures_of(videos)
-    assert measures["kept_top1"] == {"mean": 1.0, "low": None, "high": None, "num": 1}
+    assert measures["kept_top1"] == {"mean": 1.0, "low": None, "high": None, "num": 1, "num_prompts": 1}
     assert measures["kept_similarity"]["mean"] == pytest.approx(1) and measures["kept_change"]["mean"] == 0
     assert "1 of 2 videos of everyday prompts have no reference" in out
 
@@ -244,6 +263,53 @@ def test_reference_rendered_in_another_way_is_refused(evaluate, videos, tmp_path
     code, _, err = evaluate(videos, "--reference-videos", tmp_path / "base")
     assert code == (2 if said else 0), err
     assert not said or f"with {said}. Render the untuned base" in err and len(err.splitlines()) == 1
+
+
+def rendered(path: Path, **made_with: object) -> None:
+    """Write a video with the record of one that was rendered with a learned motion."""
+    write_video(path, draw_frames(6, 64, 64), 8, {
+        "motion": "results/a", "motion_digest": "a1", "step": 400, "strength": 1.0, "guidance_scale": 4.0,
+        "base": "models/b", "base_fingerprint": "b1", "placeholder_token": "sks", **made_with})
+
+
+def test_videos_of_different_makings_in_one_folder_are_told(evaluate, tmp_path):
+    """As when a second run is rendered into the folder of a first one, with other prompts."""
+    folder = tmp_path / "mixed"
+    for index, animal in enumerate(("cat", "dog", "bear")):
+        rendered(folder / f"a_sks_{animal}_seed{index}.mp4")
+    for index, animal in enumerate(("fox", "cow")):
+        rendered(folder / f"a_sks_{animal}_seed{index}.mp4", motion="results/b", motion_digest="c2", step=100,
+                 strength=0.5, guidance_scale=9.0)
+    write_clip(folder / "a_sks_hen_seed1.mp4", num_frames=6)   # without a record
+    code, out, err = evaluate(folder, "--recognizer", "none")
+    assert code == 0, err
+    (note,) = [line for line in out.splitlines() if "different ways" in line]
+    assert note.startswith(f"note: {folder}: its 6 videos were rendered in different ways, and every mean ")
+    assert ": motion results/a in 3, results/b in 2; step 400 in 3, 100 in 2; strength 1.0 in 3, 0.5 in 2; " \
+           "guidance_scale 4.0 in 3, 9.0 in 2. To measure one kind alone" in note
+    for path in folder.glob("*_sks_[fch]o[xw]_*"):   # as the note says
+        (folder / "b").mkdir(exist_ok=True)
+        path.rename(folder / "b" / path.name)
+    code, out, err = evaluate(folder, "--recognizer", "none")
+    assert code == 0 and "different ways" not in out, err
+    assert [group["name"] for group in scores_of(folder)["groups"]] == ["", "b"]
+
+
+@pytest.mark.parametrize("makings, said", [
+    ([{}, {"motion": "moved/a"}, {"base": "moved/b", "strength": 1.0}], None),   # the same files elsewhere
+    ([{}, {"motion_digest": "c2"}], "motion results/a (a1) in 1, results/a (c2) in 1."),
+    ([{"strength": 0.0}, {"motion": None}, {"strength": 0.0, "motion": "results/c"}], None),
+    ([{}, {}, {"motion": None}], "motion results/a in 2, none (untuned base) in 1."),
+    ([{"motion": ["a", "b"], "strength": [1.0, 0.5], "motion_digest": ["d", "e"]},
+      {"motion": ["a", "b"], "strength": [1.0, 1.0], "motion_digest": ["d", "e"]}],
+     "strength 1.0 + 0.5 in 1, 1.0 + 1.0 in 1."),
+    ([{"strength": number} for number in range(1, 7)], "strength 1 in 1, 2 in 1, 3 in 1, 4 in 1 and 2 more."),
+    ([{"negative_prompt": ""}, {"negative_prompt": "blurred"}], "negative_prompt none in 1, blurred in 1.")])
+def test_only_what_changes_a_video_makes_a_difference(tmp_path, makings, said):
+    for index, made_with in enumerate(makings):
+        rendered(tmp_path / f"a_sks_cat_seed{index}.mp4", **made_with)
+    notes = mixed_notes(find_videos(tmp_path, MotionName("dance")))
+    assert [said in note for note in notes] == ([True] if said else []), notes
 
 
 def test_two_references_of_one_video_are_refused(evaluate, videos, tmp_path):
@@ -509,6 +575,30 @@ def test_broken_exemplar_is_named(evaluate, videos, tmp_path):
     (exemplars / "dance_man_park.mp4").write_bytes(b"x" * 2000)
     code, _, err = evaluate(videos, exemplars=exemplars)
     assert code == 2 and "dance_man_park.mp4: is not a video" in err
+
+
+def tear(path: Path) -> None:
+    """Damage the pictures of a video, but nothing that says where they are."""
+    content = bytearray(path.read_bytes())
+    middle = content.index(b"mdat") + 800
+    content[middle : middle + 40] = b"\x55" * 40
+    path.write_bytes(content)
+
+
+def test_damaged_videos_and_exemplars_are_named(evaluate, videos, tmp_path):
+    base = shutil.copytree(videos, tmp_path / "base")
+    torn = [videos / "a_cat_doing_the_sks_dance_seed1.mp4", base / "a_man_waving_seed1.mp4",
+            write_clip(tmp_path / "exemplars" / "torn.mp4", 20, width=96, caption="a man doing the V* dance")]
+    for path in torn:
+        tear(path)
+    write_clip(tmp_path / "exemplars" / "whole.mp4", 20, width=96, seed=5, caption="a cat doing the V* dance")
+    code, out, err = evaluate(videos, "--recognizer", "none", "--reference-videos", base,
+                              exemplars=tmp_path / "exemplars")
+    assert code == 0, err
+    named = [line for line in out.splitlines() if "the decoder found" in line]
+    assert [line.partition(": the decoder found it damaged (")[0] for line in named] == [
+        f"note: {path}" for path in torn]
+    assert all(line.endswith("). Look at it, or copy it again.") for line in named)
 
 
 def test_gpu_that_is_not_there_is_refused_with_those_that_are(monkeypatch):

@@ -45,6 +45,21 @@ def test_spacing_is_that_of_other_scenes():
     assert exemplar_spacing([one, one], ["a", "a"], 8) is None
 
 
+def facing(*degrees: float) -> np.ndarray:
+    """Return frames (f 2) whose embeddings point in these directions."""
+    return np.stack([(np.cos(angle), np.sin(angle)) for angle in np.radians(degrees)])
+
+
+def test_spacing_is_the_median_so_that_one_odd_exemplar_does_not_set_it():
+    exemplars = [facing(0), facing(20), facing(170)]   # from the nearest of another scene: 20, 20 and 150
+    assert exemplar_spacing(exemplars, ["a", "b", "c"], 1) == pytest.approx(1 - np.cos(np.radians(20)))
+
+
+def test_spacing_of_an_exemplar_is_the_mean_over_its_windows():
+    exemplars = [facing(0, 0, 0, 90), facing(0, 0)]    # windows of two frames: 0, 0 and 0.5; 0
+    assert exemplar_spacing(exemplars, ["a", "b"], 2) == pytest.approx(0.5 / 3 / 2)
+
+
 def test_exemplars_that_are_nearly_the_same_have_no_spacing():
     one = embeds(8, 0).astype(np.float32)
     for noise in (0, 1e-6, 1e-2):   # the last is as much as encoding a clip again

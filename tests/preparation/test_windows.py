@@ -9,10 +9,16 @@ import pytest
 from preparation.analysis import analyse
 from preparation.cropping import box_of, is_too_small
 from preparation.shots import find_shots, find_stretches
-from preparation.windows import Wanted, choose, find_windows
+from preparation.windows import Wanted, choose, clock, find_windows
 from tests.preparation.films import film, scene
 
 WANTED = Wanted(seconds=1, fps=24, window=8, size=(64, 64), use_bucketing=True)
+
+
+@pytest.mark.parametrize("seconds, said", [
+    (0, "0:00.00"), (62.5, "1:02.50"), (59.994, "0:59.99"), (59.996, "1:00.00"), (119.996, "2:00.00")])
+def test_a_minute_has_no_sixtieth_second(seconds, said):
+    assert clock(seconds) == said
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from puppets import theatre, world
+from puppets.recognizer_labels import MOTIONS, shown_labels
 from utils.errors import UserError
 
 
@@ -65,6 +66,20 @@ def test_drawn_clips_in_the_place_of_rendered_ones_are_right(script, measure):
     assert scores["right"]["all"]["named motion"]["mean"] >= scores["right"]["all"]["motion"]["mean"]
     assert np.array(scores["confusion"]).trace() >= 3
     assert scores["motion_probability"]["num"] == 4 and scores["motion_probability"]["mean"] > 0.5
+
+
+def test_videos_of_one_prompt_do_not_count_as_so_many_prompts(script, tmp_path, capsys):
+    found = {}
+    for num in (1, 4):
+        questions = script.ask(8, seed=0) * num
+        shown = shown_labels([question.scene for question in questions])
+        seen = {**shown, "named motion": shown["motion"],
+                "place": np.where(np.arange(8 * num) % 8 < 6, shown["place"], -1)}
+        script.report(questions, seen, np.full((8 * num, len(MOTIONS)), 0.1), MOTIONS,
+                      SimpleNamespace(out=tmp_path))
+        found[num] = json.loads((tmp_path / "scores.json").read_text())["right"]["all"]["place"]
+    assert found[4] == pytest.approx({**found[1], "num": 32}) and found[4]["num_prompts"] == 8
+    assert "32 of 8 prompts" in capsys.readouterr().out
 
 
 def test_motion_is_also_judged_without_something_else(script, monkeypatch):

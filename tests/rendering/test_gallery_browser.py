@@ -325,6 +325,76 @@ def test_folder_dropped_on_the_page_is_read(open_page, hand_dropped_dir):
     assert sorted(listed(page), key=str) == sorted(list_videos(hand_dropped_dir), key=str)
 
 
+def drag(page, start: str, x: float, y: float) -> None:
+    """Hold the mouse button down on an element and move the mouse to a place of the page."""
+    box = page.locator(start).first.bounding_box()
+    page.mouse.move(box["x"] + 10, box["y"] + 8)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 30, box["y"] + 16, steps=4)
+    page.mouse.move(x, y, steps=8)
+
+
+def is_covered(page) -> bool:
+    """Whether the page waits for a drop. An invisible layer over it takes the clicks then."""
+    return page.evaluate("document.body.classList.contains('dropping')")
+
+
+@pytest.mark.parametrize("ends_by", ["drop", "elsewhere", "Escape"])
+def test_text_is_dragged_into_the_search_box(open_page, run_dir, ends_by):
+    page = open_page(run_dir / PAGE_NAME)
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('#grid .prompt'))")
+    box = page.locator("#search").bounding_box()
+    drag(page, "#grid .prompt", *((500, 500) if ends_by == "elsewhere" else (box["x"] + 30, box["y"] + 10)))
+    assert not is_covered(page)
+    if ends_by == "Escape":
+        page.keyboard.press("Escape")
+    page.mouse.up()
+    page.wait_for_timeout(100)
+    prompt = " ".join(texts(page, "#grid .prompt")[0].split())   # the box has one line
+    assert page.input_value("#search").strip() == (prompt if ends_by == "drop" else "")
+    assert not is_covered(page) and not page.is_visible("#picker")
+
+
+def test_picture_of_the_page_is_no_file_from_outside(open_page, tmp_path):
+    write_pictures(tmp_path)
+    write_gallery(tmp_path)
+    page = open_page(tmp_path / PAGE_NAME)
+    page.click("#grid .tile >> nth=0")
+    page.wait_for_function("() => document.querySelector('#shown-picture').naturalWidth > 0")
+    page.evaluate("addEventListener('dragenter', event => { window.types = [...event.dataTransfer.types]; })")
+    drag(page, "#shown-picture", 500, 60)
+    assert page.evaluate("types.length") and not is_covered(page)
+    page.mouse.up()
+    page.wait_for_timeout(100)
+    assert not is_covered(page) and not page.is_visible("#picker")
+
+
+def test_folder_is_read_after_a_drag_whose_element_was_removed(open_page, run_dir, hand_dropped_dir):
+    """Nothing tells the end of such a drag."""
+    page = open_page(run_dir / PAGE_NAME)
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('#grid .prompt'))")
+    drag(page, "#grid .prompt", 500, 500)
+    page.evaluate("document.querySelector('#grid .tile').remove()")
+    page.mouse.up()
+    page.mouse.move(300, 300)
+    session = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": {
+            "items": [], "files": [str(hand_dropped_dir)], "dragOperationsMask": 1}})
+    page.wait_for_function("() => document.querySelector('#title').textContent === 'dropped'", timeout=5000)
+
+
+def test_files_that_are_dragged_away_again_leave_the_page_free(open_page, run_dir):
+    page = open_page(run_dir / PAGE_NAME)
+    session = page.context.new_cdp_session(page)
+    for kind, covered in (("dragEnter", True), ("dragOver", True), ("dragCancel", False)):
+        session.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": {
+            "items": [], "files": [str(run_dir)], "dragOperationsMask": 1}})
+        if not covered:
+            page.mouse.move(200, 200)   # Chromium's own cancelling sends no event
+        page.wait_for_function("on => document.body.classList.contains('dropping') === on", arg=covered)
+
+
 def test_hand_dropped_page_reads_the_server_listing(open_page, hand_dropped_dir, serve):
     page = open_page(serve(hand_dropped_dir) + PAGE_NAME)
     wait_until_playing(page, "#grid .tile:first-child video")

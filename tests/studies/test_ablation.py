@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from evaluation.scores import MEASURES
@@ -74,6 +75,13 @@ def study(run_script_main, models, tmp_path, monkeypatch):
     return run
 
 
+def write_scores(path: Path, values: list[float], motion: str = "dance") -> None:
+    """Write scores.json of one training, a value a prompt."""
+    videos = [{"prompt": f"cat {index} doing the {motion}", "seed": index, "step": None,
+               "scores": {"motion_probability": value}} for index, value in enumerate(values)]
+    path.write_text(json.dumps({"videos": videos}))
+
+
 def test_most_telling_cells_come_first_and_every_table_is_covered():
     cells = all_cells()
     assert [cell.name for cell in cells[:9]] == [
@@ -120,12 +128,29 @@ def test_cells_are_open_until_they_are_measured():
 
 
 def test_videos_of_all_motions_and_seeds_are_pooled(tmp_path):
-    for index, values in enumerate(([0.2, 0.4], [0.6])):
-        videos = [{"step": None, "scores": {"motion_probability": value}} for value in values]
-        (tmp_path / f"{index}.json").write_text(json.dumps({"videos": videos}))
+    write_scores(tmp_path / "0.json", [0.2, 0.4])
+    write_scores(tmp_path / "1.json", [0.6])
     measures, num = pool(sorted(tmp_path.glob("*.json")))
     assert num == 3 and measures["motion_probability"].mean == pytest.approx(0.4)
     assert measures["copies"].num == 0
+
+
+def test_more_trainings_are_not_more_prompts(tmp_path):
+    """Two seeds of training render the same prompts. Copies of the same scores tell nothing new."""
+    values = np.random.default_rng(1).random(36).tolist()
+    write_scores(tmp_path / "0.json", values)
+    once, twice = (pool([tmp_path / "0.json"] * num)[0]["motion_probability"] for num in (1, 2))
+    assert twice.interval == once.interval and (twice.num, twice.num_prompts) == (72, 36)
+
+
+def test_row_says_how_far_trainings_are_apart(tmp_path):
+    for name, values in (("dance-64", [0.2, 0.4]), ("dance-65", [0.6, 0.8]), ("jump-64", [0.1, 0.3]),
+                         ("jump-65", [0.7, 0.9])):
+        write_scores(tmp_path / f"{name}.json", values, name[:4])
+    by_seed = [sorted(tmp_path.glob(f"*-{seed}.json")) for seed in (64, 65)]
+    row = Row("paper", *pool(sum(by_seed, [])), trainings=[pool(files)[0] for files in by_seed])
+    assert ", n=8 of 4 prompts, trainings 0.25 to 0.75 |" in markdown_table([row])
+    assert "trainings" not in markdown_table([Row("paper", *pool(by_seed[0]))])
 
 
 def test_tables_go_between_their_markers_and_nowhere_else(tmp_path):
