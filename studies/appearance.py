@@ -65,11 +65,12 @@ def main() -> None:
             pooled = values.setdefault((way, group), {name: [] for name in SEEN})
             for name, found in judge(frames, questions, unit).items():
                 pooled[name] += found.tolist()
-    rows = [[way, group, len(of["coat"]), *(cell(of[name], name != "coat") for name in SEEN)]
+    texts = {group: [question.text for question in questions] for group, questions in asked.items()}
+    rows = [[way, group, len(of["coat"]), *(cell(of[name], name != "coat", texts[group]) for name in SEEN)]
             for (way, group), of in values.items()]
     print("\n".join(table(["single_frame_layers", "prompts", "videos", *SEEN], rows)))
     print("spatial less all, the stranger, paired by prompt and seed: " + ", ".join(
-        f"{name} {cell(difference(values, name), False)}" for name in SEEN))
+        f"{name} {cell(difference(values, name), False, texts['the stranger'])}" for name in SEEN))
     write_json(args.out / "scores.json", {f"{way}, {group}": of for (way, group), of in values.items()})
 
 
@@ -155,8 +156,9 @@ def count_coat(frames: np.ndarray) -> np.ndarray:
     return (distance < NEAR).sum(axis=(2, 3)).mean(axis=1)
 
 
-def cell(values: list[float], is_share: bool) -> str:
-    found = estimate(values, is_share=is_share)
+def cell(values: list[float], is_share: bool, texts: list[str]) -> str:
+    """Return mean and interval of values of the prompts `texts`, once for each seed of training."""
+    found = estimate(values, is_share=is_share, prompts=texts * (len(values) // len(texts)))
     return f"{found.mean:.2f} ({found.interval[0]:.2f} to {found.interval[1]:.2f})"
 
 
