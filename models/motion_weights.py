@@ -24,6 +24,7 @@ from models.lora_files import (
     lora_misfits,
     misfits,
     squared_changes,
+    without_alpha,
 )
 from models.tunable import select_tunable, union
 from utils.devices import DTYPES
@@ -64,9 +65,11 @@ def library_versions() -> dict[str, str]:
 def save_motion(path: Path, tensors: Mapping[str, Tensor], info: MotionInfo, dtype: str) -> None:
     """Write the trained tensors in `dtype` (fp16 or fp32), or in fp32 if a value is too large for fp16.
 
-    Raises UserError, and writes nothing, if a value is not finite.
+    In a file of low-rank updates alpha is the rank, for programs that do not read the description. Raises
+    UserError, and writes nothing, if a value is not finite.
     """
-    broken = [name for name, tensor in tensors.items()
+    stored = without_alpha(tensors, info.lora) if info.lora else tensors
+    broken = [name for name, tensor in stored.items()
               if not tensor.detach().to(STORED_DTYPES[dtype]).isfinite().all()]
     if broken and dtype == "fp16":
         return save_motion(path, tensors, info, "fp32")
@@ -76,10 +79,10 @@ def save_motion(path: Path, tensors: Mapping[str, Tensor], info: MotionInfo, dty
     fields = {name: value if isinstance(value, str) else json.dumps(value)
               for name, value in vars(info).items() if name != "lora"}
     if info.lora:
-        tensors = file_tensors(tensors)
-        fields |= description(info.lora, tensors)
+        stored = file_tensors(stored)
+        fields |= description(info.lora.rank, stored)
     file_format = LORA_FORMAT if info.lora else FORMAT
-    write_tensors(path, tensors, {"format": file_format, **fields}, STORED_DTYPES[dtype])
+    write_tensors(path, stored, {"format": file_format, **fields}, STORED_DTYPES[dtype])
 
 
 def read_motion_info(path: Path) -> MotionInfo:
