@@ -165,7 +165,7 @@ def check_against_base(args: argparse.Namespace, base: str, size: tuple[int, int
     from rendering.step_check import check_steps
 
     stride = base_folder.pixel_strides(folder)[0]
-    problems = check_steps(args.steps, args.sampler, folder, "--steps")
+    problems = check_steps(args.steps, args.sampler, folder, "--steps", adapter)
     if size is None:
         problems.append(f"{base}: does not say the size it was made for (sample_size of its UNet). Name a "
                         f"size with -r/--res, such as 384 or 576x320.")

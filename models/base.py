@@ -23,8 +23,8 @@ from models.base_folder import (
     find_adapter,
     find_base,
     kind_of_folder,
+    own_scheduler,
     pipeline_index,
-    scheduler_config,
 )
 from models.base_kind import BaseKind
 from models.base_parts import (
@@ -103,15 +103,12 @@ def _load_pipeline(kind: BaseKind, folder: Path, adapter: Path | None) -> Diffus
 
     The classes in model_index.json are not used, because they may be in modules of another program.
     """
-    config = scheduler_config(folder, adapter)
-    with loading(folder / "scheduler"):
-        scheduler = getattr(diffusers, config["_class_name"]).from_config(config)
     return getattr(diffusers, kind.pipeline)(
         unet=kind.load_unet(folder, adapter),
         vae=load_network(AutoencoderKL, folder / "vae"),
         text_encoder=load_network(CLIPTextModel, folder / "text_encoder"),
         tokenizer=load_tokenizer(folder),
-        scheduler=scheduler,
+        scheduler=own_scheduler(folder, adapter),
         **dict.fromkeys(kind.empty_parts))
 
 

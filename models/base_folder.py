@@ -20,6 +20,7 @@ from models.base_parts import (
     INDEX_NAME,
     LEVELS,
     assembled_config,
+    loading,
     part_config,
     read_index,
     shapes_of,
@@ -165,12 +166,14 @@ def num_timesteps(folder: Path) -> int:
     return part_config(folder, "scheduler").get("num_train_timesteps", 1000)
 
 
-def own_scheduler(folder: Path) -> Any:
-    """Return the scheduler that a base's folder names: an object of a diffusers class."""
+def own_scheduler(folder: Path, adapter: Path | None = None) -> Any:
+    """Return the scheduler of a base, an object of a diffusers class: that of its motion adapter if it has
+    one."""
     import diffusers
 
-    scheduler_class = read_index(folder)["scheduler"][1]
-    return getattr(diffusers, scheduler_class).from_pretrained(folder / "scheduler")
+    config = scheduler_config(folder, adapter)
+    with loading(folder / "scheduler"):
+        return getattr(diffusers, config["_class_name"]).from_config(config)
 
 
 def most_frames(folder: Path, adapter: Path | None = None) -> int | None:
