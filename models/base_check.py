@@ -15,15 +15,13 @@ from models.base_parts import (
     WEIGHTS,
     assembled_config,
     part_config,
-    read_index,
     read_json,
-    refusal_of_bin,
     shapes_of,
     weight_files,
     weights_stem,
 )
 from models.kinds import KINDS, kind_of_classes
-from utils.commands import conversion_command
+from models.pickled_weights import pickles_in, refusal
 from utils.errors import UserError
 from utils.tensor_files import read_shapes
 
@@ -42,13 +40,13 @@ def check_base_folder(folder: Path, has_adapter: bool = False) -> list[str]:
                 f"Name one, or a hub id."]
     if problems := check_index(index_path, str(folder), has_adapter):
         return problems
-    only_bin = [part for part in WEIGHTS if _has_only_bin(folder / part)]
-    problems = _refuse_bin(folder, only_bin)
+    pickles = {part: pickles for part in WEIGHTS if (pickles := pickles_in(folder / part))}
+    problems = [refusal(folder, pickles)] if pickles else []
     for part, name in PARTS.items():
         if not (folder / part / name).is_file():
             problems.append(f"{folder / part / name}: is missing. Copy the whole base again.")
             continue
-        if part in WEIGHTS and part not in only_bin:
+        if part in WEIGHTS and part not in pickles:
             problems += _check_weights(folder / part)
         problems += _check_json(folder / part / name, needs_levels=part in ("unet", "vae"))
     return problems or [*_check_vocabulary(folder / "tokenizer"), *_check_scheduler(folder),
@@ -87,10 +85,9 @@ def check_adapter_folder(adapter: Path, base: Path) -> list[str]:
                 f"of diffusers, or a hub id such as {EXAMPLE_ADAPTER}."]
     if problems := check_adapter_config(config_path, str(adapter)):
         return problems
-    network = read_json(config_path)["_class_name"]
-    kind = next(kind for kind in KINDS if kind.adapter == network)
-    if _has_only_bin(adapter):
-        return [_convert_in_place(adapter, "diffusers", network)]
+    kind = next(kind for kind in KINDS if kind.adapter == read_json(config_path)["_class_name"])
+    if pickles := pickles_in(adapter):
+        return [refusal(adapter, {".": pickles})]
     return _check_weights(adapter) or _check_fit(adapter, base, kind)
 
 
@@ -145,26 +142,6 @@ def _check_fit(adapter: Path, base: Path, kind: BaseKind) -> list[str]:
 def _levels(counts: list[tuple[int, int]]) -> str:
     """Return the levels of a UNet for people: 2x320, 2x640."""
     return ", ".join(f"{num_layers}x{width}" for width, num_layers in counts)
-
-
-def _has_only_bin(part_folder: Path) -> bool:
-    """Say whether a part or an adapter has weights, but no safetensors. Only names are looked at."""
-    return not weight_files(part_folder) and any(
-        path.suffix in (".bin", ".ckpt") for path in part_folder.glob("*"))
-
-
-def _refuse_bin(base: Path, parts: list[str]) -> list[str]:
-    """Return the messages that refuse a base whose `parts` have no safetensors."""
-    library, network = read_index(base)["unet"]
-    if library == "diffusers":
-        return [refusal_of_bin(base, parts)] if parts else []
-    # diffusers cannot load a folder of the published program as a whole: the module of its UNet is unknown
-    return [_convert_in_place(base / part, *CLASSES.get(part, ("diffusers", network))) for part in parts]
-
-
-def _convert_in_place(part_folder: Path, library: str, network: str) -> str:
-    return (f"{part_folder}: has its weights only as pickle (.bin), which can carry code and is not loaded. "
-            f"If you trust it, convert it: {conversion_command(library, network, part_folder, part_folder)}")
 
 
 def _check_weights(part_folder: Path) -> list[str]:

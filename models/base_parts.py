@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from utils.commands import conversion_command
 from utils.errors import UserError, first_line
 from utils.tensor_files import read_shapes
 
@@ -68,19 +67,11 @@ def weight_files(part_folder: Path) -> list[Path]:
     return [part_folder / name for name in choose_weights(names, weights_stem(part_folder))]
 
 
-def refusal_of_bin(base: str | Path, parts: Iterable[str]) -> str:
-    """Return the message that refuses a base whose `parts` have no safetensors, with the command that
-    converts it. Files of .bin are pickles: loading one can run code that is in it, so none is opened."""
-    return (f"{base}: has the weights of its {', '.join(parts)} only as pickle (.bin), which can carry code "
-            f"and is not loaded. If you trust it, convert it once, and name the new folder, converted, "
-            f"as the base: {conversion_command('diffusers', 'DiffusionPipeline', base, 'converted')}")
-
-
-def choose_weights(names: Iterable[str], stem: str) -> list[str]:
+def choose_weights(names: Iterable[str], stem: str, suffix: str = "safetensors") -> list[str]:
     """Return those of `names` that are a part's weights, in order: one file or several shards, or, where
     there is no other, the fp16 variant. Other variants, such as non_ema, are never chosen."""
     def matching(variant: str) -> list[str]:
-        pattern = rf"{re.escape(stem + variant)}(-\d+-of-\d+)?\.safetensors"
+        pattern = rf"{re.escape(stem + variant)}(-\d+-of-\d+)?\.{suffix}"
         return sorted(name for name in names if re.fullmatch(pattern, name))
 
     names = list(names)

@@ -1,6 +1,5 @@
 """Commands for the user to type, relative to the folder in which they are printed."""
 
-import json
 import os
 import shlex
 import shutil
@@ -16,12 +15,9 @@ def script_command(script: str, *arguments: object) -> str:
     return shlex.join([python(), path_from_here(ROOT / script), *map(str, arguments)])
 
 
-def conversion_command(library: str, network: str, source: object, target: object) -> str:
-    """Return a shell command that loads `source` with a class of `library`, and saves it to `target` as
-    safetensors. Paths may have any characters."""
-    source, target = (json.dumps(str(path)) for path in (source, target))   # Python reads these texts too
-    return shlex.join([python(), "-c", f"from {library} import {network} as P; "
-                                       f"P.from_pretrained({source}).save_pretrained({target})"])
+def inline_command(code: str) -> str:
+    """Return a shell command that runs a line of Python."""
+    return shlex.join([python(), "-c", code])
 
 
 def python() -> str:

@@ -210,14 +210,6 @@ def test_number_for_each_level_is_as_good_as_one_for_all(animatediff, tmp_path):
     assert base.unet.state_dict().keys() == other.unet.state_dict().keys()
 
 
-def test_pickled_adapter_is_not_loaded(animatediff, tmp_path):
-    _, images, adapter = animatediff
-    adapter = shutil.copytree(adapter, tmp_path / "adapter")
-    (adapter / "diffusion_pytorch_model.safetensors").rename(adapter / "diffusion_pytorch_model.bin")
-    assert "has its weights only as pickle" in (problem := refused(images, adapter))
-    assert "import MotionAdapter as P" in problem
-
-
 # -------------------------------------------------------------------------- layers as diffusers computes them
 
 @pytest.fixture(scope="module")
