@@ -4,6 +4,7 @@ Shapes: f frames, c latent channels, h w latent cells (of pixels where uint8), n
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,8 +44,10 @@ from models.same_base import fingerprint, unet_fingerprint
 from models.tokens import load_tokenizer
 from utils.errors import UserError, first_line
 from utils.files import copy_whole, digest_of, file_digest, replacing, write_json
-from utils.tensor_files import DTYPE_NAMES, read_shapes, write_tensors
+from utils.tensor_files import DTYPE_NAMES, iter_tensors, read_shapes, write_tensors
 
+# names of a text encoder as transformers 5 writes them; 4 wants "text_model." before them, and 5 reads both
+BARE = r"^((embeddings|encoder|final_layer_norm)\.)"
 DECODED_SHARE, DECODED_BYTES = 1 / 16, 2 ** 26   # for decoding: of a GPU's memory; of a CPU's
 
 
@@ -185,8 +188,9 @@ def export_base(base: Base, folder: Path) -> None:
     """Write a pipeline folder that stock diffusers loads: the UNet as it is now, with low-rank updates
     merged, each tensor in the precision it has in the base's files, and copies of the base's other files.
 
-    The other files are copies, because a library may write names that its other versions do not read. With a
-    motion adapter the scheduler is written too, because it is not the one in the base's folder.
+    The other files are copies, because a library may write names that its other versions do not read. Only a
+    text encoder that has such names gets those that all versions read. With a motion adapter the scheduler is
+    written too, because it is not the one in the base's folder.
     """
     merge_loras(base.unet)
     dtypes = {name: dtype for dtype, name in DTYPE_NAMES.items()}
@@ -219,10 +223,16 @@ def _copy_weights(part_folder: Path, target: Path) -> None:
     """
     names = {path: path.name.replace(".fp16", "") for path in weight_files(part_folder)}
     for path, name in names.items():
-        copy_whole(path, target / name)
+        tensors = read_shapes(path)
+        if part_folder.name == "text_encoder" and any(re.match(BARE, tensor) for tensor in tensors):
+            renamed = {re.sub(BARE, r"text_model.\1", tensor): values
+                       for tensor, values in iter_tensors([path], tensors)}
+            write_tensors(target / name, renamed, {"format": "pt"})
+        else:
+            copy_whole(path, target / name)
     whole = f"{WEIGHTS[part_folder.name]}.safetensors"
     if whole not in names.values():
-        places = {tensor: name for path, name in names.items() for tensor in read_shapes(path)}
+        places = {tensor: name for name in names.values() for tensor in read_shapes(target / name)}
         write_json(target / f"{whole}.index.json", {"metadata": {}, "weight_map": places})
 
 

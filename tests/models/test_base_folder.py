@@ -9,6 +9,7 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import torch
 from huggingface_hub.errors import HTTPError
 from safetensors.torch import load_file, save_file
 
@@ -154,6 +155,23 @@ def test_weights_in_fp16_shards_are_exported_for_stock_diffusers(own_base, tmp_p
     assert next(pipeline.vae.parameters()).flatten()[0].item() == pytest.approx(before[1], rel=1e-3)
     assert first_values(tmp_path / "full") == [before[0], *(
         value if has_whole_file else float(np.float16(value)) for value in before[1:])]
+
+
+@pytest.mark.parametrize("num_files", [1, 2])
+def test_exported_text_encoder_has_the_names_that_every_version_of_transformers_reads(
+        own_base, tmp_path, num_files):
+    """transformers 5 writes the names without a prefix, and 4 knows them with it alone."""
+    pipeline, stem = load_base(str(own_base)).pipeline, own_base / "text_encoder" / "model"
+    before = pipeline.text_encoder.state_dict()
+    if num_files == 2:
+        Path(f"{stem}.safetensors").unlink()
+        pipeline.text_encoder.save_pretrained(stem.parent, max_shard_size="80KB")
+    export_base(load_base(str(own_base)), tmp_path / "full")
+    files = sorted((tmp_path / "full" / "text_encoder").glob("*.safetensors"))
+    assert len(files) == num_files and {name for path in files for name in load_file(path)} == {
+        f"text_model.{name}" for name in before}
+    after = load_base(str(tmp_path / "full")).pipeline.text_encoder.state_dict()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in after.items())
 
 
 def remove_tensors(path: Path, ending: str) -> int:
