@@ -4,7 +4,9 @@ Only safetensors are read: other formats can carry code.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from models.base_kind import BaseKind, at_level
 from models.base_parts import (
@@ -15,6 +17,7 @@ from models.base_parts import (
     WEIGHTS,
     assembled_config,
     part_config,
+    read_index,
     read_json,
     shapes_of,
     weight_files,
@@ -25,6 +28,8 @@ from models.pickled_weights import pickles_in, refusal
 from utils.errors import UserError
 from utils.tensor_files import read_shapes
 
+# what is raised where a value of a config is, for example, a list that is too short, or null
+UNDESCRIBED = (LookupError, TypeError, ValueError, ArithmeticError)
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 EXAMPLE_ADAPTER = "guoyww/animatediff-motion-adapter-v1-5-3"
 
@@ -50,7 +55,7 @@ def check_base_folder(folder: Path, has_adapter: bool = False) -> list[str]:
             problems += _check_weights(folder / part)
         problems += _check_json(folder / part / name, needs_levels=part in ("unet", "vae"))
     return problems or [*_check_vocabulary(folder / "tokenizer"), *_check_scheduler(folder),
-                        *_check_widths(folder)]
+                        *(_check_unet(folder) or _check_widths(folder))]
 
 
 def check_index(index_path: Path, base: str, has_adapter: bool) -> list[str]:
@@ -121,16 +126,16 @@ def _check_pair(pipeline: str, kind: BaseKind, base: str, has_adapter: bool) -> 
 
 def _check_fit(adapter: Path, base: Path, kind: BaseKind) -> list[str]:
     """Return a problem if the layers of an adapter do not fit between those of the image model."""
-    theirs = read_json(adapter / "config.json")
-    ours = part_config(base, "unet")
-    counts = [[(width, at_level(config.get(key, 2), level)) for level, width in enumerate(config[LEVELS])]
-              for config, key in ((theirs, "motion_layers_per_block"), (ours, "layers_per_block"))]
-    if counts[0] != counts[1]:
-        return [f"{adapter}: was made for another image model than {base}: it is for levels of "
-                f"{_levels(counts[0])}, and the model has {_levels(counts[1])}. For Stable Diffusion 1.5 "
-                f"take an adapter such as {EXAMPLE_ADAPTER}."]
+    try:
+        layers = list(kind.layers(assembled_config(base, adapter, kind.adapter_keys)))
+        theirs = _levels(read_json(adapter / "config.json"), "motion_layers_per_block")
+    except UNDESCRIBED as error:
+        return [_undescribed(adapter / "config.json", error)]
+    if theirs != (ours := _levels(part_config(base, "unet"), "layers_per_block")):
+        return [f"{adapter}: was made for another image model than {base}: it is for levels of {theirs}, and "
+                f"the model has {ours}. For Stable Diffusion 1.5 take an adapter such as {EXAMPLE_ADAPTER}."]
     shapes = shapes_of(weight_files(adapter))
-    for layer in kind.layers(assembled_config(base, adapter, kind.adapter_keys)):
+    for layer in layers:
         name = f"{layer.name}norm.weight"
         if layer.form == "temporal" and list(shapes.get(name, ())) != [layer.channels]:
             found = f"of shape {list(shapes[name])}" if name in shapes else "missing"
@@ -139,9 +144,11 @@ def _check_fit(adapter: Path, base: Path, kind: BaseKind) -> list[str]:
     return []
 
 
-def _levels(counts: list[tuple[int, int]]) -> str:
-    """Return the levels of a UNet for people: 2x320, 2x640."""
-    return ", ".join(f"{num_layers}x{width}" for width, num_layers in counts)
+def _levels(config: Mapping[str, Any], key: str) -> str:
+    """Return the layers and the width of each level of a UNet for people: 2x320, 2x640. `key`: the key of its
+    config that says how many layers a level has."""
+    return ", ".join(f"{at_level(config.get(key, 2), level)}x{width}"
+                     for level, width in enumerate(config[LEVELS]))
 
 
 def _check_weights(part_folder: Path) -> list[str]:
@@ -170,6 +177,22 @@ def _check_vocabulary(tokenizer: Path) -> list[str]:
         return []
     return [f"{tokenizer}: its vocabulary is missing (vocab.json and merges.txt, or tokenizer.json). Copy "
             f"the whole base again."]
+
+
+def _check_unet(folder: Path) -> list[str]:
+    """Return a problem if the config of a base's UNet does not describe its layers."""
+    index, config = read_index(folder), part_config(folder, "unet")
+    kind = kind_of_classes(index["_class_name"], index["unet"][1])
+    try:
+        list(kind.layers({**kind.adapter_keys, **config}))
+    except UNDESCRIBED as error:
+        return [_undescribed(folder / "unet" / "config.json", error)]
+    return []
+
+
+def _undescribed(config_path: Path, error: Exception) -> str:
+    return (f"{config_path}: does not describe the layers of a network ({type(error).__name__}: {error}). "
+            f"Copy it again.")
 
 
 def _check_scheduler(folder: Path) -> list[str]:
@@ -211,7 +234,8 @@ def _unreadable(weights: list[Path]) -> list[str]:
 def _check_json(path: Path, needs_levels: bool) -> list[str]:
     try:
         content = read_json(path)
-        if isinstance(content, dict) and (not needs_levels or isinstance(content.get(LEVELS), list)):
+        levels = content.get(LEVELS) if isinstance(content, dict) else None
+        if isinstance(content, dict) and (not needs_levels or levels and isinstance(levels, list)):
             return []
     except (OSError, ValueError):
         pass

@@ -200,6 +200,23 @@ def test_adapter_that_does_not_say_whether_it_has_a_middle_has_one(tmp_path, has
         assert "mid_block.motion_modules.0.norm.weight is missing, and" in refused(images, adapter)
 
 
+@pytest.mark.parametrize("value", [None, [], [1], 1.5, {}])
+@pytest.mark.parametrize("whose, key", [
+    ("adapter", "motion_layers_per_block"), ("adapter", "motion_num_attention_heads"),
+    ("images", "layers_per_block"), ("images", "attention_head_dim")])
+def test_config_that_does_not_describe_layers_is_one_line(
+        animatediff, run_main, tmp_path, whose, key, value):
+    _, images, adapter = animatediff
+    folders = {"images": shutil.copytree(images, tmp_path / "images"),
+               "adapter": shutil.copytree(adapter, tmp_path / "adapter")}
+    path = folders[whose] / ("unet/config.json" if whose == "images" else "config.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    code, _, err = run_main("generate_pretrained", "-m", folders["images"], "--adapter", folders["adapter"],
+                            "-p", "a cat", "-o", tmp_path / "out")
+    assert code == 2 and err.startswith(f"{path}: does not describe the layers of a network (")
+    assert err.count("\n") == 1
+
+
 def test_number_for_each_level_is_as_good_as_one_for_all(animatediff, tmp_path):
     _, images, adapter = animatediff
     adapter = shutil.copytree(adapter, tmp_path / "adapter")

@@ -226,8 +226,8 @@ def test_damaged_vocabulary_is_one_line(own_base, name, content):
 
 
 @pytest.mark.parametrize("part, changes", [
-    ("unet", {"attention_head_dim": "eight"}), ("unet", {"layers_per_block": [1]}),
-    ("vae", {"act_fn": "none such"}), ("text_encoder", {"num_attention_heads": 5}),
+    ("unet", {"act_fn": "none such"}), ("vae", {"act_fn": "none such"}),
+    ("text_encoder", {"num_attention_heads": 5}),
     ("scheduler", {"beta_schedule": "none such"}), ("scheduler", {"beta_end": "high"})])
 def test_config_that_makes_no_network_is_one_line_of_its_folder(own_base, part, changes):
     change_config(own_base, part, **changes)
@@ -235,6 +235,22 @@ def test_config_that_makes_no_network_is_one_line_of_its_folder(own_base, part, 
         load_base(str(own_base))
     (problem,) = refused.value.problems
     assert problem.startswith(f"{own_base / part}: cannot be loaded (")
+
+
+@pytest.mark.parametrize("changes", [
+    {"attention_head_dim": "eight"}, {"attention_head_dim": 0}, {"layers_per_block": [1]},
+    {"layers_per_block": {}}, {"block_out_channels": [32, None]}, {"up_block_types": 1.5}])
+def test_config_that_does_not_describe_layers_is_found_without_loading(own_base, changes):
+    change_config(own_base, "unet", **changes)
+    (problem,) = check_base_folder(own_base)
+    assert problem.startswith(f"{own_base / 'unet' / 'config.json'}: does not describe the layers of a net")
+
+
+@pytest.mark.parametrize("part", ["unet", "vae"])
+def test_config_without_levels_is_damaged(own_base, part):
+    change_config(own_base, part, block_out_channels=[])
+    assert check_base_folder(own_base) == [
+        f"{own_base / part / 'config.json'}: is damaged. Copy the whole base again."]
 
 
 def test_tokenizer_without_a_length_takes_what_the_text_encoder_takes(own_base, tiny_base):
