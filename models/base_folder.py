@@ -29,6 +29,7 @@ from models.base_parts import (
 )
 from models.hub import adapter_files, files_to_download, hub_folder, is_hub_id
 from models.kinds import kind_of_classes
+from models.single_files import refuse_file
 from utils.errors import UserError, attempt
 
 HUB_ALIASES = {"zs": "cerspense/zeroscope_v2_576w"}
@@ -50,6 +51,7 @@ def find_base(base: str, download: bool = True, adapter: str | None = None) -> P
         fetch = partial(hub_folder, base, INDEX_NAME, check_first, files_to_download)
         return _local_folder(fetch, check, download)
     folder = Path(base)
+    refuse_file(base)
     if not os.path.isdir(folder):   # unlike Path.is_dir, no error where a name is too long to be one
         raise UserError(f"{base}: does not exist. Name a diffusers folder or a hub id such as "
                         f"{HUB_ALIASES['zs']}.")
@@ -67,6 +69,7 @@ def find_adapter(adapter: str | None, base: Path, download: bool = True) -> Path
         check_first = partial(check_adapter_config, adapter=adapter)
         fetch = partial(hub_folder, adapter, "config.json", check_first, adapter_files)
         return _local_folder(fetch, check, download)
+    refuse_file(adapter)
     if not os.path.isdir(adapter):
         raise UserError(f"{adapter}: does not exist. Name the folder of a MotionAdapter of diffusers or a "
                         f"hub id, as motion_adapter_path (generate_pretrained.py: --adapter).")

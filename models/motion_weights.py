@@ -26,6 +26,7 @@ from models.lora_files import (
     squared_changes,
     without_alpha,
 )
+from models.single_files import refusal_of_file
 from models.tunable import select_tunable, union
 from utils.devices import DTYPES
 from utils.errors import UserError, attempt
@@ -89,7 +90,8 @@ def read_motion_info(path: Path) -> MotionInfo:
     """Return the description in a file of motion weights. Raises UserError if it is another kind of file."""
     metadata = read_metadata(path)
     if metadata.get("format") not in (FORMAT, OLD_FORMAT, LORA_FORMAT):
-        raise UserError(f"{path}: holds no motion weights of this program ({FORMAT}, {LORA_FORMAT}). "
+        raise UserError(refusal_of_file(path) or
+                        f"{path}: holds no motion weights of this program ({FORMAT}, {LORA_FORMAT}). "
                         f"Give a run folder, a checkpoint folder or a motion.safetensors.")
     try:
         fields = {name: metadata[name] for name in MotionInfo.__dataclass_fields__ if name not in OPTIONAL}

@@ -209,13 +209,15 @@ def find_motion_of(named: NamedModel, adapter: str | None, default_strength: flo
     """
     from models.base_folder import HUB_ALIASES, check_base_folder, is_hub_id
     from models.motion_weights import read_motion_info
+    from models.single_files import refusal_of_file
 
     given = named.model
     path = find_motion(given)
     if path is None and is_hub_id(given):
         path = find_on_hub(given, adapter, may_download)
     if path and path.suffix != ".safetensors":
-        raise UserError(f"{given}: is not a motion.safetensors. Name a run folder, or the file of that name "
+        raise UserError(refusal_of_file(path) or
+                        f"{given}: is not a motion.safetensors. Name a run folder, or the file of that name "
                         f"in it.")
     if path:
         info = read_motion_info(path)

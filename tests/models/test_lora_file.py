@@ -159,7 +159,7 @@ def test_flipped_bit_is_refused(base, lora_file, tmp_path):
 
 def test_lora_of_another_program_is_refused(lora_file, tmp_path):
     save_file(load_file(lora_file[0]), tmp_path / "lora.safetensors")
-    with pytest.raises(UserError, match="holds no motion weights of this program"):
+    with pytest.raises(UserError, match="is a LoRA in one file. It is no motion of this program"):
         read_motion_info(tmp_path / "lora.safetensors")
 
 
