@@ -37,6 +37,7 @@ from models.base_parts import (
     stored_dtypes,
     unet_files,
     weight_files,
+    weight_variant,
 )
 from models.fast import use_fast_forms
 from models.lora import merge_loras
@@ -221,7 +222,8 @@ def _copy_weights(part_folder: Path, target: Path) -> None:
 
     The index of shards holds the names of the shards, so it is made anew.
     """
-    names = {path: path.name.replace(".fp16", "") for path in weight_files(part_folder)}
+    variant = weight_variant(part_folder)
+    names = {path: path.name.replace(f".{variant}", "") for path in weight_files(part_folder)}
     for path, name in names.items():
         tensors = read_shapes(path)
         if part_folder.name == "text_encoder" and any(re.match(BARE, tensor) for tensor in tensors):

@@ -34,11 +34,14 @@ def change_index(base: Path, **parts: list[str]) -> None:
     (base / "model_index.json").write_text(json.dumps({**index, **parts}))
 
 
-def to_fp16(base: Path, part: str) -> None:
-    """Leave the weights of a part in their fp16 variant alone."""
+HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def to_half(base: Path, part: str, variant: str) -> None:
+    """Leave the weights of a part in a variant of half precision alone."""
     plain = base / part / f"{WEIGHTS[part]}.safetensors"
-    tensors = {name: tensor.half() for name, tensor in load_file(plain).items()}
-    save_file(tensors, plain.with_name(f"{WEIGHTS[part]}.fp16.safetensors"), {"format": "pt"})
+    tensors = {name: tensor.to(HALVES[variant]) for name, tensor in load_file(plain).items()}
+    save_file(tensors, plain.with_name(f"{WEIGHTS[part]}.{variant}.safetensors"), {"format": "pt"})
     plain.unlink()
 
 
@@ -105,14 +108,16 @@ def test_part_of_another_class_is_refused_before_anything_is_loaded(own_base, pa
 
 # ------------------------------------------------------------------------------------------- files of weights
 
-@pytest.mark.parametrize("parts", [parts for number in (1, 2, 3) for parts in combinations(WEIGHTS, number)])
-def test_each_part_is_loaded_in_the_variant_that_it_has(own_base, tiny_base, parts):
+@pytest.mark.parametrize("variant, parts", [
+    ("bf16", tuple(WEIGHTS)),
+    *(("fp16", parts) for number in (1, 2, 3) for parts in combinations(WEIGHTS, number))])
+def test_each_part_is_loaded_in_the_variant_that_it_has(own_base, tiny_base, variant, parts):
     before = first_values(own_base)
     for part in parts:
-        to_fp16(own_base, part)
+        to_half(own_base, part, variant)
     after = first_values(own_base)
     for part, value, halved in zip(WEIGHTS, before, after):
-        assert halved == (float(np.float16(value)) if part in parts else value), part
+        assert halved == (torch.tensor(value).to(HALVES[variant]).item() if part in parts else value), part
 
 
 def test_plain_weights_are_preferred_to_other_variants():
@@ -121,6 +126,8 @@ def test_plain_weights_are_preferred_to_other_variants():
     assert choose_weights(names, stem) == [f"{stem}.safetensors"]
     assert choose_weights(names[:1] + names[2:], stem) == [f"{stem}.fp16.safetensors"]
     assert choose_weights(names[2:], stem) == []
+    assert choose_weights([f"{stem}.bf16.safetensors", *names[2:]], stem) == [f"{stem}.bf16.safetensors"]
+    assert choose_weights([f"{stem}.bf16.safetensors", names[0]], stem) == names[:1]
     shards = [f"{stem}-{number:05d}-of-00002.safetensors" for number in (2, 1)]
     assert choose_weights(shards, stem) == shards[::-1]
 
@@ -136,8 +143,9 @@ def test_weights_in_shards_are_loaded_and_a_missing_one_is_named(own_base):
     assert check_base_folder(own_base) == [f"{shards[-1]}: is missing. Copy the whole base again."]
 
 
-@pytest.mark.parametrize("has_whole_file", [False, True])
-def test_weights_in_fp16_shards_are_exported_for_stock_diffusers(own_base, tmp_path, has_whole_file):
+@pytest.mark.parametrize("variant, has_whole_file", [("fp16", False), ("fp16", True), ("bf16", False)])
+def test_weights_in_shards_of_halves_are_exported_for_stock_diffusers(
+        own_base, tmp_path, variant, has_whole_file):
     """The copies kept names of the variant, which stock diffusers asks for only if it is told. With weights
     in one plain file beside the shards, that file is the base's."""
     from diffusers import DiffusionPipeline
@@ -145,16 +153,17 @@ def test_weights_in_fp16_shards_are_exported_for_stock_diffusers(own_base, tmp_p
     before, pipeline = first_values(own_base), DiffusionPipeline.from_pretrained(own_base)
     for part in ("vae", "text_encoder"):
         plain = own_base / part / f"{WEIGHTS[part]}.safetensors"
-        getattr(pipeline, part).half().save_pretrained(own_base / part, variant="fp16", max_shard_size="50KB")
-        assert len(list(plain.parent.glob("*.fp16-*-of-*.safetensors"))) > 1
+        getattr(pipeline, part).to(HALVES[variant]).save_pretrained(own_base / part, variant=variant,
+                                                                    max_shard_size="50KB")
+        assert len(list(plain.parent.glob(f"*.{variant}-*-of-*.safetensors"))) > 1
         if not has_whole_file:
             plain.unlink()
     export_base(load_base(str(own_base)), tmp_path / "full")
-    assert not list((tmp_path / "full").rglob("*fp16*"))
+    assert not list((tmp_path / "full").rglob(f"*{variant}*"))
     pipeline = DiffusionPipeline.from_pretrained(tmp_path / "full")
-    assert next(pipeline.vae.parameters()).flatten()[0].item() == pytest.approx(before[1], rel=1e-3)
+    assert next(pipeline.vae.parameters()).flatten()[0].item() == pytest.approx(before[1], rel=1e-2)
     assert first_values(tmp_path / "full") == [before[0], *(
-        value if has_whole_file else float(np.float16(value)) for value in before[1:])]
+        value if has_whole_file else torch.tensor(value).to(HALVES[variant]).item() for value in before[1:])]
 
 
 @pytest.mark.parametrize("num_files", [1, 2])
