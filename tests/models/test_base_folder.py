@@ -299,6 +299,14 @@ def test_size_that_a_base_was_made_for_is_a_side_or_height_and_width(own_base, s
     assert native_size(str(own_base), own_base) == size
 
 
+@pytest.mark.parametrize("base, size", [
+    ("zs", (576, 320)), ("cerspense/zeroscope_v2_XL", (1024, 576)), ("camenduru/potat1", (1024, 576)),
+    ("cerspense/zeroscope_v2_dark_30x448x256", (448, 256)), ("models/zeroscope_v2_30x448x256", (448, 256))])
+def test_known_bases_have_the_size_of_their_training(own_base, base, size):
+    """Their folders say the size of the base that they were fine-tuned from."""
+    assert native_size(base, own_base) == size
+
+
 @pytest.mark.parametrize("sample_size", [None, "eight", [8], [8, None], 0])
 def test_base_that_does_not_say_its_size_needs_one(own_base, run_main, tmp_path, sample_size):
     change_config(own_base, "unet", sample_size=sample_size)
