@@ -217,7 +217,12 @@ def load(source: Source):
     from models.motion_weights import apply_motions
 
     base = load_base(source.base, adapter=source.adapter)
-    apply_motions(base.unet, base.fingerprint, [(motion.path, motion.strength) for motion in source.motions])
+    infos = apply_motions(base.unet, base.fingerprint,
+                          [(motion.path, motion.strength) for motion in source.motions])
+    for info in infos:
+        if info.base_fingerprint != base.fingerprint:
+            say(f"note: the motion was trained on {info.base}. In the layers that trained, this base has the "
+                f"same weights, up to rounding.")
     return base, {**base.record(), "placeholder_token": source.placeholder_token, **source.record()}
 
 

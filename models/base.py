@@ -40,8 +40,8 @@ from models.base_parts import (
     weight_variant,
 )
 from models.fast import use_fast_forms
+from models.fingerprints import fingerprint, heads, rounded_fingerprints, unet_fingerprint
 from models.lora import merge_loras
-from models.same_base import fingerprint, unet_fingerprint
 from models.tokens import load_tokenizer
 from utils.errors import UserError, first_line
 from utils.files import copy_whole, digest_of, file_digest, replacing, write_json
@@ -62,6 +62,7 @@ class Base:
     kind: BaseKind
     pipeline: DiffusionPipeline
     fingerprint: str           # of the UNet
+    rounded_fingerprints: dict[str, str]   # of the UNet as fp16 has it
     adapter_name: str | None = None   # as the user gave it
 
     @property
@@ -98,8 +99,9 @@ def load_base(name: str, fast_forms: bool = True, adapter: str | None = None) ->
     if fast_forms:
         use_fast_forms(pipeline.unet)
     pipeline.set_progress_bar_config(disable=True)
-    return Base(name, folder, adapter_folder, kind, pipeline,
-                unet_fingerprint(pipeline.unet, kind), adapter)
+    unet = pipeline.unet
+    return Base(name, folder, adapter_folder, kind, pipeline, unet_fingerprint(unet, kind),
+                rounded_fingerprints(unet.state_dict(), kind, heads(unet, kind)), adapter)
 
 
 def _load_pipeline(kind: BaseKind, folder: Path, adapter: Path | None) -> DiffusionPipeline:

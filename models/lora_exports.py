@@ -28,7 +28,7 @@ def export_lora(unet: nn.Module, base_fingerprint: str, motion: Path, rank: int,
     Raises UserError, and writes nothing, if the file does not fit the base or holds no whole weights.
     """
     base = dict(unet.named_parameters())
-    info, tuned = read_fitting(motion, base, base_fingerprint)
+    info, tuned = read_fitting(motion, unet, base_fingerprint)
     if info.lora:
         raise UserError(f"{motion}: is a LoRA already, of rank {info.lora.rank}. Use it as it is.")
     shapes = {name: tuple(tensor.shape) for name, tensor in tuned.items()}
@@ -89,7 +89,7 @@ def export_comfy(unet: nn.Module, base_fingerprint: str, motion: Path, path: Pat
     `up`, with `strength`. Raises UserError, and writes nothing, if the file does not fit the base, holds
     whole weights, or has nothing of motion modules.
     """
-    info, tensors = read_fitting(motion, dict(unet.named_parameters()), base_fingerprint)
+    info, tensors = read_fitting(motion, unet, base_fingerprint)
     if not info.lora:
         raise UserError(f"{motion}: holds whole weights. Make a LoRA of it first: --export-lora 32 FILE.")
     written = {}
