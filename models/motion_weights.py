@@ -93,8 +93,10 @@ def save_motion(path: Path, tensors: Mapping[str, Tensor], info: MotionInfo, dty
 def read_motion_info(path: Path) -> MotionInfo:
     """Return the description in a file of motion weights. Raises UserError if it is another kind of file."""
     metadata = read_metadata(path)
-    if metadata.get("format") not in (FORMAT, OLD_FORMAT, LORA_FORMAT):
-        raise UserError(refusal_of_file(path) or
+    found = metadata.get("format", "")
+    if found not in (FORMAT, OLD_FORMAT, LORA_FORMAT):
+        is_later = found.startswith("motion-")   # a file of a later version of this program
+        raise UserError(not is_later and refusal_of_file(path) or
                         f"{path}: holds no motion weights of this program ({FORMAT}, {LORA_FORMAT}). "
                         f"Give a run folder, a checkpoint folder or a motion.safetensors.")
     try:

@@ -7,7 +7,7 @@ a file in a form that its other versions do not read: transformers 5 writes toke
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from models.base_parts import DIFFUSERS_WEIGHTS, WEIGHTS, choose_weights, weights_stem
@@ -40,7 +40,7 @@ def pickles_in(part_folder: Path) -> list[str]:
     return pickles_of((path.name for path in part_folder.glob("*")), weights_stem(part_folder))
 
 
-def refusal(base: object, pickles: Mapping[str, list[str]], to_download: Iterable[str] = ()) -> str:
+def refusal(base: object, pickles: Mapping[str, list[str]], to_download: Sequence[str] = ()) -> str:
     """Return the message that refuses the `pickles` of the parts of `base`.
 
     `to_download`: the other files of a base that is a hub id, and empty for a folder, which is converted in
@@ -52,7 +52,7 @@ def refusal(base: object, pickles: Mapping[str, list[str]], to_download: Iterabl
             f"it, convert it{named}: {conversion_command(base, pickles, to_download)}")
 
 
-def conversion_command(base: object, pickles: Mapping[str, list[str]], to_download: Iterable[str]) -> str:
+def conversion_command(base: object, pickles: Mapping[str, list[str]], to_download: Sequence[str]) -> str:
     """Return a shell command that writes the pickles of each part into one safetensors beside them."""
     folder, fetch = str(base), ""
     if to_download:

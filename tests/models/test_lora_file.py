@@ -163,6 +163,13 @@ def test_lora_of_another_program_is_refused(lora_file, tmp_path):
         read_motion_info(tmp_path / "lora.safetensors")
 
 
+def test_file_of_a_later_version_is_not_said_to_be_of_another_program(lora_file, tmp_path):
+    path = change_file(lora_file[0], tmp_path / "lora.safetensors", lambda tensors: None,
+                       format="motion-lora-9")
+    with pytest.raises(UserError, match="holds no motion weights of this program .motion-weights-2, motion-"):
+        read_motion_info(path)
+
+
 def test_earlier_versions_refuse_the_file_for_its_format(lora_file):
     assert read_metadata(lora_file[0])["format"] not in ("motion-weights-1", "motion-weights-2")
 
