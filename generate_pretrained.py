@@ -165,7 +165,7 @@ def check_against_base(args: argparse.Namespace, base: str, size: tuple[int, int
     from rendering.step_check import check_steps
 
     stride = base_folder.pixel_strides(folder)[0]
-    problems = check_steps(args.steps, args.sampler, folder, "--steps")
+    problems = check_steps(args.steps, args.sampler, folder, "--steps", adapter)
     if size is None:
         problems.append(f"{base}: does not say the size it was made for (sample_size of its UNet). Name a "
                         f"size with -r/--res, such as 384 or 576x320.")
@@ -217,7 +217,12 @@ def load(source: Source):
     from models.motion_weights import apply_motions
 
     base = load_base(source.base, adapter=source.adapter)
-    apply_motions(base.unet, base.fingerprint, [(motion.path, motion.strength) for motion in source.motions])
+    infos = apply_motions(base.unet, base.fingerprint,
+                          [(motion.path, motion.strength) for motion in source.motions])
+    for info in infos:
+        if info.base_fingerprint != base.fingerprint:
+            say(f"note: the motion was trained on {info.base}. In the layers that trained, this base has the "
+                f"same weights, up to rounding.")
     return base, {**base.record(), "placeholder_token": source.placeholder_token, **source.record()}
 
 

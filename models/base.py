@@ -4,6 +4,7 @@ Shapes: f frames, c latent channels, h w latent cells (of pixels where uint8), n
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ from models.base_folder import (
     find_adapter,
     find_base,
     kind_of_folder,
+    own_scheduler,
     pipeline_index,
-    scheduler_config,
 )
 from models.base_kind import BaseKind
 from models.base_parts import (
@@ -36,15 +37,18 @@ from models.base_parts import (
     stored_dtypes,
     unet_files,
     weight_files,
+    weight_variant,
 )
 from models.fast import use_fast_forms
+from models.fingerprints import fingerprint, heads, rounded_fingerprints, unet_fingerprint
 from models.lora import merge_loras
-from models.same_base import fingerprint, unet_fingerprint
 from models.tokens import load_tokenizer
 from utils.errors import UserError, first_line
 from utils.files import copy_whole, digest_of, file_digest, replacing, write_json
-from utils.tensor_files import DTYPE_NAMES, read_shapes, write_tensors
+from utils.tensor_files import DTYPE_NAMES, iter_tensors, read_shapes, write_tensors
 
+# names of a text encoder as transformers 5 writes them; 4 wants "text_model." before them, and 5 reads both
+BARE = r"^((embeddings|encoder|final_layer_norm)\.)"
 DECODED_SHARE, DECODED_BYTES = 1 / 16, 2 ** 26   # for decoding: of a GPU's memory; of a CPU's
 
 
@@ -58,6 +62,7 @@ class Base:
     kind: BaseKind
     pipeline: DiffusionPipeline
     fingerprint: str           # of the UNet
+    rounded_fingerprints: dict[str, str]   # of the UNet as fp16 has it
     adapter_name: str | None = None   # as the user gave it
 
     @property
@@ -94,8 +99,9 @@ def load_base(name: str, fast_forms: bool = True, adapter: str | None = None) ->
     if fast_forms:
         use_fast_forms(pipeline.unet)
     pipeline.set_progress_bar_config(disable=True)
-    return Base(name, folder, adapter_folder, kind, pipeline,
-                unet_fingerprint(pipeline.unet, kind), adapter)
+    unet = pipeline.unet
+    return Base(name, folder, adapter_folder, kind, pipeline, unet_fingerprint(unet, kind),
+                rounded_fingerprints(unet.state_dict(), kind, heads(unet, kind)), adapter)
 
 
 def _load_pipeline(kind: BaseKind, folder: Path, adapter: Path | None) -> DiffusionPipeline:
@@ -103,15 +109,12 @@ def _load_pipeline(kind: BaseKind, folder: Path, adapter: Path | None) -> Diffus
 
     The classes in model_index.json are not used, because they may be in modules of another program.
     """
-    config = scheduler_config(folder, adapter)
-    with loading(folder / "scheduler"):
-        scheduler = getattr(diffusers, config["_class_name"]).from_config(config)
     return getattr(diffusers, kind.pipeline)(
         unet=kind.load_unet(folder, adapter),
         vae=load_network(AutoencoderKL, folder / "vae"),
         text_encoder=load_network(CLIPTextModel, folder / "text_encoder"),
         tokenizer=load_tokenizer(folder),
-        scheduler=scheduler,
+        scheduler=own_scheduler(folder, adapter),
         **dict.fromkeys(kind.empty_parts))
 
 
@@ -188,8 +191,9 @@ def export_base(base: Base, folder: Path) -> None:
     """Write a pipeline folder that stock diffusers loads: the UNet as it is now, with low-rank updates
     merged, each tensor in the precision it has in the base's files, and copies of the base's other files.
 
-    The other files are copies, because a library may write names that its other versions do not read. With a
-    motion adapter the scheduler is written too, because it is not the one in the base's folder.
+    The other files are copies, because a library may write names that its other versions do not read. Only a
+    text encoder that has such names gets those that all versions read. With a motion adapter the scheduler is
+    written too, because it is not the one in the base's folder.
     """
     merge_loras(base.unet)
     dtypes = {name: dtype for dtype, name in DTYPE_NAMES.items()}
@@ -220,12 +224,19 @@ def _copy_weights(part_folder: Path, target: Path) -> None:
 
     The index of shards holds the names of the shards, so it is made anew.
     """
-    names = {path: path.name.replace(".fp16", "") for path in weight_files(part_folder)}
+    variant = weight_variant(part_folder)
+    names = {path: path.name.replace(f".{variant}", "") for path in weight_files(part_folder)}
     for path, name in names.items():
-        copy_whole(path, target / name)
+        tensors = read_shapes(path)
+        if part_folder.name == "text_encoder" and any(re.match(BARE, tensor) for tensor in tensors):
+            renamed = {re.sub(BARE, r"text_model.\1", tensor): values
+                       for tensor, values in iter_tensors([path], tensors)}
+            write_tensors(target / name, renamed, {"format": "pt"})
+        else:
+            copy_whole(path, target / name)
     whole = f"{WEIGHTS[part_folder.name]}.safetensors"
     if whole not in names.values():
-        places = {tensor: name for path, name in names.items() for tensor in read_shapes(path)}
+        places = {tensor: name for name in names.values() for tensor in read_shapes(target / name)}
         write_json(target / f"{whole}.index.json", {"metadata": {}, "weight_map": places})
 
 

@@ -4,7 +4,9 @@ Only safetensors are read: other formats can carry code.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from models.base_kind import BaseKind, at_level
 from models.base_parts import (
@@ -17,16 +19,17 @@ from models.base_parts import (
     part_config,
     read_index,
     read_json,
-    refusal_of_bin,
     shapes_of,
     weight_files,
     weights_stem,
 )
 from models.kinds import KINDS, kind_of_classes
-from utils.commands import conversion_command
+from models.pickled_weights import pickles_in, refusal
 from utils.errors import UserError
 from utils.tensor_files import read_shapes
 
+# what is raised where a value of a config is, for example, a list that is too short, or null
+UNDESCRIBED = (LookupError, TypeError, ValueError, ArithmeticError)
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 EXAMPLE_ADAPTER = "guoyww/animatediff-motion-adapter-v1-5-3"
 
@@ -42,17 +45,17 @@ def check_base_folder(folder: Path, has_adapter: bool = False) -> list[str]:
                 f"Name one, or a hub id."]
     if problems := check_index(index_path, str(folder), has_adapter):
         return problems
-    only_bin = [part for part in WEIGHTS if _has_only_bin(folder / part)]
-    problems = _refuse_bin(folder, only_bin)
+    pickles = {part: pickles for part in WEIGHTS if (pickles := pickles_in(folder / part))}
+    problems = [refusal(folder, pickles)] if pickles else []
     for part, name in PARTS.items():
         if not (folder / part / name).is_file():
             problems.append(f"{folder / part / name}: is missing. Copy the whole base again.")
             continue
-        if part in WEIGHTS and part not in only_bin:
+        if part in WEIGHTS and part not in pickles:
             problems += _check_weights(folder / part)
         problems += _check_json(folder / part / name, needs_levels=part in ("unet", "vae"))
     return problems or [*_check_vocabulary(folder / "tokenizer"), *_check_scheduler(folder),
-                        *_check_widths(folder)]
+                        *(_check_unet(folder) or _check_widths(folder))]
 
 
 def check_index(index_path: Path, base: str, has_adapter: bool) -> list[str]:
@@ -87,10 +90,9 @@ def check_adapter_folder(adapter: Path, base: Path) -> list[str]:
                 f"of diffusers, or a hub id such as {EXAMPLE_ADAPTER}."]
     if problems := check_adapter_config(config_path, str(adapter)):
         return problems
-    network = read_json(config_path)["_class_name"]
-    kind = next(kind for kind in KINDS if kind.adapter == network)
-    if _has_only_bin(adapter):
-        return [_convert_in_place(adapter, "diffusers", network)]
+    kind = next(kind for kind in KINDS if kind.adapter == read_json(config_path)["_class_name"])
+    if pickles := pickles_in(adapter):
+        return [refusal(adapter, {".": pickles})]
     return _check_weights(adapter) or _check_fit(adapter, base, kind)
 
 
@@ -124,16 +126,16 @@ def _check_pair(pipeline: str, kind: BaseKind, base: str, has_adapter: bool) -> 
 
 def _check_fit(adapter: Path, base: Path, kind: BaseKind) -> list[str]:
     """Return a problem if the layers of an adapter do not fit between those of the image model."""
-    theirs = read_json(adapter / "config.json")
-    ours = part_config(base, "unet")
-    counts = [[(width, at_level(config.get(key, 2), level)) for level, width in enumerate(config[LEVELS])]
-              for config, key in ((theirs, "motion_layers_per_block"), (ours, "layers_per_block"))]
-    if counts[0] != counts[1]:
-        return [f"{adapter}: was made for another image model than {base}: it is for levels of "
-                f"{_levels(counts[0])}, and the model has {_levels(counts[1])}. For Stable Diffusion 1.5 "
-                f"take an adapter such as {EXAMPLE_ADAPTER}."]
+    try:
+        layers = list(kind.layers(assembled_config(base, adapter, kind.adapter_keys)))
+        theirs = _levels(read_json(adapter / "config.json"), "motion_layers_per_block")
+    except UNDESCRIBED as error:
+        return [_undescribed(adapter / "config.json", error)]
+    if theirs != (ours := _levels(part_config(base, "unet"), "layers_per_block")):
+        return [f"{adapter}: was made for another image model than {base}: it is for levels of {theirs}, and "
+                f"the model has {ours}. For Stable Diffusion 1.5 take an adapter such as {EXAMPLE_ADAPTER}."]
     shapes = shapes_of(weight_files(adapter))
-    for layer in kind.layers(assembled_config(base, adapter, kind.adapter_keys)):
+    for layer in layers:
         name = f"{layer.name}norm.weight"
         if layer.form == "temporal" and list(shapes.get(name, ())) != [layer.channels]:
             found = f"of shape {list(shapes[name])}" if name in shapes else "missing"
@@ -142,29 +144,11 @@ def _check_fit(adapter: Path, base: Path, kind: BaseKind) -> list[str]:
     return []
 
 
-def _levels(counts: list[tuple[int, int]]) -> str:
-    """Return the levels of a UNet for people: 2x320, 2x640."""
-    return ", ".join(f"{num_layers}x{width}" for width, num_layers in counts)
-
-
-def _has_only_bin(part_folder: Path) -> bool:
-    """Say whether a part or an adapter has weights, but no safetensors. Only names are looked at."""
-    return not weight_files(part_folder) and any(
-        path.suffix in (".bin", ".ckpt") for path in part_folder.glob("*"))
-
-
-def _refuse_bin(base: Path, parts: list[str]) -> list[str]:
-    """Return the messages that refuse a base whose `parts` have no safetensors."""
-    library, network = read_index(base)["unet"]
-    if library == "diffusers":
-        return [refusal_of_bin(base, parts)] if parts else []
-    # diffusers cannot load a folder of the published program as a whole: the module of its UNet is unknown
-    return [_convert_in_place(base / part, *CLASSES.get(part, ("diffusers", network))) for part in parts]
-
-
-def _convert_in_place(part_folder: Path, library: str, network: str) -> str:
-    return (f"{part_folder}: has its weights only as pickle (.bin), which can carry code and is not loaded. "
-            f"If you trust it, convert it: {conversion_command(library, network, part_folder, part_folder)}")
+def _levels(config: Mapping[str, Any], key: str) -> str:
+    """Return the layers and the width of each level of a UNet for people: 2x320, 2x640. `key`: the key of its
+    config that says how many layers a level has."""
+    return ", ".join(f"{at_level(config.get(key, 2), level)}x{width}"
+                     for level, width in enumerate(config[LEVELS]))
 
 
 def _check_weights(part_folder: Path) -> list[str]:
@@ -193,6 +177,22 @@ def _check_vocabulary(tokenizer: Path) -> list[str]:
         return []
     return [f"{tokenizer}: its vocabulary is missing (vocab.json and merges.txt, or tokenizer.json). Copy "
             f"the whole base again."]
+
+
+def _check_unet(folder: Path) -> list[str]:
+    """Return a problem if the config of a base's UNet does not describe its layers."""
+    index, config = read_index(folder), part_config(folder, "unet")
+    kind = kind_of_classes(index["_class_name"], index["unet"][1])
+    try:
+        list(kind.layers({**kind.adapter_keys, **config}))
+    except UNDESCRIBED as error:
+        return [_undescribed(folder / "unet" / "config.json", error)]
+    return []
+
+
+def _undescribed(config_path: Path, error: Exception) -> str:
+    return (f"{config_path}: does not describe the layers of a network ({type(error).__name__}: {error}). "
+            f"Copy it again.")
 
 
 def _check_scheduler(folder: Path) -> list[str]:
@@ -234,7 +234,8 @@ def _unreadable(weights: list[Path]) -> list[str]:
 def _check_json(path: Path, needs_levels: bool) -> list[str]:
     try:
         content = read_json(path)
-        if isinstance(content, dict) and (not needs_levels or isinstance(content.get(LEVELS), list)):
+        levels = content.get(LEVELS) if isinstance(content, dict) else None
+        if isinstance(content, dict) and (not needs_levels or levels and isinstance(levels, list)):
             return []
     except (OSError, ValueError):
         pass

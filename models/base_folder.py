@@ -20,6 +20,7 @@ from models.base_parts import (
     INDEX_NAME,
     LEVELS,
     assembled_config,
+    loading,
     part_config,
     read_index,
     shapes_of,
@@ -28,11 +29,14 @@ from models.base_parts import (
 )
 from models.hub import adapter_files, files_to_download, hub_folder, is_hub_id
 from models.kinds import kind_of_classes
+from models.single_files import refuse_file
 from utils.errors import UserError, attempt
 
 HUB_ALIASES = {"zs": "cerspense/zeroscope_v2_576w"}
-# width and height in pixels that a base was made for, where its folder does not say it
-NATIVE_SIZES = {"zeroscope_v2_576w": (576, 320)}
+# width and height in pixels that a base was made for, where its folder says those of an older base
+NATIVE_SIZES = {
+    "zeroscope_v2_576w": (576, 320), "zeroscope_v2_XL": (1024, 576), "potat1": (1024, 576),
+    "zeroscope_v2_dark_30x448x256": (448, 256), "zeroscope_v2_30x448x256": (448, 256)}
 
 
 def find_base(base: str, download: bool = True, adapter: str | None = None) -> Path | None:
@@ -49,6 +53,7 @@ def find_base(base: str, download: bool = True, adapter: str | None = None) -> P
         fetch = partial(hub_folder, base, INDEX_NAME, check_first, files_to_download)
         return _local_folder(fetch, check, download)
     folder = Path(base)
+    refuse_file(base)
     if not os.path.isdir(folder):   # unlike Path.is_dir, no error where a name is too long to be one
         raise UserError(f"{base}: does not exist. Name a diffusers folder or a hub id such as "
                         f"{HUB_ALIASES['zs']}.")
@@ -66,6 +71,7 @@ def find_adapter(adapter: str | None, base: Path, download: bool = True) -> Path
         check_first = partial(check_adapter_config, adapter=adapter)
         fetch = partial(hub_folder, adapter, "config.json", check_first, adapter_files)
         return _local_folder(fetch, check, download)
+    refuse_file(adapter)
     if not os.path.isdir(adapter):
         raise UserError(f"{adapter}: does not exist. Name the folder of a MotionAdapter of diffusers or a "
                         f"hub id, as motion_adapter_path (generate_pretrained.py: --adapter).")
@@ -171,12 +177,14 @@ def encoded_sizes(folder: Path) -> tuple[int, int]:
     return vae.get("latent_channels", 4), text.get("max_position_embeddings", 77) * text["hidden_size"]
 
 
-def own_scheduler(folder: Path) -> Any:
-    """Return the scheduler that a base's folder names: an object of a diffusers class."""
+def own_scheduler(folder: Path, adapter: Path | None = None) -> Any:
+    """Return the scheduler of a base, an object of a diffusers class: that of its motion adapter if it has
+    one."""
     import diffusers
 
-    scheduler_class = read_index(folder)["scheduler"][1]
-    return getattr(diffusers, scheduler_class).from_pretrained(folder / "scheduler")
+    config = scheduler_config(folder, adapter)
+    with loading(folder / "scheduler"):
+        return getattr(diffusers, config["_class_name"]).from_config(config)
 
 
 def most_frames(folder: Path, adapter: Path | None = None) -> int | None:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from utils.commands import conversion_command
 from utils.errors import UserError, first_line
 from utils.tensor_files import read_shapes
 
@@ -33,6 +32,7 @@ LEVELS = "block_out_channels"
 DIFFUSERS_WEIGHTS = "diffusion_pytorch_model"
 # part with weights -> what the names of its weight files begin with
 WEIGHTS = {"unet": DIFFUSERS_WEIGHTS, "vae": DIFFUSERS_WEIGHTS, "text_encoder": "model"}
+VARIANTS = ("", ".fp16", ".bf16")   # what follows in these names; the first variant that is there is loaded
 
 
 def read_json(path: Path) -> Any:
@@ -62,29 +62,20 @@ def weights_stem(part_folder: Path) -> str:
 
 
 def weight_files(part_folder: Path) -> list[Path]:
-    """Return the safetensors of a part: one file, several shards, or, where there is no other, its fp16
-    variant."""
+    """Return the safetensors of a part: one file or several shards, of the first variant that it has."""
     names = [path.name for path in part_folder.glob("*.safetensors")]
     return [part_folder / name for name in choose_weights(names, weights_stem(part_folder))]
 
 
-def refusal_of_bin(base: str | Path, parts: Iterable[str]) -> str:
-    """Return the message that refuses a base whose `parts` have no safetensors, with the command that
-    converts it. Files of .bin are pickles: loading one can run code that is in it, so none is opened."""
-    return (f"{base}: has the weights of its {', '.join(parts)} only as pickle (.bin), which can carry code "
-            f"and is not loaded. If you trust it, convert it once, and name the new folder, converted, "
-            f"as the base: {conversion_command('diffusers', 'DiffusionPipeline', base, 'converted')}")
-
-
-def choose_weights(names: Iterable[str], stem: str) -> list[str]:
-    """Return those of `names` that are a part's weights, in order: one file or several shards, or, where
-    there is no other, the fp16 variant. Other variants, such as non_ema, are never chosen."""
+def choose_weights(names: Iterable[str], stem: str, suffix: str = "safetensors") -> list[str]:
+    """Return those of `names` that are a part's weights, in order: one file or several shards, of the first
+    of VARIANTS that is there. Other variants, such as non_ema, are never chosen."""
     def matching(variant: str) -> list[str]:
-        pattern = rf"{re.escape(stem + variant)}(-\d+-of-\d+)?\.safetensors"
+        pattern = rf"{re.escape(stem + variant)}(-\d+-of-\d+)?\.{suffix}"
         return sorted(name for name in names if re.fullmatch(pattern, name))
 
     names = list(names)
-    return matching("") or matching(".fp16")
+    return next(filter(None, map(matching, VARIANTS)), [])
 
 
 def unet_files(folder: Path, adapter: Path | None = None) -> list[Path]:
@@ -93,8 +84,9 @@ def unet_files(folder: Path, adapter: Path | None = None) -> list[Path]:
 
 
 def weight_variant(part_folder: Path) -> str | None:
-    """Return "fp16" where a part has its weights only in that variant."""
-    return "fp16" if any(".fp16" in path.name for path in weight_files(part_folder)) else None
+    """Return "fp16" or "bf16" where a part has its weights only in that variant."""
+    files = weight_files(part_folder)
+    return next((variant[1:] for variant in VARIANTS[1:] if any(variant in f.name for f in files)), None)
 
 
 @contextmanager

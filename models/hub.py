@@ -11,8 +11,8 @@ from models.base_parts import (
     PARTS,
     WEIGHTS,
     choose_weights,
-    refusal_of_bin,
 )
+from models.pickled_weights import pickled_parts, refusal
 from utils.errors import UserError
 from utils.hub import explained, fetch
 
@@ -29,15 +29,19 @@ def is_hub_id(base: str) -> bool:
 def files_to_download(base: str, names: list[str]) -> list[str]:
     """Return the files that a hub model is loaded from, out of the `names` of all its files: the descriptions
     of its parts, and safetensors. Raises UserError if a part has no weights in safetensors."""
-    wanted, only_bin = [INDEX_NAME], []
+    wanted, lacking = [INDEX_NAME], []
     for part in PARTS:
         inside = [name.removeprefix(f"{part}/") for name in names if name.startswith(f"{part}/")]
         weights = choose_weights(inside, WEIGHTS[part]) if part in WEIGHTS else []
         if part in WEIGHTS and not weights:
-            only_bin.append(part)
+            lacking.append(part)
         wanted += [f"{part}/{name}" for name in inside if name in weights or name.endswith((".json", ".txt"))]
-    if only_bin:
-        raise UserError(refusal_of_bin(base, only_bin))
+    pickles = pickled_parts(names)
+    if unknown := [part for part in lacking if part not in pickles]:
+        raise UserError(f"{base}: has no weights of its {', '.join(unknown)} on the hub that this program "
+                        f"knows. Name another base.")
+    if pickles:
+        raise UserError(refusal(base, pickles, wanted))
     return wanted
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from models.lora_files import PREFIX, Lora, lora_weights, matrix_shapes
+from models.lora_files import PREFIX, Lora, lora_weights, matrix_shapes, squared_changes
 from models.motion_weights import STORED_DTYPES, read_fitting, save_motion
 from models.tunable import select_tunable
 from utils.errors import UserError
 from utils.tensor_files import write_tensors
 
 SHOWN_RANKS = (8, 16, 32)
-# diffusers' names of the layers that ComfyUI's AnimateDiff-Evolved can change
+# diffusers' names of the layers that AnimateDiff's own motion LoRAs change
 COMFY_LAYER = re.compile(
     r"(.*motion_modules\.\d+)\.(transformer_blocks\.\d+)\.attn([12])\.(to_[qkv]|to_out)(?:\.0)?")
 
@@ -28,7 +28,7 @@ def export_lora(unet: nn.Module, base_fingerprint: str, motion: Path, rank: int,
     Raises UserError, and writes nothing, if the file does not fit the base or holds no whole weights.
     """
     base = dict(unet.named_parameters())
-    info, tuned = read_fitting(motion, base, base_fingerprint)
+    info, tuned = read_fitting(motion, unet, base_fingerprint)
     if info.lora:
         raise UserError(f"{motion}: is a LoRA already, of rank {info.lora.rank}. Use it as it is.")
     shapes = {name: tuple(tensor.shape) for name, tensor in tuned.items()}
@@ -82,12 +82,14 @@ def kept_report(values: Mapping[str, Tensor], squared: Mapping[str, float],
 def export_comfy(unet: nn.Module, base_fingerprint: str, motion: Path, path: Path,
                  strength: float = 1.0) -> str:
     """Write the attention layers of a LoRA's motion modules in the keys of AnimateDiff's motion LoRAs, and
-    return what was written and what such a file cannot hold.
+    return what was written and how much of the change was not.
 
-    These files have no alpha, so it is multiplied into `up`, with `strength`. Raises UserError, and writes
-    nothing, if the file does not fit the base, holds whole weights, or has nothing of motion modules.
+    The published motion LoRAs hold nothing else. Whether ComfyUI would read, for example, feed-forward layers
+    from such a file was not tried, so they are left out. These files have no alpha, so it is multiplied into
+    `up`, with `strength`. Raises UserError, and writes nothing, if the file does not fit the base, holds
+    whole weights, or has nothing of motion modules.
     """
-    info, tensors = read_fitting(motion, dict(unet.named_parameters()), base_fingerprint)
+    info, tensors = read_fitting(motion, unet, base_fingerprint)
     if not info.lora:
         raise UserError(f"{motion}: holds whole weights. Make a LoRA of it first: --export-lora 32 FILE.")
     written = {}
@@ -103,9 +105,13 @@ def export_comfy(unet: nn.Module, base_fingerprint: str, motion: Path, path: Pat
                 scaled = info.lora.scale * strength * tensor.float()
                 written[f"{place}.up.weight"] = scaled.to(tensor.dtype)
     if not written:
-        raise UserError(f"{motion}: has no attention in motion modules, which is all that a motion LoRA of "
-                        f"AnimateDiff can hold. Train one on an AnimateDiff base, with the group temporal.")
+        raise UserError(f"{motion}: has no attention in motion modules, and a motion LoRA of AnimateDiff "
+                        f"holds nothing else. Train one on an AnimateDiff base, with the group temporal.")
     write_tensors(path, written)
-    left = len(tensors) - len(written)
-    return (f"{len(written) // 2} layers of attention along time; left out, because such a file cannot hold "
-            f"them: {left // 2} other layers")
+    squared = squared_changes({key.removeprefix(PREFIX): tensor for key, tensor in tensors.items()}, 1)
+    lost = {name: square for name, square in squared.items()
+            if not COMFY_LAYER.fullmatch(name.removesuffix(".weight"))}
+    share = sum(lost.values()) / max(sum(squared.values()), 1e-30)
+    return (f"{len(squared) - len(lost)} layers of attention along time. Left out: {len(lost)} other layers, "
+            f"with {share:.1%} of the squared change. They are not written, because AnimateDiff's own motion "
+            f"LoRAs hold attention along time alone.")

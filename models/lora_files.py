@@ -70,6 +70,18 @@ def all_matrices(shapes: Shapes, names: Iterable[str], rank: int) -> dict[str, t
             for matrix, shape in matrix_shapes(shapes[name], rank).items()}
 
 
+def without_alpha(matrices: Mapping[str, Tensor], lora: Lora) -> dict[str, Tensor]:
+    """Return matrices with the factor of B A multiplied in, which make the same updates with alpha = rank.
+
+    Programs that do not read the description take the rank for alpha. A factor below one goes into A, because
+    the values of B begin at zero and are small: in fp16 they would lose digits. Of a power of two, as 8 / 4,
+    nothing is rounded.
+    """
+    scaled = ".lora_A." if lora.scale < 1 else ".lora_B."
+    return {name: lora.scale * matrix.detach() if scaled in name and lora.scale != 1 else matrix
+            for name, matrix in matrices.items()}
+
+
 def file_tensors(trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return matrices under their keys in a file.
 
@@ -79,10 +91,11 @@ def file_tensors(trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
             for name, tensor in trained.items()}
 
 
-def description(lora: Lora, keys: Iterable[str]) -> dict[str, str]:
-    """Return the metadata by which diffusers loads a file with `keys`."""
+def description(rank: int, keys: Iterable[str]) -> dict[str, str]:
+    """Return the metadata by which diffusers loads a file with `keys`, whose alpha is the rank."""
     layers = sorted({key.removeprefix(PREFIX).partition(".lora_")[0] for key in keys})
-    settings = {"r": lora.rank, "lora_alpha": lora.alpha, "target_modules": layers}
+    settings = {"r": rank, "lora_alpha": rank, "target_modules": layers,
+                "rank_pattern": {}, "alpha_pattern": {}}   # diffusers 0.34 to 0.39 must find these two
     return {DESCRIPTION: json.dumps({PREFIX + name: value for name, value in settings.items()})}
 
 

@@ -16,6 +16,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from models.fingerprints import heads, is_related, rounded_fingerprints
+from models.kinds import kind_of
 from models.lora_files import (
     Lora,
     described,
@@ -24,7 +26,9 @@ from models.lora_files import (
     lora_misfits,
     misfits,
     squared_changes,
+    without_alpha,
 )
+from models.single_files import refusal_of_file
 from models.tunable import select_tunable, union
 from utils.devices import DTYPES
 from utils.errors import UserError, attempt
@@ -35,7 +39,7 @@ FORMAT = "motion-weights-2"
 OLD_FORMAT = "motion-weights-1"   # written before files carried a digest
 LORA_FORMAT = "motion-lora-1"     # the tensors are matrices of low-rank updates
 STORED_DTYPES = {"fp16": DTYPES["fp16"], "fp32": DTYPES["no"]}   # by motion_dtype
-OPTIONAL = ("lora", "noise_schedule")   # fields that not every file has
+OPTIONAL = ("lora", "noise_schedule", "rounded_fingerprints")   # fields that not every file has
 LIBRARIES = ("torch", "diffusers", "transformers", "accelerate", "peft")
 
 
@@ -54,6 +58,8 @@ class MotionInfo:
     lora: Lora | None = None   # of low-rank updates; None: the file holds whole weights
     # of the base, as models/same_base.py compares it; empty in files of earlier versions
     noise_schedule: dict[str, Any] = field(default_factory=dict)
+    # of the base's UNet, as models/fingerprints.py compares them; empty in files of earlier versions
+    rounded_fingerprints: dict[str, str] = field(default_factory=dict)
 
 
 def library_versions() -> dict[str, str]:
@@ -64,9 +70,11 @@ def library_versions() -> dict[str, str]:
 def save_motion(path: Path, tensors: Mapping[str, Tensor], info: MotionInfo, dtype: str) -> None:
     """Write the trained tensors in `dtype` (fp16 or fp32), or in fp32 if a value is too large for fp16.
 
-    Raises UserError, and writes nothing, if a value is not finite.
+    In a file of low-rank updates alpha is the rank, for programs that do not read the description. Raises
+    UserError, and writes nothing, if a value is not finite.
     """
-    broken = [name for name, tensor in tensors.items()
+    stored = without_alpha(tensors, info.lora) if info.lora else tensors
+    broken = [name for name, tensor in stored.items()
               if not tensor.detach().to(STORED_DTYPES[dtype]).isfinite().all()]
     if broken and dtype == "fp16":
         return save_motion(path, tensors, info, "fp32")
@@ -76,22 +84,26 @@ def save_motion(path: Path, tensors: Mapping[str, Tensor], info: MotionInfo, dty
     fields = {name: value if isinstance(value, str) else json.dumps(value)
               for name, value in vars(info).items() if name != "lora"}
     if info.lora:
-        tensors = file_tensors(tensors)
-        fields |= description(info.lora, tensors)
+        stored = file_tensors(stored)
+        fields |= description(info.lora.rank, stored)
     file_format = LORA_FORMAT if info.lora else FORMAT
-    write_tensors(path, tensors, {"format": file_format, **fields}, STORED_DTYPES[dtype])
+    write_tensors(path, stored, {"format": file_format, **fields}, STORED_DTYPES[dtype])
 
 
 def read_motion_info(path: Path) -> MotionInfo:
     """Return the description in a file of motion weights. Raises UserError if it is another kind of file."""
     metadata = read_metadata(path)
-    if metadata.get("format") not in (FORMAT, OLD_FORMAT, LORA_FORMAT):
-        raise UserError(f"{path}: holds no motion weights of this program ({FORMAT}, {LORA_FORMAT}). "
+    found = metadata.get("format", "")
+    if found not in (FORMAT, OLD_FORMAT, LORA_FORMAT):
+        is_later = found.startswith("motion-")   # a file of a later version of this program
+        raise UserError(not is_later and refusal_of_file(path) or
+                        f"{path}: holds no motion weights of this program ({FORMAT}, {LORA_FORMAT}). "
                         f"Give a run folder, a checkpoint folder or a motion.safetensors.")
     try:
         fields = {name: metadata[name] for name in MotionInfo.__dataclass_fields__ if name not in OPTIONAL}
         parsed = {name: json.loads(fields[name]) for name in ("groups", "step", "fps", "versions")}
-        parsed["noise_schedule"] = json.loads(metadata.get("noise_schedule", "{}"))
+        for name in ("noise_schedule", "rounded_fingerprints"):
+            parsed[name] = json.loads(metadata.get(name, "{}"))
         _check_fields(parsed)
         lora = described(metadata) if metadata["format"] == LORA_FORMAT else None
         return MotionInfo(**{**fields, **parsed}, lora=lora)
@@ -102,7 +114,7 @@ def read_motion_info(path: Path) -> MotionInfo:
 def _check_fields(parsed: Mapping[str, Any]) -> None:
     """Raise ValueError if a value of a description is of another type than MotionInfo has for it."""
     for name, kind in (("groups", list), ("step", int), ("fps", (int, float)), ("versions", dict),
-                       ("noise_schedule", dict)):
+                       ("noise_schedule", dict), ("rounded_fingerprints", dict)):
         if not isinstance(parsed[name], kind):
             raise ValueError(f"{name} {parsed[name]!r}")
     if not all(isinstance(group, str) for group in parsed["groups"]) or not 0 < parsed["fps"] < math.inf:
@@ -128,7 +140,7 @@ def apply_motions(unet: nn.Module, base_fingerprint: str,
     and leaves `unet` as it was, if one of them does not fit, as for `apply_motion`.
     """
     problems, parameters = [], dict(unet.named_parameters())
-    read = [attempt(lambda path=path: read_fitting(path, parameters, base_fingerprint), None, problems)
+    read = [attempt(lambda path=path: read_fitting(path, unet, base_fingerprint), None, problems)
             for path, _ in motions]
     if problems:
         raise UserError(*problems)
@@ -164,14 +176,17 @@ def _summed(before: Tensor, summands: Sequence[tuple[float, Tensor]]) -> Tensor:
     return before + sum(changes[1:], changes[0])
 
 
-def read_fitting(path: Path, parameters: Mapping[str, Tensor],
-                 base_fingerprint: str) -> tuple[MotionInfo, dict[str, Tensor]]:
-    """Return the description and the tensors of a file. Raises UserError if they do not fit the base."""
+def read_fitting(path: Path, unet: nn.Module, base_fingerprint: str) -> tuple[MotionInfo, dict[str, Tensor]]:
+    """Return the description and the tensors of a file. Raises UserError if they do not fit the base, whose
+    `unet` has not been changed yet."""
     info = read_motion_info(path)
     tuned = read_tensors(path, may_lack_digest=read_metadata(path)["format"] == OLD_FORMAT)
+    shapes = {name: tuple(parameter.shape) for name, parameter in unet.named_parameters()}
     if info.base_fingerprint != base_fingerprint:
-        raise other_weights(path, info)
-    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+        kind = kind_of(shapes)
+        now = rounded_fingerprints(unet.state_dict(), kind, heads(unet, kind))
+        if not is_related(info.rounded_fingerprints, now, tuned, kind):
+            raise other_weights(path, info)
     problems = lora_misfits(path, tuned, info.lora, shapes, info.groups) if info.lora else \
         misfits(path, tuned, {name: shapes[name] for name in union(select_tunable(shapes, info.groups))},
                 info.groups)

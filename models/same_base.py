@@ -4,23 +4,20 @@ Its UNet is told by a fingerprint. The noise schedule is what the training targe
 timestep has, and what the network predicts.
 """
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from models.base_folder import kind_of_folder, scheduler_config, unet_config
-from models.base_kind import BaseKind
 from models.base_parts import loading, shapes_of, unet_files
+from models.fingerprints import WHOLE, fingerprint, heads, is_related, rounded_fingerprints
 from models.motion_weights import MotionInfo, other_weights
 from utils.errors import UserError
 from utils.files import digest_of
-from utils.tensor_files import iter_tensors
+from utils.tensor_files import iter_tensors, read_shapes
 
-FINGERPRINT_VALUES = 1024   # of each tensor; any training changes some of them in every tensor it touches
 # the values of a scheduler's config that the training target depends on, with diffusers' defaults
 NOISE_SCHEDULE = {
     "num_train_timesteps": 1000, "beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear",
@@ -46,7 +43,9 @@ def check_same_base(motions: Sequence[tuple[Path, MotionInfo]], folder: Path, ad
     """Raise UserError if motion weights were trained on another base than the base in `folder`, as far as the
     files of the base tell. `motions`: the files of motion weights with their descriptions."""
     for path, info in motions[:1]:   # motions that are combined have the same base
-        if has_other_unet(info.base_fingerprint, folder, adapter):
+        trained, kind = read_shapes(path).keys(), kind_of_folder(folder)
+        if has_other_unet(info.base_fingerprint, folder, adapter,
+                          lambda now: is_related(info.rounded_fingerprints, now, trained, kind)):
             raise other_weights(path, info)
     now = noise_schedule(folder, adapter)
     for path, info in motions:
@@ -55,8 +54,16 @@ def check_same_base(motions: Sequence[tuple[Path, MotionInfo]], folder: Path, ad
                             f"{changes}. Use the base it was trained on.")
 
 
-def has_other_unet(recorded: str, folder: Path, adapter: Path | None) -> bool:
-    """Say whether the files of a base surely hold another UNet than the one with the fingerprint `recorded`.
+def have_one_base(first: MotionInfo, second: MotionInfo) -> bool:
+    """Say whether two motions were trained on the same UNet, but for rounding to fp16."""
+    whole = [info.rounded_fingerprints.get(WHOLE) for info in (first, second)]
+    return first.base_fingerprint == second.base_fingerprint or whole[0] is not None and whole[0] == whole[1]
+
+
+def has_other_unet(recorded: str, folder: Path, adapter: Path | None,
+                   is_fine: Callable[[dict[str, str]], bool] = lambda rounded: False) -> bool:
+    """Say whether the files of a base surely hold another UNet than the one with the fingerprint `recorded`,
+    and none for which `is_fine` says yes, asked with its rounded fingerprints.
 
     The answer is no where only loading can tell: a UNet with a motion adapter is assembled from two folders,
     and diffusers may rename tensors of old files.
@@ -73,25 +80,9 @@ def has_other_unet(recorded: str, folder: Path, adapter: Path | None) -> bool:
     with loading(folder / "unet"), torch.device("meta"):   # without memory for the weights
         unet = getattr(diffusers, kind.unet).from_config(config)
     is_certain = names == unet.state_dict().keys()
-    return is_certain and digest_of([in_files, *heads(unet, kind)]) != recorded
-
-
-def unet_fingerprint(unet: nn.Module, kind: BaseKind) -> str:
-    """Return the fingerprint of a UNet: its tensors, and what their shapes do not show."""
-    return digest_of([fingerprint(unet.state_dict().items()), *heads(unet, kind)])
-
-
-def heads(unet: nn.Module, kind: BaseKind) -> list[int]:
-    return [unet.config[key] for key in kind.head_keys]
-
-
-def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """Return a hash of named tensors: names, shapes and the first values of each."""
-    parts = {}
-    for name, tensor in tensors:
-        values = tensor.flatten()[:FINGERPRINT_VALUES].float().cpu().numpy()
-        parts[name] = f"{name} {tuple(tensor.shape)}".encode() + values.tobytes()
-    return hashlib.sha256(b"".join(parts[name] for name in sorted(parts))).hexdigest()
+    if not is_certain or digest_of([in_files, *heads(unet, kind)]) == recorded:
+        return False
+    return not is_fine(rounded_fingerprints(dict(iter_tensors(paths, names)), kind, heads(unet, kind)))
 
 
 def _shown(value: Any) -> str:

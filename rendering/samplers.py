@@ -32,6 +32,8 @@ def make_scheduler(own: "SchedulerMixin", sampler: str) -> "SchedulerMixin":
 
     With zero terminal SNR the first step must start at the last timestep, where the base sees pure noise.
     Only the spacing "trailing" does. Source: Lin et al. 2023, arXiv 2305.08891.
+
+    Clipping and thresholding are for networks that make pixels, which lie between -1 and 1. Latents do not.
     """
     if sampler == OWN_SAMPLER:
         return own
@@ -40,6 +42,8 @@ def make_scheduler(own: "SchedulerMixin", sampler: str) -> "SchedulerMixin":
     config, unsaid = dict(own.config), inspect.signature(type(own).__init__).parameters.get(SPACING)
     if unsaid and config.get(SPACING) == unsaid.default:
         del config[SPACING]
+    # from_config drops values of `config` that the base's folder did not say; keywords win over both
+    ours = {"clip_sample": False, "thresholding": False}
     if own.config.get("rescale_betas_zero_snr"):
-        config[SPACING] = "trailing"
-    return getattr(diffusers, SCHEDULERS[sampler]).from_config(config)
+        ours[SPACING] = "trailing"
+    return getattr(diffusers, SCHEDULERS[sampler]).from_config(config, **ours)

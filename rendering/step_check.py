@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 FULL_NOISE = 0.89   # share of the noise levels above which the first step must begin
 
 
-def check_steps(num_steps: int, sampler: str, folder: Path, key: str) -> list[str]:
-    """Return why the base in `folder` cannot be sampled in `num_steps`; empty if it can.
+def check_steps(num_steps: int, sampler: str, folder: Path, key: str,
+                adapter: Path | None = None) -> list[str]:
+    """Return why the base in `folder`, with its motion adapter if it has one, cannot be sampled in
+    `num_steps`; empty if it can.
 
     `key`: what the user calls the number, for the message.
     """
@@ -25,7 +27,7 @@ def check_steps(num_steps: int, sampler: str, folder: Path, key: str) -> list[st
         return [f"{key} {num_steps}: this base takes at most {num_levels}."]
     if num_steps * 10 <= num_levels:   # what _begins_at_full_noise looks for is at most a tenth here
         return []
-    scheduler = make_scheduler(own_scheduler(folder), sampler)
+    scheduler = make_scheduler(own_scheduler(folder, adapter), sampler)
     most = next(num for num in range(num_steps, 0, -1)
                 if _begins_at_full_noise(scheduler, num, num_levels) and _gives_numbers(scheduler, num))
     return [] if most == num_steps else [

@@ -65,12 +65,17 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/api/whoami-v2":
             return said({"name": self.hub.user, "type": "user", "orgs": [{"name": "studio"}],
                          "auth": {"accessToken": {"role": self.hub.role}}})
-        asked = re.fullmatch(r"/api/models/([^/]+/[^/]+)()|/([^/]+/[^/]+)/resolve/[^/]+/(.+)", self.path)
+        asked = re.fullmatch(r"/api/models/([^/]+/[^/?]+)(?:/(?:revision|tree)/[^/]+)?()|"
+                             r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", self.path)
         name, file = (part for part in asked.groups() if part is not None)
         if name not in self.hub.repositories:
             return said({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
+        if "/tree/" in self.path:
+            return said([{"type": "file", "path": path, "size": len(content), "oid": COMMIT}
+                         for path, content in self.hub.repositories[name].items()])
         if not file:
-            return said({"id": name, "sha": COMMIT})
+            return said({"id": name, "sha": COMMIT,
+                         "siblings": [{"rfilename": path} for path in self.hub.repositories[name]]})
         if file not in self.hub.repositories[name]:
             return said({"error": "Entry not found"}, 404, {"X-Error-Code": "EntryNotFound"})
         content = self.hub.repositories[name][file]

@@ -12,6 +12,7 @@ from models.tunable import select_tunable, union
 
 GROUPS = ["cross", "temporal", "temp_convs"]
 ALPHA_TWICE = Lora(4, 8.0)
+ALPHA_OF_FILE = Lora(4, 4)   # what its file says: alpha is multiplied into the matrices
 INPUT = torch.randn(2, 4, 6, 8, 8, generator=torch.Generator().manual_seed(3))   # (b c f h w)
 EMBEDS = torch.randn(2, 77, 32, generator=torch.Generator().manual_seed(4))      # (b n d)
 

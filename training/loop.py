@@ -196,4 +196,4 @@ def motion_info(training: Training, step: int) -> MotionInfo:
     return MotionInfo(
         config.pretrained_model_path, training.base.fingerprint, config.trainable_modules,
         config.placeholder_token, step, sample_fps(plan), config_yaml(config), library_versions(), plan.lora,
-        noise_schedule(plan.base_folder, plan.adapter_folder))
+        noise_schedule(plan.base_folder, plan.adapter_folder), training.base.rounded_fingerprints)

@@ -161,7 +161,7 @@ def _checked_plan(config: Config, folders: tuple[Path | None, Path | None], prob
     if folder:
         problems += attempt(lambda: check_steps(
             config.validation_data.num_inference_steps, config.validation_data.sampler, folder,
-            "validation_data.num_inference_steps"), [], problems)
+            "validation_data.num_inference_steps", adapter), [], problems)
     problems += check_num_frames(config, most_frames(folder, adapter) if folder else None)
     for written in (config.output_dir, config.cached_latent_dir):
         problems += check_writable(Path(written)) if written else []

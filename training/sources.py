@@ -143,7 +143,7 @@ def find_source(named: Sequence[NamedModel], moved_base: str | None = None, adap
     that cannot be combined.
     """
     from models.base_folder import has_own_motion
-    from models.same_base import schedule_changes
+    from models.same_base import have_one_base, schedule_changes
 
     problems, motions, bases = [], [], []
     for one in named:
@@ -171,7 +171,7 @@ def find_source(named: Sequence[NamedModel], moved_base: str | None = None, adap
         if other.path.resolve() in (motion.path.resolve() for motion in motions[:index]):
             raise UserError(f"-m {other.named}: is named twice. For a stronger motion write "
                             f"-m {other.named}:2")
-        if other.info.base_fingerprint != motions[0].info.base_fingerprint:
+        if not have_one_base(motions[0].info, other.info):
             raise UserError(f"{motions[0].path} was trained on {motions[0].info.base}, and {other.path} on "
                             f"{other.info.base}, which has other weights. Combine motions of one base.")
         if changes := schedule_changes(motions[0].info.noise_schedule, other.info.noise_schedule):
@@ -209,13 +209,15 @@ def find_motion_of(named: NamedModel, adapter: str | None, default_strength: flo
     """
     from models.base_folder import HUB_ALIASES, check_base_folder, is_hub_id
     from models.motion_weights import read_motion_info
+    from models.single_files import refusal_of_file
 
     given = named.model
     path = find_motion(given)
     if path is None and is_hub_id(given):
         path = find_on_hub(given, adapter, may_download)
     if path and path.suffix != ".safetensors":
-        raise UserError(f"{given}: is not a motion.safetensors. Name a run folder, or the file of that name "
+        raise UserError(refusal_of_file(path) or
+                        f"{given}: is not a motion.safetensors. Name a run folder, or the file of that name "
                         f"in it.")
     if path:
         info = read_motion_info(path)

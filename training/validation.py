@@ -8,6 +8,8 @@ from torch import nn
 from tqdm import tqdm
 
 from models.base import Base
+from models.lora import lora_layers
+from models.lora_files import Lora, without_alpha
 from models.motion_weights import STORED_DTYPES
 from rendering.sampling import Rendering
 from rendering.video_folder import render_to_folder
@@ -23,7 +25,7 @@ def as_generation_sees(base: Base, trained: Mapping[str, nn.Parameter], plain_fo
     """Turn the pipeline into the one that generation loads from the motion weights of this step; undo it
     afterwards.
 
-    The trained tensors are rounded as motion.safetensors rounds them. At step 0 there is no such file, so
+    The trained tensors are scaled and rounded as in motion.safetensors. At step 0 there is no such file, so
     they keep the base's values. Everything is in the compute precision, without autocast. So samples are
     equal to generated videos.
 
@@ -34,8 +36,14 @@ def as_generation_sees(base: Base, trained: Mapping[str, nn.Parameter], plain_fo
     dtype, stored_dtype = DTYPES[config.mixed_precision], STORED_DTYPES[config.motion_dtype]
     owners = {name: unet.get_submodule(name.rpartition(".")[0])._parameters for name in trained}
     prepared_forward, encoders = unet.forward, (base.vae, base.pipeline.text_encoder)
+    scales = [(layer.scaling, dict(layer.scaling)) for layer in lora_layers(unet)]
+    stored = trained
+    if config.lora_rank and step:
+        stored = without_alpha(trained, Lora(config.lora_rank, config.lora_alpha or config.lora_rank))
     try:
-        for name, parameter in trained.items():
+        for scaling, before in scales if step else ():
+            scaling.update(dict.fromkeys(before, 1.0))   # alpha is in the stored matrices
+        for name, parameter in stored.items():
             rounded = (parameter.data.to(stored_dtype) if step else parameter.data).to(dtype)
             owners[name][name.rpartition(".")[2]] = nn.Parameter(rounded, requires_grad=False)
         for encoder in encoders:
@@ -50,6 +58,8 @@ def as_generation_sees(base: Base, trained: Mapping[str, nn.Parameter], plain_fo
             encoder.to("cpu")
         for name, parameter in trained.items():
             owners[name][name.rpartition(".")[2]] = parameter
+        for scaling, before in scales:
+            scaling.update(before)
 
 
 def write_samples(plan: Plan, base: Base, run: Path, step: int, stop: list[int],

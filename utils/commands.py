@@ -1,6 +1,5 @@
 """Commands for the user to type, relative to the folder in which they are printed."""
 
-import json
 import os
 import shlex
 import shutil
@@ -28,12 +27,9 @@ def training_command(*arguments: object, num_processes: int) -> str:
                        str(num_processes), path_from_here(ROOT / "train_model.py"), *map(str, arguments)])
 
 
-def conversion_command(library: str, network: str, source: object, target: object) -> str:
-    """Return a shell command that loads `source` with a class of `library`, and saves it to `target` as
-    safetensors. Paths may have any characters."""
-    source, target = (json.dumps(str(path)) for path in (source, target))   # Python reads these texts too
-    return shlex.join([python(), "-c", f"from {library} import {network} as P; "
-                                       f"P.from_pretrained({source}).save_pretrained({target})"])
+def inline_command(code: str) -> str:
+    """Return a shell command that runs a line of Python."""
+    return shlex.join([python(), "-c", code])
 
 
 def python() -> str:

@@ -200,6 +200,23 @@ def test_adapter_that_does_not_say_whether_it_has_a_middle_has_one(tmp_path, has
         assert "mid_block.motion_modules.0.norm.weight is missing, and" in refused(images, adapter)
 
 
+@pytest.mark.parametrize("value", [None, [], [1], 1.5, {}])
+@pytest.mark.parametrize("whose, key", [
+    ("adapter", "motion_layers_per_block"), ("adapter", "motion_num_attention_heads"),
+    ("images", "layers_per_block"), ("images", "attention_head_dim")])
+def test_config_that_does_not_describe_layers_is_one_line(
+        animatediff, run_main, tmp_path, whose, key, value):
+    _, images, adapter = animatediff
+    folders = {"images": shutil.copytree(images, tmp_path / "images"),
+               "adapter": shutil.copytree(adapter, tmp_path / "adapter")}
+    path = folders[whose] / ("unet/config.json" if whose == "images" else "config.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    code, _, err = run_main("generate_pretrained", "-m", folders["images"], "--adapter", folders["adapter"],
+                            "-p", "a cat", "-o", tmp_path / "out")
+    assert code == 2 and err.startswith(f"{path}: does not describe the layers of a network (")
+    assert err.count("\n") == 1
+
+
 def test_number_for_each_level_is_as_good_as_one_for_all(animatediff, tmp_path):
     _, images, adapter = animatediff
     adapter = shutil.copytree(adapter, tmp_path / "adapter")
@@ -208,14 +225,6 @@ def test_number_for_each_level_is_as_good_as_one_for_all(animatediff, tmp_path):
     assert list(base.kind.layers(unet_config(images, adapter))) == \
         list(base.kind.layers(unet_config(images, animatediff[2])))
     assert base.unet.state_dict().keys() == other.unet.state_dict().keys()
-
-
-def test_pickled_adapter_is_not_loaded(animatediff, tmp_path):
-    _, images, adapter = animatediff
-    adapter = shutil.copytree(adapter, tmp_path / "adapter")
-    (adapter / "diffusion_pytorch_model.safetensors").rename(adapter / "diffusion_pytorch_model.bin")
-    assert "has its weights only as pickle" in (problem := refused(images, adapter))
-    assert "import MotionAdapter as P" in problem
 
 
 # -------------------------------------------------------------------------- layers as diffusers computes them

@@ -32,7 +32,7 @@ from models.motion_weights import (
 from models.recompute import recompute_activations
 from models.tunable import select_tunable, union
 from tests.low_rank import (
-    ALPHA_TWICE,
+    ALPHA_OF_FILE,
     EMBEDS,
     GROUPS,
     INPUT,
@@ -165,7 +165,7 @@ def test_merged_weights_compute_the_same(base, lora_file):
 def test_applied_file_is_what_trained_to_the_last_bit(base, lora_file):
     path, expected = lora_file
     found = apply_motion(base.unet, base.fingerprint, path)
-    assert found == info(base) and torch.equal(predicted(base.unet), expected)
+    assert found == info(base, ALPHA_OF_FILE) and torch.equal(predicted(base.unet), expected)
     assert not any(parameter.requires_grad for parameter in base.unet.parameters())
 
 
@@ -184,7 +184,7 @@ def test_strength_scales_the_change_of_the_weights(base, lora_file, strength):
         layer = name.removesuffix(".weight")
         if f"{layer}.lora_A.weight" in matrices:
             down, up = (matrices[f"{layer}.{matrix}.weight"].flatten(1) for matrix in ("lora_A", "lora_B"))
-            change = (strength * 2 * up @ down).view(after.shape)   # alpha is twice the rank
+            change = (strength * up @ down).view(after.shape)
         torch.testing.assert_close(after, before[name] + change, rtol=1e-5, atol=1e-6)
 
 
@@ -193,10 +193,10 @@ def test_several_files_add_up_in_any_order(tiny_base, lora_file):
     for strengths in ({"a": 0.5, "b": 0.25}, {"b": 0.25, "a": 0.5}):
         unet = load_base(str(tiny_base)).unet
         for adapter, strength in strengths.items():
-            apply_lora(unet, tensors, ALPHA_TWICE, strength, adapter)
+            apply_lora(unet, tensors, ALPHA_OF_FILE, strength, adapter)
         found.append(predicted(unet))
     once = load_base(str(tiny_base)).unet
-    apply_lora(once, tensors, ALPHA_TWICE, 0.75, "a")
+    apply_lora(once, tensors, ALPHA_OF_FILE, 0.75, "a")
     largest = found[0].abs().max()
     assert (found[0] - found[1]).abs().max() < 2e-5 * largest > (found[0] - predicted(once)).abs().max()
     assert (found[0] - predicted(load_base(str(tiny_base)).unet)).abs().max() > 0.01 * largest
@@ -207,8 +207,8 @@ def test_movement_is_the_norm_of_the_change_of_the_weights(base, lora_file):
     selected = select_tunable(before, GROUPS)
     apply_motion(base.unet, base.fingerprint, lora_file[0])
     matrices = {name: tensor for name, tensor in base.unet.named_parameters() if ".lora_" in name}
-    assert len(squared_changes(matrices, 2.0)) == len(lora_weights(base_shapes(base.unet), union(selected)))
-    found = relative_change(unet_files(base.folder), matrices, selected, ALPHA_TWICE)
+    assert len(squared_changes(matrices, 1.0)) == len(lora_weights(base_shapes(base.unet), union(selected)))
+    found = relative_change(unet_files(base.folder), matrices, selected, ALPHA_OF_FILE)
     merge_loras(base.unet)
     after = base.unet.state_dict()
     for group, names in selected.items():

@@ -185,14 +185,27 @@ def test_keys_are_those_of_animatediff(comfy):
     assert len(keys) == len(written) * 2 * 4 * 2   # modules, attentions, projections, matrices
     modules = [name for name, _ in tiny_motion_unet().named_modules()]
     assert {name for name in modules if re.search(r"motion_modules\.\d+$", name)} == written
-    assert comfy[2].startswith(f"{len(keys) // 2} layers of attention along time; left out, because")
+
+
+def test_share_of_the_change_that_is_left_out_is_said(comfy):
+    lora, kept, whole = load_file(comfy[0]), load_file(comfy[1]), 0
+    for key in (key for key in lora if "lora_A" in key):
+        down, up = (lora[key.replace("lora_A", side)].double().flatten(1) for side in ("lora_A", "lora_B"))
+        whole += (up @ down).square().sum().item()
+    written = sum((kept[key.replace(".down.", ".up.")].double() @ kept[key].double()).square().sum().item()
+                  for key in kept if ".down." in key)
+    assert 0.01 < 1 - written / whole < 0.99
+    assert comfy[2] == (
+        f"{len(kept) // 2} layers of attention along time. Left out: {len(lora) // 2 - len(kept) // 2} other "
+        f"layers, with {1 - written / whole:.1%} of the squared change. They are not written, because "
+        f"AnimateDiff's own motion LoRAs hold attention along time alone.")
 
 
 def test_weights_with_the_motion_lora_are_those_with_the_lora(comfy):
     """Added by the rule of AnimateDiff: weight + up @ down, of the layer that the key names."""
     ours, theirs = tiny_motion_unet(), tiny_motion_unet()
     apply_motion(ours, "print", comfy[0])
-    for name, module in ours.named_modules():   # without the layers that such a file cannot hold
+    for name, module in ours.named_modules():   # without the layers that are left out
         if hasattr(module, "lora_A") and not re.search(r"motion_modules.*attn[12]", name):
             module.set_scale(module.active_adapters[0], 0)
     tensors, modules = load_file(comfy[1]), dict(theirs.named_modules())

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from models.base import export_base, load_base
 from models.lora import base_shapes
-from models.lora_files import lora_weights
+from models.lora_files import Lora, lora_weights
 from models.motion_weights import (
     MotionInfo,
     apply_motion,
@@ -20,6 +20,7 @@ from models.motion_weights import (
 from models.tunable import select_tunable, union
 from tests.conftest import ROOT
 from tests.low_rank import (
+    ALPHA_OF_FILE,
     ALPHA_TWICE,
     EMBEDS,
     GROUPS,
@@ -51,7 +52,7 @@ def test_keys_and_description_are_those_of_a_file_of_diffusers(lora_file, tiny_b
     unet = WithLora.from_pretrained(tiny_base, subfolder="unet")
     weights = lora_weights(base_shapes(unet), union(select_tunable(base_shapes(unet), GROUPS)))
     layers = [name.removesuffix(".weight") for name in weights]
-    unet.add_adapter(LoraConfig(r=4, lora_alpha=8, target_modules=layers))
+    unet.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=layers))
     StableDiffusionLoraLoaderMixin.save_lora_weights(
         tmp_path, unet_lora_layers=get_peft_model_state_dict(unet),
         **_collate_lora_metadata({"unet": unet}))
@@ -61,12 +62,50 @@ def test_keys_and_description_are_those_of_a_file_of_diffusers(lora_file, tiny_b
         key: tensor.shape for key, tensor in load_file(theirs).items()}
     mine, written = (json.loads(read_metadata(path)["lora_adapter_metadata"])
                      for path in (lora_file[0], theirs))
-    assert mine.keys() <= written.keys() and mine["unet.r"] == written["unet.r"] == 4
-    assert mine["unet.lora_alpha"] == written["unet.lora_alpha"] == 8
+    read = ("r", "lora_alpha", "rank_pattern", "alpha_pattern")   # by the loaders of diffusers 0.34 to 0.39
+    assert mine.keys() <= written.keys()
+    assert [mine[f"unet.{key}"] for key in read] == [written[f"unet.{key}"] for key in read] == [4, 4, {}, {}]
+    assert sorted(mine["unet.target_modules"]) == sorted(layers)
 
 
 def test_description_survives_the_file(base, lora_file):
-    assert read_motion_info(lora_file[0]) == info(base)
+    assert read_motion_info(lora_file[0]) == info(base, ALPHA_OF_FILE)
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "fp32"])
+@pytest.mark.parametrize("alpha", [1, 4, 8])
+def test_alpha_of_a_file_is_its_rank_and_the_update_is_the_same(tmp_path, dtype, alpha):
+    """A program that reads no description, as diffusers before 0.34, takes the rank for alpha."""
+    down, up = (torch.rand(shape, generator=torch.Generator().manual_seed(1)) for shape in ((4, 6), (5, 4)))
+    up[0] = 1e-5   # a quarter of it has a fifth of the digits in fp16
+    matrices = {"x.lora_A.motion.weight": down, "x.lora_B.motion.weight": up}
+    path, lora = tmp_path / "motion.safetensors", Lora(4, alpha)
+    save_motion(path, matrices, MotionInfo("b", "print", ["x"], "sks", 1, 8.0, "", {}, lora), dtype)
+    stored = {name: tensor.float() for name, tensor in load_file(path).items()}
+    if dtype == "fp16":
+        matrices = {name: matrix.half().float() for name, matrix in matrices.items()}
+    assert read_motion_info(path).lora == Lora(4, 4)
+    assert torch.equal(stored["unet.x.lora_B.weight"] @ stored["unet.x.lora_A.weight"],
+                       alpha / 4 * matrices["x.lora_B.motion.weight"] @ matrices["x.lora_A.motion.weight"])
+
+
+def test_alpha_that_makes_a_value_too_large_for_fp16_is_stored_in_fp32(tmp_path):
+    matrices = {"x.lora_A.motion.weight": torch.ones(4, 6), "x.lora_B.motion.weight": torch.full((5, 4), 4e4)}
+    info = MotionInfo("b", "print", ["x"], "sks", 1, 8.0, "", {}, Lora(4, 8))
+    save_motion(tmp_path / "motion.safetensors", matrices, info, "fp16")
+    stored = load_file(tmp_path / "motion.safetensors")
+    assert torch.equal(stored["unet.x.lora_B.weight"], torch.full((5, 4), 8e4))
+
+
+def test_file_of_an_earlier_version_with_another_alpha_is_applied_with_it(tiny_base, lora_file, tmp_path):
+    def halve(tensors):
+        tensors.update({key: tensor / 2 for key, tensor in tensors.items() if "lora_B" in key})
+
+    path = change_file(lora_file[0], tmp_path / "motion.safetensors", halve,
+                       lora_adapter_metadata=settings(4))
+    base = load_base(str(tiny_base))
+    assert apply_motion(base.unet, base.fingerprint, path).lora == ALPHA_TWICE
+    assert torch.equal(predicted(base.unet), lora_file[1])
 
 
 def change_file(path, target, change, **metadata):
@@ -120,8 +159,15 @@ def test_flipped_bit_is_refused(base, lora_file, tmp_path):
 
 def test_lora_of_another_program_is_refused(lora_file, tmp_path):
     save_file(load_file(lora_file[0]), tmp_path / "lora.safetensors")
-    with pytest.raises(UserError, match="holds no motion weights of this program"):
+    with pytest.raises(UserError, match="is a LoRA in one file. It is no motion of this program"):
         read_motion_info(tmp_path / "lora.safetensors")
+
+
+def test_file_of_a_later_version_is_not_said_to_be_of_another_program(lora_file, tmp_path):
+    path = change_file(lora_file[0], tmp_path / "lora.safetensors", lambda tensors: None,
+                       format="motion-lora-9")
+    with pytest.raises(UserError, match="holds no motion weights of this program .motion-weights-2, motion-"):
+        read_motion_info(path)
 
 
 def test_earlier_versions_refuse_the_file_for_its_format(lora_file):

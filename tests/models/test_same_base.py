@@ -10,10 +10,18 @@ from diffusers import DDPMScheduler
 from safetensors.torch import load_file, save_file
 
 from models.base import load_base
-from models.motion_weights import read_motion_info
-from models.same_base import NOISE_SCHEDULE, has_other_unet, noise_schedule, schedule_changes
+from models.motion_weights import MotionInfo, read_motion_info, save_motion
+from models.same_base import (
+    NOISE_SCHEDULE,
+    has_other_unet,
+    have_one_base,
+    noise_schedule,
+    schedule_changes,
+)
+from models.tunable import select_tunable, union
 from utils.tensor_files import read_metadata, read_tensors, write_tensors
 
+SAME_WHERE_IT_TRAINED = "In the layers that trained, this base has the same weights, up to rounding."
 CHANGES = "beta_end was 0.012, is 0.02, prediction_type was epsilon, is v_prediction"
 
 
@@ -125,3 +133,124 @@ def same_schedule(other_base: Path, folder: Path) -> Path:
     path = copied / "scheduler" / "scheduler_config.json"
     path.write_text(path.read_text().replace("v_prediction", "epsilon"))
     return copied
+
+
+# ----------------------------------------------------------------------------- bases that are nearly the same
+
+def in_half_precision(base: Path, folder: Path, dtype: torch.dtype) -> Path:
+    copied = shutil.copytree(base, folder)
+    path = copied / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = {name: tensor.to(dtype) for name, tensor in load_file(path).items()}
+    tensors["conv_in.bias"][0] = torch.inf   # what fp16 makes of a value above its range
+    save_file(tensors, path, {"format": "pt"})
+    return copied
+
+
+@pytest.fixture(scope="module")
+def large_value(tiny_base, tmp_path_factory) -> Path:
+    """The base with a value that fp16 does not hold."""
+    base = shutil.copytree(tiny_base, tmp_path_factory.mktemp("bases") / "large")
+    path = base / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    tensors["conv_in.bias"][0] = 1e6
+    save_file(tensors, path, {"format": "pt"})
+    return base
+
+
+def test_copy_in_fp16_has_the_same_rounded_fingerprint_and_one_in_bf16_has_not(large_value, tmp_path):
+    half = load_base(str(in_half_precision(large_value, tmp_path / "half", torch.float16)))
+    other = load_base(str(in_half_precision(large_value, tmp_path / "other", torch.bfloat16)))
+    base = load_base(str(large_value))
+    assert half.fingerprint != base.fingerprint
+    assert half.rounded_fingerprints == base.rounded_fingerprints != other.rounded_fingerprints
+
+
+def to_fp16(base: Path, folder: Path) -> Path:
+    copied = shutil.copytree(base, folder)
+    for path in copied.glob("*/*.safetensors"):
+        save_file({name: tensor.half() for name, tensor in load_file(path).items()}, path, {"format": "pt"})
+    return copied
+
+
+def without_rounded(motion: Path, path: Path) -> Path:
+    """Write a copy of a file of motion weights as an earlier version wrote it."""
+    metadata = {key: value for key, value in read_metadata(motion).items() if key != "rounded_fingerprints"}
+    write_tensors(path, read_tensors(motion), metadata)
+    return path
+
+
+def test_motion_is_rendered_on_a_copy_of_its_base_in_fp16(finished_run, tiny_base, run_main, tmp_path):
+    half, motion = to_fp16(tiny_base, tmp_path / "half"), finished_run / "motion.safetensors"
+    arguments = ["--base", half, "-o", tmp_path / "out", "-p", "a cat", "--steps", "1"]
+    code, out, err = run_main("generate_pretrained", "-m", motion, *arguments)
+    assert code == 0 and SAME_WHERE_IT_TRAINED in out, err
+    earlier = without_rounded(motion, tmp_path / "motion.safetensors")
+    code, _, err = run_main("generate_pretrained", "-m", earlier, *arguments)
+    assert code == 2 and "and this base has other weights" in err and err.count("\n") == 1
+    arguments = ["-o", tmp_path / "own", *arguments[4:]]
+    assert run_main("generate_pretrained", "-m", earlier, *arguments)[0] == 0
+
+
+def test_run_is_not_resumed_on_a_copy_of_its_base_in_fp16(finished_run, tiny_base, run_main, tmp_path):
+    code, _, err = run_main("train_model", "--resume", finished_run, "max_train_steps=3",
+                            f"pretrained_model_path={to_fp16(tiny_base, tmp_path / 'half')}")
+    assert code == 2 and "was trained on another base than" in err
+
+
+@pytest.fixture(scope="module")
+def other_images(animatediff, tmp_path_factory) -> tuple[Path, Path, Path]:
+    """Another image model with the same adapter: the pipeline of both, the model and the adapter."""
+    folder = tmp_path_factory.mktemp("bases")
+    full, images = (shutil.copytree(base, folder / base.name) for base in animatediff[:2])
+    for base in (full, images):
+        path = base / "unet" / "diffusion_pytorch_model.safetensors"
+        tensors = load_file(path)
+        for name in tensors:
+            if "motion_modules" not in name:
+                tensors[name] = tensors[name] * 1.01
+        save_file(tensors, path, {"format": "pt"})
+    return full, images, animatediff[2]
+
+
+def write_motion(path: Path, base, groups: list[str]) -> Path:
+    names = union(select_tunable(dict(base.unet.named_parameters()), groups))
+    tensors = {name: base.unet.get_parameter(name) * 1.1 for name in names}
+    info = MotionInfo(base.name, base.fingerprint, groups, "sks", 1, 8.0, "train_data: {path: clips}\n", {},
+                      rounded_fingerprints=base.rounded_fingerprints)
+    save_motion(path, tensors, info, "fp32")
+    return path
+
+
+@pytest.mark.parametrize("is_pipeline", [True, False])
+def test_motion_of_motion_modules_alone_is_rendered_on_another_image_model(
+        animatediff, other_images, run_main, tmp_path, is_pipeline):
+    base = load_base(str(animatediff[1]), adapter=str(animatediff[2]))
+    now = ["--base", other_images[0]] if is_pipeline else [
+        "--base", other_images[1], "--adapter", other_images[2]]
+    arguments = [*now, "-o", tmp_path / "out", "-p", "a cat", "--steps", "1", "-r", "64", "-d", "2"]
+    temporal = write_motion(tmp_path / "temporal.safetensors", base, ["temporal"])
+    code, out, err = run_main("generate_pretrained", "-m", temporal, *arguments)
+    assert code == 0 and SAME_WHERE_IT_TRAINED in out, err
+    both = write_motion(tmp_path / "both.safetensors", base, ["cross", "temporal"])
+    code, _, err = run_main("generate_pretrained", "-m", both, *arguments)
+    assert code == 2 and "and this base has other weights" in err and err.count("\n") == 1
+
+
+def test_motion_of_motion_modules_is_refused_with_another_adapter(animatediff, run_main, tmp_path):
+    base = load_base(str(animatediff[1]), adapter=str(animatediff[2]))
+    adapter = shutil.copytree(animatediff[2], tmp_path / "adapter")
+    path = adapter / "diffusion_pytorch_model.safetensors"
+    save_file({name: tensor * 1.01 for name, tensor in load_file(path).items()}, path, {"format": "pt"})
+    motion = write_motion(tmp_path / "motion.safetensors", base, ["temporal"])
+    code, _, err = run_main("generate_pretrained", "-m", motion, "--base", animatediff[1],
+                            "--adapter", adapter, "-o", tmp_path / "out", "-p", "a cat", "--steps", "1",
+                            "-r", "64", "-d", "2")
+    assert code == 2 and "and this base has other weights" in err
+
+
+def test_motions_of_a_base_and_of_its_copy_in_fp16_are_combined():
+    def info(exact: str, **rounded: str) -> MotionInfo:
+        return MotionInfo("b", exact, ["all"], "sks", 1, 8.0, "", {}, rounded_fingerprints=rounded)
+
+    assert have_one_base(info("a"), info("a")) and have_one_base(info("a", whole="x"), info("b", whole="x"))
+    assert not have_one_base(info("a"), info("b")) and not have_one_base(info("a", whole="x"), info("b"))

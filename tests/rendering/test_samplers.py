@@ -12,7 +12,9 @@ from diffusers import (
     DDPMScheduler,
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
     PNDMScheduler,
+    UniPCMultistepScheduler,
 )
 
 from models.base import load_base
@@ -56,10 +58,11 @@ def test_all_samplers_arrive_at_the_same_video(pipeline, own_scheduler):
     assert scale > 0.1 and max(apart.values()) < 0.2, apart
 
 
+@pytest.mark.parametrize("spacing", [{"timestep_spacing": "leading"}, {}])
 @pytest.mark.parametrize("sampler", SCHEDULERS)
-def test_zero_terminal_snr_starts_from_pure_noise(sampler):
-    base = {**NOISE_LEVELS, "timestep_spacing": "leading"}
-    scheduler = make_scheduler(DDIMScheduler(**base, rescale_betas_zero_snr=True), sampler)
+def test_zero_terminal_snr_starts_from_pure_noise(sampler, spacing):
+    own = DDIMScheduler.from_config({**NOISE_LEVELS, **spacing, "rescale_betas_zero_snr": True})
+    scheduler = make_scheduler(own, sampler)
     scheduler.set_timesteps(20)
     assert scheduler.timesteps[0] == 999 and scheduler.config.timestep_spacing == "trailing"
 
@@ -78,6 +81,27 @@ def test_folder_that_diffusers_has_written_is_sampled_as_the_folder_it_was_made_
     assert torch.equal(*(made.timesteps for made in schedulers))
     expected = {"dpm": 999, "euler": 999, "unipc": 999, "ddim": 981}
     assert round(float(schedulers[0].timesteps[0])) == expected[sampler]
+
+
+@pytest.mark.parametrize("said", [{}, {"clip_sample": True, "thresholding": True}])
+@pytest.mark.parametrize("own", [
+    DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, PNDMScheduler,
+    UniPCMultistepScheduler])
+@pytest.mark.parametrize("sampler", SCHEDULERS)
+def test_latents_are_never_clipped(sampler, own, said):
+    """The folders of most schedulers do not say clip_sample, and DDIMScheduler then clips to -1 and 1, which
+    is the range of pixels."""
+    scheduler = make_scheduler(own.from_config({"_class_name": own.__name__, **LEVELS, **said}), sampler)
+    scheduler.set_timesteps(3)
+    latents = torch.full((1, 4, 2, 8, 8), 5.0) * torch.tensor([1, -1, 0.5, 0]).view(1, 4, 1, 1, 1)
+    sample = latents * getattr(scheduler, "init_noise_sigma", 1)
+    for timestep in scheduler.timesteps:   # no noise is left at the end, so the clean latents come out
+        clean = scheduler.scale_model_input(sample, timestep)
+        level = scheduler.alphas_cumprod[int(timestep.round())] if sampler != "euler" else \
+            1 / (1 + scheduler.sigmas[scheduler.index_for_timestep(timestep)] ** 2)
+        noise = (clean - level.sqrt() * latents) / (1 - level).sqrt()
+        sample = scheduler.step(noise, timestep, sample).prev_sample
+    torch.testing.assert_close(sample, latents, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("sampler", SCHEDULERS)
@@ -130,6 +154,13 @@ def test_steps_that_a_sampler_cannot_take_are_refused_with_the_next_number_that_
     problems = check_steps(num_steps, sampler, folder, "--steps")
     assert problems == [] if most == num_steps else f"Take {most} steps" in problems[0], problems
     assert check_steps(most, sampler, folder, "--steps") == []
+
+
+def test_steps_of_an_image_model_are_those_of_the_scheduler_of_its_adapter(animatediff):
+    """The image model's own scheduler would begin at level 501 of 1000."""
+    _, images, adapter = animatediff
+    assert "Take 500 steps" in check_steps(501, "base", images, "--steps")[0]
+    assert check_steps(501, "base", images, "--steps", adapter) == []
 
 
 def test_base_is_the_scheduler_of_the_folder():

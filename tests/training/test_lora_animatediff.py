@@ -103,5 +103,5 @@ def test_exports_are_a_merged_folder_and_a_motion_lora(run, animatediff, tmp_pat
     path = tmp_path / "comfy.safetensors"
     assert run_script_here("generate_pretrained", "-m", run, "--export-comfy", path) == 0
     keys = load_file(path).keys()
-    assert f"{len(keys) // 2} layers of attention along time; left out" in capsys.readouterr().out
+    assert f"{len(keys) // 2} layers of attention along time. Left out: " in capsys.readouterr().out
     assert all(".temporal_transformer.transformer_blocks.0.attention_blocks." in key for key in keys)

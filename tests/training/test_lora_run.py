@@ -55,7 +55,7 @@ def test_file_has_the_low_rank_updates_of_the_groups_and_all_have_moved(lora_run
                                      for name in weights for side in "AB")
     assert all(tensor.dtype == torch.float16 and tensor.any() for tensor in tensors.values())
     info = read_motion_info(lora_run / "motion.safetensors")
-    assert (info.lora.rank, info.lora.alpha, info.groups) == (4, 8, ["cross", "temporal", "temp_convs"])
+    assert (info.lora.rank, info.lora.alpha, info.groups) == (4, 4, ["cross", "temporal", "temp_convs"])
 
 
 def test_stop_and_resume_equals_no_stop(lora_run, run_main, tmp_path):
