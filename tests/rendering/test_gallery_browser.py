@@ -522,7 +522,7 @@ def test_animated_pictures_are_shown_beside_videos(open_page, tmp_path):
     page = open_page(write_gallery(tmp_path))
     wait_until_playing(page)
     pictures = "[...document.querySelectorAll('#grid img')]"
-    page.wait_for_function(f"{pictures}.every(one => one.naturalWidth)")
+    page.wait_for_function(f"() => {pictures}.every(one => one.naturalWidth)")
     sizes = page.evaluate(f"{pictures}.map(one => [one.naturalWidth, one.naturalHeight])")
     assert sizes == [[64, 48]] * 3
     assert page.inner_text("#count") == "4 videos"
@@ -530,7 +530,7 @@ def test_animated_pictures_are_shown_beside_videos(open_page, tmp_path):
     page.click(".stage >> nth=1")
     shown = "['shown', 'shown-picture', 'transport'].map(id => document.getElementById(id).checkVisibility())"
     assert page.evaluate(shown) == [False, True, False]
-    page.wait_for_function("document.querySelector('#shown-picture').clientWidth >= 64 * 4")
+    page.wait_for_function("() => document.querySelector('#shown-picture').clientWidth >= 64 * 4")
     page.keyboard.press(".")   # there are no frames to step to, and nothing breaks
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")
@@ -546,7 +546,7 @@ def test_animated_pictures_stand_still_while_all_is_paused(open_page, tmp_path):
     page = open_page(write_gallery(tmp_path), reduced_motion="reduce")
     seen = """['img', 'canvas'].map(name => [...document.querySelectorAll(`#grid ${name}`)].map(
         one => one.checkVisibility() && one.clientWidth > 64))"""
-    page.wait_for_function("document.querySelectorAll('#grid canvas').length === 3")
+    page.wait_for_function("() => document.querySelectorAll('#grid canvas').length === 3")
     assert page.evaluate(seen) == [[False] * 3, [True] * 3]
     page.click("#play-all")
     assert page.evaluate(seen) == [[True] * 3, [False] * 3]
