@@ -10,18 +10,18 @@ Each prompt becomes FOLDER/{prompt}_seed{seed}.mp4; open video_lightbox.html in 
 """
 
 import argparse
-import os
 from pathlib import Path
 
 # torch and diffusers are imported in the functions that use them: --help and wrong arguments should not wait
 # for them
 from rendering.samplers import DEFAULT_SAMPLER, SAMPLERS
-from training.sources import EXPORT_NAME, Source, find_source, named_model
+from training.exporting import check_export, check_lora_file, export, export_lora_file
+from training.sources import Source, find_source, named_model
 from utils.arguments import finite, positive, repository, resolution, seed
 from utils.captions import read_caption_index
 from utils.containers import MAX_FPS
 from utils.errors import UserError, attempt, plain_errors, run_script
-from utils.files import check_writable, expanded, expanded_path, is_text, write_json
+from utils.files import check_writable, expanded, expanded_path, is_text
 from utils.processes import LONGEST_WAIT, is_first_process
 from utils.prompt_lists import examine_prompts
 from utils.prompt_weights import check_weights
@@ -72,10 +72,11 @@ def main() -> None:
         raise UserError(*problems)
     if args.export:
         made_for = dict(zip(("width", "height"), size)) if size else {}
-        export(source, args.export, made_for | {"num_frames": num_frames, "fps": fps})
+        base, made_with = load(source)
+        export(base, args.export, made_with | made_for | {"num_frames": num_frames, "fps": fps})
         return
     if args.lora_file:
-        export_lora_file(source, args)
+        export_lora_file(source, args.lora_rank, args.lora_file)
         return
     for note in notes:
         say(note)
@@ -176,28 +177,6 @@ def check_against_base(args: argparse.Namespace, base: str, size: tuple[int, int
     return problems
 
 
-def check_export(folder: Path) -> list[str]:
-    """Return what keeps an exported pipeline from being written to `folder`."""
-    real = Path(os.path.realpath(folder))
-    if os.path.exists(real):
-        if not real.is_dir() or any(real.iterdir()):
-            return [f"{folder}: is there already and not an empty folder. Name a new one."]
-        if real == Path.cwd() or real.is_mount():
-            return [f"{folder}: is the current folder or a disk of its own, which cannot be replaced. Name a "
-                    f"new folder in it."]
-    return check_writable(real.parent)
-
-
-def check_lora_file(rank: str | None, path: Path) -> list[str]:
-    """Return what is wrong with RANK and FILE of a LoRA to be written."""
-    problems = []
-    if rank is not None and not (rank.isdecimal() and int(rank)):
-        problems.append(f"--export-lora {rank}: the rank must be a whole number above zero, such as 16.")
-    if path.suffix != ".safetensors" or path.exists():
-        problems.append(f"{path}: name a new file that ends in .safetensors.")
-    return problems + check_writable(path.absolute().parent)
-
-
 def publish_one(source: Source, name: str) -> None:
     """Upload the one motion of `source`."""
     from training.publishing import publish
@@ -224,38 +203,6 @@ def load(source: Source):
             say(f"note: the motion was trained on {info.base}. In the layers that trained, this base has the "
                 f"same weights, up to rounding.")
     return base, {**base.record(), "placeholder_token": source.placeholder_token, **source.record()}
-
-
-def export(source: Source, folder: Path, how: dict[str, float]) -> None:
-    """Write a pipeline folder that stock diffusers loads, with `how` to render with it. In it, the tensors
-    that the motion did not change are equal to the tensors in the base's files."""
-    from models.base import export_base
-    from utils.files import replacing_folder
-
-    base, made_with = load(source)
-    with replacing_folder(folder) as partial:
-        export_base(base, partial)
-        write_json(partial / EXPORT_NAME, made_with | how)   # what this is; diffusers ignores it
-    print(f"exported: {folder}\nload it with\n  DiffusionPipeline.from_pretrained({str(folder)!r})")
-
-
-def export_lora_file(source: Source, args: argparse.Namespace) -> None:
-    """Write a learned motion as a LoRA file: nearest to whole weights, or for ComfyUI."""
-    from tqdm import tqdm
-
-    from models.base import load_base
-    from models.lora_exports import export_comfy, export_lora
-
-    if len(source.motions) != 1:
-        raise UserError("--export-lora and --export-comfy write the LoRA of one motion. Name it with -m.")
-    (motion,), base = source.motions, load_base(source.base, adapter=source.adapter)
-    if args.lora_rank:
-        report = export_lora(base.unet, base.fingerprint, motion.path, int(args.lora_rank), args.lora_file,
-                             motion.strength, lambda tensors: tqdm(tensors, desc="decomposing",
-                                                                   dynamic_ncols=True))
-    else:
-        report = export_comfy(base.unet, base.fingerprint, motion.path, args.lora_file, motion.strength)
-    print(f"{report}\nexported: {args.lora_file}")
 
 
 def generate(source: Source, prompts: list[Prompt], size: tuple[int, int], num_frames: int, fps: float,

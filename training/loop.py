@@ -148,7 +148,8 @@ def render_samples(training: Training, step: int, stale: Container[int], stop: l
             write_samples(plan, base, training.run, step, stop, page.keep_fresh if page else lambda: None,
                           (accelerator.process_index, accelerator.num_processes))
     except Exception:
-        # what was learned is not lost with the samples. Other processes could not take part in saving
+        # Whatever went wrong is raised again. Before that, a run of one process saves what it has learned. Of
+        # several processes the others are still rendering, and could not take part in saving.
         if step and accelerator.num_processes == 1:
             save(training, step)
         raise
