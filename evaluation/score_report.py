@@ -20,8 +20,8 @@ GROUPS_SIDE_BY_SIDE = 3   # on a terminal
 def score_table(groups: Sequence[GroupScores]) -> str:
     """Return a table with a line for each measure and a column for each group.
 
-    A cell has the mean, its interval and the number of videos; behind a slash that of prompts, if there are
-    fewer. Measures that no group has are left out.
+    A cell has the mean, its interval and the number of videos. Where some prompts have several videos, the
+    number of prompts follows behind a slash. Measures that no group has are left out.
     """
     head = "mean (95 %), videos/prompts" if has_several_seeds(groups) else "mean (95 % interval), videos"
     return _table(groups, head, GROUPS_SIDE_BY_SIDE, 2)

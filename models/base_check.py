@@ -45,7 +45,7 @@ def check_base_folder(folder: Path, has_adapter: bool = False) -> list[str]:
                 f"Name one, or a hub id."]
     if problems := check_index(index_path, str(folder), has_adapter):
         return problems
-    pickles = {part: pickles for part in WEIGHTS if (pickles := pickles_in(folder / part))}
+    pickles = {part: found for part in WEIGHTS if (found := pickles_in(folder / part))}   # none is opened
     problems = [refusal(folder, pickles)] if pickles else []
     for part, name in PARTS.items():
         if not (folder / part / name).is_file():

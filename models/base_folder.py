@@ -33,7 +33,7 @@ from models.single_files import refuse_file
 from utils.errors import UserError, attempt
 
 HUB_ALIASES = {"zs": "cerspense/zeroscope_v2_576w"}
-# width and height in pixels that a base was made for, where its folder says those of an older base
+# width and height in pixels that a base was made for, where its folder says the size of an earlier base
 NATIVE_SIZES = {
     "zeroscope_v2_576w": (576, 320), "zeroscope_v2_XL": (1024, 576), "potat1": (1024, 576),
     "zeroscope_v2_dark_30x448x256": (448, 256), "zeroscope_v2_30x448x256": (448, 256)}

@@ -25,7 +25,7 @@ def check_steps(num_steps: int, sampler: str, folder: Path, key: str,
     num_levels = num_timesteps(folder)
     if num_steps > num_levels:
         return [f"{key} {num_steps}: this base takes at most {num_levels}."]
-    if num_steps * 10 <= num_levels:   # what _begins_at_full_noise looks for is at most a tenth here
+    if num_steps * 10 <= num_levels:   # then every spacing begins within the noisiest tenth of the levels
         return []
     scheduler = make_scheduler(own_scheduler(folder, adapter), sampler)
     most = next(num for num in range(num_steps, 0, -1)

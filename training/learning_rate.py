@@ -35,8 +35,8 @@ def learning_rate_schedule(config: Config, num_processes: int) -> Callable[[int]
 
 
 def schedule_notes(config: Config, origins: Mapping[str, str]) -> list[str]:
-    """Return a note for each key that the schedule does not use, and for a warm-up that training does not
-    see the end of. `origins`: key -> where the user gave it."""
+    """Return a note for each key that the schedule does not use, and for a warm-up that is longer than the
+    training. `origins`: key -> where the user gave it."""
     notes, schedule, warmup = [], config.lr_scheduler, config.lr_warmup_steps
     for key, users in USED_BY.items():
         if getattr(config, key) != KEYS[key].default and schedule not in users:

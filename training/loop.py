@@ -65,8 +65,8 @@ def train(plan: Plan, accelerator, run: Path) -> Path:
         if stale:
             show_scores(run, None)
             if not config.validation_steps:
-                print(f"removed, because these steps are taken again and validation_steps is empty: samples "
-                      f"of {counted(len(stale), 'step')} after {start}")
+                print(f"removed the samples of {counted(len(stale), 'step')} after step {start}: the run "
+                      f"takes these steps again, and validation_steps asks for no samples")
 
     bar = tqdm(range(start, config.max_train_steps), initial=start, total=config.max_train_steps,
                desc="training", disable=not accelerator.is_main_process, dynamic_ncols=True)

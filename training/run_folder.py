@@ -242,8 +242,8 @@ def remove_leftovers(run: Path) -> None:
 def later_samples(run: Path, step: int) -> dict[int, Path]:
     """Return {step: folder} of the samples after `step`, from which a resumed run goes on.
 
-    They are rendered again. If the run is longer now, its schedule is stretched, and it has other weights at
-    these steps.
+    The run takes these steps again, and renders these samples again. If it is longer now, its schedule is
+    stretched, and its weights at these steps are other ones.
     """
     found = {int(folder.name[5:]): folder for folder in run.glob("samples/step_*")
              if re.fullmatch(r"step_\d+", folder.name)}
